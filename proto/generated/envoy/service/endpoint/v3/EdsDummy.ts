@@ -1,0 +1,8 @@
+// Original file: /work/main/node_modules/@grpc/grpc-js-xds/deps/envoy-api/envoy/service/endpoint/v3/eds.proto
+
+
+export interface EdsDummy {
+}
+
+export interface EdsDummy__Output {
+}

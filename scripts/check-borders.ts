@@ -1,0 +1,58 @@
+/**
+ * The borders between folders (style.md): a service imports itself, `shared` and the protos; pure files import no I/O, clock, randomness or logger; only a
+ * `main.ts` reads `process.env`; gRPC status codes stay at the edge; no file is named `utils`. Prints each breach and fails.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+
+const root = path.resolve(import.meta.dirname, '..');
+const services = path.join(root, 'services');
+
+/** Folders that a service's own files may import, besides packages. */
+const mayImport: Readonly<Record<string, readonly string[]>> = {
+  shared: ['services/shared', 'proto'],
+  cache: ['services/cache', 'services/shared', 'proto'],
+  authz: ['services/authz', 'services/shared', 'proto'],
+  eds: ['services/eds', 'services/shared', 'proto'],
+  local: ['services', 'proto'],
+  cli: ['services', 'proto'],
+};
+const impurePackage = /^(node:(?!assert|util$|buffer$|path$)|pino|prom-client|undici|@grpc\/|@kubernetes\/)/;
+const impureGlobal = /\b(Date\.now|new Date\(\)|Math\.random|performance\.now|setTimeout|setInterval|fetch\(|process\.)/;
+const grpcEdge = /\/(check|stream|grpc)\.ts$/;
+
+const breaches: string[] = [];
+for (const file of listSources(services)) {
+  const name = path.relative(root, file);
+  const source = readFileSync(file, 'utf8');
+  const service = path.relative(services, file).split(path.sep)[0] as string;
+  const isPure = /^\/\*\* Pure[:.]/.test(source);
+  if (path.basename(file).startsWith('utils')) breaches.push(`${name}: no file is named utils`);
+  if (mayImport[service] === undefined) breaches.push(`${name}: services/${service} is not a known service`);
+  if (path.basename(file) !== 'main.ts' && /process\.env/.test(source)) breaches.push(`${name}: only main.ts reads process.env`);
+  if (isPure && impureGlobal.test(source)) breaches.push(`${name}: says it is pure but uses ${impureGlobal.exec(source)?.[0]}`);
+  for (const [statement, specifier] of imports(source)) {
+    const target = specifier.startsWith('.') ? path.relative(root, path.resolve(path.dirname(file), specifier)) : undefined;
+    if (target !== undefined && !(mayImport[service] ?? []).some((folder) => target.startsWith(`${folder}/`))) {
+      breaches.push(`${name}: must not import ${target}`);
+    }
+    if (isPure && !statement.startsWith('import type') && impurePackage.test(specifier))
+      breaches.push(`${name}: says it is pure but imports ${specifier}`);
+    if (specifier === '@grpc/grpc-js' && /\bstatus\b/.test(statement) && !grpcEdge.test(name)) {
+      breaches.push(`${name}: gRPC status codes belong into check.ts, stream.ts or grpc.ts`);
+    }
+  }
+}
+for (const breach of breaches) console.error(breach);
+process.exitCode = breaches.length > 0 ? 1 : 0;
+
+function listSources(dir: string): string[] {
+  return readdirSync(dir, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => path.join(dir, name));
+}
+
+/** Each import or re-export with the specifier it names. */
+function imports(source: string): [statement: string, specifier: string][] {
+  return [...source.matchAll(/^(?:import|export)\b[^;]*?from '([^']+)';/gms)].map((match) => [match[0], match[1] as string]);
+}

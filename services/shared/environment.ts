@@ -1,0 +1,150 @@
+/** Settings of a service: `KURA_<SERVICE>_…` environment variables, described once, checked as a whole at start (design.md, part 3). */
+
+/** One setting: how its text becomes a value, what holds without it, and what it is for (one sentence; the README tables are checked against it). */
+export interface Setting<T> {
+  readonly doc: string;
+  /** The text that holds when the variable is unset; without it the setting must be given, unless `optional`. */
+  readonly fallback: string | undefined;
+  readonly optional: boolean;
+  /** Throws an Error whose message completes «NAME=value …», as in «is not a whole number». */
+  readonly parse: (text: string) => T;
+}
+
+export type SettingTable = Readonly<Record<string, Setting<unknown>>>;
+export type Settings<S extends SettingTable> = { readonly [K in keyof S]: S[K] extends Setting<infer T> ? T : never };
+
+/** Where a server listens. Port 0 lets the system choose. */
+export interface ListenAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** A bad environment. The message is one line that names the variable. */
+export class SettingsError extends Error {
+  readonly code = 'SETTINGS';
+}
+
+/**
+ * Reads the settings of one service. `prefix` is such as `KURA_CACHE_`; the field `maxBytes` is read from `KURA_CACHE_MAX_BYTES`.
+ * Throws SettingsError for a missing or bad value and for an unknown variable under the prefix; service links that Kubernetes injects are ignored.
+ */
+export function readSettings<S extends SettingTable>(
+  prefix: string,
+  table: S,
+  environment: Readonly<Record<string, string | undefined>>,
+): Settings<S> {
+  const names = new Map(Object.keys(table).map((field) => [settingName(prefix, field), field]));
+  for (const name of Object.keys(environment)) {
+    if (name.startsWith(prefix) && !names.has(name) && !isServiceLink(name)) {
+      throw new SettingsError(`${name} is not a setting; known are ${[...names.keys()].join(', ')}`);
+    }
+  }
+  const values: Record<string, unknown> = {};
+  for (const [name, field] of names) {
+    const setting = table[field] as Setting<unknown>;
+    const text = environment[name] ?? setting.fallback;
+    if (text === undefined) {
+      if (!setting.optional) throw new SettingsError(`${name} must be set: ${setting.doc}`);
+      values[field] = undefined;
+      continue;
+    }
+    try {
+      values[field] = setting.parse(text);
+    } catch (error) {
+      throw new SettingsError(`${name}=${JSON.stringify(text)} ${(error as Error).message}`, { cause: error });
+    }
+  }
+  return values as Settings<S>;
+}
+
+/** `maxBytes` under `KURA_CACHE_` is `KURA_CACHE_MAX_BYTES`. */
+export function settingName(prefix: string, field: string): string {
+  return prefix + field.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase();
+}
+
+export function optional<T>(setting: Setting<T>): Setting<T | undefined> {
+  return { ...setting, optional: true };
+}
+
+export function text(doc: string, fallback?: string): Setting<string> {
+  return make(doc, fallback, (value) => {
+    if (value === '') throw new Error('is empty');
+    return value;
+  });
+}
+
+export function integer(doc: string, bounds: { min: number; max: number }, fallback?: string): Setting<number> {
+  return make(doc, fallback, (value) => {
+    if (!/^\d{1,15}$/.test(value)) throw new Error('is not a whole number');
+    return within(Number(value), bounds);
+  });
+}
+
+/** A number of bytes: a whole number with an optional unit, K, M, G, T (powers of 1000) or Ki, Mi, Gi, Ti (powers of 1024), as Kubernetes writes quantities. */
+export function bytes(doc: string, bounds: { min: number; max: number }, fallback?: string): Setting<number> {
+  return make(doc, fallback, (value) => within(parseBytes(value), bounds));
+}
+
+/** A span of time: a number with a unit, `250ms`, `10s`, `5m`, `1h`. The value is in milliseconds. */
+export function duration(doc: string, bounds: { min: number; max: number }, fallback?: string): Setting<number> {
+  return make(doc, fallback, (value) => {
+    const match = /^(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h)$/.exec(value);
+    if (match === null) throw new Error('is not a duration such as 250ms, 10s, 5m');
+    return within(Number(match[1]) * durationUnits[match[2] as keyof typeof durationUnits], bounds);
+  });
+}
+
+export function choice<const T extends string>(doc: string, choices: readonly T[], fallback?: T): Setting<T> {
+  return make(doc, fallback, (value) => {
+    const chosen = choices.find((candidate) => candidate === value);
+    if (chosen === undefined) throw new Error(`is none of ${choices.join(', ')}`);
+    return chosen;
+  });
+}
+
+export function flag(doc: string, fallback?: 'true' | 'false'): Setting<boolean> {
+  return make(doc, fallback, (value) => {
+    if (value !== 'true' && value !== 'false') throw new Error('is neither true nor false');
+    return value === 'true';
+  });
+}
+
+/** `HOST:PORT`, an IPv6 host in brackets. */
+export function listenAddress(doc: string, fallback?: string): Setting<ListenAddress> {
+  return make(doc, fallback, parseAddress);
+}
+
+export function logLevel(): Setting<'trace' | 'debug' | 'info' | 'warn' | 'error'> {
+  return choice('Least severe level that is logged.', ['trace', 'debug', 'info', 'warn', 'error'], 'info');
+}
+
+/** Reads a number of bytes such as `64Gi`; throws an Error that says what is wrong. */
+export function parseBytes(value: string): number {
+  const match = /^(\d{1,15})(|[KMGT]i?)$/.exec(value);
+  if (match === null) throw new Error('is not a size such as 500M, 64Gi');
+  const unit = match[2] as string;
+  return Number(match[1]) * (unit.endsWith('i') ? 1024 : 1000) ** ' KMGT'.indexOf(unit[0] ?? ' ');
+}
+
+function parseAddress(value: string): ListenAddress {
+  const match = /^(?:\[([0-9a-fA-F:]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(value);
+  const port = Number(match?.[3]);
+  if (match === null || port > 65_535) throw new Error('is not an address such as 0.0.0.0:8080');
+  return { host: (match[1] ?? match[2]) as string, port };
+}
+
+const durationUnits = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
+
+function make<T>(doc: string, fallback: string | undefined, parse: (text: string) => T): Setting<T> {
+  return { doc, fallback, optional: false, parse };
+}
+
+function within(value: number, { min, max }: { min: number; max: number }): number {
+  if (value < min || value > max) throw new Error(`is not between ${min} and ${max}`);
+  return value;
+}
+
+/** Kubernetes gives every Pod of a namespace `<SERVICE>_SERVICE_HOST`, `<SERVICE>_PORT_7000_TCP_ADDR` and the like for every Service. */
+function isServiceLink(name: string): boolean {
+  return /_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$/.test(name);
+}

@@ -1,0 +1,52 @@
+/** The metrics port of a process: `/livez`, `/readyz` and `/metrics` (decisions.md). */
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { collectDefaultMetrics, Registry } from 'prom-client';
+import type { ListenAddress } from './environment.ts';
+import { type Listening, listen } from './listen.ts';
+
+export type Route = (request: IncomingMessage, response: ServerResponse) => void;
+
+export interface MetricsServerOptions {
+  readonly address: ListenAddress;
+  readonly registry: Registry;
+  /** Undefined while the service may get traffic, otherwise why not (one line, shown to whoever asks). */
+  readonly notReady: () => string | undefined;
+  /** Further read-only pages by exact path. */
+  readonly routes?: Readonly<Record<string, Route>>;
+}
+
+/** A registry with the process's own metrics in it. */
+export function createRegistry(): Registry {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  return registry;
+}
+
+/** Starts the metrics server; rejects when the address cannot be had. */
+export function startMetricsServer({ address, registry, notReady, routes = {} }: MetricsServerOptions): Promise<Listening> {
+  const pages: Readonly<Record<string, Route>> = {
+    '/livez': (_request, response) => sendText(response, 200, 'ok\n'),
+    '/readyz': (_request, response) => {
+      const reason = notReady();
+      sendText(response, reason === undefined ? 200 : 503, `${reason ?? 'ok'}\n`);
+    },
+    '/metrics': (_request, response) => {
+      registry.metrics().then(
+        (body) => response.writeHead(200, { 'content-type': registry.contentType }).end(body),
+        (error: Error) => sendText(response, 500, `${error.message}\n`),
+      );
+    },
+    ...routes,
+  };
+  const server = createServer((request, response) => {
+    const page = pages[(request.url ?? '').split('?', 1)[0] as string];
+    if (page === undefined) sendText(response, 404, 'not found\n');
+    else if (request.method !== 'GET' && request.method !== 'HEAD') sendText(response, 405, 'GET only\n', { allow: 'GET, HEAD' });
+    else page(request, response);
+  });
+  return listen(server, address);
+}
+
+function sendText(response: ServerResponse, status: number, body: string, headers: Record<string, string> = {}): void {
+  response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8', ...headers }).end(body);
+}
