@@ -1,0 +1,141 @@
+/** What the stand-in cluster of a local system holds: namespaces, workloads with their Pods, and the shards' Pods and EndpointSlices, as a real cluster's controllers would keep them. */
+import { ApiException, CoreV1Api, DiscoveryV1Api, type V1EndpointSlice, type V1Pod } from '@kubernetes/client-node';
+import type { KubernetesClient } from '../shared/kubernetes.ts';
+
+export const systemNamespace = 'kura-system';
+export const cacheService = 'kura-cache';
+export const nodeName = 'local';
+export const zone = 'local';
+export const shardPort = 'shard-0';
+
+const workloadNamespaces = ['vision', 'nlp'];
+const workloadServiceAccounts = ['trainer', 'eval'];
+
+/** A workload that exists from the start: one Pod per ServiceAccount, of the same name. */
+export interface Workload {
+  readonly namespace: string;
+  readonly serviceAccount: string;
+}
+
+export const workloads: readonly Workload[] = workloadNamespaces.flatMap((namespace) =>
+  workloadServiceAccounts.map((serviceAccount) => ({ namespace, serviceAccount })),
+);
+
+export interface ShardEndpoint {
+  /** `kura-cache-<i>`: one shard a Pod. */
+  readonly pod: string;
+  /** Undefined while the shard does not serve. */
+  readonly port: number | undefined;
+}
+
+/** Creates what a local system starts with; what is there already stays as it is, so that tokens bound to it stay good. */
+export async function createCluster(client: KubernetesClient): Promise<void> {
+  const core = client.api(CoreV1Api);
+  await present(core.createNode({ body: { metadata: { name: nodeName, labels: { 'topology.kubernetes.io/zone': zone } } } }));
+  for (const name of [systemNamespace, ...workloadNamespaces]) await present(core.createNamespace({ body: { metadata: { name } } }));
+  for (const { namespace, serviceAccount } of workloads) {
+    await present(core.createNamespacedServiceAccount({ namespace, body: { metadata: { name: serviceAccount } } }));
+    await present(core.createNamespacedPod({ namespace, body: pod({ name: serviceAccount, serviceAccount }) }));
+  }
+  await present(
+    core.createNamespacedService({
+      namespace: systemNamespace,
+      body: { metadata: { name: cacheService }, spec: { clusterIP: 'None', ports: [{ name: shardPort, port: 7000 }] } },
+    }),
+  );
+}
+
+/** Makes the Pod and the EndpointSlice of a shard say where it serves, or that it does not. */
+export async function publishShard(client: KubernetesClient, endpoint: ShardEndpoint): Promise<void> {
+  const core = client.api(CoreV1Api);
+  const discovery = client.api(DiscoveryV1Api);
+  const namespace = systemNamespace;
+  await present(core.createNamespacedPod({ namespace, body: pod({ name: endpoint.pod, serviceAccount: 'default' }) }));
+  const { metadata } = await core.readNamespacedPod({ namespace, name: endpoint.pod });
+  const body = endpointSlice(endpoint, metadata?.uid);
+  const isNew = await present(discovery.createNamespacedEndpointSlice({ namespace, body }));
+  if (!isNew) await discovery.replaceNamespacedEndpointSlice({ namespace, name: endpoint.pod, body });
+}
+
+/** Takes a shard that is no longer part of the system out of the cluster. */
+export async function removeOtherShards(client: KubernetesClient, kept: ReadonlySet<string>): Promise<void> {
+  const namespace = systemNamespace;
+  const discovery = client.api(DiscoveryV1Api);
+  const slices = await discovery.listNamespacedEndpointSlice({ namespace, labelSelector: `kubernetes.io/service-name=${cacheService}` });
+  for (const { metadata } of slices.items) {
+    if (metadata?.name !== undefined && !kept.has(metadata.name))
+      await discovery.deleteNamespacedEndpointSlice({ namespace, name: metadata.name });
+  }
+}
+
+/** Makes a ConfigMap hold just `data`. */
+export async function publishConfigMap(
+  client: KubernetesClient,
+  { name, data }: { name: string; data: Record<string, string> },
+): Promise<void> {
+  const core = client.api(CoreV1Api);
+  const body = { metadata: { name }, data };
+  const isNew = await present(core.createNamespacedConfigMap({ namespace: systemNamespace, body }));
+  if (!isNew) await core.replaceNamespacedConfigMap({ namespace: systemNamespace, name, body });
+}
+
+/** Asks for a token that is bound to the workload's Pod. Rejects when the Pod is gone or the API away. */
+export async function requestToken(
+  client: KubernetesClient,
+  { namespace, serviceAccount, audience, seconds }: Workload & { audience: string; seconds: number },
+): Promise<{ token: string; expiresAt: Date }> {
+  const core = client.api(CoreV1Api);
+  const { metadata } = await core.readNamespacedPod({ namespace, name: serviceAccount });
+  const { status } = await core.createNamespacedServiceAccountToken({
+    namespace,
+    name: serviceAccount,
+    body: {
+      spec: {
+        audiences: [audience],
+        expirationSeconds: seconds,
+        boundObjectRef: {
+          apiVersion: 'v1',
+          kind: 'Pod',
+          name: serviceAccount,
+          ...(metadata?.uid === undefined ? {} : { uid: metadata.uid }),
+        },
+      },
+    },
+  });
+  if (status === undefined) throw new Error('the API answered a TokenRequest without a token');
+  return { token: status.token, expiresAt: status.expirationTimestamp };
+}
+
+/** Creates an object unless there is one: true where it was created. */
+async function present(creation: Promise<unknown>): Promise<boolean> {
+  try {
+    await creation;
+    return true;
+  } catch (error) {
+    if (error instanceof ApiException && error.code === 409) return false;
+    throw error;
+  }
+}
+
+function pod({ name, serviceAccount }: { name: string; serviceAccount: string }): V1Pod {
+  return { metadata: { name }, spec: { nodeName, serviceAccountName: serviceAccount, containers: [{ name: 'main', image: 'local' }] } };
+}
+
+function endpointSlice({ pod: name, port }: ShardEndpoint, podUid: string | undefined): V1EndpointSlice {
+  const serves = port !== undefined;
+  return {
+    metadata: { name, labels: { 'kubernetes.io/service-name': cacheService } },
+    addressType: 'IPv4',
+    endpoints: [
+      {
+        addresses: ['127.0.0.1'],
+        conditions: { ready: serves, serving: serves, terminating: false },
+        hostname: name,
+        nodeName,
+        zone,
+        targetRef: { kind: 'Pod', namespace: systemNamespace, name, ...(podUid === undefined ? {} : { uid: podUid }) },
+      },
+    ],
+    ports: [{ name: shardPort, port: port ?? 7000, protocol: 'TCP' }],
+  };
+}

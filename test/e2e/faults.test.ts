@@ -1,0 +1,144 @@
+/** What the death of each part costs a client, through the real Envoy. */
+import { connect } from 'node:net';
+import anyTest, { type TestFn } from 'ava';
+import type { Answer } from '../support/http.ts';
+import { waitFor } from '../support/wait.ts';
+import { type LocalSystem, startLocalSystem } from './support/system.ts';
+
+const test = anyTest as TestFn;
+let system: LocalSystem;
+test.before(async () => {
+  system = await startLocalSystem();
+});
+test.after.always(() => system?.stop());
+
+const as = 'vision/trainer';
+const keys = Array.from({ length: 200 }, (_, index) => `/objects/vision/faults/${index}`);
+const get = (path: string): Promise<Answer> => system.call({ as, path });
+
+async function fill(): Promise<void> {
+  for (const path of keys) await system.call({ as, method: 'PUT', path, body: `of ${path}` });
+}
+
+/** Which shard holds each key, as the answers themselves say. */
+async function placement(): Promise<Map<string, string>> {
+  const shards = new Map<string, string>();
+  for (const path of keys) {
+    const answer = await get(path);
+    if (answer.status === 200) shards.set(path, String(answer.headers['x-kura-shard']));
+  }
+  return shards;
+}
+
+test.serial(
+  'a killed shard costs only its own keys, as misses within 3 s, and has them again when it is back on another port',
+  async (t) => {
+    await fill();
+    const before = await placement();
+    t.is(before.size, keys.length);
+    t.is(new Set(before.values()).size, 4);
+    const victim = 'kura-cache-1';
+    const [{ url: formerUrl }] = (await system.local()).shards.filter(({ name }) => name.startsWith(victim)) as [{ url: string }];
+
+    const pid = await system.signal(victim, 'SIGKILL');
+    for (const path of keys) {
+      const answer = await get(path);
+      t.true(answer.tookMs < 3_000, `${path} took ${answer.tookMs} ms`);
+      if (answer.status === 200) t.is(answer.body.toString(), `of ${path}`);
+      else t.is(answer.status, 404, `${path}: ${answer.body}`);
+      if (!before.get(path)?.startsWith(victim)) t.is(answer.status, 200, path);
+    }
+
+    await system.restarted(victim, pid);
+    const back = await waitFor('the shard serves all its keys', async () => {
+      const now = await placement();
+      return now.size === keys.length && now;
+    });
+    t.deepEqual(back, before);
+    const [{ url }] = (await system.local()).shards.filter(({ name }) => name.startsWith(victim)) as [{ url: string }];
+    t.not(url, formerUrl);
+  },
+);
+
+test.serial('a shard killed in mid-body gives a broken transfer within 2 s, never a short object', async (t) => {
+  const path = '/objects/vision/faults/large';
+  const size = 64 * 2 ** 20;
+  await system.call({ as, method: 'PUT', path, body: Buffer.alloc(size, 'x') });
+  const { url } = await system.local();
+  const { hostname, port } = new URL(url);
+  const token = await system.token(as);
+  const socket = connect({ host: hostname, port: Number(port) });
+  socket.write(`GET ${path} HTTP/1.1\r\nhost: kura\r\nauthorization: Bearer ${token}\r\n\r\n`);
+  const head: Buffer = await new Promise((resolve, reject) => {
+    socket.once('data', resolve);
+    socket.once('error', reject);
+  });
+  socket.pause();
+  t.regex(head.toString('latin1'), /^HTTP\/1\.1 200 /);
+  const shard = /x-kura-shard: ([^/\r]+)/i.exec(head.toString('latin1'))?.[1] as string;
+  let received = head.length;
+  socket.on('data', (chunk) => {
+    received += chunk.length;
+  });
+
+  const pid = await system.signal(shard, 'SIGKILL');
+  const killedAt = performance.now();
+  socket.resume();
+  socket.on('error', () => undefined);
+  await new Promise((resolve) => socket.once('close', resolve));
+  t.true(performance.now() - killedAt < 2_000);
+  t.true(received < size);
+  await system.restarted(shard, pid);
+});
+
+test.serial('traffic goes on without eds, and changes flow again when it is back', async (t) => {
+  const eds = await system.signal('eds', 'SIGKILL');
+  for (const path of keys.slice(0, 20)) t.is((await get(path)).status, 200, path);
+  await system.restarted('eds', eds);
+  const shard = await system.signal('kura-cache-2', 'SIGKILL');
+  await system.restarted('kura-cache-2', shard);
+  t.deepEqual(await waitFor('the new port has arrived at Envoy', async () => (await placement()).size === keys.length), true);
+});
+
+test.serial('without authz every request is a quick 503 with Retry-After and a problem body; then it is back by itself', async (t) => {
+  const envoy = (await system.local()).processes.envoy;
+  const pid = await system.signal('authz', 'SIGSTOP');
+  const hung = await get(keys[0] as string);
+  t.is(hung.status, 503);
+  t.true(hung.tookMs < 2_500);
+  t.is(hung.headers['retry-after'], '1');
+  t.is(JSON.parse(hung.body.toString()).code, 'authorization-unavailable');
+
+  process.kill(pid, 'SIGKILL');
+  const dead = await get(keys[0] as string);
+  if (dead.status !== 200) {
+    t.is(dead.status, 503);
+    t.is(dead.headers['content-type'], 'application/problem+json');
+    t.is(dead.headers['retry-after'], '1');
+  }
+  await system.restarted('authz', pid);
+  await waitFor('requests are let in again', async () => (await get(keys[0] as string)).status === 200);
+  t.is((await system.local()).processes.envoy, envoy);
+});
+
+test.serial('without the Kubernetes API known tokens go on and new ones get 503, never 401', async (t) => {
+  t.is((await get(keys[0] as string)).status, 200);
+  const unknown = await system.token('nlp/eval');
+  const pid = await system.signal('kubernetes', 'SIGSTOP');
+  try {
+    t.is((await get(keys[0] as string)).status, 200);
+    const answer = await system.call({ path: '/objects/nlp/x', token: unknown });
+    t.is(answer.status, 503);
+    t.true(answer.tookMs < 2_500, `took ${answer.tookMs} ms`);
+    t.is(answer.headers['retry-after'], '1');
+    t.is(answer.headers['content-type'], 'application/problem+json');
+  } finally {
+    process.kill(pid, 'SIGCONT');
+  }
+  await waitFor('new tokens are let in again', async () => (await system.call({ path: '/objects/nlp/x', token: unknown })).status === 404);
+
+  const killed = await system.signal('kubernetes', 'SIGKILL');
+  t.is((await get(keys[0] as string)).status, 200);
+  await system.restarted('kubernetes', killed);
+  await waitFor('the API is back for all', async () => (await system.call({ as: 'nlp/trainer', path: '/objects/nlp/y' })).status === 404);
+});

@@ -1,0 +1,151 @@
+/** `npm start` as its user sees it: what it prints and writes, what it survives, what it leaves behind. */
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import test from 'ava';
+import { claimsOf } from '../support/tokens.ts';
+import { waitFor } from '../support/wait.ts';
+import { type LocalSystem, root, startLocalSystem } from './support/system.ts';
+
+const run = promisify(execFile);
+const main = path.join(root, 'services', 'local', 'main.ts');
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function accepts(url: string): Promise<boolean> {
+  const { hostname, port } = new URL(url);
+  const socket = connect({ host: hostname, port: Number(port) });
+  try {
+    await once(socket, 'connect');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
+
+test.serial('Ctrl-C stops everything: no process, socket or port stays, and the objects are there after the next start', async (t) => {
+  const state = await mkdtemp(path.join(tmpdir(), 'kura-e2e-'));
+  t.teardown(() => rm(state, { recursive: true, force: true }));
+  const first = await startLocalSystem({ stateDirectory: state, args: ['--shards', '2'] });
+  const local = await first.local();
+  t.is(local.shards.length, 2);
+  t.is((await first.call({ as: 'nlp/trainer', method: 'PUT', path: '/objects/nlp/kept', body: 'kept' })).status, 201);
+  t.true((await readdir(state)).includes('authz.sock'));
+
+  first.child.kill('SIGINT');
+  const [status] = await once(first.child, 'exit');
+  t.is(status, 0);
+  for (const [name, pid] of Object.entries(local.processes)) t.false(isRunning(pid), name);
+  for (const url of [local.url, local.envoyAdminUrl, ...local.shards.map((shard) => shard.url)]) t.false(await accepts(url), url);
+  const left = await readdir(state);
+  t.false(left.includes('authz.sock'));
+  t.false(left.includes('local.json'));
+  await first.kubernetes.close();
+
+  const second = await startLocalSystem({ stateDirectory: state, args: ['--shards', '2'] });
+  t.teardown(() => second.stop());
+  t.is((await second.call({ as: 'nlp/trainer', path: '/objects/nlp/kept' })).body.toString(), 'kept');
+});
+
+test.serial('a supervisor that is killed outright takes its processes with it, and the next start works', async (t) => {
+  const state = await mkdtemp(path.join(tmpdir(), 'kura-e2e-'));
+  t.teardown(() => rm(state, { recursive: true, force: true }));
+  const first = await startLocalSystem({ stateDirectory: state, args: ['--shards', '1'] });
+  const { processes } = await first.local();
+  first.child.kill('SIGKILL');
+  await waitFor('all its processes are gone', () => !Object.values(processes).some(isRunning));
+  await first.kubernetes.close();
+  const second = await startLocalSystem({ stateDirectory: state, args: ['--shards', '1'] });
+  t.teardown(() => second.stop());
+  t.is((await second.call({ as: 'vision/trainer', path: '/objects/vision/x' })).status, 404);
+});
+
+test.serial('it says what to type next, restarts what crashes and says so, and keeps local.json true', async (t) => {
+  const system: LocalSystem = await startLocalSystem({ args: ['--shards', '2'] });
+  t.teardown(() => system.stop());
+  await waitFor('the greeting', () => /Ctrl-C stops everything/.test(system.output()));
+  const { url, policy } = await system.local();
+  t.true(system.output().includes(`-T README.md ${url}/objects/vision/hello`));
+  t.true(system.output().includes(path.relative(root, policy as string)));
+  for (const name of ['kura-cache-0', 'authz', 'eds', 'envoy', 'kubernetes']) {
+    const former = await system.signal(name, 'SIGKILL');
+    const pid = await system.restarted(name, former);
+    t.true(isRunning(pid));
+    t.regex(system.output(), new RegExp(`${name} was killed by SIGKILL; starting it again`));
+  }
+  await waitFor('it serves again', async () => (await system.call({ as: 'vision/eval', path: '/objects/vision/x' })).status === 404);
+});
+
+test.serial('token files are renewed before they expire', async (t) => {
+  const system = await startLocalSystem({ args: ['--shards', '1', '--token-seconds', '10'] });
+  t.teardown(() => system.stop());
+  const first = await system.token('vision/trainer');
+  const expiresAt = claimsOf(first).exp as number;
+  const renewed = await waitFor(
+    'another token',
+    async () => {
+      const token = await system.token('vision/trainer');
+      return token !== first && token;
+    },
+    { withinMs: 15_000 },
+  );
+  t.true(Date.now() / 1000 < expiresAt);
+  t.true((claimsOf(renewed).exp as number) > expiresAt);
+});
+
+test.serial('a second system on the same folder is refused in one line', async (t) => {
+  const system = await startLocalSystem({ args: ['--shards', '1'] });
+  t.teardown(() => system.stop());
+  const second = spawn(process.execPath, [main, '--state', system.stateDirectory, '--port', '0'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  let output = '';
+  second.stdout.on('data', (chunk) => {
+    output += chunk;
+  });
+  const [status] = await once(second, 'exit');
+  t.is(status, 1);
+  t.regex(output, /another kura runs on .*: stop it first, or choose another folder with --state/);
+  t.is((await system.call({ as: 'vision/trainer', path: '/objects/vision/x' })).status, 404);
+});
+
+test.serial('a port that is taken is said in words', async (t) => {
+  const system = await startLocalSystem({ args: ['--shards', '1'] });
+  t.teardown(() => system.stop());
+  const state = await mkdtemp(path.join(tmpdir(), 'kura-e2e-'));
+  t.teardown(() => rm(state, { recursive: true, force: true }));
+  const { port } = new URL((await system.local()).url);
+  const error = await t.throwsAsync(run(process.execPath, [main, '--state', state, '--port', port]));
+  t.regex((error as unknown as { stdout: string }).stdout, new RegExp(`port ${port} is taken`));
+});
+
+for (const [words, complaint] of [
+  [['--port', '70000'], /--port.*not a whole number from 0 to 65535/],
+  [['--shards', '0'], /--shards.*not a whole number from 1 to 64/],
+  [['--shard-bytes', '3 apples'], /--shard-bytes.*not a size/],
+  [['--kubeconfig', '/does/not/exist'], /\/does\/not\/exist/],
+  [['--shard', '3'], /unknown option/],
+] as const) {
+  test(`${words.join(' ')} is refused before anything starts`, async (t) => {
+    const error = await t.throwsAsync(run(process.execPath, [main, ...words]));
+    const { stdout, stderr } = error as unknown as { stdout: string; stderr: string };
+    t.regex(stdout + stderr, complaint);
+  });
+}
+
+test('--help names every option', async (t) => {
+  const { stdout } = await run(process.execPath, [main, '--help']);
+  for (const option of ['--state', '--port', '--shards', '--shard-bytes', '--kubeconfig', '--token-seconds'])
+    t.true(stdout.includes(option), option);
+});

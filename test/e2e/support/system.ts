@@ -1,0 +1,103 @@
+/** A whole local system for tests: started as a user starts it, on free ports and in a folder of its own. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { LocalFile } from '../../../services/local/local-file.ts';
+import { connectKubernetes, type KubernetesClient } from '../../../services/shared/kubernetes.ts';
+import { type Answer, type Call, call } from '../../support/http.ts';
+import { waitFor } from '../../support/wait.ts';
+
+export const root = path.resolve(import.meta.dirname, '..', '..', '..');
+
+export interface LocalSystem {
+  readonly child: ChildProcess;
+  readonly stateDirectory: string;
+  /** All that the system has printed so far. */
+  readonly output: () => string;
+  /** `.kura/local.json` as it is now. */
+  readonly local: () => Promise<LocalFile>;
+  readonly token: (workload: string) => Promise<string>;
+  readonly kubernetes: KubernetesClient;
+  /** A request through Envoy, as `workload` where one is named. */
+  readonly call: (request: Omit<Call, 'token'> & { as?: string; token?: string }) => Promise<Answer & { bodySent: boolean }>;
+  /** Sends a signal to one process by its name in local.json and returns its pid. */
+  readonly signal: (name: string, signal: NodeJS.Signals) => Promise<number>;
+  /** Waits until the process runs under another pid than `formerPid`. */
+  readonly restarted: (name: string, formerPid: number) => Promise<number>;
+  /** Stops it with SIGINT and removes its folder. */
+  readonly stop: () => Promise<void>;
+}
+
+/** Starts `npm start`'s own program; resolves when local.json is there. */
+export async function startLocalSystem({
+  args = [],
+  stateDirectory,
+}: {
+  args?: readonly string[];
+  stateDirectory?: string;
+} = {}): Promise<LocalSystem> {
+  const state = stateDirectory ?? (await mkdtemp(path.join(tmpdir(), 'kura-e2e-')));
+  const main = path.join(root, 'services', 'local', 'main.ts');
+  const words = ['--pdeathsig', 'KILL', '--', process.execPath, main, '--state', state, '--port', '0', ...args];
+  const child = spawn('setpriv', words, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk));
+  const local = async (): Promise<LocalFile> => JSON.parse(await readFile(path.join(state, 'local.json'), 'utf8')) as LocalFile;
+
+  try {
+    await waitFor(
+      'the local system is ready',
+      async () => {
+        if (child.exitCode !== null) return true;
+        return (await local()) !== undefined;
+      },
+      { withinMs: 60_000 },
+    );
+    if (child.exitCode !== null) throw new Error(`it ended with status ${child.exitCode}`);
+  } catch (error) {
+    child.kill('SIGKILL');
+    throw new Error(`the local system did not start: ${(error as Error).message}\n${output}`, { cause: error });
+  }
+
+  const first = await local();
+  const token = async (workload: string): Promise<string> => {
+    const file = (await local()).tokens[workload];
+    if (file === undefined) throw new Error(`no token file for ${workload}`);
+    return (await readFile(file, 'utf8')).trim();
+  };
+  const kubernetes = connectKubernetes({ kubeconfig: first.kubeconfig });
+  const pidOf = async (name: string): Promise<number> => {
+    const pid = (await local()).processes[name];
+    if (pid === undefined) throw new Error(`no process ${name}`);
+    return pid;
+  };
+  return {
+    child,
+    stateDirectory: state,
+    output: () => output,
+    local,
+    token,
+    kubernetes,
+    call: async ({ as, ...request }) => call(first.url, as === undefined ? request : { ...request, token: await token(as) }),
+    signal: async (name, signal) => {
+      const pid = await pidOf(name);
+      process.kill(pid, signal);
+      return pid;
+    },
+    restarted: (name, formerPid) =>
+      waitFor(`${name} runs again`, async () => {
+        const pid = await pidOf(name);
+        return pid !== formerPid && pid;
+      }),
+    stop: async () => {
+      await kubernetes.close();
+      if (child.exitCode === null && child.signalCode === null) {
+        child.kill('SIGINT');
+        await once(child, 'exit');
+      }
+      await rm(state, { recursive: true, force: true });
+    },
+  };
+}

@@ -1,0 +1,121 @@
+/** Large bodies through the real Envoy: whole, in constant memory, and not sent at all where they are refused. */
+import { createHash, type Hash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { request } from 'node:http';
+import { Readable } from 'node:stream';
+import anyTest, { type TestFn } from 'ava';
+import { type LocalSystem, startLocalSystem } from './support/system.ts';
+
+const test = anyTest as TestFn;
+const size = 2 ** 30;
+/** Node's and Envoy's own size, buffers and caches of descriptors; a body of 1 GiB held in memory would be far beyond. */
+const memoryLimitBytes = 350 * 2 ** 20;
+let system: LocalSystem;
+test.before(async () => {
+  system = await startLocalSystem({ args: ['--shard-bytes', '3Gi'] });
+});
+test.after.always(() => system?.stop());
+
+/** `bytes` that differ from block to block, and the hash of what has been read. */
+function body(bytes: number): { stream: Readable; hash: Hash } {
+  const hash = createHash('sha256');
+  const block = Buffer.alloc(2 ** 20, 'kura');
+  function* blocks(): Generator<Buffer> {
+    for (let sent = 0; sent < bytes; sent += block.length) {
+      const next = Buffer.from(block);
+      next.writeUInt32BE(sent / block.length);
+      hash.update(next);
+      yield next;
+    }
+  }
+  return { stream: Readable.from(blocks(), { objectMode: false }), hash };
+}
+
+async function hashOf(path: string): Promise<{ length: number; digest: string }> {
+  const { url } = await system.local();
+  const token = await system.token('vision/trainer');
+  return await new Promise((resolve, reject) => {
+    const outgoing = request(url, { path, agent: false, headers: { authorization: `Bearer ${token}` } }, (response) => {
+      const hash = createHash('sha256');
+      let length = 0;
+      response.on('data', (chunk: Buffer) => {
+        hash.update(chunk);
+        length += chunk.length;
+      });
+      response.on('end', () => resolve({ length, digest: hash.digest('hex') }));
+      response.on('error', reject);
+    });
+    outgoing.on('error', reject).end();
+  });
+}
+
+async function peakMemory(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) * 1024;
+}
+
+for (const { how, headers, expect } of [
+  { how: 'with a length', headers: { 'content-length': size }, expect: false },
+  { how: 'with a length and Expect', headers: { 'content-length': size }, expect: true },
+  { how: 'chunked', headers: { 'transfer-encoding': 'chunked' }, expect: false },
+  { how: 'chunked with Expect', headers: { 'transfer-encoding': 'chunked' }, expect: true },
+]) {
+  test.serial(`1 GiB is stored ${how} and comes back byte for byte, in constant memory`, async (t) => {
+    const path = '/objects/vision/huge';
+    const { stream, hash } = body(size);
+    const put = await system.call({ as: 'vision/trainer', method: 'PUT', path, headers, expect, body: stream });
+    t.is(put.status, 201, put.body.toString());
+    const got = await hashOf(path);
+    t.is(got.length, size);
+    t.is(got.digest, hash.digest('hex'));
+    const { processes } = await system.local();
+    for (const [name, pid] of Object.entries(processes).filter(([name]) => name === 'envoy' || name.startsWith('kura-cache-'))) {
+      const peak = await peakMemory(pid);
+      t.true(peak < memoryLimitBytes, `${name}: ${Math.round(peak / 2 ** 20)} MiB`);
+    }
+  });
+}
+
+test.serial('a denied PUT with Expect uploads nothing', async (t) => {
+  for (const [what, request] of Object.entries({
+    'of another prefix': { as: 'vision/trainer', path: '/objects/nlp/x' },
+    'without a token': { path: '/objects/vision/x' },
+  })) {
+    const answer = await system.call({
+      ...request,
+      method: 'PUT',
+      headers: { 'content-length': 300e6 },
+      expect: true,
+      body: body(300 * 2 ** 20).stream,
+    });
+    t.true(answer.status === 403 || answer.status === 401, what);
+    t.false(answer.bodySent, what);
+  }
+});
+
+test.serial('an aborted PUT leaves what was there before', async (t) => {
+  const path = '/objects/vision/aborted';
+  await system.call({ as: 'vision/trainer', method: 'PUT', path, body: 'whole' });
+  const { stream } = body(8 * 2 ** 20);
+  const truncated = Readable.from(
+    (async function* () {
+      yield* stream;
+      throw new Error('the client dies');
+    })(),
+    { objectMode: false },
+  );
+  const { url } = await system.local();
+  const token = await system.token('vision/trainer');
+  await new Promise<void>((resolve) => {
+    const outgoing = request(url, {
+      method: 'PUT',
+      path,
+      agent: false,
+      headers: { authorization: `Bearer ${token}`, 'content-length': size },
+    });
+    outgoing.on('error', () => resolve());
+    truncated.on('error', () => outgoing.destroy(new Error('gone')));
+    truncated.pipe(outgoing, { end: false });
+  });
+  t.is((await system.call({ as: 'vision/trainer', path })).body.toString(), 'whole');
+});

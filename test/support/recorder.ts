@@ -1,0 +1,24 @@
+import { createServer, type IncomingHttpHeaders } from 'node:http';
+import { listen } from '../../services/shared/listen.ts';
+
+export interface Recorder {
+  readonly port: number;
+  readonly requests: readonly { readonly method: string; readonly url: string; readonly headers: IncomingHttpHeaders }[];
+  close(): Promise<void>;
+}
+
+/** A shard that stores nothing and keeps what it was asked, so that a test can see what reaches a shard. */
+export async function startRecorder(): Promise<Recorder> {
+  const requests: { method: string; url: string; headers: IncomingHttpHeaders }[] = [];
+  const server = createServer((request, response) => {
+    if (request.url === '/healthz') {
+      response.end('ok\n');
+      return;
+    }
+    requests.push({ method: request.method ?? '', url: request.url ?? '', headers: request.headers });
+    request.resume();
+    response.writeHead(404, { 'content-length': 0 }).end();
+  });
+  const listening = await listen(server, { host: '127.0.0.1', port: 0 });
+  return { port: Number(listening.address.split(':').at(-1)), requests, close: listening.close };
+}
