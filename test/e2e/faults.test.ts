@@ -16,6 +16,10 @@ const as = 'vision/trainer';
 const keys = Array.from({ length: 200 }, (_, index) => `/objects/vision/faults/${index}`);
 const get = (path: string): Promise<Answer> => system.call({ as, path });
 
+async function urlOf(pod: string): Promise<string | undefined> {
+  return (await system.local()).shards.find(({ name }) => name.startsWith(pod))?.url;
+}
+
 async function fill(): Promise<void> {
   for (const path of keys) await system.call({ as, method: 'PUT', path, body: `of ${path}` });
 }
@@ -38,7 +42,7 @@ test.serial(
     t.is(before.size, keys.length);
     t.is(new Set(before.values()).size, 4);
     const victim = 'kura-cache-1';
-    const [{ url: formerUrl }] = (await system.local()).shards.filter(({ name }) => name.startsWith(victim)) as [{ url: string }];
+    const formerUrl = await urlOf(victim);
 
     const pid = await system.signal(victim, 'SIGKILL');
     for (const path of keys) {

@@ -1,0 +1,113 @@
+/** Access to a Kubernetes API: @kubernetes/client-node's typed calls and raw watches, on a few connections that all calls share. */
+import type { RequestOptions } from 'node:https';
+import { createConfiguration, KubeConfig, type RequestContext, ServerConfiguration } from '@kubernetes/client-node';
+import { Agent, type Dispatcher, request } from 'undici';
+
+/** client-node opens a TLS connection per call by itself (3.5 ms each, measured); these are shared and kept. */
+const callConnections = 4;
+/** Credentials and CA are looked at this often, so that rotated files are taken up. */
+const credentialAgeMs = 1_000;
+const connectTimeoutMs = 2_000;
+const keepAliveMs = 60_000;
+/** The longest that a call waits for its answer; most callers have a shorter deadline of their own. */
+const answerLimitMs = 10_000;
+
+// biome-ignore lint/suspicious/noExplicitAny: the parameter of client-node's own ApiConstructor; its configuration type is not exported.
+type ApiConstructor<T> = new (configuration: any) => T;
+
+export interface RawRequest {
+  readonly query?: Readonly<Record<string, string | undefined>>;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly signal: AbortSignal;
+}
+
+export interface KubernetesClient {
+  /** One of client-node's APIs, such as CoreV1Api. Calls reject with ApiException, or with a network error. */
+  api<T>(kind: ApiConstructor<T>): T;
+  /** A GET whose answer is read as a stream; its connection is not counted among those of the calls. */
+  open(path: string, request: RawRequest): Promise<Dispatcher.ResponseData>;
+  /** Ends every connection, watches included. */
+  close(): Promise<void>;
+}
+
+interface Credentials {
+  readonly readAt: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly agents: { readonly calls: Agent; readonly streams: Agent };
+}
+
+/** Reads the kubeconfig file, or the Pod's own ServiceAccount without one. Throws when there is neither. */
+export function connectKubernetes({ kubeconfig }: { kubeconfig?: string | undefined }): KubernetesClient {
+  const config = new KubeConfig();
+  if (kubeconfig === undefined) config.loadFromCluster();
+  else config.loadFromFile(kubeconfig);
+  const server = config.getCurrentCluster()?.server;
+  if (server === undefined) throw new Error(`${kubeconfig ?? 'the Pod'} names no cluster`);
+
+  let current: Promise<Credentials> | undefined;
+  let tls = '';
+  const credentials = async (): Promise<Credentials> => {
+    const known = await current;
+    if (known !== undefined && performance.now() - known.readAt < credentialAgeMs) return known;
+    current = readCredentials(known).catch((error: Error) => {
+      current = undefined;
+      throw error;
+    });
+    return await current;
+  };
+  const readCredentials = async (known: Credentials | undefined): Promise<Credentials> => {
+    const options: RequestOptions = { headers: {} };
+    await config.applyToHTTPSOptions(options);
+    const { ca, cert, key, pfx, passphrase, rejectUnauthorized, servername } = options;
+    const material = JSON.stringify([ca, cert, key, pfx, passphrase, rejectUnauthorized, servername].map((part) => part?.toString()));
+    const headers = options.headers as Record<string, string>;
+    if (known !== undefined && material === tls) return { ...known, headers, readAt: performance.now() };
+    tls = material;
+    const connect = {
+      ca,
+      cert,
+      key,
+      pfx,
+      passphrase,
+      rejectUnauthorized,
+      servername,
+      timeout: connectTimeoutMs,
+    } as NonNullable<Agent.Options['connect']>;
+    const shared = { connect, keepAliveTimeout: keepAliveMs, bodyTimeout: 0 };
+    const agents = {
+      calls: new Agent({ ...shared, connections: callConnections, headersTimeout: answerLimitMs }),
+      streams: new Agent(shared),
+    };
+    if (known !== undefined) void Promise.all([known.agents.calls.close(), known.agents.streams.close()]);
+    return { readAt: performance.now(), headers, agents };
+  };
+
+  const configuration = createConfiguration({
+    baseServer: new ServerConfiguration(server, {}),
+    authMethods: {
+      default: {
+        getName: () => 'kura',
+        applySecurityAuthentication: async (context: RequestContext) => {
+          const { headers, agents } = await credentials();
+          for (const [name, value] of Object.entries(headers)) context.setHeaderParam(name, value);
+          context.setHeaderParam('User-Agent', 'kura');
+          context.setDispatcher(agents.calls);
+        },
+      },
+    },
+  });
+
+  return {
+    api: (kind) => new kind(configuration),
+    open: async (path, { query = {}, headers = {}, signal }) => {
+      const url = new URL(server + path);
+      for (const [name, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(name, value);
+      const { headers: authorization, agents } = await credentials();
+      return await request(url, { dispatcher: agents.streams, signal, headers: { ...authorization, ...headers, 'user-agent': 'kura' } });
+    },
+    close: async () => {
+      const known = await current?.catch(() => undefined);
+      if (known !== undefined) await Promise.all([known.agents.calls.destroy(), known.agents.streams.destroy()]);
+    },
+  };
+}

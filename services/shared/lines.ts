@@ -1,0 +1,18 @@
+/** Pure: the lines of a stream of bytes as they become whole; half a line at the end is dropped. Throws when one is longer than `limitBytes`. */
+export async function* readLines(chunks: AsyncIterable<Uint8Array>, limitBytes: number): AsyncGenerator<string> {
+  let rest: Buffer[] = [];
+  let restBytes = 0;
+  for await (const chunk of chunks) {
+    let from = 0;
+    for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, from)) {
+      yield Buffer.concat([...rest, chunk.subarray(from, end)]).toString();
+      rest = [];
+      restBytes = 0;
+      from = end + 1;
+    }
+    if (from === chunk.length) continue;
+    rest.push(Buffer.from(chunk.subarray(from)));
+    restBytes += chunk.length - from;
+    if (restBytes > limitBytes) throw new Error(`a line is longer than ${limitBytes} bytes`);
+  }
+}

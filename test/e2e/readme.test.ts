@@ -1,0 +1,65 @@
+/** Every command of the README, typed as it stands there, but for the port and the state folder. */
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import test from 'ava';
+import type { LocalFile } from '../../services/local/local-file.ts';
+import { waitFor } from '../support/wait.ts';
+import { root } from './support/system.ts';
+
+const run = promisify(execFile);
+const readme = await readFile(path.join(root, 'README.md'), 'utf8');
+const commands = [...readme.matchAll(/^```sh\n(.*?)^```$/gms)].flatMap(([, block]) => (block as string).trim().split('\n'));
+
+/** What each command must print; a command of the README that is not here fails the test. */
+const expected: Readonly<Record<string, RegExp>> = {
+  'curl -T': /^$/,
+  curl: /^# kura\n/,
+  'curl -i': /^HTTP\/1\.1 403 [^]*"status":403/,
+  'npm run epoch': /epoch 2[^]*\b100(\.0+)? ?%/i,
+  'npm run check': /ok +types[^]*ok +generated files/,
+};
+
+function kindOf(command: string): string {
+  if (command.startsWith('curl')) return ['curl', ...(/ (-T|-i) /.exec(command)?.slice(1) ?? [])].join(' ');
+  return command.split(' ').slice(0, 3).join(' ');
+}
+
+test('the README’s commands do what it says', async (t) => {
+  t.timeout(10 * 60_000);
+  const state = await mkdtemp(path.join(tmpdir(), 'kura-readme-'));
+  t.teardown(() => rm(state, { recursive: true, force: true }));
+  t.is(commands.shift(), 'npm start');
+  const start = spawn('setpriv', ['--pdeathsig', 'TERM', '--', 'npm', 'start', '--', '--state', state, '--port', '0'], {
+    cwd: root,
+    stdio: 'ignore',
+  });
+  const localFile = path.join(state, 'local.json');
+  const { url } = await waitFor('npm start is ready', async () => JSON.parse(await readFile(localFile, 'utf8')) as LocalFile, {
+    withinMs: 60_000,
+  });
+
+  for (const command of commands) {
+    if (command === 'npm test') {
+      t.regex(await readFile(path.join(root, '.ci', 'run'), 'utf8'), /^npm test$/m);
+      continue;
+    }
+    const here = command.replaceAll('.kura/', `${state}/`).replaceAll('http://127.0.0.1:8080', url);
+    const typed = command.startsWith('npm run epoch') ? `${here} --local ${localFile}` : here;
+    const { stdout } = await run('bash', ['-c', typed], { cwd: root, maxBuffer: 2 ** 26 });
+    const pattern = expected[kindOf(command)];
+    if (pattern === undefined) t.fail(`the README has a command that no test knows: ${command}`);
+    else t.regex(stdout, pattern, command);
+  }
+
+  start.kill('SIGINT');
+  const [status] = await once(start, 'exit');
+  t.is(status, 0);
+});
+
+test('the README’s links lead to files', async (t) => {
+  for (const [, target] of readme.matchAll(/\]\(([^)#]+)\)/g)) await t.notThrowsAsync(readFile(path.join(root, target as string)), target);
+});
