@@ -102,7 +102,8 @@ export async function requestToken(
       },
     },
   });
-  if (status === undefined) throw new Error('the API answered a TokenRequest without a token');
+  if (status?.token === undefined || status.expirationTimestamp === undefined)
+    throw new Error('the API answered a TokenRequest without a token');
   return { token: status.token, expiresAt: status.expirationTimestamp };
 }
 

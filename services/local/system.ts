@@ -115,6 +115,7 @@ export async function startSystem(options: SystemOptions): Promise<System> {
       service('kubernetes', 'KURA_KUBERNETES_', () => ({
         LISTEN: ready.get('kubernetes')?.listening.https ?? '127.0.0.1:0',
         DIRECTORY: kubernetesDirectory,
+        SHORTEST_TOKEN: `${Math.min(options.tokenSeconds, 600)}s`,
       })),
     );
     const client = connectKubernetes({ kubeconfig });

@@ -59,8 +59,7 @@ test.serial(
       return now.size === keys.length && now;
     });
     t.deepEqual(back, before);
-    const [{ url }] = (await system.local()).shards.filter(({ name }) => name.startsWith(victim)) as [{ url: string }];
-    t.not(url, formerUrl);
+    t.not(await urlOf(victim), formerUrl);
   },
 );
 

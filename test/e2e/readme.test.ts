@@ -18,9 +18,9 @@ const commands = [...readme.matchAll(/^```sh\n(.*?)^```$/gms)].flatMap(([, block
 const expected: Readonly<Record<string, RegExp>> = {
   'curl -T': /^$/,
   curl: /^# kura\n/,
-  'curl -i': /^HTTP\/1\.1 403 [^]*"status":403/,
-  'npm run epoch': /epoch 2[^]*\b100(\.0+)? ?%/i,
-  'npm run check': /ok +types[^]*ok +generated files/,
+  'curl -i': /^HTTP\/1\.1 403 [\s\S]*"status":403/,
+  'npm run epoch': /epoch 2[\s\S]*\b100(\.0+)? ?%/i,
+  'npm run check': /ok +types[\s\S]*ok +generated files/,
 };
 
 function kindOf(command: string): string {

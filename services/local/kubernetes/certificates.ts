@@ -1,0 +1,75 @@
+/** The stand-in's own certificate authority and the certificate it serves with. */
+import 'reflect-metadata';
+import { webcrypto } from 'node:crypto';
+import { readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import * as x509 from '@peculiar/x509';
+
+export interface ServingCertificate {
+  /** PEM, the serving certificate and the authority that signed it. */
+  readonly certificate: string;
+  /** PEM. */
+  readonly key: string;
+  /** PEM, what clients trust. */
+  readonly authority: string;
+}
+
+const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+const lifeMs = 10 * 365 * 86_400_000;
+/** Clocks differ. */
+const earlyMs = 3_600_000;
+
+/** Reads `tls.json` of the directory, or makes it. The authority's key is thrown away: it signs once. */
+export async function servingCertificate(directory: string): Promise<ServingCertificate> {
+  const file = path.join(directory, 'tls.json');
+  try {
+    return JSON.parse(await readFile(file, 'utf8')) as ServingCertificate;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+  const made = await make();
+  await writeFile(file, JSON.stringify(made), { mode: 0o600 });
+  return made;
+}
+
+async function make(): Promise<ServingCertificate> {
+  x509.cryptoProvider.set(webcrypto as unknown as Parameters<typeof x509.cryptoProvider.set>[0]);
+  const now = Date.now();
+  const validity = { notBefore: new Date(now - earlyMs), notAfter: new Date(now + lifeMs) };
+  const authorityKeys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+  const authority = await x509.X509CertificateGenerator.createSelfSigned({
+    ...validity,
+    name: 'CN=kura local cluster',
+    keys: authorityKeys,
+    signingAlgorithm: algorithm,
+    extensions: [
+      new x509.BasicConstraintsExtension(true, 0, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign, true),
+      await x509.SubjectKeyIdentifierExtension.create(authorityKeys.publicKey),
+    ],
+  });
+  const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+  const certificate = await x509.X509CertificateGenerator.create({
+    ...validity,
+    subject: 'CN=kubernetes',
+    issuer: authority.subject,
+    publicKey: keys.publicKey,
+    signingKey: authorityKeys.privateKey,
+    signingAlgorithm: algorithm,
+    extensions: [
+      new x509.SubjectAlternativeNameExtension([
+        { type: 'ip', value: '127.0.0.1' },
+        { type: 'dns', value: 'localhost' },
+        { type: 'dns', value: 'kubernetes.default.svc' },
+      ]),
+      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth]),
+      await x509.AuthorityKeyIdentifierExtension.create(authorityKeys.publicKey),
+    ],
+  });
+  const key = await webcrypto.subtle.exportKey('pkcs8', keys.privateKey);
+  return {
+    certificate: `${certificate.toString('pem')}\n${authority.toString('pem')}\n`,
+    key: x509.PemConverter.encode(key, 'PRIVATE KEY'),
+    authority: authority.toString('pem'),
+  };
+}
