@@ -1,0 +1,106 @@
+/** Envoy's question (ext_authz `Check`) and its answer: the edge between gRPC, HTTP status codes and decisions. */
+import { status as grpcStatus, type ServerUnaryCall, type sendUnaryData } from '@grpc/grpc-js';
+import type { HeaderValueOption } from '../../proto/generated/envoy/config/core/v3/HeaderValueOption.ts';
+import type { CheckRequest__Output } from '../../proto/generated/envoy/service/auth/v3/CheckRequest.ts';
+import type { CheckResponse } from '../../proto/generated/envoy/service/auth/v3/CheckResponse.ts';
+import type { StatusCode } from '../../proto/generated/envoy/type/v3/StatusCode.ts';
+import { maxKeyBytes } from '../shared/key.ts';
+import type { Logger } from '../shared/log.ts';
+import { problemBody, problemContentType } from '../shared/problem.ts';
+import type { Decide, Decision, Question } from './decision.ts';
+
+interface Refusal {
+  readonly status: number;
+  readonly name: StatusCode;
+  readonly code: string;
+  readonly detail: string;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** One Authorization line, one token: what a comma joined is two lines. */
+const bearer = /^bearer +([\w~+/.=-]+)$/i;
+
+/** The handler of `Check`. A fault of ours is a gRPC error, which Envoy answers with 503: never an allow. */
+export function createCheck({ decide, log }: { decide: Decide; log: Logger }) {
+  return (call: ServerUnaryCall<CheckRequest__Output, CheckResponse>, callback: sendUnaryData<CheckResponse>): void => {
+    decide(readQuestion(call.request)).then(
+      (decision) => callback(null, decision.kind === 'allow' ? allow(decision) : deny(refusalOf(decision))),
+      (error: unknown) => {
+        log.error({ err: error }, 'unexpected fault in a check');
+        callback({ code: grpcStatus.INTERNAL, details: 'unexpected fault' });
+      },
+    );
+  };
+}
+
+/** Envoy sends no `headers` at all when none of the allowed ones is there. */
+function readQuestion({ attributes }: CheckRequest__Output): Question {
+  const http = attributes?.request?.http;
+  const headers = http?.headers ?? {};
+  const length = headers['content-length'];
+  return {
+    method: http?.method ?? '',
+    target: http?.path ?? '',
+    token: bearer.exec(headers.authorization ?? '')?.[1],
+    contentLength: length === undefined ? undefined : Number(length),
+  };
+}
+
+function allow({ identity, maxObjectBytes }: Extract<Decision, { kind: 'allow' }>): CheckResponse {
+  const headers = {
+    'x-kura-namespace': identity.namespace,
+    'x-kura-service-account': identity.serviceAccount,
+    'x-kura-max-object-bytes': String(maxObjectBytes),
+  };
+  return { status: { code: grpcStatus.OK }, ok_response: { headers: setHeaders(headers), headers_to_remove: ['authorization'] } };
+}
+
+function deny({ status, name, code, detail, headers = {} }: Refusal): CheckResponse {
+  return {
+    status: { code: grpcStatus.PERMISSION_DENIED },
+    denied_response: {
+      status: { code: name },
+      headers: setHeaders({ 'content-type': problemContentType, ...headers }),
+      body: problemBody({ status, code, detail }),
+    },
+  };
+}
+
+function setHeaders(headers: Readonly<Record<string, string>>): HeaderValueOption[] {
+  return Object.entries(headers).map(([key, value]) => ({ header: { key, value }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' }));
+}
+
+function refusalOf(decision: Exclude<Decision, { kind: 'allow' }>): Refusal {
+  switch (decision.kind) {
+    case 'unauthenticated': {
+      const headers = { 'www-authenticate': 'Bearer realm="kura", error="invalid_token"' };
+      return { status: 401, name: 'Unauthorized', code: 'unauthenticated', detail: decision.reason, headers };
+    }
+    case 'forbidden':
+      return { status: 403, name: 'Forbidden', code: 'forbidden', detail: decision.reason };
+    case 'bad-key': {
+      const detail = `the key is not 1 to ${maxKeyBytes} bytes of printable ASCII without . and .. segments`;
+      return { status: 400, name: 'BadRequest', code: 'bad-key', detail };
+    }
+    case 'no-such-path':
+      return { status: 404, name: 'NotFound', code: 'no-such-path', detail: 'objects are under /objects/' };
+    case 'bad-method': {
+      const allow = decision.allowed.join(', ');
+      return { status: 405, name: 'MethodNotAllowed', code: 'method-not-allowed', detail: `objects know ${allow}`, headers: { allow } };
+    }
+    case 'too-large': {
+      const detail = `an object may have at most ${decision.maxObjectBytes} bytes here`;
+      return { status: 413, name: 'PayloadTooLarge', code: 'too-large', detail };
+    }
+    case 'unavailable':
+      return {
+        status: 503,
+        name: 'ServiceUnavailable',
+        code: 'identity-unavailable',
+        detail: decision.reason,
+        headers: { 'retry-after': '1' },
+      };
+    default:
+      return decision satisfies never;
+  }
+}

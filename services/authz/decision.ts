@@ -1,0 +1,73 @@
+/** From a request to a decision: what it asks for, who asks, and whether that is allowed. */
+import { type Key, parseTarget } from '../shared/key.ts';
+import type { Identity, Resolution } from './identity.ts';
+import { type Verb, type Verdict, verbs } from './policy.ts';
+
+export interface Question {
+  readonly method: string;
+  /** The request target as Envoy normalised it, query included. */
+  readonly target: string;
+  /** Undefined where there is not exactly one bearer token. */
+  readonly token: string | undefined;
+  /** Undefined without that header. */
+  readonly contentLength: number | undefined;
+}
+
+export type Decision =
+  | {
+      readonly kind: 'allow';
+      readonly identity: Identity;
+      readonly rule: string;
+      readonly cached: boolean;
+      readonly maxObjectBytes: number;
+    }
+  | { readonly kind: 'unauthenticated'; readonly reason: string }
+  | {
+      readonly kind: 'forbidden';
+      readonly reason: string;
+      readonly identity: Identity;
+      readonly rule: string;
+      readonly verb: Verb;
+      readonly key: Key;
+    }
+  | { readonly kind: 'no-such-path' }
+  | { readonly kind: 'bad-key' }
+  | { readonly kind: 'bad-method'; readonly allowed: readonly string[] }
+  | { readonly kind: 'too-large'; readonly maxObjectBytes: number }
+  | { readonly kind: 'unavailable'; readonly reason: string };
+
+export type Decide = (question: Question) => Promise<Decision>;
+
+/** A token longer than this is refused unread. */
+const longestTokenBytes = 8 * 1024;
+
+export function createDecide({
+  resolve,
+  decide,
+}: {
+  resolve: (token: string) => Promise<Resolution>;
+  decide: (request: { identity: Identity; verb: Verb; key: Key }) => Verdict;
+}): Decide {
+  return async ({ method, target, token, contentLength }) => {
+    if (token === undefined) return { kind: 'unauthenticated', reason: 'one Authorization header with a bearer token is needed' };
+    if (token.length > longestTokenBytes) return { kind: 'unauthenticated', reason: `a token has at most ${longestTokenBytes} bytes` };
+    const parsed = parseTarget(target);
+    if (parsed.kind === 'other-path') return { kind: 'no-such-path' };
+    if (parsed.kind === 'bad-key') return { kind: 'bad-key' };
+    const verb = verbs.find((candidate) => candidate === method);
+    if (verb === undefined) return { kind: 'bad-method', allowed: verbs };
+
+    const resolution = await resolve(token);
+    if (resolution.kind === 'refused') return { kind: 'unauthenticated', reason: resolution.reason };
+    if (resolution.kind === 'unavailable') return resolution;
+    const { identity, cached } = resolution;
+    const { key } = parsed;
+    const { allowed, rule, maxObjectBytes } = decide({ identity, verb, key });
+    if (!allowed) {
+      const reason = `the policy does not let ${identity.namespace}/${identity.serviceAccount} ${verb} this key`;
+      return { kind: 'forbidden', reason, identity, rule, verb, key };
+    }
+    if (verb === 'PUT' && contentLength !== undefined && contentLength > maxObjectBytes) return { kind: 'too-large', maxObjectBytes };
+    return { kind: 'allow', identity, rule, cached, maxObjectBytes };
+  };
+}
