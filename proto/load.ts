@@ -5,6 +5,7 @@ import { loadPackageDefinition } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import type { ProtoGrpcType as AdsTypes } from './generated/ads.ts';
 import type { ProtoGrpcType as EdsTypes } from './generated/eds.ts';
+import type { ProtoGrpcType as EndpointTypes } from './generated/endpoint.ts';
 import type { ProtoGrpcType as ExternalAuthTypes } from './generated/external_auth.ts';
 
 const deps = path.join(path.dirname(createRequire(import.meta.url).resolve('@grpc/grpc-js-xds/package.json')), 'deps');
@@ -16,13 +17,14 @@ export const protoFiles = [
   'envoy/service/auth/v3/external_auth.proto',
   'envoy/service/endpoint/v3/eds.proto',
   'envoy/service/discovery/v3/ads.proto',
+  'envoy/config/endpoint/v3/endpoint.proto',
 ];
 
 /** Field names stay as in the proto: with camel case Envoy sees an empty `ok_response` and nothing says so (facts/envoy.md). */
 export const protoOptions = { keepCase: true, longs: Number, enums: String, oneofs: true } as const;
 
 /** Envoy's services and messages, as grpc-js sees them. */
-export function loadEnvoyProtos(): AdsTypes & EdsTypes & ExternalAuthTypes {
+export function loadEnvoyProtos(): AdsTypes & EdsTypes & EndpointTypes & ExternalAuthTypes {
   const definition = loadSync(protoFiles, { ...protoOptions, includeDirs: protoIncludeDirs });
-  return loadPackageDefinition(definition) as unknown as AdsTypes & EdsTypes & ExternalAuthTypes;
+  return loadPackageDefinition(definition) as unknown as AdsTypes & EdsTypes & EndpointTypes & ExternalAuthTypes;
 }

@@ -2,8 +2,8 @@
 import {
   ApiException,
   AuthenticationV1Api,
-  type RequestContext,
-  type ResponseContext,
+  Observable,
+  type ObservableMiddleware,
   type V1TokenReviewStatus,
 } from '@kubernetes/client-node';
 import { decodeJwt } from 'jose';
