@@ -1,0 +1,183 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { rmSync } from 'node:fs';
+import { mkdir, rename, symlink, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { type ObjectServer, startObjectServer } from '../support/object-server.ts';
+import { temporaryFolder } from '../support/service.ts';
+import { waitFor } from '../support/wait.ts';
+
+const main = path.resolve(import.meta.dirname, '..', '..', 'services', 'cli', 'main.ts');
+
+interface Ended {
+  readonly status: number | null;
+  readonly output: string;
+}
+
+interface Setting {
+  readonly server: ObjectServer;
+  readonly data: string;
+  readonly tokenFile: string;
+  readonly epoch: (...args: string[]) => Promise<Ended>;
+  readonly start: (...args: string[]) => { readonly process: ChildProcess; readonly ended: Promise<Ended> };
+}
+
+/** A folder of three files (one empty, one of several pieces) and a server to read them through. */
+async function setting(t: ExecutionContext): Promise<Setting> {
+  const folder = await temporaryFolder(t);
+  const server = await startObjectServer();
+  t.teardown(() => server.close());
+  const data = path.join(folder, 'data');
+  await mkdir(path.join(data, 'sub'), { recursive: true });
+  await writeFile(path.join(data, 'a.jpg'), 'a'.repeat(1000));
+  await writeFile(path.join(data, 'empty'), '');
+  await writeFile(path.join(data, 'sub', 'large'), Buffer.alloc(3_000_000, 'kura '));
+  const tokenFile = path.join(folder, 'token');
+  await writeFile(tokenFile, 'first');
+  const local = path.join(folder, 'local.json');
+  await writeFile(local, JSON.stringify({ url: server.url, tokens: { 'vision/trainer': tokenFile }, shards: [] }));
+  const start = (...args: string[]) => {
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, main, 'epoch', data, '--local', local, ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let output = '';
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk));
+    const ended = once(child, 'close').then(([status]) => ({ status: status as number | null, output }));
+    return { process: child, ended };
+  };
+  return { server, data, tokenFile, start, epoch: (...args) => start(...args).ended };
+}
+
+test.serial('the first epoch misses and fills, the second one hits everything', async (t) => {
+  const { server, epoch } = await setting(t);
+  const { status, output } = await epoch();
+  t.is(status, 0, output);
+  t.regex(output, /3 files, 2\.9 MiB/);
+  t.regex(output, /epoch 1: 0 hits \(0\.0 %\), 3 misses, 0 failures, 0 differences/);
+  t.regex(
+    output,
+    /epoch 2: 3 hits \(100\.0 %\), 0 misses, 0 failures, 0 differences; \d+ objects\/s, \d+\.\d\d GB\/s; p50 .* ms, p99 .* ms/,
+  );
+  t.deepEqual([...server.objects.keys()].sort(), ['vision/data/a.jpg', 'vision/data/empty', 'vision/data/sub/large']);
+});
+
+test.serial('a byte that differs is found, named, and ends with status 1', async (t) => {
+  const { server, epoch } = await setting(t);
+  await epoch('--epochs', '1');
+  const large = server.objects.get('vision/data/sub/large') as Buffer;
+  large.writeUInt8(0, 2_999_999);
+  const { status, output } = await epoch('--epochs', '1');
+  t.is(status, 1);
+  t.regex(output, /2 hits \(66\.7 %\), 0 misses, 0 failures, 1 differences/);
+  t.regex(output, /difference: sub\/large: other bytes than the file between \d+ and 3000000/);
+});
+
+test.serial('an object that is longer or shorter than the file is a difference', async (t) => {
+  const { server, epoch } = await setting(t);
+  server.objects.set('vision/data/a.jpg', Buffer.from('a'.repeat(999)));
+  server.objects.set('vision/data/empty', Buffer.from('x'));
+  const { status, output } = await epoch('--epochs', '1');
+  t.is(status, 1);
+  t.regex(output, /2 differences/);
+  t.regex(output, /a\.jpg: 999 bytes where the file has 1000/);
+});
+
+test.serial('a transfer that breaks off is a failure and not a hit', async (t) => {
+  const { server, epoch } = await setting(t);
+  server.intercept = (request, response) => {
+    if (request.method !== 'GET' || !request.url?.endsWith('large')) return false;
+    response.writeHead(200, { 'content-length': 3_000_000 });
+    response.write(Buffer.alloc(1000, 'kura '), () => response.destroy());
+    return true;
+  };
+  const { status, output } = await epoch('--epochs', '1');
+  t.is(status, 1);
+  t.regex(output, /0 hits .* 2 misses, 1 failures, 0 differences/);
+  t.regex(output, /failure: sub\/large: /);
+});
+
+test.serial('503 is tried again with back-off, nothing else is', async (t) => {
+  const { server, epoch } = await setting(t);
+  const answered = new Map<string, number>();
+  server.intercept = (request, response) => {
+    const times = answered.get(request.url ?? '') ?? 0;
+    answered.set(request.url ?? '', times + 1);
+    const status = request.url?.endsWith('a.jpg') ? (times < 2 ? 503 : undefined) : request.url?.endsWith('large') ? 507 : undefined;
+    if (status === undefined) return false;
+    request.resume();
+    response.writeHead(status).end('{"code":"test"}');
+    return true;
+  };
+  const { status, output } = await epoch('--epochs', '1', '--workers', '1');
+  t.is(status, 1);
+  t.regex(output, /2 misses, 1 failures/);
+  t.regex(output, /failure: sub\/large: GET answered 507 \{"code":"test"\}/);
+  t.is(answered.get('/objects/vision/data/sub/large'), 1);
+  t.is(answered.get('/objects/vision/data/a.jpg'), 4, 'two 503, a miss, a PUT');
+});
+
+test.serial('a token that is replaced in mid-run is taken up', async (t) => {
+  const { server, tokenFile, epoch } = await setting(t);
+  let _replaced: Promise<void> | undefined;
+  server.intercept = (request, response) => {
+    _replaced ??= writeFile(`${tokenFile}.new`, 'second').then(() => rename(`${tokenFile}.new`, tokenFile));
+    if (request.headers.authorization === 'Bearer second') return false;
+    request.resume();
+    response.writeHead(503).end();
+    return true;
+  };
+  const { status, output } = await epoch('--epochs', '1', '--workers', '1');
+  t.is(status, 0, output);
+});
+
+test.serial('names that a key cannot hold are encoded, and what is no file is told and left out', async (t) => {
+  const { server, data, epoch } = await setting(t);
+  const names = ['with space', '100%', '#1?', 'back\\slash', 'übung', '日本'];
+  for (const name of names) await writeFile(path.join(data, name), name);
+  await symlink('a.jpg', path.join(data, 'link'));
+  await symlink('absent', path.join(data, 'dangling'));
+  const { status, output } = await epoch();
+  t.is(status, 0, output);
+  t.regex(output, new RegExp(`epoch 2: ${4 + names.length} hits \\(100\\.0 %\\)`));
+  t.regex(output, /skipped, not a file or a link to one: 1, such as dangling/);
+  t.true(server.objects.has('vision/data/with%20space'));
+  t.true(server.objects.has('vision/data/back%7F5Cslash'));
+});
+
+test.serial('a missing system and an unknown namespace are told in one line with status 2', async (t) => {
+  const { epoch } = await setting(t);
+  for (const [args, complaint] of [
+    [['--local', '/does/not/exist'], /^kura: \/does\/not\/exist is not there: start the system with `npm start`/],
+    [['--prefix', 'nlp/x'], /^kura: no token for namespace nlp: --prefix begins with one of vision\/trainer/],
+    [['--workers', '0'], /It is not a whole number from 1 to 1024/],
+  ] as const) {
+    const { status, output } = await epoch(...args);
+    t.is(status, 2);
+    t.regex(output, complaint);
+  }
+});
+
+test.serial('a file that vanishes between listing and reading is a failure of that file alone', async (t) => {
+  const { server, data, epoch } = await setting(t);
+  server.intercept = (request) => {
+    if (request.method === 'GET') rmSync(path.join(data, 'a.jpg'), { force: true });
+    return false;
+  };
+  const { status, output } = await epoch('--epochs', '1', '--workers', '1');
+  t.is(status, 1);
+  t.regex(output, /2 misses, 1 failures/);
+  t.regex(output, /failure: a\.jpg: ENOENT/);
+});
+
+test.serial('Ctrl-C tells the figures so far and ends with 130', async (t) => {
+  const { server, start } = await setting(t);
+  let asked = 0;
+  server.intercept = (request) => request.method === 'GET' && ++asked > 1;
+  const child = start('--workers', '1');
+  await waitFor('the second object is under way', () => asked > 1);
+  child.process.kill('SIGINT');
+  const { status, output } = await child.ended;
+  t.is(status, 130, output);
+  t.regex(output, /epoch 1: 0 hits \(0\.0 %\), 1 misses/);
+});

@@ -1,0 +1,41 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { keyOfFile } from '../../services/cli/key-of-file.ts';
+import { percentile, possibleHitRatio } from '../../services/cli/tally.ts';
+import { formatBytes, formatPercent } from '../../services/cli/units.ts';
+import { isKey } from '../../services/shared/key.ts';
+
+test('two different names never get one key', (t) => {
+  const name = fc.string({ unit: fc.constantFrom('a', '/', '%', '7', 'F', '5', 'C', '\\', '\x7f', ' ', 'é', '#', '?') });
+  t.notThrows(() => fc.assert(fc.property(name, name, (a, b) => (keyOfFile('p', a) === keyOfFile('p', b)) === (a === b))));
+});
+
+test('a key of a file is an acceptable key without what Envoy refuses or rewrites', (t) => {
+  const segment = fc
+    .string({ unit: 'binary', minLength: 1, maxLength: 20 })
+    .filter((text) => !/[/\0]/.test(text) && text.isWellFormed() && text !== '.' && text !== '..');
+  const check = fc.property(fc.array(segment, { minLength: 1, maxLength: 4 }), (segments) => {
+    const key = keyOfFile('vision/x', segments.join('/'));
+    return isKey(key) && !/%(2F|5C|00)|[\\|^{}"<>`#? ]/i.test(key.replaceAll('%7F5C', ''));
+  });
+  t.notThrows(() => fc.assert(check));
+});
+
+test('the ratio that can be hoped for is the closed form', (t) => {
+  t.is(possibleHitRatio(1), 1);
+  t.is(possibleHitRatio(7), 1);
+  t.is(formatPercent(possibleHitRatio(0.2)), '2.1 %');
+  t.is(formatPercent(possibleHitRatio(0.5)), '15.3 %');
+});
+
+test('percentiles are nearest ranks', (t) => {
+  const hundred = Float64Array.from({ length: 100 }, (_, index) => index + 1);
+  t.deepEqual(
+    [percentile(hundred, 0.5), percentile(hundred, 0.99), percentile(hundred, 1), percentile(new Float64Array(), 0.5)],
+    [50, 99, 100, 0],
+  );
+});
+
+test('sizes are read easily', (t) => {
+  t.deepEqual([0, 1023, 1024, 1536, 2 ** 30, 3 * 2 ** 40].map(formatBytes), ['0 B', '1023 B', '1.0 KiB', '1.5 KiB', '1.0 GiB', '3.0 TiB']);
+});

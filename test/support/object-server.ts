@@ -1,0 +1,41 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { listen } from '../../services/shared/listen.ts';
+
+export interface ObjectServer {
+  readonly url: string;
+  readonly objects: Map<string, Buffer>;
+  /** Every request that came, with its credential. */
+  readonly requests: { readonly method: string; readonly key: string; readonly authorization: string | undefined }[];
+  /** Answers a request itself and returns true, or leaves it to the server. */
+  intercept: (request: IncomingMessage, response: ServerResponse) => boolean;
+  close(): Promise<void>;
+}
+
+/** A kura of one process and no disk, for tests of its clients: GET, HEAD, PUT and DELETE as in design.md, section 2. */
+export async function startObjectServer(): Promise<ObjectServer> {
+  const objects = new Map<string, Buffer>();
+  const requests: ObjectServer['requests'] = [];
+  const server = createServer((request, response) => {
+    const key = (request.url ?? '').slice('/objects/'.length);
+    const { method = '' } = request;
+    requests.push({ method, key, authorization: request.headers.authorization });
+    if (state.intercept(request, response)) return;
+    if (method === 'PUT') {
+      const chunks: Buffer[] = [];
+      request.on('data', (chunk: Buffer) => chunks.push(chunk));
+      request.on('end', () => {
+        objects.set(key, Buffer.concat(chunks));
+        response.writeHead(201, { 'content-length': 0 }).end();
+      });
+      return;
+    }
+    const object = objects.get(key);
+    if (method === 'DELETE') objects.delete(key);
+    if (object === undefined) response.writeHead(404, { 'content-type': 'application/problem+json' }).end('{"status":404,"code":"miss"}\n');
+    else if (method === 'DELETE') response.writeHead(204).end();
+    else response.writeHead(200, { 'content-length': object.length }).end(method === 'HEAD' ? undefined : object);
+  });
+  const listening = await listen(server, { host: '127.0.0.1', port: 0 });
+  const state: ObjectServer = { url: `http://${listening.address}`, objects, requests, intercept: () => false, close: listening.close };
+  return state;
+}
