@@ -1,0 +1,59 @@
+/** Sends bytes of an object to one reader, in constant memory, at the reader's pace. */
+import type { Writable } from 'node:stream';
+import type { BufferPool } from './buffers.ts';
+import type { OpenObject } from './open-object.ts';
+import type { Reader } from './reader.ts';
+
+/** The reader took nothing for too long, or went away. */
+export class ReaderGoneError extends Error {
+  readonly code = 'READER_GONE';
+}
+
+export interface SendBodyOptions {
+  readonly object: OpenObject;
+  readonly start: number;
+  readonly end: number;
+  readonly isWarm: boolean;
+  readonly to: Writable;
+  /** Bytes that go before the first piece in the same write: a response's head, written when its body is known to be right. */
+  readonly head: Buffer | undefined;
+  readonly reader: Reader;
+  readonly buffers: BufferPool;
+  readonly timeoutMs: number;
+}
+
+/** Resolves when the last byte was handed to the system. Rejects before anything was written when the first piece cannot be read (`beforeFirst` was not called). */
+export async function sendBody(options: SendBodyOptions, beforeFirst: () => void): Promise<void> {
+  const { object, start, end, isWarm, to, reader, buffers } = options;
+  let head = options.head;
+  for (let at = start; at < end; ) {
+    const { from, to: until } = object.nextPiece(at, end);
+    const offset = head?.length ?? 0;
+    const buffer = await buffers.take(offset + until - from);
+    try {
+      await reader.read(object, { from, to: until, isWarm }, buffer, offset);
+      if (at === start) beforeFirst();
+      const stop = Math.min(until, end);
+      // The head goes right before the first byte that was asked for; a block that had to be checked whole may begin earlier.
+      const first = offset + at - from;
+      head?.copy(buffer, first - offset);
+      await writeWithin(to, buffer.subarray(first - offset, offset + stop - from), options.timeoutMs);
+      head = undefined;
+      at = stop;
+    } finally {
+      buffers.give(buffer);
+    }
+  }
+}
+
+/** Writes and waits until the system has all of it. */
+function writeWithin(to: Writable, bytes: Buffer, timeoutMs: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => to.destroy(new ReaderGoneError('the reader stalled')), timeoutMs);
+    to.write(bytes, (error) => {
+      clearTimeout(timer);
+      if (error == null) resolve();
+      else reject(new ReaderGoneError('the reader went away', { cause: error }));
+    });
+  });
+}

@@ -1,0 +1,26 @@
+/** The settings of a shard; the table in README.md is checked against this one. */
+import { bytes, duration, integer, listenAddress, logLevel, optional, text } from '../shared/environment.ts';
+
+export const settingPrefix = 'KURA_CACHE_';
+
+export const settings = {
+  listen: listenAddress('Where objects are served; shard i of several listens i ports higher.', '0.0.0.0:7000'),
+  metricsListen: listenAddress('Where health and metrics are served; shard i of several listens i ports higher.', '0.0.0.0:7100'),
+  directory: optional(text('The directory that holds the objects.')),
+  name: optional(text("The shard's name, which is its hash_key in the assignment; kept in the directory, which then refuses another.")),
+  maxBytes: optional(
+    bytes('Most bytes that objects, temporary files and folders take, in blocks of 4 KiB; without it 90 % of what the file system has.', {
+      min: 16 * 1024 ** 2,
+      max: 2 ** 50,
+    }),
+  ),
+  maxObjects: optional(integer('Most files; without it 90 % of the inodes that the file system has.', { min: 64, max: 2 ** 27 })),
+  openFiles: integer('Most descriptors kept open between requests.', { min: 0, max: 1_000_000 }, '4096'),
+  bufferBytes: bytes('Most memory that bodies on their way may take.', { min: 4 * 1024 ** 2, max: 2 ** 36 }, '512Mi'),
+  readerTimeout: duration('A reader that takes nothing for so long is cut off.', { min: 100, max: 3_600_000 }, '120s'),
+  writerTimeout: duration('An upload that brings nothing for so long is aborted.', { min: 100, max: 3_600_000 }, '30s'),
+  keepAlive: duration("A connection idle for so long is closed; longer than Envoy's own 50 s.", { min: 100, max: 3_600_000 }, '120s'),
+  drain: duration('How long requests are still accepted after SIGTERM, until routers have noticed.', { min: 0, max: 600_000 }, '10s'),
+  grace: duration('How long requests in flight may take to end after that.', { min: 0, max: 3_600_000 }, '30s'),
+  logLevel: logLevel(),
+};

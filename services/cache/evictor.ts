@@ -1,0 +1,76 @@
+/** Frees room ahead of need and off the request path. */
+import type { ObjectIndex } from './object-index.ts';
+import { noRow } from './object-index.ts';
+import type { Space } from './space.ts';
+
+/** Room kept free, so that an ordinary PUT never waits for an unlink: a sixteenth of the limit, at most this. */
+const maxHeadroomBytes = 64 * 1024 * 1024;
+const maxHeadroomFiles = 256;
+/** Files being removed at once: enough for the thread pool, few enough to leave it to readers. */
+const maxRemovals = 8;
+
+/** The row to give up next, or noRow when none may be given up now. */
+export type ChooseVictim = () => number;
+
+export interface EvictorOptions {
+  readonly index: ObjectIndex;
+  readonly space: Space;
+  readonly chooseVictim: ChooseVictim;
+  /** Takes the row out of the index and removes its file; resolves when its room is given back. Does not reject. */
+  readonly evict: (row: number) => Promise<void>;
+}
+
+export class Evictor {
+  readonly #options: EvictorOptions;
+  /** Files are counted in whole: the index cannot hold more rows than its capacity, uploads in progress included. */
+  #removals = 0;
+  #pendingBytes = 0;
+  #pendingFiles = 0;
+
+  constructor(options: EvictorOptions) {
+    this.#options = options;
+  }
+
+  /** Whether room for this can be had without giving up an object that the policy protects. */
+  canMakeRoom(bytes: number): boolean {
+    const { space, chooseVictim } = this.#options;
+    return space.fits(bytes, 1) || this.#removals > 0 || chooseVictim() !== noRow;
+  }
+
+  /** Looks whether room is short and frees some; cheap when it is not. */
+  run(): void {
+    const { space, chooseVictim } = this.#options;
+    while (this.#removals < maxRemovals && this.#isShort()) {
+      const row = chooseVictim();
+      if (row === noRow) break;
+      this.#start(row);
+    }
+    // Whoever waits while nothing is left to give up would wait for ever.
+    while (this.#removals === 0 && space.wanted !== undefined) space.refuseFirst();
+  }
+
+  #start(row: number): void {
+    const bytes = this.#options.index.blocks(row) * 4096;
+    this.#removals += 1;
+    this.#pendingBytes += bytes;
+    this.#pendingFiles += 1;
+    void this.#options.evict(row).then(() => {
+      this.#removals -= 1;
+      this.#pendingBytes -= bytes;
+      this.#pendingFiles -= 1;
+      this.run();
+    });
+  }
+
+  #isShort(): boolean {
+    const { space } = this.#options;
+    const { bytes, files } = space.wanted ?? { bytes: 0, files: 0 };
+    // While files are uncounted nothing is free by definition: only what somebody waits for is made.
+    const headroomBytes = space.isCounted ? Math.min(maxHeadroomBytes, space.limits.maxBytes / 16) : 0;
+    const headroomFiles = space.isCounted ? Math.min(maxHeadroomFiles, Math.ceil(space.limits.maxFiles / 16)) : 0;
+    return (
+      space.freeBytes + this.#pendingBytes < Math.max(bytes, headroomBytes) ||
+      space.freeFiles + this.#pendingFiles < Math.max(files, headroomFiles)
+    );
+  }
+}

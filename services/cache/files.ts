@@ -1,0 +1,54 @@
+/** The system calls a shard makes on its object files, as one value, so that a test can make any of them fail the way a disk does. */
+import fs from 'node:fs';
+import { promisify } from 'node:util';
+
+export interface Files {
+  open(path: string, flags: string | number, mode?: number): Promise<number>;
+  openSync(path: string, flags: string | number): number;
+  close(fd: number): void;
+  read(fd: number, buffer: Buffer, offset: number, length: number, position: number): Promise<number>;
+  readSync(fd: number, buffer: Buffer, offset: number, length: number, position: number): number;
+  write(fd: number, buffer: Buffer, length: number, position: number): Promise<number>;
+  size(fd: number): Promise<number>;
+  truncate(fd: number, length: number): Promise<void>;
+  rename(from: string, to: string): Promise<void>;
+  unlink(path: string): Promise<void>;
+}
+
+const read = promisify(fs.read);
+const write = promisify(fs.write);
+const open = promisify(fs.open) as (path: string, flags: string | number, mode?: number) => Promise<number>;
+const fstat = promisify(fs.fstat) as (fd: number) => Promise<fs.Stats>;
+
+/** The real ones. Closing does not wait: nothing can be done about its error, and the descriptor is gone either way (close(2)). */
+export const systemFiles: Files = {
+  open,
+  openSync: fs.openSync,
+  close: (fd) => fs.close(fd, () => {}),
+  read: async (fd, buffer, offset, length, position) => (await read(fd, buffer, offset, length, position)).bytesRead,
+  readSync: fs.readSync,
+  write: async (fd, buffer, length, position) => (await write(fd, buffer, 0, length, position)).bytesWritten,
+  size: async (fd) => (await fstat(fd)).size,
+  truncate: promisify(fs.ftruncate) as (fd: number, length: number) => Promise<void>,
+  rename: promisify(fs.rename),
+  unlink: promisify(fs.unlink),
+};
+
+/** What an error of the file system means for a shard. */
+export type FaultKind = 'absent' | 'full' | 'descriptors' | 'disk';
+
+export function faultKind(error: unknown): FaultKind {
+  switch ((error as NodeJS.ErrnoException).code) {
+    case 'ENOENT':
+      return 'absent';
+    case 'ENOSPC':
+    case 'EDQUOT':
+    case 'EFBIG':
+      return 'full';
+    case 'EMFILE':
+    case 'ENFILE':
+      return 'descriptors';
+    default:
+      return 'disk';
+  }
+}

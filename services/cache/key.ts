@@ -1,0 +1,53 @@
+/** Pure: which request targets name an object, and which prefix a key belongs to. Keys are compared byte for byte; nothing here decodes, joins or cleans one. */
+
+/** The bytes after `/objects/`, exactly as they came (design.md, section 2). The brand keeps raw URLs and file paths out. */
+export type Key = string & { readonly brand: 'key' };
+
+export const maxKeyBytes = 1024;
+const objectsPath = '/objects/';
+
+export type ParsedTarget = { readonly kind: 'key'; readonly key: Key } | { readonly kind: 'bad-key' } | { readonly kind: 'other-path' };
+
+/** Reads a request target in origin form. Printable ASCII without space; no `.` or `..` segment, so that no later reader of a key can be led elsewhere. */
+export function parseTarget(target: string): ParsedTarget {
+  if (!target.startsWith(objectsPath)) return { kind: 'other-path' };
+  const key = target.slice(objectsPath.length);
+  return isKey(key) ? { kind: 'key', key } : { kind: 'bad-key' };
+}
+
+export function isKey(text: string): text is Key {
+  if (text.length < 1 || text.length > maxKeyBytes) return false;
+  let segmentStart = 0;
+  for (let at = 0; at <= text.length; at += 1) {
+    const code = at === text.length ? slash : text.charCodeAt(at);
+    if (code < 0x21 || code > 0x7e) return false;
+    if (code !== slash) continue;
+    if (isDots(text, segmentStart, at)) return false;
+    segmentStart = at + 1;
+  }
+  return true;
+}
+
+/**
+ * The first four segments of a key, `scheme://host` counting as one: what a data set is taken to be, for eviction (decisions.md).
+ * The last segment is the object's own name and never part of its prefix.
+ */
+export function prefixOf(key: Key): string {
+  let end = 0;
+  for (let segments = 0; segments < prefixSegments; segments += 1) {
+    let next = key.indexOf('/', end);
+    if (next > 0 && key[next - 1] === ':' && key[next + 1] === '/') next = key.indexOf('/', next + 2);
+    if (next === -1) break;
+    end = next + 1;
+  }
+  return key.slice(0, end);
+}
+
+const prefixSegments = 4;
+const slash = 0x2f;
+const dot = 0x2e;
+
+function isDots(text: string, start: number, end: number): boolean {
+  const length = end - start;
+  return (length === 1 || length === 2) && text.charCodeAt(start) === dot && text.charCodeAt(end - 1) === dot;
+}

@@ -1,0 +1,49 @@
+/** How much of the file system a shard may use when nobody said. */
+import { readdirSync, statfsSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { folderCount, folderName, objectsFolder } from './file-name.ts';
+import { fileBlockBytes, type SpaceLimits } from './space.ts';
+
+/** Part of what is free that is taken: a full file system is slow and breaks its neighbours. */
+const usableShare = 0.9;
+/** Rows of the index are numbered in 32 bits; this many objects of 110 KB are 14 TB. */
+const mostFiles = 2 ** 27;
+
+export interface LimitOptions {
+  readonly directory: string;
+  readonly maxBytes: number | undefined;
+  readonly maxObjects: number | undefined;
+  /** What the shard stored already counts as usable; unknown before a scan, so the caller passes what the last snapshot said. */
+  readonly ownBytes: number;
+  readonly ownFiles: number;
+  /** Shards that share the file system. */
+  readonly shards: number;
+}
+
+/** 0.9 × (free + own) / shards on that device, where a bound is not given (decisions.md). */
+export function resolveLimits({ directory, maxBytes, maxObjects, ownBytes, ownFiles, shards }: LimitOptions): SpaceLimits {
+  const system = statfsSync(directory);
+  const bytes = maxBytes ?? Math.floor((usableShare * (system.bavail * system.bsize + ownBytes)) / shards);
+  // A file system without a fixed number of inodes reports none: only the bytes bound it.
+  const inodes = system.files === 0 ? mostFiles : Math.floor((usableShare * (system.ffree + ownFiles)) / shards);
+  const files = maxObjects ?? Math.min(inodes, Math.ceil(bytes / fileBlockBytes), mostFiles);
+  return { maxBytes: bytes, maxFiles: Math.max(64, files) };
+}
+
+/** Bytes of the folders themselves, with a block of slack each for what the next files add. */
+export function folderBytes(directory: string): number {
+  let bytes = 0;
+  for (let number = 0; number < folderCount; number += 1) {
+    bytes += folderSize(path.join(objectsFolder(directory), folderName(number)));
+  }
+  return bytes + 16 * fileBlockBytes;
+}
+
+function folderSize(folder: string): number {
+  return Math.ceil(statSync(folder).size / fileBlockBytes) * fileBlockBytes + fileBlockBytes;
+}
+
+/** What was left of uploads when the last process ended. */
+export function listTemporary(folder: string): string[] {
+  return readdirSync(folder).filter((name) => /^[0-9a-f]{8}-\d+\.part$/.test(name));
+}

@@ -1,0 +1,191 @@
+/** Shows a shard's numbers to Prometheus. */
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import type { BufferPool } from './buffers.ts';
+import type { ReadWindow } from './read-window.ts';
+import { fileBlockBytes } from './space.ts';
+import type { Store } from './store.ts';
+import { latencyBounds, methods, results, type Tally } from './tally.ts';
+
+export interface ShardNumbers {
+  readonly tally: Tally;
+  readonly store: Store;
+  readonly buffers: BufferPool;
+  readonly window: ReadWindow;
+  readonly connections: () => number;
+  /** Share of the folders that were scanned since the start, 0 to 1. */
+  readonly recovered: () => number;
+  readonly isServing: () => boolean;
+}
+
+/** Registers everything; the returned function stops what was started for it. */
+export function registerMetrics(registry: Registry, numbers: ShardNumbers): () => void {
+  const { tally, store, buffers, window } = numbers;
+  registerRequests(registry, tally);
+  const total = (name: string, help: string, read: () => number) => registerTotal(registry, name, help, read);
+  const gauge = (name: string, help: string, read: () => number) => {
+    registry.registerMetric(
+      new Gauge({
+        name,
+        help,
+        registers: [],
+        collect() {
+          this.set(read());
+        },
+      }),
+    );
+  };
+  total('kura_cache_received_bytes_total', 'Body bytes of uploads.', () => tally.bytesIn);
+  total('kura_cache_sent_bytes_total', 'Body bytes of reads.', () => tally.bytesOut);
+  gauge('kura_cache_hit_ratio', 'Hits of all GETs since the start.', () => hitRatio(tally));
+  gauge('kura_cache_objects', 'Objects that are known.', () => store.index.count);
+  gauge('kura_cache_used_bytes', 'Bytes that count against the limit, in blocks of 4 KiB.', () => store.space.usedBytes);
+  gauge('kura_cache_stored_bytes', 'Bytes of stored objects, in blocks of 4 KiB.', () => store.index.totalBlocks * fileBlockBytes);
+  gauge('kura_cache_reserved_bytes', 'Bytes of uploads in progress and of files that are being freed.', () => store.space.reservedBytes);
+  gauge('kura_cache_limit_bytes', 'Bytes that may be used now.', () => store.space.limitBytes);
+  gauge('kura_cache_limit_objects', 'Objects that may be stored.', () => store.space.limits.maxFiles);
+  total('kura_cache_evicted_objects_total', 'Objects given up for room.', () => tally.evictedObjects);
+  total('kura_cache_evicted_bytes_total', 'Bytes given up for room.', () => tally.evictedBytes);
+  gauge('kura_cache_last_victim_idle_seconds', 'How long the object evicted last had not been used.', () => tally.lastVictimIdleSeconds);
+  gauge('kura_cache_recovered_ratio', 'Share of the folders counted since the start.', numbers.recovered);
+  total('kura_cache_recovered_objects_total', 'Objects found on disk since the start.', () => tally.recoveredObjects);
+  total('kura_cache_corrupt_objects_total', 'Objects whose checksum was wrong; they were removed.', () => tally.corruptObjects);
+  total('kura_cache_scrubbed_objects_total', 'Objects checked in the background.', () => tally.scrubbedObjects);
+  gauge('kura_cache_foreign_files', 'Files in the directory that are not ours; they are left alone.', () => tally.foreignFiles);
+  total('kura_cache_synchronous_reads_total', 'Reads taken to be in the page cache.', () => tally.syncReads);
+  total('kura_cache_pooled_reads_total', 'Reads through the thread pool.', () => tally.pooledReads);
+  total(
+    'kura_cache_cold_synchronous_reads_total',
+    'Sampled reads that were taken to be in the page cache and went to the disk.',
+    () => tally.coldSyncReads,
+  );
+  gauge('kura_cache_read_window_bytes', 'Bytes used last that are taken to be in the page cache.', () => window.windowBytes);
+  gauge('kura_cache_open_files', 'Descriptors kept open between requests.', () => store.openFiles.size);
+  gauge('kura_cache_buffer_bytes', 'Memory of bodies on their way.', () => buffers.usedBytes);
+  gauge('kura_cache_connections', 'Open connections.', numbers.connections);
+  total('kura_cache_handed_over_total', 'Requests given to the slower parser.', () => tally.handedOver);
+  total('kura_cache_bad_requests_total', 'Connections whose bytes were not HTTP.', () => tally.badRequests);
+  total('kura_cache_cut_off_total', 'Connections closed because the client stalled.', () => tally.cutOff);
+  gauge('kura_cache_serving', '1 while traffic is wanted.', () => (numbers.isServing() ? 1 : 0));
+  registerDiskErrors(registry, tally);
+  return registerLoopDelay(registry);
+}
+
+function registerRequests(registry: Registry, tally: Tally): void {
+  registry.registerMetric(
+    new Counter({
+      name: 'kura_cache_requests_total',
+      help: 'Requests by method and result.',
+      labelNames: ['method', 'result'],
+      registers: [],
+      collect() {
+        this.reset();
+        for (const method of methods) {
+          for (const result of results)
+            if (tally.requests[method][result] > 0) this.inc({ method, result: snake(result) }, tally.requests[method][result]);
+        }
+      },
+    }),
+  );
+  registry.registerMetric(new LatencyHistogram(tally));
+}
+
+/** Shows counts that were made elsewhere. */
+class LatencyHistogram extends Histogram<'method'> {
+  readonly #tally: Tally;
+
+  constructor(tally: Tally) {
+    super({
+      name: 'kura_cache_request_seconds',
+      help: 'Time from the head of a request to the end of its answer.',
+      labelNames: ['method'],
+      buckets: [...latencyBounds],
+      registers: [],
+    });
+    this.#tally = tally;
+  }
+
+  override async get(): ReturnType<Histogram<'method'>['get']> {
+    const metric = await super.get();
+    const name = 'kura_cache_request_seconds';
+    const values: typeof metric.values = [];
+    for (const method of methods) {
+      const { counts, sum } = this.#tally.latency[method];
+      let cumulated = 0;
+      counts.forEach((count, at) => {
+        cumulated += count;
+        values.push({
+          metricName: `${name}_bucket`,
+          exemplar: null,
+          labels: { method, le: latencyBounds[at] ?? '+Inf' },
+          value: cumulated,
+        } as never);
+      });
+      values.push({ metricName: `${name}_sum`, labels: { method }, value: sum } as never);
+      values.push({ metricName: `${name}_count`, labels: { method }, value: cumulated } as never);
+    }
+    return { ...metric, values };
+  }
+}
+
+function registerTotal(registry: Registry, name: string, help: string, read: () => number): void {
+  registry.registerMetric(
+    new Counter({
+      name,
+      help,
+      registers: [],
+      collect() {
+        this.reset();
+        this.inc(read());
+      },
+    }),
+  );
+}
+
+function registerDiskErrors(registry: Registry, tally: Tally): void {
+  registry.registerMetric(
+    new Counter({
+      name: 'kura_cache_disk_errors_total',
+      help: 'Faults of the file system by kind: read, write, full, descriptors.',
+      labelNames: ['kind'],
+      registers: [],
+      collect() {
+        this.reset();
+        for (const [kind, count] of Object.entries(tally.diskErrors)) this.inc({ kind }, count);
+      },
+    }),
+  );
+}
+
+function registerLoopDelay(registry: Registry): () => void {
+  const delay = monitorEventLoopDelay({ resolution: 10 });
+  delay.enable();
+  registry.registerMetric(
+    new Gauge({
+      name: 'kura_cache_event_loop_delay_seconds',
+      help: 'How late the event loop was since the last look, by quantile.',
+      labelNames: ['quantile'],
+      registers: [],
+      collect() {
+        for (const [quantile, percent] of [
+          ['0.5', 50],
+          ['0.99', 99],
+          ['1', 100],
+        ] as const)
+          this.set({ quantile }, delay.percentile(percent) / 1e9);
+        delay.reset();
+      },
+    }),
+  );
+  return () => delay.disable();
+}
+
+function hitRatio(tally: Tally): number {
+  const { hit, partial, notModified, miss } = tally.requests.GET;
+  const hits = hit + partial + notModified;
+  return hits + miss === 0 ? 0 : hits / (hits + miss);
+}
+
+function snake(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}

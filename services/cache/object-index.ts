@@ -1,0 +1,283 @@
+/**
+ * Pure: what a shard knows of its objects, in typed arrays: 39 bytes an object (digest 12, hash chain 4, bucket 4, LRU links 8, blocks 4, tick 4, group 2, flags 1).
+ * A Map ends at 16.7 million entries; 8 TB of 110 KB objects are 73 million. The rows are allocated once for the capacity: the system gives a page when it is first
+ * touched, so nothing is ever copied. The hash grows one bucket an insert (linear hashing), so there is no pause while it grows.
+ */
+import { GroupHeap } from './group-heap.ts';
+
+/** No row: rows count from 1, so that untouched memory already says "none". */
+export const noRow = 0;
+export const maxGroups = 65_536;
+/** The row came from a snapshot and no scan has seen its file yet. */
+export const flagUnconfirmed = 1;
+/** The row's file has been read and checked by this process. */
+export const flagVerified = 2;
+const initialBuckets = 1024;
+
+export interface NewRow {
+  readonly a: number;
+  readonly b: number;
+  readonly c: number;
+  /** File size in blocks of 4 KiB, rounded up. */
+  readonly blocks: number;
+  /** Last access in steps of 100 ms. */
+  readonly tick: number;
+  readonly group: number;
+  readonly flags?: number;
+}
+
+/** The index of one shard: exact LRU inside a group, to one tick between groups. */
+export class ObjectIndex {
+  readonly capacity: number;
+  count = 0;
+  /** Blocks of all rows. */
+  totalBlocks = 0;
+  readonly #digests: Uint32Array;
+  readonly #chain: Uint32Array;
+  readonly #buckets: Uint32Array;
+  readonly #newer: Uint32Array;
+  readonly #older: Uint32Array;
+  readonly #blocks: Uint32Array;
+  readonly #ticks: Uint32Array;
+  readonly #groups: Uint16Array;
+  readonly #flags: Uint8Array;
+  readonly #newest = new Uint32Array(maxGroups);
+  readonly #oldest = new Uint32Array(maxGroups);
+  readonly #counts = new Uint32Array(maxGroups);
+  readonly #groupBlocks = new Float64Array(maxGroups);
+  readonly #heap = new GroupHeap();
+  #nextFresh = 1;
+  #freed = noRow;
+  /** Buckets in use are `#span + #split`; the first `#split` of them have been split already. */
+  #span = initialBuckets;
+  #split = 0;
+  #cursor = noRow;
+
+  constructor({ capacity }: { capacity: number }) {
+    this.capacity = capacity;
+    const rows = capacity + 1;
+    this.#digests = new Uint32Array(rows * 3);
+    this.#chain = new Uint32Array(rows);
+    this.#buckets = new Uint32Array(rows + initialBuckets);
+    this.#newer = new Uint32Array(rows);
+    this.#older = new Uint32Array(rows);
+    this.#blocks = new Uint32Array(rows);
+    this.#ticks = new Uint32Array(rows);
+    this.#groups = new Uint16Array(rows);
+    this.#flags = new Uint8Array(rows);
+  }
+
+  get isFull(): boolean {
+    return this.count >= this.capacity;
+  }
+
+  find(a: number, b: number, c: number): number {
+    for (let row = this.#buckets[this.#bucketOf(a)] as number; row !== noRow; row = this.#chain[row] as number) {
+      const at = row * 3;
+      if (this.#digests[at] === a && this.#digests[at + 1] === b && this.#digests[at + 2] === c) return row;
+    }
+    return noRow;
+  }
+
+  /** Adds a row as the newest of its group, or as the oldest. The digest must be absent and the index not full. */
+  insert(row: NewRow, place: 'newest' | 'oldest' = 'newest'): number {
+    if (this.isFull) throw new RangeError('the index is full');
+    const at = this.#takeRow();
+    this.#digests[at * 3] = row.a;
+    this.#digests[at * 3 + 1] = row.b;
+    this.#digests[at * 3 + 2] = row.c;
+    const bucket = this.#bucketOf(row.a);
+    this.#chain[at] = this.#buckets[bucket] as number;
+    this.#buckets[bucket] = at;
+    this.#blocks[at] = row.blocks;
+    this.#ticks[at] = row.tick;
+    this.#flags[at] = row.flags ?? 0;
+    this.count += 1;
+    this.totalBlocks += row.blocks;
+    if (this.count > this.#span + this.#split) this.#splitBucket();
+    this.#link(at, row.group, place);
+    return at;
+  }
+
+  remove(row: number): void {
+    this.#unlink(row);
+    const bucket = this.#bucketOf(this.#digests[row * 3] as number);
+    const next = this.#chain[row] as number;
+    if (this.#buckets[bucket] === row) this.#buckets[bucket] = next;
+    else {
+      let before = this.#buckets[bucket] as number;
+      while (this.#chain[before] !== row) before = this.#chain[before] as number;
+      this.#chain[before] = next;
+    }
+    this.count -= 1;
+    this.totalBlocks -= this.#blocks[row] as number;
+    this.#chain[row] = this.#freed;
+    this.#freed = row;
+  }
+
+  /** Makes a row the newest of its group. */
+  touch(row: number, tick: number): void {
+    this.#ticks[row] = tick;
+    const group = this.#groups[row] as number;
+    if (this.#newest[group] === row) return;
+    this.#unlink(row);
+    this.#link(row, group, 'newest');
+  }
+
+  /** Files a row under another group, as its newest. */
+  regroup(row: number, group: number): void {
+    this.#unlink(row);
+    this.#link(row, group, 'newest');
+  }
+
+  resize(row: number, blocks: number): void {
+    const change = blocks - (this.#blocks[row] as number);
+    this.#blocks[row] = blocks;
+    this.totalBlocks += change;
+    this.#addGroupBlocks(this.#groups[row] as number, change);
+  }
+
+  /** The least recently used row of all groups, or noRow. */
+  oldest(): number {
+    for (let group = this.#heap.top(); group !== undefined; group = this.#heap.top()) {
+      const row = this.#oldest[group] as number;
+      if (row === noRow) this.#heap.removeTop();
+      else if (this.#heap.keyOf(group) < (this.#ticks[row] as number)) this.#heap.raiseTop(this.#ticks[row] as number);
+      else return row;
+    }
+    return noRow;
+  }
+
+  oldestOf(group: number): number {
+    return this.#oldest[group] as number;
+  }
+
+  /** The next row towards the newest of the same group, or noRow. */
+  newerThan(row: number): number {
+    return this.#newer[row] as number;
+  }
+
+  /** Starts a walk over one group from the oldest to the newest that goes on rightly while rows are touched and removed; one walk at a time. */
+  walk(group: number): void {
+    this.#cursor = this.#oldest[group] as number;
+  }
+
+  /** The walk's next row, or noRow at its end. A row touched meanwhile is met again, at its new place. */
+  step(): number {
+    const row = this.#cursor;
+    if (row !== noRow) this.#cursor = this.#newer[row] as number;
+    return row;
+  }
+
+  digest(row: number): { a: number; b: number; c: number } {
+    return { a: this.#digests[row * 3] as number, b: this.#digests[row * 3 + 1] as number, c: this.#digests[row * 3 + 2] as number };
+  }
+
+  blocks(row: number): number {
+    return this.#blocks[row] as number;
+  }
+
+  tick(row: number): number {
+    return this.#ticks[row] as number;
+  }
+
+  group(row: number): number {
+    return this.#groups[row] as number;
+  }
+
+  groupCount(group: number): number {
+    return this.#counts[group] as number;
+  }
+
+  groupBlocks(group: number): number {
+    return this.#groupBlocks[group] as number;
+  }
+
+  hasFlag(row: number, flag: number): boolean {
+    return ((this.#flags[row] as number) & flag) !== 0;
+  }
+
+  setFlag(row: number, flag: number, isSet: boolean): void {
+    const flags = this.#flags[row] as number;
+    this.#flags[row] = isSet ? flags | flag : flags & ~flag;
+  }
+
+  /** Rows that were ever used are 1 to this, without it. A removed row stays in the range until it is used again. */
+  get rowLimit(): number {
+    return this.#nextFresh;
+  }
+
+  /** Whether a row number below rowLimit holds an object now. */
+  isUsed(row: number): boolean {
+    return this.find(this.#digests[row * 3] as number, this.#digests[row * 3 + 1] as number, this.#digests[row * 3 + 2] as number) === row;
+  }
+
+  #takeRow(): number {
+    const row = this.#freed;
+    if (row === noRow) return this.#nextFresh++;
+    this.#freed = this.#chain[row] as number;
+    return row;
+  }
+
+  #bucketOf(a: number): number {
+    const low = a & (this.#span - 1);
+    return low < this.#split ? a & (2 * this.#span - 1) : low;
+  }
+
+  /** Moves the rows of one bucket whose next hash bit is set to the new bucket at the end. */
+  #splitBucket(): void {
+    const low = this.#split;
+    const high = low + this.#span;
+    let stay: number = noRow;
+    let move: number = noRow;
+    for (let row = this.#buckets[low] as number; row !== noRow; ) {
+      const next = this.#chain[row] as number;
+      if (((this.#digests[row * 3] as number) & this.#span) === 0) {
+        this.#chain[row] = stay;
+        stay = row;
+      } else {
+        this.#chain[row] = move;
+        move = row;
+      }
+      row = next;
+    }
+    this.#buckets[low] = stay;
+    this.#buckets[high] = move;
+    this.#split += 1;
+    if (this.#split < this.#span) return;
+    this.#span *= 2;
+    this.#split = 0;
+  }
+
+  #link(row: number, group: number, place: 'newest' | 'oldest'): void {
+    this.#groups[row] = group;
+    this.#counts[group] = (this.#counts[group] as number) + 1;
+    this.#addGroupBlocks(group, this.#blocks[row] as number);
+    const [ends, inward, outward] =
+      place === 'newest' ? [this.#newest, this.#older, this.#newer] : [this.#oldest, this.#newer, this.#older];
+    const neighbour = ends[group] as number;
+    inward[row] = neighbour;
+    outward[row] = noRow;
+    ends[group] = row;
+    if (neighbour !== noRow) outward[neighbour] = row;
+    else (place === 'newest' ? this.#oldest : this.#newest)[group] = row;
+    if (this.#oldest[group] === row) this.#heap.offer(group, this.#ticks[row] as number);
+  }
+
+  #unlink(row: number): void {
+    if (this.#cursor === row) this.#cursor = this.#newer[row] as number;
+    const group = this.#groups[row] as number;
+    const newer = this.#newer[row] as number;
+    const older = this.#older[row] as number;
+    if (newer === noRow) this.#newest[group] = older;
+    else this.#older[newer] = older;
+    if (older === noRow) this.#oldest[group] = newer;
+    else this.#newer[older] = newer;
+    this.#counts[group] = (this.#counts[group] as number) - 1;
+    this.#addGroupBlocks(group, -(this.#blocks[row] as number));
+  }
+
+  #addGroupBlocks(group: number, change: number): void {
+    this.#groupBlocks[group] = (this.#groupBlocks[group] as number) + change;
+  }
+}

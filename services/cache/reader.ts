@@ -1,0 +1,90 @@
+/** Reads pieces of open objects: at once from the page cache, through the thread pool from the disk. */
+import type { BufferPool } from './buffers.ts';
+import { type Files, faultKind } from './files.ts';
+import { CorruptObjectError, type OpenObject } from './open-object.ts';
+import type { ReadWindow } from './read-window.ts';
+import type { Store } from './store.ts';
+import type { Tally } from './tally.ts';
+
+export interface ReaderOptions {
+  readonly files: Files;
+  readonly buffers: BufferPool;
+  readonly store: Store;
+  readonly window: ReadWindow;
+  readonly tally: Tally;
+  /** Blocks that this process has read from the disk so far (getrusage). */
+  readonly diskReads: () => number;
+  readonly onFault: (error: unknown, operation: 'read') => void;
+}
+
+/** Bytes [from, to) of the file, and whether they are expected to be in the page cache. */
+export interface Piece {
+  readonly from: number;
+  readonly to: number;
+  readonly isWarm: boolean;
+}
+
+/** One in so many synchronous reads is watched: getrusage costs 3 µs. */
+const sampleEvery = 32;
+
+export class Reader {
+  readonly #options: ReaderOptions;
+  #poolReads = 0;
+  #untilSample = sampleEvery;
+
+  constructor(options: ReaderOptions) {
+    this.#options = options;
+  }
+
+  /** Reads bytes [from, to) of the object into `buffer` at `offset` and checks them. Synchronous when the object is warm, otherwise a promise. Throws or rejects as `fail` says. */
+  read(object: OpenObject, range: Piece, buffer: Buffer, offset: number): Promise<void> | undefined {
+    if (!range.isWarm) return this.#readFromPool(object, range, buffer, offset);
+    this.#options.tally.syncReads += 1;
+    this.#untilSample -= 1;
+    // With a pool read under way getrusage would count its blocks too.
+    const isSample = this.#untilSample <= 0 && this.#poolReads === 0;
+    const before = isSample ? this.#options.diskReads() : 0;
+    try {
+      const got = this.#options.files.readSync(object.fd, buffer, offset, range.to - range.from, range.from);
+      this.#check(object, range, buffer.subarray(offset, offset + got));
+    } catch (error) {
+      throw this.#fail(object, error);
+    }
+    if (isSample) {
+      this.#untilSample = sampleEvery;
+      if (this.#options.diskReads() > before) this.#noteColdRead();
+    }
+    return undefined;
+  }
+
+  #noteColdRead(): void {
+    this.#options.tally.coldSyncReads += 1;
+    this.#options.window.shrink();
+  }
+
+  async #readFromPool(object: OpenObject, { from, to }: Piece, buffer: Buffer, offset: number): Promise<void> {
+    this.#options.tally.pooledReads += 1;
+    this.#poolReads += 1;
+    try {
+      const got = await this.#options.files.read(object.fd, buffer, offset, to - from, from);
+      this.#check(object, { from, to, isWarm: false }, buffer.subarray(offset, offset + got));
+    } catch (error) {
+      throw this.#fail(object, error);
+    } finally {
+      this.#poolReads -= 1;
+    }
+  }
+
+  #check(object: OpenObject, { from, to }: Piece, bytes: Buffer): void {
+    if (bytes.length !== to - from) throw new CorruptObjectError('the file became shorter');
+    object.check(bytes, from);
+  }
+
+  /** A damaged object is dropped so that the next GET is a miss; a disk that cannot read it is told apart by its error. */
+  #fail(object: OpenObject, error: unknown): unknown {
+    if (error instanceof CorruptObjectError) this.#options.tally.corruptObjects += 1;
+    else if (faultKind(error) === 'disk') this.#options.onFault(error, 'read');
+    void this.#options.store.drop(object);
+    return error;
+  }
+}

@@ -1,0 +1,21 @@
+/** What both HTTP edges of a shard work with. */
+import type { BufferPool } from './buffers.ts';
+import type { Reader } from './reader.ts';
+import type { Store } from './store.ts';
+import type { Tally } from './tally.ts';
+
+export interface ObjectService {
+  /** Sent as `x-kura-shard` on every answer. */
+  readonly name: string;
+  readonly store: Store;
+  readonly reader: Reader;
+  readonly buffers: BufferPool;
+  readonly tally: Tally;
+  readonly readerTimeoutMs: number;
+  readonly writerTimeoutMs: number;
+  /** Undefined while traffic is wanted, otherwise why not: for `/healthz` and `/readyz`. */
+  readonly notReady: () => string | undefined;
+  /** After SIGTERM's drain time: answers carry `Connection: close`. */
+  readonly isClosing: () => boolean;
+  readonly onFault: (error: unknown, operation: 'read' | 'write') => void;
+}

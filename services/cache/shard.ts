@@ -1,0 +1,156 @@
+/** One shard: one directory, one port, one event loop. Puts the parts together and takes them apart again. */
+import { readFile, unlink, writeFile } from 'node:fs/promises';
+import { freemem, hostname } from 'node:os';
+import path from 'node:path';
+import type { Settings } from '../shared/environment.ts';
+import type { Running } from '../shared/lifecycle.ts';
+import { listen } from '../shared/listen.ts';
+import type { Logger } from '../shared/log.ts';
+import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
+import { BufferPool } from './buffers.ts';
+import { Clock } from './clock.ts';
+import type { settings } from './config.ts';
+import { prepareDirectory } from './directory.ts';
+import { DiskHealth } from './disk-health.ts';
+import { temporaryFolder } from './file-name.ts';
+import { type Files, systemFiles } from './files.ts';
+import { createObjectServer } from './http.ts';
+import { folderBytes, resolveLimits } from './limits.ts';
+import { lockDirectory } from './lock.ts';
+import { registerMetrics } from './metrics.ts';
+import { ReadWindow } from './read-window.ts';
+import { Reader } from './reader.ts';
+import { Recovery } from './recovery.ts';
+import type { ObjectService } from './service.ts';
+import { Store } from './store.ts';
+import { Tally } from './tally.ts';
+
+export type ShardSettings = Settings<typeof settings> & { readonly directory: string };
+
+/** Starts a shard and resolves when it serves; recovery goes on behind. Rejects when the directory or an address cannot be had. */
+export async function startShard(config: ShardSettings, log: Logger, files: Files = systemFiles): Promise<Running> {
+  const lock = await lockDirectory(config.directory);
+  try {
+    return await startLocked(config, log, files, lock.release);
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
+
+async function startLocked(config: ShardSettings, log: Logger, files: Files, unlock: () => Promise<void>): Promise<Running> {
+  const { directory } = config;
+  const identity = await prepareDirectory(directory, config.name ?? '');
+  const limits = resolveLimits({
+    directory,
+    maxBytes: config.maxBytes,
+    maxObjects: config.maxObjects,
+    ownBytes: 0,
+    ownFiles: 0,
+    shards: 1,
+  });
+  const clock = new Clock();
+  const tally = new Tally();
+  const buffers = new BufferPool({ limitBytes: config.bufferBytes });
+  const window = new ReadWindow({ maxBytes: freemem() / 2, startTick: clock.tick() });
+  const stopped = new AbortController();
+  let stopping: 'no' | 'draining' | 'closing' = 'no';
+
+  const health = new DiskHealth({
+    tally,
+    probe: () => probeDisk(directory),
+    onFull: () => log.warn('the file system is full before the limit of this shard is reached'),
+    onChange: (isFailing, error) =>
+      isFailing ? log.error({ err: error }, 'the disk keeps failing: out of service') : log.info('the disk works again'),
+  });
+  const onFault = health.note.bind(health);
+  const store = new Store({
+    directory,
+    secret: identity.secret,
+    limits,
+    openFilesLimit: config.openFiles,
+    files,
+    buffers,
+    clock,
+    window,
+    tally,
+    onFault,
+  });
+  store.space.setOverhead(folderBytes(directory));
+  const reader = new Reader({ files, buffers, store, window, tally, diskReads: () => process.resourceUsage().fsRead, onFault });
+  const recovery = new Recovery({ directory, isNew: identity.isNew, store, clock, tally, log, onFault, signal: stopped.signal });
+  const notReady = () => (stopping !== 'no' ? 'stopping' : health.isFailing ? 'the disk keeps failing' : undefined);
+  const service: ObjectService = {
+    name: identity.name === '' ? hostname() : identity.name,
+    store,
+    reader,
+    buffers,
+    tally,
+    notReady,
+    onFault,
+    isClosing: () => stopping === 'closing',
+    readerTimeoutMs: config.readerTimeout,
+    writerTimeoutMs: config.writerTimeout,
+  };
+  const server = createObjectServer(service, config.keepAlive);
+  let connections = 0;
+  server.on('connection', (socket) => {
+    connections += 1;
+    socket.once('close', () => {
+      connections -= 1;
+    });
+  });
+  const registry = createRegistry();
+  const stopMetrics = registerMetrics(registry, {
+    tally,
+    store,
+    buffers,
+    window,
+    connections: () => connections,
+    recovered: () => recovery.ratio,
+    isServing: () => notReady() === undefined,
+  });
+  const objects = await listen(server, config.listen);
+  const metrics = await startMetricsServer({ address: config.metricsListen, registry, notReady }).catch(async (error: unknown) => {
+    await objects.close();
+    throw error;
+  });
+  const recovered = recovery.run();
+
+  return {
+    listening: { objects: objects.address, metrics: metrics.address },
+    close: async () => {
+      stopping = 'draining';
+      await delay(config.drain);
+      stopping = 'closing';
+      server.close();
+      server.closeIdleConnections();
+      await until(() => connections === 0, config.grace);
+      await objects.close().catch(() => {});
+      stopped.abort();
+      await recovered;
+      health.close();
+      stopMetrics();
+      store.openFiles.shrink(0);
+      await metrics.close();
+      await unlock();
+    },
+  };
+}
+
+async function probeDisk(directory: string): Promise<void> {
+  const file = path.join(temporaryFolder(directory), 'probe');
+  await writeFile(file, 'kura');
+  if ((await readFile(file, 'utf8')) !== 'kura') throw new Error('the probe file does not read as written');
+  await unlink(file);
+}
+
+function delay(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** Looks every 20 ms until the condition holds or the time is over. */
+async function until(condition: () => boolean, withinMs: number): Promise<void> {
+  const end = performance.now() + withinMs;
+  while (!condition() && performance.now() < end) await delay(20);
+}

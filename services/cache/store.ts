@@ -1,0 +1,307 @@
+/** The objects of one directory: open, put, remove, evict. Knows files and room, nothing of HTTP. */
+import { randomBytes } from 'node:crypto';
+import type { BufferPool } from './buffers.ts';
+import { type Clock, tickMs } from './clock.ts';
+import { Evictor } from './evictor.ts';
+import { type Digest, digestOf, fileName, objectPath, temporaryFolder } from './file-name.ts';
+import { type Files, faultKind } from './files.ts';
+import { Groups, unknownGroup } from './groups.ts';
+import { type Key, prefixOf } from './key.ts';
+import { flagVerified, noRow, ObjectIndex } from './object-index.ts';
+import { OpenFiles } from './open-files.ts';
+import { CorruptObjectError, type OpenObject } from './open-object.ts';
+import { readObject } from './read-object.ts';
+import type { ReadWindow } from './read-window.ts';
+import { freeRoom, holdLarge } from './retire.ts';
+import { blocksOf, fileBlockBytes, Space, type SpaceLimits } from './space.ts';
+import type { Tally } from './tally.ts';
+import { Turns } from './turns.ts';
+import { Upload, type WrittenFile } from './upload.ts';
+
+export interface StoreOptions {
+  readonly directory: string;
+  readonly secret: string;
+  readonly limits: SpaceLimits;
+  readonly openFilesLimit: number;
+  readonly files: Files;
+  readonly buffers: BufferPool;
+  readonly clock: Clock;
+  readonly window: ReadWindow;
+  readonly tally: Tally;
+  /** Told of every fault of the disk and every success after one; disk-health.ts decides what follows. */
+  readonly onFault: (error: unknown, operation: 'read' | 'write') => void;
+}
+
+export type BeginResult =
+  | { readonly kind: 'upload'; readonly upload: Upload }
+  /** Larger than this shard could ever hold. */
+  | { readonly kind: 'too-large' }
+  /** Others were promised the room. */
+  | { readonly kind: 'no-room' }
+  /** Nothing may be given up for it: the body is read, dropped, and answered with `x-kura-stored: no`. */
+  | { readonly kind: 'not-kept' };
+
+export class Store {
+  readonly index: ObjectIndex;
+  readonly groups: Groups;
+  readonly space: Space;
+  readonly openFiles: OpenFiles;
+  readonly evictor: Evictor;
+  readonly turns = new Turns();
+  readonly options: StoreOptions;
+  /** In the names of temporary files, so that those of an earlier process are told apart. */
+  readonly runId = randomBytes(4).toString('hex');
+  /** Opens under way by file name; a change of the file takes its entry away, so that nobody is given the old version afterwards. */
+  readonly #opening = new Map<string, { promise: Promise<OpenObject | undefined>; isCurrent: boolean }>();
+  #temporaryNumber = 0;
+
+  constructor(options: StoreOptions) {
+    this.options = options;
+    this.index = new ObjectIndex({ capacity: options.limits.maxFiles });
+    this.groups = new Groups((group) => this.index.groupCount(group) === 0);
+    this.space = new Space({
+      limits: options.limits,
+      stored: () => ({ bytes: this.index.totalBlocks * fileBlockBytes, files: this.index.count }),
+    });
+    this.openFiles = new OpenFiles({ limit: options.openFilesLimit });
+    this.evictor = new Evictor({
+      index: this.index,
+      space: this.space,
+      chooseVictim: () => this.index.oldest(),
+      evict: (row) => this.#evict(row),
+    });
+  }
+
+  /** The object if it is open already. The caller must `acquire` it before it waits for anything. */
+  openNow(key: Key): OpenObject | undefined {
+    return this.openFiles.get(key);
+  }
+
+  /** Opens an object for one reader, who must `release` it; undefined is a miss. Faults of the disk are misses too, told to `onFault`. */
+  async open(key: Key): Promise<OpenObject | undefined> {
+    const object = this.openFiles.get(key) ?? (await this.#openCold(key));
+    object?.acquire();
+    return object;
+  }
+
+  /** Notes a use; true when the object is expected to be in the page cache, so that reading it does not wait for the disk. */
+  use(object: OpenObject): boolean {
+    const { row } = object;
+    if (row === noRow) return false;
+    const { clock, window } = this.options;
+    const tick = clock.tick();
+    const isWarm = window.isWarm(this.index.tick(row)) && this.index.hasFlag(row, flagVerified);
+    if (!isWarm) {
+      window.entered(object.length, tick);
+      this.index.setFlag(row, flagVerified, true);
+    }
+    this.index.touch(row, tick);
+    return isWarm && object.length <= window.windowBytes / 2;
+  }
+
+  begin(put: { key: Key; length: number | undefined; contentType: string; namespace: string }): BeginResult {
+    const { files, buffers, directory, limits } = this.options;
+    const length = put.length ?? 0;
+    if (length > limits.maxBytes / 2) return { kind: 'too-large' };
+    if (!this.space.promise(length)) return { kind: 'no-room' };
+    if (!this.evictor.canMakeRoom(length)) {
+      this.space.unpromise(length);
+      return { kind: 'not-kept' };
+    }
+    this.#temporaryNumber += 1;
+    const temporaryPath = `${temporaryFolder(directory)}/${this.runId}-${this.#temporaryNumber}.part`;
+    return { kind: 'upload', upload: new Upload({ ...put, temporaryPath, files, buffers, space: this.space }) };
+  }
+
+  /** Gives a finished upload its name: after this every GET sees it. Rejects with the disk's fault, nothing changed. */
+  async commit(upload: Upload): Promise<WrittenFile> {
+    const written = await upload.finish(this.options.clock.commitTime());
+    const digest = this.#digest(written.meta.key);
+    const name = fileName(digest);
+    try {
+      await this.turns.run(name, () => this.#replace(digest, upload, written));
+    } catch (error) {
+      await upload.discard();
+      throw error;
+    }
+    this.evictor.run();
+    return written;
+  }
+
+  /** True when there was such an object. It is gone for every later GET. */
+  async remove(key: Key): Promise<boolean> {
+    const digest = this.#digest(key);
+    const name = fileName(digest);
+    const row = this.index.find(digest.a, digest.b, digest.c);
+    if (row === noRow && this.space.isCounted) {
+      await this.turns.settled(name);
+      return false;
+    }
+    this.#forgetOpen(key, name);
+    return this.#removeFile(digest, row);
+  }
+
+  /** Takes an object out that turned out to be damaged or unreadable. */
+  async drop(object: OpenObject): Promise<void> {
+    const digest = this.#digest(object.key);
+    const name = fileName(digest);
+    const row = this.index.find(digest.a, digest.b, digest.c);
+    // Another version may have come meanwhile: only the one that was read is dropped.
+    if (row !== noRow && object.row !== row) return;
+    this.#forgetOpen(object.key, name);
+    await this.#removeFile(digest, row).catch((error: unknown) => this.options.onFault(error, 'write'));
+  }
+
+  #digest(key: Key): Digest {
+    return digestOf(this.options.secret, key);
+  }
+
+  async #openCold(key: Key): Promise<OpenObject | undefined> {
+    const digest = this.#digest(key);
+    const row = this.index.find(digest.a, digest.b, digest.c);
+    if (row === noRow && this.space.isCounted) return undefined;
+    const name = fileName(digest);
+    let opening = this.#opening.get(name);
+    if (opening === undefined) {
+      const started = { promise: Promise.resolve<OpenObject | undefined>(undefined), isCurrent: true };
+      started.promise = this.#openFile(key, digest, started);
+      this.#opening.set(name, started);
+      opening = started;
+    }
+    try {
+      return await opening.promise;
+    } finally {
+      if (this.#opening.get(name) === opening) this.#opening.delete(name);
+    }
+  }
+
+  async #openFile(key: Key, digest: Digest, opening: { readonly isCurrent: boolean }): Promise<OpenObject | undefined> {
+    const name = fileName(digest);
+    if (this.turns.isBusy(name)) await this.turns.settled(name);
+    const object = await this.#readFile(digest);
+    if (object === undefined) return undefined;
+    // Whoever waits for this promise acquires in a microtask; until then the object must not close.
+    setImmediate(() => object.release());
+    if (object.key !== key || !opening.isCurrent) return object.key === key ? object : undefined;
+    const row = this.index.find(digest.a, digest.b, digest.c);
+    if (row !== noRow) this.#learn(object, row);
+    object.acquire();
+    this.openFiles.add(object);
+    return object;
+  }
+
+  async #readFile(digest: Digest): Promise<OpenObject | undefined> {
+    const { files, buffers, directory, onFault, tally } = this.options;
+    const path = objectPath(directory, digest);
+    try {
+      return await readObject({ files, buffers, path });
+    } catch (error) {
+      if (error instanceof CorruptObjectError) {
+        tally.corruptObjects += 1;
+        await this.#removeFile(digest, this.index.find(digest.a, digest.b, digest.c)).catch((fault: unknown) => onFault(fault, 'write'));
+        return undefined;
+      }
+      const kind = faultKind(error);
+      if (kind === 'absent') this.#forgetRow(digest);
+      else onFault(error, 'read');
+      if (kind === 'descriptors') this.openFiles.shrink(this.openFiles.size >> 1);
+      return undefined;
+    }
+  }
+
+  /** What the file says of itself that a row found by a scan lacks. */
+  #learn(object: OpenObject, row: number): void {
+    object.row = row;
+    if (this.index.group(row) !== unknownGroup) return;
+    this.index.regroup(row, this.groups.number({ namespace: object.namespace, prefix: prefixOf(object.key) }));
+  }
+
+  /** The file that a row promises is not there: somebody else removed it. */
+  #forgetRow(digest: Digest): void {
+    const row = this.index.find(digest.a, digest.b, digest.c);
+    if (row !== noRow && !this.turns.isBusy(fileName(digest))) this.index.remove(row);
+  }
+
+  #forgetOpen(key: Key, name: string): void {
+    const opening = this.#opening.get(name);
+    if (opening !== undefined) opening.isCurrent = false;
+    this.#opening.delete(name);
+    this.openFiles.remove(this.openFiles.get(key));
+  }
+
+  /** In turn: the new file takes the name and a row, the old one's room is freed when its readers are done. */
+  async #replace(digest: Digest, upload: Upload, written: WrittenFile): Promise<void> {
+    const { files, directory, clock, window } = this.options;
+    const path = objectPath(directory, digest);
+    const row = this.index.find(digest.a, digest.b, digest.c);
+    const held = row === noRow ? undefined : await holdLarge(files, path, this.#bytesOf(row)).catch(() => undefined);
+    try {
+      await files.rename(upload.options.temporaryPath, path);
+    } catch (error) {
+      if (held !== undefined) files.close(held);
+      throw error;
+    }
+    // From here on without a wait: nobody sees the new file and the old row together.
+    const { key, namespace } = written.meta;
+    const old = this.index.find(digest.a, digest.b, digest.c);
+    const version = this.#takeOut(old);
+    this.#forgetOpen(key, fileName(digest));
+    this.space.settle(upload.takenBytes, 1);
+    const group = this.groups.number({ namespace, prefix: prefixOf(key) });
+    this.index.insert({ ...digest, blocks: blocksOf(written.sizeBytes), tick: clock.tick(), group, flags: flagVerified });
+    window.entered(written.sizeBytes, clock.tick());
+    if (version !== undefined) void freeRoom({ files, space: this.space, ...version }, held);
+    else if (held !== undefined) files.close(held);
+  }
+
+  #bytesOf(row: number): number {
+    return this.index.blocks(row) * fileBlockBytes;
+  }
+
+  /** Takes a row out of the index; its room counts until it is given back. */
+  #takeOut(row: number): { bytes: number; object: OpenObject | undefined } | undefined {
+    if (row === noRow) return undefined;
+    const bytes = this.#bytesOf(row);
+    const object = this.openFiles.ofRow(row);
+    this.openFiles.remove(object);
+    this.index.remove(row);
+    this.space.doom(bytes, 1);
+    return { bytes, object };
+  }
+
+  /** Removes the file of a digest, and its row if it has one; false when there was no file. Rejects with the disk's fault: the room then stays taken, as it is. */
+  async #removeFile(digest: Digest, row: number): Promise<boolean> {
+    const { files, directory } = this.options;
+    const path = objectPath(directory, digest);
+    const version = this.#takeOut(row);
+    let held: number | undefined;
+    const isGone = await this.turns.run(fileName(digest), async () => {
+      // A PUT that was under way took the name meanwhile and freed the old version by that: the name is its own now.
+      if (version !== undefined && this.index.find(digest.a, digest.b, digest.c) !== noRow) return true;
+      held = version === undefined ? undefined : await holdLarge(files, path, version.bytes).catch(() => undefined);
+      try {
+        await files.unlink(path);
+        return true;
+      } catch (error) {
+        if (faultKind(error) === 'absent') return false;
+        throw error;
+      }
+    });
+    if (version === undefined) return isGone;
+    if (isGone) void freeRoom({ files, space: this.space, ...version }, held);
+    else this.space.forget(version.bytes, 1);
+    return isGone;
+  }
+
+  async #evict(row: number): Promise<void> {
+    const { clock, tally, onFault } = this.options;
+    tally.evictedObjects += 1;
+    tally.evictedBytes += this.#bytesOf(row);
+    tally.lastVictimIdleSeconds = ((clock.tick() - this.index.tick(row)) * tickMs) / 1000;
+    try {
+      await this.#removeFile(this.index.digest(row), row);
+    } catch (error) {
+      onFault(error, 'write');
+    }
+  }
+}

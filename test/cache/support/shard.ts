@@ -1,0 +1,67 @@
+/** A shard in the test's own process, on its own folder and free ports. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { pino } from 'pino';
+import { settings } from '../../../services/cache/config.ts';
+import { type Files, systemFiles } from '../../../services/cache/files.ts';
+import { type ShardSettings, startShard } from '../../../services/cache/shard.ts';
+import { readSettings } from '../../../services/shared/environment.ts';
+
+export interface TestShard {
+  readonly directory: string;
+  readonly url: string;
+  readonly metricsUrl: string;
+  /** `host:port` of the object port. */
+  readonly address: string;
+  close(): Promise<void>;
+}
+
+export interface TestShardOptions {
+  readonly directory?: string;
+  readonly environment?: Readonly<Record<string, string>>;
+  readonly files?: Files;
+}
+
+/** A folder that is removed when the test ends. */
+export async function temporaryDirectory(t: ExecutionContext): Promise<string> {
+  const directory = await mkdtemp(path.join(tmpdir(), 'kura-cache-'));
+  t.teardown(() => rm(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+export function shardSettings(directory: string, environment: Readonly<Record<string, string>> = {}): ShardSettings {
+  const given = {
+    KURA_CACHE_LISTEN: '127.0.0.1:0',
+    KURA_CACHE_METRICS_LISTEN: '127.0.0.1:0',
+    KURA_CACHE_NAME: 'kura-cache-0/shard-0',
+    KURA_CACHE_MAX_BYTES: '256Mi',
+    KURA_CACHE_MAX_OBJECTS: '10000',
+    KURA_CACHE_DRAIN: '0ms',
+    KURA_CACHE_GRACE: '1s',
+    ...environment,
+  };
+  return { ...readSettings('KURA_CACHE_', settings, given), directory };
+}
+
+/** Starts a shard that is stopped when the test ends, if it still runs then. */
+export async function startTestShard(t: ExecutionContext, options: TestShardOptions = {}): Promise<TestShard> {
+  const directory = options.directory ?? (await temporaryDirectory(t));
+  const running = await startShard(shardSettings(directory, options.environment), pino({ level: 'silent' }), options.files ?? systemFiles);
+  const { objects, metrics } = running.listening as { objects: string; metrics: string };
+  let closing: Promise<void> | undefined;
+  const close = () => {
+    closing ??= running.close();
+    return closing;
+  };
+  t.teardown(close);
+  return { directory, url: `http://${objects}`, metricsUrl: `http://${metrics}`, address: objects, close };
+}
+
+/** One metric's value, all its label sets summed unless `labels` picks some. */
+export async function metric(shard: TestShard, name: string, labels = ''): Promise<number> {
+  const text = await (await fetch(`${shard.metricsUrl}/metrics`)).text();
+  const lines = text.split('\n').filter((line) => (line.startsWith(`${name} `) || line.startsWith(`${name}{`)) && line.includes(labels));
+  return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
+}
