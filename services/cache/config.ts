@@ -22,5 +22,7 @@ export const settings = {
   keepAlive: duration("A connection idle for so long is closed; longer than Envoy's own 50 s.", { min: 100, max: 3_600_000 }, '120s'),
   drain: duration('How long requests are still accepted after SIGTERM, until routers have noticed.', { min: 0, max: 600_000 }, '10s'),
   grace: duration('How long requests in flight may take to end after that.', { min: 0, max: 3_600_000 }, '30s'),
+  scrub: bytes('Bytes a second that the background check of stored objects may read; 0 turns it off.', { min: 0, max: 2 ** 40 }, '16Mi'),
+  deviceShards: integer('Shards that share the file system; used where a limit is not given.', { min: 1, max: 1024 }, '1'),
   logLevel: logLevel(),
 };

@@ -2,6 +2,7 @@
 import { readdirSync, statfsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { folderCount, folderName, objectsFolder } from './file-name.ts';
+import { snapshotFile } from './snapshot.ts';
 import { fileBlockBytes, type SpaceLimits } from './space.ts';
 
 /** Part of what is free that is taken: a full file system is slow and breaks its neighbours. */
@@ -13,30 +14,32 @@ export interface LimitOptions {
   readonly directory: string;
   readonly maxBytes: number | undefined;
   readonly maxObjects: number | undefined;
-  /** What the shard stored already counts as usable; unknown before a scan, so the caller passes what the last snapshot said. */
-  readonly ownBytes: number;
-  readonly ownFiles: number;
+  /** What the shard stores itself. Undefined before it is counted: then all of the file system bounds it, and the rule for uncounted files holds (space.ts). */
+  readonly own: { readonly bytes: number; readonly files: number } | undefined;
   /** Shards that share the file system. */
   readonly shards: number;
 }
 
 /** 0.9 × (free + own) / shards on that device, where a bound is not given (decisions.md). */
-export function resolveLimits({ directory, maxBytes, maxObjects, ownBytes, ownFiles, shards }: LimitOptions): SpaceLimits {
+export function resolveLimits({ directory, maxBytes, maxObjects, own, shards }: LimitOptions): SpaceLimits {
   const system = statfsSync(directory);
-  const bytes = maxBytes ?? Math.floor((usableShare * (system.bavail * system.bsize + ownBytes)) / shards);
+  const usableBytes = own === undefined ? system.blocks * system.bsize : system.bavail * system.bsize + own.bytes;
+  const bytes = maxBytes ?? Math.floor((usableShare * usableBytes) / shards);
+  const usableInodes = own === undefined ? system.files : system.ffree + own.files;
   // A file system without a fixed number of inodes reports none: only the bytes bound it.
-  const inodes = system.files === 0 ? mostFiles : Math.floor((usableShare * (system.ffree + ownFiles)) / shards);
+  const inodes = system.files === 0 ? mostFiles : Math.floor((usableShare * usableInodes) / shards);
   const files = maxObjects ?? Math.min(inodes, Math.ceil(bytes / fileBlockBytes), mostFiles);
   return { maxBytes: bytes, maxFiles: Math.max(64, files) };
 }
 
-/** Bytes of the folders themselves, with a block of slack each for what the next files add. */
+/** Bytes of the folders and the snapshot, with a block of slack each for what the next files add. */
 export function folderBytes(directory: string): number {
   let bytes = 0;
   for (let number = 0; number < folderCount; number += 1) {
     bytes += folderSize(path.join(objectsFolder(directory), folderName(number)));
   }
-  return bytes + 16 * fileBlockBytes;
+  const snapshot = statSync(snapshotFile(directory), { throwIfNoEntry: false });
+  return bytes + 16 * fileBlockBytes + Math.ceil((snapshot?.size ?? 0) / fileBlockBytes) * fileBlockBytes;
 }
 
 function folderSize(folder: string): number {

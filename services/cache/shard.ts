@@ -15,6 +15,7 @@ import { DiskHealth } from './disk-health.ts';
 import { temporaryFolder } from './file-name.ts';
 import { type Files, systemFiles } from './files.ts';
 import { createObjectServer } from './http.ts';
+import { Keeper } from './keeper.ts';
 import { folderBytes, resolveLimits } from './limits.ts';
 import { lockDirectory } from './lock.ts';
 import { registerMetrics } from './metrics.ts';
@@ -22,6 +23,7 @@ import { ReadWindow } from './read-window.ts';
 import { Reader } from './reader.ts';
 import { Recovery } from './recovery.ts';
 import type { ObjectService } from './service.ts';
+import { fileBlockBytes } from './space.ts';
 import { Store } from './store.ts';
 import { Tally } from './tally.ts';
 
@@ -41,14 +43,8 @@ export async function startShard(config: ShardSettings, log: Logger, files: File
 async function startLocked(config: ShardSettings, log: Logger, files: Files, unlock: () => Promise<void>): Promise<Running> {
   const { directory } = config;
   const identity = await prepareDirectory(directory, config.name ?? '');
-  const limits = resolveLimits({
-    directory,
-    maxBytes: config.maxBytes,
-    maxObjects: config.maxObjects,
-    ownBytes: 0,
-    ownFiles: 0,
-    shards: 1,
-  });
+  const bounds = { directory, maxBytes: config.maxBytes, maxObjects: config.maxObjects, shards: config.deviceShards };
+  const limits = resolveLimits({ ...bounds, own: undefined });
   const clock = new Clock();
   const tally = new Tally();
   const buffers = new BufferPool({ limitBytes: config.bufferBytes });
@@ -78,7 +74,35 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
   });
   store.space.setOverhead(folderBytes(directory));
   const reader = new Reader({ files, buffers, store, window, tally, diskReads: () => process.resourceUsage().fsRead, onFault });
-  const recovery = new Recovery({ directory, isNew: identity.isNew, store, clock, tally, log, onFault, signal: stopped.signal });
+  const recovery = new Recovery({
+    directory,
+    isNew: identity.isNew,
+    store,
+    clock,
+    tally,
+    log,
+    onFault,
+    signal: stopped.signal,
+    onCounted: () => {
+      const own = { bytes: store.index.totalBlocks * fileBlockBytes, files: store.index.count };
+      // Never above the number of rows that were made for it.
+      const resolved = resolveLimits({ ...bounds, own });
+      store.space.limits = { ...resolved, maxFiles: Math.min(resolved.maxFiles, limits.maxFiles) };
+    },
+  });
+  const keeper = new Keeper({
+    directory,
+    store,
+    clock,
+    tally,
+    files,
+    buffers,
+    log,
+    onFault,
+    scrubBytesPerSecond: config.scrub,
+    folderBytes: () => folderBytes(directory),
+    signal: stopped.signal,
+  });
   const notReady = () => (stopping !== 'no' ? 'stopping' : health.isFailing ? 'the disk keeps failing' : undefined);
   const service: ObjectService = {
     name: identity.name === '' ? hostname() : identity.name,
@@ -116,6 +140,7 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
     throw error;
   });
   const recovered = recovery.run();
+  const kept = recovered.then(() => keeper.run());
 
   return {
     listening: { objects: objects.address, metrics: metrics.address },
@@ -128,7 +153,9 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
       await until(() => connections === 0, config.grace);
       await objects.close().catch(() => {});
       stopped.abort();
-      await recovered;
+      await kept;
+      // A snapshot of half the objects would cost the other half its recency: then the old one stays.
+      if (store.space.isCounted) await keeper.writeSnapshot();
       health.close();
       stopMetrics();
       store.openFiles.shrink(0);

@@ -23,7 +23,7 @@ const maxWaiters = 10_000;
 
 /** The room of one shard. `stored` reads what the index holds; the rest is kept here. */
 export class Space {
-  readonly limits: SpaceLimits;
+  limits: SpaceLimits;
   readonly #stored: () => { bytes: number; files: number };
   readonly #onWait: () => void;
   /** Room of uploads in progress, of files that are being freed, and of directories and the snapshot. */

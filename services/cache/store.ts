@@ -7,7 +7,7 @@ import { type Digest, digestOf, fileName, objectPath, temporaryFolder } from './
 import { type Files, faultKind } from './files.ts';
 import { Groups, unknownGroup } from './groups.ts';
 import { type Key, prefixOf } from './key.ts';
-import { flagVerified, noRow, ObjectIndex } from './object-index.ts';
+import { flagUnconfirmed, flagVerified, noRow, ObjectIndex } from './object-index.ts';
 import { OpenFiles } from './open-files.ts';
 import { CorruptObjectError, type OpenObject } from './open-object.ts';
 import { readObject } from './read-object.ts';
@@ -61,6 +61,7 @@ export class Store {
     this.groups = new Groups((group) => this.index.groupCount(group) === 0);
     this.space = new Space({
       limits: options.limits,
+      onWait: () => this.evictor.run(),
       stored: () => ({ bytes: this.index.totalBlocks * fileBlockBytes, files: this.index.count }),
     });
     this.openFiles = new OpenFiles({ limit: options.openFilesLimit });
@@ -100,7 +101,8 @@ export class Store {
   }
 
   begin(put: { key: Key; length: number | undefined; contentType: string; namespace: string }): BeginResult {
-    const { files, buffers, directory, limits } = this.options;
+    const { files, buffers, directory } = this.options;
+    const { limits } = this.space;
     const length = put.length ?? 0;
     if (length > limits.maxBytes / 2) return { kind: 'too-large' };
     if (!this.space.promise(length)) return { kind: 'no-room' };
@@ -152,6 +154,11 @@ export class Store {
     await this.#removeFile(digest, row).catch((error: unknown) => this.options.onFault(error, 'write'));
   }
 
+  /** Takes out the object of a row that the scrub found damaged. */
+  async dropRow(row: number): Promise<void> {
+    await this.#removeFile(this.index.digest(row), row).catch((error: unknown) => this.options.onFault(error, 'write'));
+  }
+
   #digest(key: Key): Digest {
     return digestOf(this.options.secret, key);
   }
@@ -184,7 +191,7 @@ export class Store {
     setImmediate(() => object.release());
     if (object.key !== key || !opening.isCurrent) return object.key === key ? object : undefined;
     const row = this.index.find(digest.a, digest.b, digest.c);
-    if (row !== noRow) this.#learn(object, row);
+    if (row !== noRow) this.learn(object, row);
     object.acquire();
     this.openFiles.add(object);
     return object;
@@ -209,9 +216,10 @@ export class Store {
     }
   }
 
-  /** What the file says of itself that a row found by a scan lacks. */
-  #learn(object: OpenObject, row: number): void {
+  /** Takes from a whole, checked file what a row found by a scan lacks. */
+  learn(object: OpenObject, row: number): void {
     object.row = row;
+    this.index.setFlag(row, flagUnconfirmed, false);
     if (this.index.group(row) !== unknownGroup) return;
     this.index.regroup(row, this.groups.number({ namespace: object.namespace, prefix: prefixOf(object.key) }));
   }

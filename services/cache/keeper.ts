@@ -1,0 +1,140 @@
+/** Work that goes on beside the requests: the snapshot every few minutes, and the scrub that reads what nobody asks for. */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Logger } from '../shared/log.ts';
+import type { BufferPool } from './buffers.ts';
+import type { Clock } from './clock.ts';
+import { objectPath } from './file-name.ts';
+import type { Files } from './files.ts';
+import { flagVerified } from './object-index.ts';
+import { CorruptObjectError, type OpenObject } from './open-object.ts';
+import { readObject } from './read-object.ts';
+import { snapshotBytes, writeSnapshot } from './snapshot.ts';
+import { fileBlockBytes } from './space.ts';
+import type { Store } from './store.ts';
+import type { Tally } from './tally.ts';
+
+/** Recency must survive to within ten minutes (issue 4). */
+const snapshotEveryMs = 5 * 60_000;
+const measureEveryMs = 2_000;
+/** After a pass over all objects the scrub rests. */
+const scrubRestMs = 60 * 60_000;
+
+export interface KeeperOptions {
+  readonly directory: string;
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly tally: Tally;
+  readonly files: Files;
+  readonly buffers: BufferPool;
+  readonly log: Logger;
+  /** 0: no scrub. */
+  readonly scrubBytesPerSecond: number;
+  readonly onFault: (error: unknown, operation: 'read' | 'write') => void;
+  /** What the folders take; the snapshot's size is added to it. */
+  readonly folderBytes: () => number;
+  readonly signal: AbortSignal;
+}
+
+export class Keeper {
+  readonly #options: KeeperOptions;
+
+  constructor(options: KeeperOptions) {
+    this.#options = options;
+  }
+
+  /** Runs until the signal; start it when all objects are counted. Does not reject. */
+  async run(): Promise<void> {
+    await Promise.all([this.#snapshots(), this.#scrub(), this.#measureFolders()]);
+  }
+
+  /** Writes a snapshot now. Its room is taken first, like any other's. Does not reject. */
+  async writeSnapshot(): Promise<void> {
+    const { directory, store, clock, onFault, log, folderBytes } = this.#options;
+    const { space, index, groups } = store;
+    const bytes = Math.ceil(snapshotBytes(index.count, groups.size) / fileBlockBytes) * fileBlockBytes;
+    if (!(await space.take(bytes, 0))) return log.warn('no room for the snapshot');
+    try {
+      const totals = { tick: clock.tick(), takenAtMs: Date.now(), objects: index.count, blocks: index.totalBlocks };
+      await writeSnapshot({ directory, index, groups, totals });
+      space.setOverhead(folderBytes());
+    } catch (error) {
+      onFault(error, 'write');
+      log.warn({ err: error }, 'the snapshot could not be written');
+    } finally {
+      space.giveBack(bytes, 0);
+    }
+  }
+
+  async #snapshots(): Promise<void> {
+    while (await this.#rest(snapshotEveryMs)) await this.writeSnapshot();
+  }
+
+  /** Folders grow with the files in them: the slack of one block each that folderBytes adds lasts for some ten thousand new files between two looks. */
+  async #measureFolders(): Promise<void> {
+    while (await this.#rest(measureEveryMs)) this.#options.store.space.setOverhead(this.#options.folderBytes());
+  }
+
+  async #scrub(): Promise<void> {
+    const { store, scrubBytesPerSecond } = this.#options;
+    if (scrubBytesPerSecond === 0) return;
+    for (let isFirst = true; ; isFirst = false) {
+      for (let row = 1; row < store.index.rowLimit; row += 1) {
+        // What this process wrote or read needs no second look in the first pass.
+        const isDue = !(isFirst && store.index.hasFlag(row, flagVerified)) && store.index.isUsed(row);
+        if (!isDue) {
+          if (row % 10_000 === 0 && !(await this.#rest(1))) return;
+          continue;
+        }
+        const bytes = await this.#scrubRow(row);
+        if (!(await this.#rest((bytes / scrubBytesPerSecond) * 1000))) return;
+      }
+      if (!(await this.#rest(scrubRestMs))) return;
+    }
+  }
+
+  /** Reads one object wholly; resolves with the bytes that this took. */
+  async #scrubRow(row: number): Promise<number> {
+    const { directory, store, files, buffers, tally, onFault } = this.#options;
+    const digest = store.index.digest(row);
+    const bytes = store.index.blocks(row) * fileBlockBytes;
+    let object: OpenObject | undefined;
+    try {
+      object = await readObject({ files, buffers, path: objectPath(directory, digest) });
+      await this.#readAll(object);
+      tally.scrubbedObjects += 1;
+      if (store.index.find(digest.a, digest.b, digest.c) === row) store.learn(object, row);
+    } catch (error) {
+      const isSame = store.index.find(digest.a, digest.b, digest.c) === row;
+      if (!(error instanceof CorruptObjectError)) onFault(error, 'read');
+      else if (isSame) {
+        tally.corruptObjects += 1;
+        await store.dropRow(row);
+      }
+    } finally {
+      object?.release();
+    }
+    return bytes;
+  }
+
+  async #readAll(object: OpenObject): Promise<void> {
+    const { files, buffers } = this.#options;
+    for (let at = 0; at < object.length; ) {
+      const { from, to } = object.nextPiece(at, object.length);
+      const buffer = await buffers.take(to - from);
+      try {
+        const got = await files.read(object.fd, buffer, 0, to - from, from);
+        if (got !== to - from) throw new CorruptObjectError('the file is shorter than its trailer says');
+        object.check(buffer.subarray(0, got), from);
+      } finally {
+        buffers.give(buffer);
+      }
+      at = to;
+    }
+  }
+
+  /** False when it is time to stop. */
+  async #rest(ms: number): Promise<boolean> {
+    if (ms > 0) await delay(ms, undefined, { signal: this.#options.signal, ref: false }).catch(() => {});
+    return !this.#options.signal.aborted;
+  }
+}
