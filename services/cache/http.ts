@@ -1,4 +1,4 @@
-/** The edge that knows all of HTTP/1.1: Node's own server. Requests in plain form go through fast-connection.ts; what that does not know exactly comes here. */
+/** The edge that knows all of HTTP/1.1: Node's own server. Requests in plain form are answered by plain-connection.ts; what that does not know exactly comes here. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { problemContentType } from '../shared/problem.ts';
@@ -17,9 +17,9 @@ export const maxHeadBytes = 16 * 1024;
 /** A head that takes longer to come than this is a slowloris. */
 export const headTimeoutMs = 10_000;
 
-/** The server, not listening: connections are given to it. */
-export function createObjectServer(service: ObjectService, keepAliveMs: number): Server {
-  const server = createServer({ maxHeaderSize: maxHeadBytes, keepAliveTimeout: keepAliveMs, noDelay: true });
+/** The server, not listening: connections are given to it, each for one request (decisions.md). */
+export function createHttpServer(service: ObjectService): Server {
+  const server = createServer({ maxHeaderSize: maxHeadBytes, connectionsCheckingInterval: headTimeoutMs / 5 });
   // Node's 300 s for a whole request would turn a long PUT into a 408; a stall is what writerTimeout is for.
   server.requestTimeout = 0;
   server.headersTimeout = headTimeoutMs;
@@ -46,7 +46,7 @@ class Exchange {
     this.#request = request;
     this.#response = response;
     response.setHeader('x-kura-shard', service.name);
-    if (service.isClosing()) response.setHeader('connection', 'close');
+    response.setHeader('connection', 'close');
   }
 
   async run(): Promise<void> {

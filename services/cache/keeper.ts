@@ -8,6 +8,7 @@ import type { Files } from './files.ts';
 import { flagVerified } from './object-index.ts';
 import { CorruptObjectError, type OpenObject } from './open-object.ts';
 import { readObject } from './read-object.ts';
+import type { ReadWindow } from './read-window.ts';
 import { snapshotBytes, writeSnapshot } from './snapshot.ts';
 import { fileBlockBytes } from './space.ts';
 import type { Store } from './store.ts';
@@ -16,6 +17,7 @@ import type { Tally } from './tally.ts';
 /** Recency must survive to within ten minutes (issue 4). */
 const snapshotEveryMs = 5 * 60_000;
 const measureEveryMs = 2_000;
+const growEveryLooks = 30;
 /** After a pass over all objects the scrub rests. */
 const scrubRestMs = 60 * 60_000;
 
@@ -26,6 +28,7 @@ export interface KeeperOptions {
   readonly tally: Tally;
   readonly files: Files;
   readonly buffers: BufferPool;
+  readonly window: ReadWindow;
   readonly log: Logger;
   /** 0: no scrub. */
   readonly scrubBytesPerSecond: number;
@@ -71,7 +74,15 @@ export class Keeper {
 
   /** Folders grow with the files in them: the slack of one block each that folderBytes adds lasts for some ten thousand new files between two looks. */
   async #measureFolders(): Promise<void> {
-    while (await this.#rest(measureEveryMs)) this.#options.store.space.setOverhead(this.#options.folderBytes());
+    let coldBefore = 0;
+    for (let looks = 1; await this.#rest(measureEveryMs); looks += 1) {
+      this.#options.store.space.setOverhead(this.#options.folderBytes());
+      if (looks % growEveryLooks !== 0) continue;
+      // A minute without a cold synchronous read: the window may have been made too small.
+      const { tally, window } = this.#options;
+      if (tally.coldSyncReads === coldBefore) window.grow();
+      coldBefore = tally.coldSyncReads;
+    }
   }
 
   async #scrub(): Promise<void> {

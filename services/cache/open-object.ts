@@ -19,7 +19,9 @@ export class OpenObject {
   row: number;
   /** For the cache of descriptors: used since it last looked. */
   isRecent = true;
-  /** The head of a whole 200 answer, made once; http-fast.ts keeps it here. */
+  /** Its body came into memory with the opening and was not asked for since. */
+  isJustRead = false;
+  /** The head of a whole 200 answer, made once; heads.ts keeps it here. */
   head: Buffer | undefined;
   readonly #close: () => void;
   readonly #closed = Promise.withResolvers<void>();

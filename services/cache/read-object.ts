@@ -29,7 +29,10 @@ export async function readObject({ files, buffers, path }: ReadObjectOptions): P
     const sums = decodeSums(await readSums({ files, fd, trailer, tail, sizeBytes }), trailer);
     if (sums === undefined) throw new CorruptObjectError('the sums are damaged');
     const object = new OpenObject({ trailer, sums, fd, row: 0, close: () => files.close(fd) });
-    if (tailBytes === sizeBytes && trailer.length > 0 && trailer.length <= blockBytes) object.check(tail.subarray(0, trailer.length), 0);
+    if (tailBytes === sizeBytes && trailer.length > 0 && trailer.length <= blockBytes) {
+      object.check(tail.subarray(0, trailer.length), 0);
+      object.isJustRead = true;
+    }
     return object;
   } catch (error) {
     files.close(fd);

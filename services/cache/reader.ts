@@ -36,25 +36,28 @@ export class Reader {
     this.#options = options;
   }
 
-  /** Reads bytes [from, to) of the object into `buffer` at `offset` and checks them. Synchronous when the object is warm, otherwise a promise. Throws or rejects as `fail` says. */
-  read(object: OpenObject, range: Piece, buffer: Buffer, offset: number): Promise<void> | undefined {
-    if (!range.isWarm) return this.#readFromPool(object, range, buffer, offset);
+  /** Reads a piece of the object into `buffer` at `offset` and checks it: at once when it is warm. Rejects as `fail` says. */
+  async read(object: OpenObject, piece: Piece, buffer: Buffer, offset: number): Promise<void> {
+    if (piece.isWarm) this.readNow(object, piece, buffer, offset);
+    else await this.#readFromPool(object, piece, buffer, offset);
+  }
+
+  /** The same without a wait, for what is expected to be in the page cache. Throws as `fail` says. */
+  readNow(object: OpenObject, piece: Piece, buffer: Buffer, offset: number): void {
     this.#options.tally.syncReads += 1;
     this.#untilSample -= 1;
     // With a pool read under way getrusage would count its blocks too.
     const isSample = this.#untilSample <= 0 && this.#poolReads === 0;
     const before = isSample ? this.#options.diskReads() : 0;
     try {
-      const got = this.#options.files.readSync(object.fd, buffer, offset, range.to - range.from, range.from);
-      this.#check(object, range, buffer.subarray(offset, offset + got));
+      const got = this.#options.files.readSync(object.fd, buffer, offset, piece.to - piece.from, piece.from);
+      this.#check(object, piece, buffer.subarray(offset, offset + got));
     } catch (error) {
       throw this.#fail(object, error);
     }
-    if (isSample) {
-      this.#untilSample = sampleEvery;
-      if (this.#options.diskReads() > before) this.#noteColdRead();
-    }
-    return undefined;
+    if (!isSample) return;
+    this.#untilSample = sampleEvery;
+    if (this.#options.diskReads() > before) this.#noteColdRead();
   }
 
   #noteColdRead(): void {

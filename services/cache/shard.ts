@@ -1,10 +1,9 @@
 /** One shard: one directory, one port, one event loop. Puts the parts together and takes them apart again. */
 import { readFile, unlink, writeFile } from 'node:fs/promises';
-import { freemem, hostname } from 'node:os';
+import { hostname } from 'node:os';
 import path from 'node:path';
 import type { Settings } from '../shared/environment.ts';
 import type { Running } from '../shared/lifecycle.ts';
-import { listen } from '../shared/listen.ts';
 import type { Logger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
 import { BufferPool } from './buffers.ts';
@@ -14,11 +13,12 @@ import { prepareDirectory } from './directory.ts';
 import { DiskHealth } from './disk-health.ts';
 import { temporaryFolder } from './file-name.ts';
 import { type Files, systemFiles } from './files.ts';
-import { createObjectServer } from './http.ts';
 import { Keeper } from './keeper.ts';
 import { folderBytes, resolveLimits } from './limits.ts';
 import { lockDirectory } from './lock.ts';
+import { availableMemory } from './memory.ts';
 import { registerMetrics } from './metrics.ts';
+import { startObjectServer } from './object-server.ts';
 import { ReadWindow } from './read-window.ts';
 import { Reader } from './reader.ts';
 import { Recovery } from './recovery.ts';
@@ -48,14 +48,14 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
   const clock = new Clock();
   const tally = new Tally();
   const buffers = new BufferPool({ limitBytes: config.bufferBytes });
-  const window = new ReadWindow({ maxBytes: freemem() / 2, startTick: clock.tick() });
+  const window = new ReadWindow({ maxBytes: availableMemory() / 2, startTick: clock.tick() });
   const stopped = new AbortController();
   let stopping: 'no' | 'draining' | 'closing' = 'no';
 
   const health = new DiskHealth({
     tally,
     probe: () => probeDisk(directory),
-    onFull: () => log.warn('the file system is full before the limit of this shard is reached'),
+    onFull: () => yieldRoom(store, log),
     onChange: (isFailing, error) =>
       isFailing ? log.error({ err: error }, 'the disk keeps failing: out of service') : log.info('the disk works again'),
   });
@@ -99,6 +99,7 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
     buffers,
     log,
     onFault,
+    window,
     scrubBytesPerSecond: config.scrub,
     folderBytes: () => folderBytes(directory),
     signal: stopped.signal,
@@ -116,25 +117,17 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
     readerTimeoutMs: config.readerTimeout,
     writerTimeoutMs: config.writerTimeout,
   };
-  const server = createObjectServer(service, config.keepAlive);
-  let connections = 0;
-  server.on('connection', (socket) => {
-    connections += 1;
-    socket.once('close', () => {
-      connections -= 1;
-    });
-  });
+  const objects = await startObjectServer({ service, address: config.listen, keepAliveMs: config.keepAlive });
   const registry = createRegistry();
   const stopMetrics = registerMetrics(registry, {
     tally,
     store,
     buffers,
     window,
-    connections: () => connections,
+    connections: objects.connections,
     recovered: () => recovery.ratio,
     isServing: () => notReady() === undefined,
   });
-  const objects = await listen(server, config.listen);
   const metrics = await startMetricsServer({ address: config.metricsListen, registry, notReady }).catch(async (error: unknown) => {
     await objects.close();
     throw error;
@@ -148,10 +141,7 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
       stopping = 'draining';
       await delay(config.drain);
       stopping = 'closing';
-      server.close();
-      server.closeIdleConnections();
-      await until(() => connections === 0, config.grace);
-      await objects.close().catch(() => {});
+      await objects.drain(config.grace);
       stopped.abort();
       await kept;
       // A snapshot of half the objects would cost the other half its recency: then the old one stays.
@@ -176,8 +166,18 @@ function delay(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** Looks every 20 ms until the condition holds or the time is over. */
-async function until(condition: () => boolean, withinMs: number): Promise<void> {
-  const end = performance.now() + withinMs;
-  while (!condition() && performance.now() < end) await delay(20);
+/** What is given up at once when somebody else fills the file system, and for how long. */
+const yieldBytes = 64 * 1024 * 1024;
+const yieldMs = 60_000;
+
+/** Somebody else fills the disk: the shard gets smaller, so that PUTs go on, and tries its own limit again after a while. */
+function yieldRoom(store: Store, log: Logger): void {
+  const { space } = store;
+  if (!space.isCounted) return;
+  const lowered = Math.max(space.limits.maxBytes / 4, space.usedBytes - Math.min(yieldBytes, space.limits.maxBytes / 16));
+  if (lowered >= space.limitBytes) return;
+  log.warn({ limitBytes: lowered }, 'the file system is full below the limit of this shard: keeping less for a while');
+  space.lower(lowered);
+  store.evictor.run();
+  setTimeout(() => space.lift(), yieldMs).unref();
 }

@@ -85,19 +85,29 @@ export class Store {
     return object;
   }
 
-  /** Notes a use; true when the object is expected to be in the page cache, so that reading it does not wait for the disk. */
-  use(object: OpenObject): boolean {
+  /** Whether the object is expected to be in the page cache, so that reading it does not wait for the disk. */
+  isWarm(object: OpenObject): boolean {
     const { row } = object;
-    if (row === noRow) return false;
+    if (row === noRow) return object.isJustRead;
+    const { window } = this.options;
+    const isRecent = window.isWarm(this.index.tick(row)) && this.index.hasFlag(row, flagVerified);
+    return object.isJustRead || (isRecent && object.length <= window.windowBytes / 2);
+  }
+
+  /** Notes a use; true when the object was warm before it. */
+  use(object: OpenObject): boolean {
+    const isWarm = this.isWarm(object);
+    const { row } = object;
+    if (row === noRow) return isWarm;
     const { clock, window } = this.options;
     const tick = clock.tick();
-    const isWarm = window.isWarm(this.index.tick(row)) && this.index.hasFlag(row, flagVerified);
-    if (!isWarm) {
+    if (!isWarm || object.isJustRead) {
       window.entered(object.length, tick);
       this.index.setFlag(row, flagVerified, true);
+      object.isJustRead = false;
     }
     this.index.touch(row, tick);
-    return isWarm && object.length <= window.windowBytes / 2;
+    return isWarm;
   }
 
   begin(put: { key: Key; length: number | undefined; contentType: string; namespace: string }): BeginResult {
