@@ -7,7 +7,17 @@ export const settings = {
   listen: listenAddress('Where objects are served; shard i of several listens i ports higher.', '0.0.0.0:7000'),
   metricsListen: listenAddress('Where health and metrics are served; shard i of several listens i ports higher.', '0.0.0.0:7100'),
   directory: optional(text('The directory that holds the objects.')),
-  name: optional(text("The shard's name, which is its hash_key in the assignment; kept in the directory, which then refuses another.")),
+  shards: integer('Shards in this Pod, each a process of its own.', { min: 1, max: 64 }, '1'),
+  directories: optional(text('The directories of several shards, separated by commas; without it shard i uses DIRECTORY/shard-i.')),
+  podListen: listenAddress(
+    'Where the parent of several shards answers /livez and /readyz: ready while one of them serves.',
+    '0.0.0.0:7099',
+  ),
+  name: optional(
+    text(
+      "The shard's name, which is its hash_key in the assignment; kept in the directory, which then refuses another. With several shards the Pod's name: each adds /shard-i.",
+    ),
+  ),
   maxBytes: optional(
     bytes('Most bytes that objects, temporary files and folders take, in blocks of 4 KiB; without it 90 % of what the file system has.', {
       min: 16 * 1024 ** 2,

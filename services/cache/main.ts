@@ -1,17 +1,33 @@
-/** A shard process. */
+/** A shard process, or with KURA_CACHE_SHARDS above 1 (or KURA_CACHE_DIRECTORIES) the parent of several. */
 import { readSettings, SettingsError } from '../shared/environment.ts';
 import { runService } from '../shared/lifecycle.ts';
 import { createLogger } from '../shared/log.ts';
 import { settingPrefix, settings } from './config.ts';
 import { startShard } from './shard.ts';
+import { planShards, startShards } from './shards.ts';
 
 // Before the first file is touched: four threads, Node's own number, leave a fast disk idle (1.28 against 2.06 GB/s cold, decisions.md).
 process.env.UV_THREADPOOL_SIZE ??= '32';
 
 await runService(async () => {
   const config = readSettings(settingPrefix, settings, process.env);
-  const { directory } = config;
-  if (directory === undefined) throw new SettingsError('KURA_CACHE_DIRECTORY must be set: the directory that holds the objects.');
   const log = createLogger({ service: 'cache', level: config.logLevel });
-  return { running: await startShard({ ...config, directory }, log), log };
+  const { directory } = config;
+  if (config.shards === 1 && config.directories === undefined) {
+    if (directory === undefined) throw new SettingsError('KURA_CACHE_DIRECTORY must be set: the directory that holds the objects.');
+    return { running: await startShard({ ...config, directory }, log), log };
+  }
+  const environment = { ...process.env };
+  for (const name of ['SHARDS', 'DIRECTORIES', 'POD_LISTEN']) delete environment[settingPrefix + name];
+  let plans: ReturnType<typeof planShards>;
+  try {
+    plans = planShards(config);
+  } catch (error) {
+    throw new SettingsError((error as Error).message, { cause: error });
+  }
+  const stopMs = config.drain + config.grace;
+  return {
+    running: await startShards({ plans, program: import.meta.filename, environment, healthAddress: config.podListen, stopMs, log }),
+    log,
+  };
 });

@@ -1,0 +1,54 @@
+import { mkdir, readdir, readFile, readlink } from 'node:fs/promises';
+import path from 'node:path';
+import test from 'ava';
+import { call } from '../support/http.ts';
+import { waitFor } from '../support/wait.ts';
+import { startCacheProcess } from './support/process.ts';
+import { temporaryDirectory } from './support/shard.ts';
+
+test('several shards in one Pod serve their own directories, and one that is killed comes back with its objects', async (t) => {
+  const directory = await temporaryDirectory(t);
+  const directories = [path.join(directory, 'a'), path.join(directory, 'b')];
+  const pod = await startCacheProcess(t, {
+    KURA_CACHE_SHARDS: '2',
+    KURA_CACHE_DIRECTORIES: directories.join(','),
+    KURA_CACHE_POD_LISTEN: '127.0.0.1:0',
+    KURA_CACHE_LISTEN: '127.0.0.1:0',
+    KURA_CACHE_NAME: 'kura-cache-7',
+  });
+  const urls = [0, 1].map((number) => `http://${pod.listening[`objects-${number}`]}`) as [string, string];
+  const health = `http://${pod.listening.health}`;
+  for (const [number, url] of urls.entries()) {
+    const put = await call(url, { method: 'PUT', path: '/objects/a', body: `shard ${number}` });
+    t.deepEqual([put.status, put.headers['x-kura-shard']], [201, `kura-cache-7/shard-${number}`]);
+  }
+  t.is((await call(health, { path: '/readyz' })).status, 200);
+  const pid = await shardPid(pod.child.pid as number, directories[0] as string);
+  process.kill(pid, 'SIGKILL');
+  await waitFor('the other port is told again', async () => (await shardPid(pod.child.pid as number, directories[0] as string)) !== pid);
+  t.is((await call(urls[1], { path: '/objects/a' })).body.toString(), 'shard 1');
+  t.regex(pod.output(), /a shard ended: starting it again/);
+  pod.child.kill('SIGTERM');
+  t.is(await pod.ended, 0);
+});
+
+test('a number of directories that does not fit the number of shards stops the parent with one line', async (t) => {
+  const directory = await temporaryDirectory(t);
+  await mkdir(path.join(directory, 'a'));
+  const error = await t.throwsAsync(startCacheProcess(t, { KURA_CACHE_SHARDS: '2', KURA_CACHE_DIRECTORIES: directory }));
+  t.regex(error?.message ?? '', /ended with 2: KURA_CACHE_DIRECTORIES names 1 directories for 2 shards\n$/);
+});
+
+/** The pid of the child of `parent` that holds a directory's lock. */
+async function shardPid(parent: number, directory: string): Promise<number> {
+  return waitFor('the shard runs', async () => {
+    const children = (await readFile(`/proc/${parent}/task/${parent}/children`, 'utf8')).trim().split(' ');
+    for (const child of children) {
+      for (const fd of await readdir(`/proc/${child}/fd`)) {
+        const target = await readlink(`/proc/${child}/fd/${fd}`).catch(() => '');
+        if (target === path.join(directory, 'lock')) return Number(child);
+      }
+    }
+    return undefined;
+  });
+}

@@ -1,0 +1,44 @@
+/** A shard as a process of its own, which dies with the test. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import path from 'node:path';
+import type { ExecutionContext } from 'ava';
+import type { ListeningMessage } from '../../../services/shared/lifecycle.ts';
+
+export interface CacheProcess {
+  readonly child: ChildProcess;
+  readonly listening: Readonly<Record<string, string>>;
+  /** Everything it wrote, as it comes. */
+  output(): string;
+  /** Resolves with its status, null after a signal. */
+  readonly ended: Promise<number | null>;
+}
+
+const program = path.resolve(import.meta.dirname, '../../../services/cache/main.ts');
+
+/** Starts services/cache/main.ts and waits until it serves; rejects with its output when it ends before. */
+export async function startCacheProcess(t: ExecutionContext, environment: Readonly<Record<string, string>>): Promise<CacheProcess> {
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, program], {
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    env: {
+      PATH: process.env.PATH,
+      KURA_CACHE_LISTEN: '127.0.0.1:0',
+      KURA_CACHE_METRICS_LISTEN: '127.0.0.1:0',
+      KURA_CACHE_DRAIN: '0ms',
+      KURA_CACHE_MAX_BYTES: '64Mi',
+      KURA_CACHE_MAX_OBJECTS: '20000',
+      ...environment,
+    },
+  });
+  t.teardown(() => child.kill('SIGKILL'));
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.on('data', (bytes: Buffer) => {
+      output += bytes.toString();
+    });
+  }
+  const ended = once(child, 'close').then(([status]) => status as number | null);
+  const message = await Promise.race([once(child, 'message').then(([value]) => value as ListeningMessage), ended]);
+  if (message === null || typeof message === 'number') throw new Error(`the shard ended with ${message}: ${output}`);
+  return { child, listening: message.listening, output: () => output, ended };
+}
