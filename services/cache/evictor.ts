@@ -66,7 +66,7 @@ export class Evictor {
     const { space } = this.#options;
     const { bytes, files } = space.wanted ?? { bytes: 0, files: 0 };
     // While files are uncounted nothing is free by definition: only what somebody waits for is made.
-    const headroomBytes = space.isCounted ? Math.min(maxHeadroomBytes, space.limits.maxBytes / 16) : 0;
+    const headroomBytes = space.isCounted ? Math.min(maxHeadroomBytes, space.limitBytes / 16) : 0;
     const headroomFiles = space.isCounted ? Math.min(maxHeadroomFiles, Math.ceil(space.limits.maxFiles / 16)) : 0;
     return (
       space.freeBytes + this.#pendingBytes < Math.max(bytes, headroomBytes) ||

@@ -67,6 +67,22 @@ export class ObjectIndex {
     this.#flags = new Uint8Array(rows);
   }
 
+  /** Memory of one object, its share of the hash included: all arrays together over the rows there is room for. */
+  get bytesPerObject(): number {
+    const arrays = [
+      this.#digests,
+      this.#chain,
+      this.#buckets,
+      this.#newer,
+      this.#older,
+      this.#blocks,
+      this.#ticks,
+      this.#groups,
+      this.#flags,
+    ];
+    return arrays.reduce((sum, array) => sum + array.byteLength, 0) / this.capacity;
+  }
+
   get isFull(): boolean {
     return this.count >= this.capacity;
   }
@@ -253,14 +269,16 @@ export class ObjectIndex {
     this.#groups[row] = group;
     this.#counts[group] = (this.#counts[group] as number) + 1;
     this.#addGroupBlocks(group, this.#blocks[row] as number);
-    const [ends, inward, outward] =
-      place === 'newest' ? [this.#newest, this.#older, this.#newer] : [this.#oldest, this.#newer, this.#older];
+    const isNewest = place === 'newest';
+    const ends = isNewest ? this.#newest : this.#oldest;
+    const inward = isNewest ? this.#older : this.#newer;
+    const outward = isNewest ? this.#newer : this.#older;
     const neighbour = ends[group] as number;
     inward[row] = neighbour;
     outward[row] = noRow;
     ends[group] = row;
     if (neighbour !== noRow) outward[neighbour] = row;
-    else (place === 'newest' ? this.#oldest : this.#newest)[group] = row;
+    else (isNewest ? this.#oldest : this.#newest)[group] = row;
     if (this.#oldest[group] === row) this.#heap.offer(group, this.#ticks[row] as number);
   }
 

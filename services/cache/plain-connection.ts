@@ -236,7 +236,6 @@ export class PlainConnection {
 
   async #put(request: PlainRequest): Promise<boolean> {
     const { service, heads } = this.#options;
-    const isLast = request.isLast || service.isClosing();
     const feed = new BodyFeed(request.contentLength, (isHigh) => (isHigh ? this.socket.pause() : this.socket.resume()));
     const begun = this.#bytes;
     this.#bytes = undefined;
@@ -255,6 +254,7 @@ export class PlainConnection {
     };
     const outcome = await receivePut({ store: service.store, put, body: feed, onFault: service.onFault });
     service.tally.bytesIn += request.contentLength - feed.remainingBytes;
+    const isLast = request.isLast || service.isClosing();
     switch (outcome.kind) {
       case 'stored':
         this.socket.write(heads.make(201, `etag: ${outcome.tag}\r\ncontent-length: 0\r\n`, isLast));

@@ -174,7 +174,7 @@ const yieldMs = 60_000;
 function yieldRoom(store: Store, log: Logger): void {
   const { space } = store;
   if (!space.isCounted) return;
-  const lowered = Math.max(space.limits.maxBytes / 4, space.usedBytes - Math.min(yieldBytes, space.limits.maxBytes / 16));
+  const lowered = space.usedBytes - Math.min(yieldBytes, Math.floor(space.usedBytes / 4));
   if (lowered >= space.limitBytes) return;
   log.warn({ limitBytes: lowered }, 'the file system is full below the limit of this shard: keeping less for a while');
   space.lower(lowered);

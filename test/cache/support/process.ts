@@ -16,9 +16,13 @@ export interface CacheProcess {
 
 const program = path.resolve(import.meta.dirname, '../../../services/cache/main.ts');
 
-/** Starts services/cache/main.ts and waits until it serves; rejects with its output when it ends before. */
-export async function startCacheProcess(t: ExecutionContext, environment: Readonly<Record<string, string>>): Promise<CacheProcess> {
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, program], {
+/** Starts services/cache/main.ts, behind a command that execs it if one is given, and waits until it serves; rejects with its output when it ends before. */
+export async function startCacheProcess(
+  t: ExecutionContext,
+  environment: Readonly<Record<string, string>>,
+  wrapper: readonly string[] = [],
+): Promise<CacheProcess> {
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...wrapper, process.execPath, program], {
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     env: {
       PATH: process.env.PATH,
