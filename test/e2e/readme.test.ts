@@ -55,7 +55,7 @@ test('the README’s commands do what it says', async (t) => {
     else t.regex(stdout, pattern, command);
   }
 
-  start.kill('SIGINT');
+  interrupt();
   const [status] = await once(start, 'exit');
   t.is(status, 0);
 });

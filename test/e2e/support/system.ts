@@ -51,7 +51,8 @@ export async function startLocalSystem({
       'the local system is ready',
       async () => {
         if (child.exitCode !== null) return true;
-        return (await local()) !== undefined;
+        // Not the file alone: a system that was killed outright has left its own.
+        return output.includes('kura is ready') && (await local()) !== undefined;
       },
       { withinMs: 60_000 },
     );
