@@ -1,69 +1,80 @@
 /** eds: tells every Envoy which shards there are. */
-import type { V1EndpointSlice } from '@kubernetes/client-node';
+import type { KubernetesObject, V1EndpointSlice } from '@kubernetes/client-node';
 import { loadEnvoyProtos } from '../../proto/load.ts';
 import { readSettings } from '../shared/environment.ts';
-import { startGrpcServer } from '../shared/grpc.ts';
 import { connectKubernetes } from '../shared/kubernetes.ts';
 import { runService } from '../shared/lifecycle.ts';
 import { createLogger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
 import { startReflector } from '../shared/reflector.ts';
 import { settings } from './config.ts';
-import { createMetrics } from './metrics.ts';
+import { createEncoder } from './encoding.ts';
+import { createMetrics, createPropagation } from './metrics.ts';
 import { Publisher } from './publisher.ts';
-import { createStreamHandler } from './stream.ts';
-
-/** Envoys' streams never end by themselves, so there is nothing to wait for. */
-const graceMs = 0;
-/** Below Envoy's own 15 s + 5 s, and what makes a dead peer's stream go away. */
-const keepalive = {
-  'grpc.keepalive_time_ms': 30_000,
-  'grpc.keepalive_timeout_ms': 5_000,
-  'grpc.http2.min_ping_interval_without_data_ms': 5_000,
-};
+import { startDiscoveryServer } from './server.ts';
+import { readSlices } from './shard.ts';
+import { StreamList } from './stream-list.ts';
 
 await runService(async () => {
-  const { listen, metricsListen, kubeconfig, namespace, service, identity, debounce, debounceLimit, logLevel } = readSettings(
-    'KURA_EDS_',
-    settings,
-    process.env,
-  );
-  const log = createLogger({ service: 'eds', level: logLevel });
-  const client = connectKubernetes({ kubeconfig });
+  const config = readSettings('KURA_EDS_', settings, process.env);
+  const { namespace, service, podSelector, identity } = config;
+  const log = createLogger({ service: 'eds', level: config.logLevel });
+  const client = connectKubernetes({ kubeconfig: config.kubeconfig });
   const protos = loadEnvoyProtos().envoy;
+  const encoder = createEncoder(protos);
   const publisher = new Publisher({
     name: service,
-    identity,
-    slices: () => reflector.objects(),
-    encode: (assignment) => protos.config.endpoint.v3.ClusterLoadAssignment.serialize(assignment),
-    debounceMs: debounce,
-    debounceLimitMs: debounceLimit,
+    placement: config.placement,
+    read: () => readSlices(slices.objects(), { identity, podOf: (name) => pods.get(`${namespace}/${name}`)?.metadata }),
+    encoder,
+    limits: { unhealthyMs: config.unhealthy, collapseShare: config.collapsePercent / 100, collapseHoldMs: config.collapseHold },
+    debounceMs: config.debounce,
+    debounceLimitMs: config.debounceLimit,
     log,
   });
-  const reflector = startReflector<V1EndpointSlice>({
+  // Both lists, or weights would come late and move keys. What comes before them is one touch.
+  const touch = (): void => {
+    if (slices.synced && pods.synced) publisher.touch();
+  };
+  const slices = startReflector<V1EndpointSlice>({
     client,
     path: `/apis/discovery.k8s.io/v1/namespaces/${namespace}/endpointslices`,
     labelSelector: `kubernetes.io/service-name=${service}`,
-    onChange: () => {
-      if (reflector.synced) publisher.touch();
-    },
-    onSynced: () => publisher.touch(),
+    onChange: touch,
+    onSynced: touch,
+    log,
+  });
+  const pods = startReflector<KubernetesObject>({
+    client,
+    path: `/api/v1/namespaces/${namespace}/pods`,
+    ...(podSelector === undefined ? {} : { labelSelector: podSelector }),
+    metadataOnly: true,
+    onChange: touch,
+    onSynced: touch,
     log,
   });
   const registry = createRegistry();
-  const metrics = createMetrics({ registry, publisher, lastContact: () => reflector.lastContact });
-  const handler = createStreamHandler({ publisher, metrics, log });
-  const { EndpointDiscoveryService } = protos.service.endpoint.v3;
-  const grpc = await startGrpcServer({
-    target: listen,
-    graceMs,
-    options: keepalive,
-    register: (server) => server.addService(EndpointDiscoveryService.service, { StreamEndpoints: handler }),
-  });
+  const propagation = createPropagation(registry);
+  const streams = new StreamList({ onLast: (seconds) => propagation.observe(seconds) });
+  const lastContact = (): number | undefined =>
+    slices.lastContact === undefined || pods.lastContact === undefined ? undefined : Math.min(slices.lastContact, pods.lastContact);
+  const metrics = createMetrics({ registry, publisher, streams, lastContact });
+  const context = { publisher, encoder, streams, mostStreams: config.maxStreams, metrics, log };
+  const grpc = await startDiscoveryServer(protos, context, config.listen);
+  publisher.onPublish(() => grpc.setServing(true));
+  grpc.setServing(publisher.isReady);
   const metricsServer = await startMetricsServer({
-    address: metricsListen,
+    address: config.metricsListen,
     registry,
-    notReady: () => (publisher.current === undefined ? 'no list of EndpointSlices has come yet' : undefined),
+    notReady: () => {
+      if (publisher.isReady) return undefined;
+      return `no list of ${slices.synced ? 'Pods' : 'EndpointSlices'} has come yet`;
+    },
+    routes: {
+      '/debug/streams': (_request, response) => {
+        response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(streams.describe(), null, 2));
+      },
+    },
   });
   return {
     log,
@@ -73,7 +84,7 @@ await runService(async () => {
         await grpc.close();
         await metricsServer.close();
         publisher.close();
-        await reflector.close();
+        await Promise.all([slices.close(), pods.close()]);
         await client.close();
       },
     },

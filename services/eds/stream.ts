@@ -1,70 +1,178 @@
-/** One Envoy's stream: requests into the subscription, the assignment out, never more than one answer waiting. */
+/** The gRPC edge: one client's stream, requests into its subscriptions, answers out, never more than one on its way. */
 import { status as grpcStatus, type ServerDuplexStream } from '@grpc/grpc-js';
-import type { DiscoveryRequest__Output } from '../../proto/generated/envoy/service/discovery/v3/DiscoveryRequest.ts';
-import type { DiscoveryResponse } from '../../proto/generated/envoy/service/discovery/v3/DiscoveryResponse.ts';
 import type { Logger } from '../shared/log.ts';
+import { type Encoder, endpointType, type StreamKind } from './encoding.ts';
 import type { Metrics } from './metrics.ts';
-import type { Publisher } from './publisher.ts';
-import { Subscription } from './subscription.ts';
+import type { Publisher, World } from './publisher.ts';
+import { type AnyDiscoveryRequest, mostNames, readRequest } from './requests.ts';
+import type { StreamList, StreamView } from './stream-list.ts';
+import { type RequestOutcome, Subscription } from './subscription.ts';
 
-const endpointType = 'type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment';
+/** Answers are encoded by Encoder already; the service definition passes the bytes on. */
+export type DiscoveryStream = ServerDuplexStream<AnyDiscoveryRequest, Buffer>;
 
-export type DiscoveryStream = ServerDuplexStream<DiscoveryRequest__Output, DiscoveryResponse>;
+/** Envoy uses about ten types; each costs a subscription. */
+const mostTypes = 16;
+/** What clients may subscribe to in delta over several requests. */
+const mostNamesKept = 10 * mostNames;
+const emptyWorld: World = { version: '', versions: new Map(), resources: new Map() };
 
-/** The handler of `StreamEndpoints`. */
-export function createStreamHandler({ publisher, metrics, log }: { publisher: Publisher; metrics: Metrics; log: Logger }) {
-  return (stream: DiscoveryStream): void => {
-    const subscription = new Subscription();
-    let node = 'unknown';
-    let isBlocked = false;
-    metrics.streams.inc();
+export interface StreamContext {
+  readonly publisher: Publisher;
+  readonly encoder: Encoder;
+  readonly streams: StreamList;
+  readonly mostStreams: number;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+}
 
-    const push = (): void => {
-      const published = publisher.current;
-      // While the client does not read, nothing is queued: when it does, it gets the newest.
-      if (isBlocked || published === undefined || !subscription.wants(published.name, published.version)) return;
-      const { version, bytes } = published;
-      const nonce = subscription.sending(version);
-      metrics.pushes.inc();
-      isBlocked = !stream.write({
-        version_info: version,
-        resources: [{ type_url: endpointType, value: bytes }],
-        type_url: endpointType,
-        nonce,
-      });
-    };
-    const unsubscribe = publisher.onPublish(push);
-    stream.on('drain', () => {
-      isBlocked = false;
-      push();
-    });
-    stream.on('data', (request: DiscoveryRequest__Output) => {
-      if (request.type_url && request.type_url !== endpointType) {
-        stream.emit('error', { code: grpcStatus.INVALID_ARGUMENT, details: `only ${endpointType} is served, not ${request.type_url}` });
-        return;
-      }
-      node = request.node?.id || node;
-      const outcome = subscription.receive({
-        resourceNames: request.resource_names ?? [],
-        versionInfo: request.version_info ?? '',
-        responseNonce: request.response_nonce ?? '',
-        refusal: request.error_detail ? (request.error_detail.message ?? 'no reason given') : undefined,
-      });
-      if (outcome.kind === 'ack') metrics.acks.inc();
-      if (outcome.kind === 'nack') {
-        metrics.nacks.inc();
-        log.error({ node, version: outcome.version, reason: outcome.reason }, 'an Envoy refused the assignment');
-      }
-      push();
-    });
-    const finish = (): void => {
-      if (!unsubscribe()) return;
-      metrics.streams.dec();
-    };
-    stream.on('end', () => {
-      finish();
-      stream.end();
-    });
-    for (const event of ['cancelled', 'error', 'close'] as const) stream.on(event, finish);
+/** The handler of one of the four methods. */
+export function createStreamHandler(context: StreamContext, kind: StreamKind, { isAggregated }: { isAggregated: boolean }) {
+  return (call: DiscoveryStream): void => {
+    if (context.streams.size >= context.mostStreams) {
+      fail(call, grpcStatus.RESOURCE_EXHAUSTED, `${context.mostStreams} streams are open already`);
+      return;
+    }
+    new Stream(context, call, kind, isAggregated).open();
   };
+}
+
+class Refused extends Error {
+  readonly code: grpcStatus;
+  constructor(code: grpcStatus, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+class Stream implements StreamView {
+  readonly subscriptions = new Map<string, { readonly subscription: Subscription; lastAcknowledgedAt: Date | undefined }>();
+  readonly openedAt = new Date();
+  readonly peer: string;
+  readonly kind: StreamKind;
+  readonly isAggregated: boolean;
+  node = '';
+  zone = '';
+  isWriting = false;
+  readonly #context: StreamContext;
+  readonly #call: DiscoveryStream;
+  #stopListening = (): void => undefined;
+
+  constructor(context: StreamContext, call: DiscoveryStream, kind: StreamKind, isAggregated: boolean) {
+    this.#context = context;
+    this.#call = call;
+    this.kind = kind;
+    this.isAggregated = isAggregated;
+    this.peer = call.getPeer();
+  }
+
+  open(): void {
+    const call = this.#call;
+    this.#context.streams.add(this);
+    this.#stopListening = this.#context.publisher.onPublish((changedAt) => {
+      this.#context.streams.fallBehind(this, changedAt);
+      this.#guarded(() => this.#push());
+    });
+    call.on('data', (request: AnyDiscoveryRequest) => this.#guarded(() => this.#receive(request)));
+    call.on('end', () => {
+      this.#close();
+      call.end();
+    });
+    for (const event of ['cancelled', 'error', 'close'] as const) call.on(event, () => this.#close());
+  }
+
+  #close(): void {
+    this.#stopListening();
+    this.#context.streams.remove(this);
+    this.subscriptions.clear();
+  }
+
+  /** A fault ends this stream and no other. */
+  #guarded(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      const { log } = this.#context;
+      if (error instanceof Refused) log.warn({ node: this.node, peer: this.peer, reason: error.message }, 'a request was refused');
+      else log.error({ node: this.node, peer: this.peer, err: error }, 'a stream failed');
+      this.#close();
+      fail(this.#call, error instanceof Refused ? error.code : grpcStatus.INTERNAL, (error as Error).message);
+    }
+  }
+
+  #receive(request: AnyDiscoveryRequest): void {
+    // «The node identifier»: required in the first request of a stream only.
+    if (request.node) {
+      this.node = request.node.id || this.node;
+      this.zone = request.node.locality?.zone || this.zone;
+    }
+    const typeUrl = this.#typeOf(request);
+    const entry = this.subscriptions.get(typeUrl) ?? this.#subscribe(typeUrl);
+    const read = readRequest(this.kind, request);
+    if (read === undefined) throw new Refused(grpcStatus.INVALID_ARGUMENT, `a request may name ${mostNames} resources at most`);
+    const outcome = entry.subscription.receive(read);
+    if (entry.subscription.names.size > mostNamesKept) {
+      throw new Refused(grpcStatus.RESOURCE_EXHAUSTED, `a stream may hold ${mostNamesKept} names of a type at most`);
+    }
+    if (outcome.kind === 'ack' || outcome.kind === 'nack')
+      entry.lastAcknowledgedAt = outcome.kind === 'ack' ? new Date() : entry.lastAcknowledgedAt;
+    this.#count(outcome);
+    this.#push();
+  }
+
+  /** «ADS»: there the type of each request must be said; the methods of one type may leave it out. */
+  #typeOf({ type_url: typeUrl }: AnyDiscoveryRequest): string {
+    if (this.isAggregated) {
+      if (!typeUrl) throw new Refused(grpcStatus.INVALID_ARGUMENT, 'a request over ADS needs a type_url');
+      return typeUrl;
+    }
+    if (typeUrl && typeUrl !== endpointType)
+      throw new Refused(grpcStatus.INVALID_ARGUMENT, `only ${endpointType} is served here, not ${typeUrl}`);
+    return endpointType;
+  }
+
+  #subscribe(typeUrl: string): { readonly subscription: Subscription; lastAcknowledgedAt: Date | undefined } {
+    if (this.subscriptions.size >= mostTypes)
+      throw new Refused(grpcStatus.RESOURCE_EXHAUSTED, `a stream may have ${mostTypes} types at most`);
+    const entry = { subscription: new Subscription(this.kind), lastAcknowledgedAt: undefined };
+    this.subscriptions.set(typeUrl, entry);
+    return entry;
+  }
+
+  #count(outcome: RequestOutcome): void {
+    const { metrics, log } = this.#context;
+    if (outcome.kind === 'ack') metrics.acks.inc();
+    if (outcome.kind !== 'nack') return;
+    metrics.nacks.inc();
+    log.error({ node: this.node, zone: this.zone, version: outcome.version, reason: outcome.reason }, 'an Envoy refused the assignment');
+  }
+
+  /**
+   * Sends what is due. While an answer is on its way nothing is queued behind it: a client that does not read holds one answer, and gets the newest, and only what it
+   * still wants, when it reads again.
+   */
+  #push(): void {
+    if (this.isWriting) return;
+    const { publisher, encoder, metrics, streams } = this.#context;
+    const endpoints = publisher.world(this.zone);
+    if (endpoints === undefined) return;
+    for (const [typeUrl, { subscription }] of this.subscriptions) {
+      // Other types than endpoints exist over ADS, and are empty here.
+      const world = typeUrl === endpointType ? endpoints : emptyWorld;
+      const answer = subscription.answer(world);
+      if (answer === undefined) continue;
+      metrics.pushes.inc();
+      this.isWriting = true;
+      this.#call.write(encoder.answer(this.kind, typeUrl, answer, world.resources), () => {
+        this.isWriting = false;
+        this.#guarded(() => this.#push());
+      });
+      return;
+    }
+    streams.catchUp(this);
+  }
+}
+
+function fail(call: DiscoveryStream, code: grpcStatus, details: string): void {
+  call.emit('error', { code, details });
 }

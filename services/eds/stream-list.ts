@@ -1,0 +1,92 @@
+/** The open streams: what `/debug/streams` shows, and how long a change takes to the last of them. */
+
+import type { StreamKind } from './encoding.ts';
+import type { Subscription } from './subscription.ts';
+
+/** One stream as others may look at it. */
+export interface StreamView {
+  readonly peer: string;
+  readonly kind: StreamKind;
+  readonly isAggregated: boolean;
+  readonly openedAt: Date;
+  node: string;
+  zone: string;
+  /** By type URL. */
+  readonly subscriptions: ReadonlyMap<string, { readonly subscription: Subscription; lastAcknowledgedAt: Date | undefined }>;
+  isWriting: boolean;
+}
+
+export class StreamList {
+  readonly #streams = new Set<StreamView>();
+  /** Streams that have not got a change yet, with the time of that change. */
+  readonly #behind = new Map<StreamView, number>();
+  readonly #onLast: (seconds: number) => void;
+  #worstMs = 0;
+
+  /** `onLast` is told, whenever no stream is behind any more, how long the slowest took. */
+  constructor({ onLast }: { onLast: (seconds: number) => void }) {
+    this.#onLast = onLast;
+  }
+
+  get size(): number {
+    return this.#streams.size;
+  }
+
+  get behind(): number {
+    return this.#behind.size;
+  }
+
+  add(stream: StreamView): void {
+    this.#streams.add(stream);
+  }
+
+  /** False where it was not there any more. */
+  remove(stream: StreamView): boolean {
+    if (this.#behind.delete(stream)) this.#settle();
+    return this.#streams.delete(stream);
+  }
+
+  /** A change of `changedAt` (performance.now) is due to the stream. An older one that it still waits for counts on. */
+  fallBehind(stream: StreamView, changedAt: number): void {
+    if (!this.#behind.has(stream)) this.#behind.set(stream, changedAt);
+  }
+
+  /** All that was due to the stream is on its way. */
+  catchUp(stream: StreamView): void {
+    const changedAt = this.#behind.get(stream);
+    if (changedAt === undefined) return;
+    this.#worstMs = Math.max(this.#worstMs, performance.now() - changedAt);
+    this.#behind.delete(stream);
+    this.#settle();
+  }
+
+  /** The body of `/debug/streams`. */
+  describe(): unknown[] {
+    return [...this.#streams].map((stream) => ({
+      node: stream.node,
+      zone: stream.zone,
+      peer: stream.peer,
+      protocol: `${stream.isAggregated ? 'ADS' : 'EDS'}, ${stream.kind === 'full' ? 'state of the world' : 'delta'}`,
+      openedAt: stream.openedAt,
+      isWriting: stream.isWriting,
+      types: Object.fromEntries(
+        [...stream.subscriptions].map(([typeUrl, { subscription, lastAcknowledgedAt }]) => [
+          typeUrl,
+          {
+            names: [...subscription.names],
+            sent: subscription.sentVersion ?? null,
+            acknowledged: subscription.acknowledged ?? null,
+            lastAcknowledgedAt: lastAcknowledgedAt ?? null,
+            refused: subscription.refused ?? null,
+          },
+        ]),
+      ),
+    }));
+  }
+
+  #settle(): void {
+    if (this.#behind.size > 0 || this.#worstMs === 0) return;
+    this.#onLast(this.#worstMs / 1_000);
+    this.#worstMs = 0;
+  }
+}
