@@ -1,9 +1,9 @@
 /** The stand-in's own certificate authority and the certificate it serves with. */
 import 'reflect-metadata';
 import { webcrypto } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import * as x509 from '@peculiar/x509';
+import { readOrMake } from './files.ts';
 
 export interface ServingCertificate {
   /** PEM, the serving certificate and the authority that signed it. */
@@ -21,15 +21,7 @@ const earlyMs = 3_600_000;
 
 /** Reads `tls.json` of the directory, or makes it. The authority's key is thrown away: it signs once. */
 export async function servingCertificate(directory: string): Promise<ServingCertificate> {
-  const file = path.join(directory, 'tls.json');
-  try {
-    return JSON.parse(await readFile(file, 'utf8')) as ServingCertificate;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-  }
-  const made = await make();
-  await writeFile(file, JSON.stringify(made), { mode: 0o600 });
-  return made;
+  return JSON.parse(await readOrMake(path.join(directory, 'tls.json'), async () => JSON.stringify(await make()))) as ServingCertificate;
 }
 
 async function make(): Promise<ServingCertificate> {

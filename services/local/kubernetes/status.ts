@@ -1,49 +1,77 @@
 /** Pure: the `Status` objects that the Kubernetes API answers failures with. */
 import type { Resource } from './resources.ts';
 
+export interface StatusCause {
+  readonly reason: string;
+  readonly message: string;
+  readonly field?: string;
+}
+
+export interface StatusDetails {
+  readonly name?: string;
+  readonly group?: string;
+  readonly kind?: string;
+  readonly uid?: string;
+  readonly causes?: readonly StatusCause[];
+  readonly retryAfterSeconds?: number;
+}
+
+/** A request that is refused, with all that its `Status` says. */
 export class ApiError extends Error {
   readonly code: number;
-  readonly reason: string;
-  readonly details: object | undefined;
+  /** Absent where the real API gives none: a fault that it did not foresee. */
+  readonly reason: string | undefined;
+  readonly details: StatusDetails | undefined;
+  /** Of the Status's metadata; only a list that cannot go on has one. */
+  readonly continue: string | undefined;
 
-  constructor({ code, reason, message, details }: { code: number; reason: string; message: string; details?: object }) {
-    super(message);
-    this.code = code;
-    this.reason = reason;
-    this.details = details;
+  constructor(status: { code: number; reason?: string; message: string; details?: StatusDetails; continue?: string }) {
+    super(status.message);
+    this.code = status.code;
+    this.reason = status.reason;
+    this.details = status.details;
+    this.continue = status.continue;
   }
 
   toStatus(): object {
     const { code, reason, message, details } = this;
+    const metadata = this.continue === undefined ? {} : { continue: this.continue };
     return {
       kind: 'Status',
       apiVersion: 'v1',
-      metadata: {},
+      metadata,
       status: 'Failure',
       message,
-      reason,
+      ...(reason === undefined ? {} : { reason }),
       ...(details === undefined ? {} : { details }),
       code,
     };
   }
 }
 
+export function success(details?: StatusDetails, code?: number): object {
+  return {
+    kind: 'Status',
+    apiVersion: 'v1',
+    metadata: {},
+    status: 'Success',
+    ...(details === undefined ? {} : { details }),
+    ...(code === undefined ? {} : { code }),
+  };
+}
+
 /** `pods` or `endpointslices.discovery.k8s.io`, as messages name a resource. */
-function qualified({ plural, group }: Resource): string {
+export function qualified({ plural, group }: Resource): string {
   return group === '' ? plural : `${plural}.${group}`;
 }
 
-function detailsOf({ plural, group }: Resource, name: string): object {
-  return { name, ...(group === '' ? {} : { group }), kind: plural };
+export function detailsOf({ plural, group }: Resource, name: string): StatusDetails {
+  return { ...(name === '' ? {} : { name }), ...(group === '' ? {} : { group }), kind: plural };
 }
 
 export function notFound(resource: Resource, name: string): ApiError {
-  return new ApiError({
-    code: 404,
-    reason: 'NotFound',
-    message: `${qualified(resource)} "${name}" not found`,
-    details: detailsOf(resource, name),
-  });
+  const message = `${qualified(resource)} "${name}" not found`;
+  return new ApiError({ code: 404, reason: 'NotFound', message, details: detailsOf(resource, name) });
 }
 
 export function alreadyExists(resource: Resource, name: string): ApiError {
@@ -51,14 +79,29 @@ export function alreadyExists(resource: Resource, name: string): ApiError {
   return new ApiError({ code: 409, reason: 'AlreadyExists', message, details: detailsOf(resource, name) });
 }
 
-export function conflict(resource: Resource, name: string): ApiError {
-  const message = `Operation cannot be fulfilled on ${qualified(resource)} "${name}": the object has been modified; please apply your changes to the latest version and try again`;
+export function conflict(
+  resource: Resource,
+  name: string,
+  why = 'the object has been modified; please apply your changes to the latest version and try again',
+): ApiError {
+  const message = `Operation cannot be fulfilled on ${qualified(resource)} "${name}": ${why}`;
   return new ApiError({ code: 409, reason: 'Conflict', message, details: detailsOf(resource, name) });
 }
 
-export function invalid(resource: Resource, name: string, problem: string): ApiError {
-  const message = `${resource.kind}${resource.group === '' ? '' : `.${resource.group}`} "${name}" is invalid: ${problem}`;
-  return new ApiError({ code: 422, reason: 'Invalid', message, details: detailsOf(resource, name) });
+/** One thing that is wrong with a field: `reason` as in `FieldValueRequired`, the message without the field's name. */
+export interface FieldProblem {
+  readonly field: string;
+  readonly reason: 'FieldValueRequired' | 'FieldValueInvalid' | 'FieldValueForbidden' | 'FieldValueTooLong' | 'FieldValueNotSupported';
+  readonly message: string;
+}
+
+/** `kind` is qualified by its group where it has one. */
+export function invalid({ kind, group }: { kind: string; group: string }, name: string, problems: readonly FieldProblem[]): ApiError {
+  const texts = problems.map(({ field, message }) => `${field}: ${message}`);
+  const message = `${kind}${group === '' ? '' : `.${group}`} "${name}" is invalid: ${texts.length === 1 ? texts[0] : `[${texts.join(', ')}]`}`;
+  const causes = problems.map(({ reason, message: text, field }) => ({ reason, message: text, field }));
+  const details = { ...(name === '' ? {} : { name }), ...(group === '' ? {} : { group }), kind, causes };
+  return new ApiError({ code: 422, reason: 'Invalid', message, details });
 }
 
 export function badRequest(message: string): ApiError {
@@ -70,15 +113,12 @@ export function unauthorized(): ApiError {
 }
 
 export function pathNotFound(): ApiError {
-  return new ApiError({ code: 404, reason: 'NotFound', message: 'the server could not find the requested resource' });
+  return new ApiError({ code: 404, reason: 'NotFound', message: 'the server could not find the requested resource', details: {} });
 }
 
 export function methodNotAllowed(): ApiError {
-  return new ApiError({
-    code: 405,
-    reason: 'MethodNotAllowed',
-    message: 'the server does not allow this method on the requested resource',
-  });
+  const message = 'the server does not allow this method on the requested resource';
+  return new ApiError({ code: 405, reason: 'MethodNotAllowed', message, details: {} });
 }
 
 export function expired({ asked, oldest }: { asked: number; oldest: number }): ApiError {
@@ -87,7 +127,15 @@ export function expired({ asked, oldest }: { asked: number; oldest: number }): A
 
 /** What a list from the future is answered with; a watch from there is accepted silently, by the real API too. */
 export function tooLargeResourceVersion({ asked, current }: { asked: number; current: number }): ApiError {
-  const cause = { reason: 'ResourceVersionTooLarge', message: 'Too large resource version' };
+  const causes = [{ reason: 'ResourceVersionTooLarge', message: 'Too large resource version' }];
   const message = `Timeout: Too large resource version: ${asked}, current: ${current}`;
-  return new ApiError({ code: 504, reason: 'Timeout', message, details: { causes: [cause], retryAfterSeconds: 1 } });
+  return new ApiError({ code: 504, reason: 'Timeout', message, details: { causes, retryAfterSeconds: 1 } });
+}
+
+export function tooManyRequests(message: string): ApiError {
+  return new ApiError({ code: 429, reason: 'TooManyRequests', message, details: { retryAfterSeconds: 1 } });
+}
+
+export function tooLarge(limitBytes: number): ApiError {
+  return new ApiError({ code: 413, reason: 'RequestEntityTooLarge', message: `Request entity too large: limit is ${limitBytes}` });
 }

@@ -1,166 +1,132 @@
-/** Pure: the objects of the stand-in with their versions and a bounded history, as etcd keeps them for the real API. */
+/** Pure: the objects of the stand-in with their versions and a bounded history, as etcd and the watch cache keep them for the real API. */
+import { type Change, History } from './history.ts';
+import { keyOf, type ObjectPlace, type StoredObject } from './object.ts';
 import { type Resource, resources } from './resources.ts';
-import { alreadyExists, conflict, expired, invalid, notFound } from './status.ts';
+import { ApiError, expired, notFound } from './status.ts';
 
-export interface ObjectMetadata {
-  readonly name: string;
-  readonly namespace?: string;
-  readonly uid: string;
-  readonly resourceVersion: string;
-  readonly creationTimestamp: string;
-  readonly generation?: number;
-  readonly labels?: Readonly<Record<string, string>>;
-  readonly annotations?: Readonly<Record<string, string>>;
-  readonly deletionTimestamp?: string;
-  readonly deletionGracePeriodSeconds?: number;
-}
+/** Objects that may exist, as JSON: all of them are held in memory. The real API refuses too when its database is full. */
+export const objectsLimitBytes = 64 * 2 ** 20;
+/** etcd's own limit of one object. */
+export const objectLimitBytes = 1.5 * 2 ** 20;
 
-/** An object without `kind` and `apiVersion`, which its resource says. */
-export interface StoredObject {
-  readonly metadata: ObjectMetadata;
-  readonly spec?: Readonly<Record<string, unknown>>;
-  readonly status?: Readonly<Record<string, unknown>>;
-  readonly [field: string]: unknown;
-}
-
-/** What a client sends: the same, with most metadata still to come. */
-export type ObjectInput = Readonly<Record<string, unknown>> & {
-  readonly metadata?: Partial<ObjectMetadata> & { readonly generateName?: string };
-};
-
-export interface StoreEvent {
-  readonly type: 'ADDED' | 'MODIFIED' | 'DELETED';
+/** One change as it is written down before it holds. */
+export interface Entry {
   readonly version: number;
-  readonly object: StoredObject;
-  readonly previous: StoredObject | undefined;
+  readonly collection: string;
+  /** Absent: the object of that key was removed. */
+  readonly object?: StoredObject;
+  readonly key: string;
 }
 
-export interface Snapshot {
-  readonly version: number;
-  readonly objects: Readonly<Record<string, readonly StoredObject[]>>;
+export interface StoreOptions {
+  readonly restored: { readonly version: number; readonly entries: readonly Entry[] };
+  /** Makes a change durable; one that throws undoes it. */
+  readonly write: (entry: Entry) => void;
 }
-
-/** Events kept a resource; whoever asks for older ones gets 410 and lists anew. */
-export const historyLimit = 1_000;
-/** Versions skipped at a start: changes that a killed process had not saved had versions too, and none is given twice. */
-const versionGap = 1_000;
 
 interface Collection {
+  readonly name: string;
   readonly objects: Map<string, StoredObject>;
-  history: StoreEvent[];
-  /** The newest version that is no longer in the history. */
-  forgotten: number;
-  readonly watchers: Set<(event: StoreEvent) => void>;
+  readonly history: History;
+  readonly watchers: Set<() => void>;
 }
 
 export class ObjectStore {
   readonly #collections = new Map<string, Collection>();
-  readonly #now: () => Date;
-  readonly #newUid: () => string;
-  readonly #onChange: () => void;
+  readonly #write: (entry: Entry) => void;
+  readonly #sizes = new WeakMap<StoredObject, number>();
+  #totalBytes = 0;
   #version: number;
 
-  constructor({
-    snapshot,
-    now,
-    newUid,
-    onChange,
-  }: { snapshot: Snapshot | undefined; now: () => Date; newUid: () => string; onChange: () => void }) {
-    this.#version = snapshot === undefined ? 1 : snapshot.version + versionGap;
-    this.#now = now;
-    this.#newUid = newUid;
-    this.#onChange = onChange;
-    for (const resource of resources) {
-      const restored = snapshot?.objects[resource.plural] ?? [];
-      const objects = new Map(restored.map((object) => [keyOf(object.metadata), object]));
-      this.#collections.set(resource.plural, { objects, history: [], forgotten: this.#version, watchers: new Set() });
+  constructor({ restored, write }: StoreOptions) {
+    this.#version = restored.version;
+    this.#write = write;
+    for (const { plural } of resources) {
+      this.#collections.set(plural, { name: plural, objects: new Map(), history: new History(this.#version), watchers: new Set() });
+    }
+    for (const { collection, key, object } of restored.entries) {
+      if (object === undefined) continue;
+      this.#collections.get(collection)?.objects.set(key, object);
+      this.#resize(undefined, object, sizeOf(object));
     }
   }
 
+  /** The version of the newest change of all. */
   get version(): number {
     return this.#version;
   }
 
-  snapshot(): Snapshot {
-    const objects = Object.fromEntries([...this.#collections].map(([plural, collection]) => [plural, [...collection.objects.values()]]));
-    return { version: this.#version, objects };
+  /** The version that the next change will have. */
+  get nextVersion(): number {
+    return this.#version + 1;
   }
 
-  find(resource: Resource, at: { namespace: string | undefined; name: string }): StoredObject | undefined {
+  /** Every object, for a fresh start of whatever keeps them. */
+  entries(): Entry[] {
+    return [...this.#collections.values()].flatMap(({ name, objects }) =>
+      [...objects].map(([key, object]) => ({ version: Number(object.metadata.resourceVersion), collection: name, key, object })),
+    );
+  }
+
+  find(resource: Resource, at: ObjectPlace): StoredObject | undefined {
     return this.#of(resource).objects.get(keyOf(at));
   }
 
-  get(resource: Resource, at: { namespace: string | undefined; name: string }): StoredObject {
+  /** Throws ApiError (404). */
+  get(resource: Resource, at: ObjectPlace): StoredObject {
     const object = this.find(resource, at);
     if (object === undefined) throw notFound(resource, at.name);
     return object;
   }
 
-  list(resource: Resource, namespace: string | undefined): StoredObject[] {
-    const all = [...this.#of(resource).objects.values()];
-    return namespace === undefined ? all : all.filter(({ metadata }) => metadata.namespace === namespace);
+  /** The objects of a collection in the order of their keys. */
+  list(resource: Resource): StoredObject[] {
+    return inOrder(this.#of(resource).objects);
   }
 
-  create(resource: Resource, namespace: string | undefined, { kind: _kind, apiVersion: _apiVersion, ...input }: ObjectInput): StoredObject {
-    const { generateName, ...given } = input.metadata ?? {};
-    const uid = this.#newUid();
-    const name = given.name ?? (generateName === undefined ? '' : generateName + uid.slice(0, 5));
-    if (!/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/.test(name)) {
-      throw invalid(
-        resource,
-        name,
-        name === '' ? 'metadata.name: Required value: name or generateName is required' : `metadata.name: Invalid value: "${name}"`,
-      );
+  /** The same as they were at an earlier version, or undefined when the changes since then are forgotten. */
+  listAt(resource: Resource, version: number): StoredObject[] | undefined {
+    const { objects, history } = this.#of(resource);
+    const from = history.positionAfter(version);
+    if (from === undefined) return undefined;
+    if (from === history.end) return inOrder(objects);
+    const then = new Map(objects);
+    for (let position = history.end - 1; position >= from; position--) {
+      const { object, previous } = history.at(position) as Change;
+      if (previous === undefined) then.delete(keyOf(object.metadata));
+      else then.set(keyOf(object.metadata), previous);
     }
+    return inOrder(then);
+  }
+
+  /** Takes an object in; its `resourceVersion` is the next version. Throws ApiError (507) where there is no room. */
+  put(resource: Resource, object: StoredObject): void {
     const collection = this.#of(resource);
-    const at = { name, ...(namespace === undefined ? {} : { namespace }) };
-    if (collection.objects.has(keyOf(at))) throw alreadyExists(resource, name);
-    const version = ++this.#version;
-    const metadata: ObjectMetadata = {
-      ...given,
-      ...at,
-      uid,
-      resourceVersion: String(version),
-      creationTimestamp: this.#now()
-        .toISOString()
-        .replace(/\.\d+Z$/, 'Z'),
-    };
-    const object: StoredObject = { ...input, metadata };
-    this.#commit(collection, { type: 'ADDED', version, object, previous: undefined });
-    return object;
+    const key = keyOf(object.metadata);
+    const sizeBytes = sizeOf(object);
+    const previous = collection.objects.get(key);
+    this.#requireRoom(sizeBytes, previous);
+    this.#commit(collection, { type: previous === undefined ? 'ADDED' : 'MODIFIED', object, previous, sizeBytes });
   }
 
-  /** Replaces an object; a `resourceVersion` or `uid` in the input must be the present one. Nothing changed: nothing happens. */
-  update(resource: Resource, previous: StoredObject, { kind: _kind, apiVersion: _apiVersion, ...input }: ObjectInput): StoredObject {
-    const { name, namespace, uid, creationTimestamp, resourceVersion } = previous.metadata;
-    const given = input.metadata ?? {};
-    if (given.resourceVersion !== undefined && given.resourceVersion !== resourceVersion) throw conflict(resource, name);
-    if (given.uid !== undefined && given.uid !== uid) throw conflict(resource, name);
-    const kept = { name, ...(namespace === undefined ? {} : { namespace }), uid, creationTimestamp, resourceVersion };
-    const candidate: StoredObject = { ...input, metadata: { ...given, ...kept } };
-    if (JSON.stringify(sorted(candidate)) === JSON.stringify(sorted(previous))) return previous;
-    const version = ++this.#version;
-    const object: StoredObject = { ...candidate, metadata: { ...candidate.metadata, resourceVersion: String(version) } };
-    this.#commit(this.#of(resource), { type: 'MODIFIED', version, object, previous });
-    return object;
+  /** Takes an object out; `last` is how it was shown then, with the next version. */
+  remove(resource: Resource, last: StoredObject): void {
+    const collection = this.#of(resource);
+    const previous = collection.objects.get(keyOf(last.metadata));
+    this.#commit(collection, { type: 'DELETED', object: last, previous, sizeBytes: sizeOf(last) });
   }
 
-  remove(resource: Resource, previous: StoredObject): StoredObject {
-    const version = ++this.#version;
-    const object = { ...previous, metadata: { ...previous.metadata, resourceVersion: String(version) } };
-    this.#commit(this.#of(resource), { type: 'DELETED', version, object, previous });
-    return object;
+  /** The history of a collection. Throws ApiError (410) when `since` is too old for it. */
+  history(resource: Resource, since?: number): { readonly history: History; readonly position: number } {
+    const { history } = this.#of(resource);
+    if (since === undefined) return { history, position: history.end };
+    const position = history.positionAfter(since);
+    if (position === undefined) throw expired({ asked: since, oldest: history.forgotten });
+    return { history, position };
   }
 
-  /** What happened after `version`, oldest first. Throws ApiError (410) when part of it is forgotten. */
-  since(resource: Resource, version: number): readonly StoreEvent[] {
-    const { history, forgotten } = this.#of(resource);
-    if (version < forgotten) throw expired({ asked: version, oldest: forgotten });
-    return history.filter((event) => event.version > version);
-  }
-
-  /** Calls `watcher` for each further event until the returned function is called. */
-  subscribe(resource: Resource, watcher: (event: StoreEvent) => void): () => void {
+  /** Calls `watcher` after each change of a collection, until the returned function is called. */
+  subscribe(resource: Resource, watcher: () => void): () => void {
     const { watchers } = this.#of(resource);
     watchers.add(watcher);
     return () => watchers.delete(watcher);
@@ -170,32 +136,41 @@ export class ObjectStore {
     return this.#collections.get(plural) as Collection;
   }
 
-  #commit(collection: Collection, event: StoreEvent): void {
-    const key = keyOf(event.object.metadata);
-    if (event.type === 'DELETED') collection.objects.delete(key);
-    else collection.objects.set(key, event.object);
-    collection.history.push(event);
-    if (collection.history.length > 2 * historyLimit) {
-      const dropped = collection.history.splice(0, historyLimit);
-      collection.forgotten = dropped[dropped.length - 1]?.version ?? collection.forgotten;
+  #requireRoom(sizeBytes: number, previous: StoredObject | undefined): void {
+    if (sizeBytes > objectLimitBytes) {
+      throw new ApiError({ code: 500, message: 'etcdserver: request is too large' });
     }
-    for (const watcher of collection.watchers) watcher(event);
-    this.#onChange();
+    const growth = sizeBytes - (previous === undefined ? 0 : (this.#sizes.get(previous) ?? 0));
+    if (growth > 0 && this.#totalBytes + growth > objectsLimitBytes) {
+      throw new ApiError({ code: 507, reason: 'InsufficientStorage', message: `the objects may take ${objectsLimitBytes} bytes in all` });
+    }
+  }
+
+  #commit(collection: Collection, change: Omit<Change, 'version'>): void {
+    const { type, object, previous } = change;
+    const key = keyOf(object.metadata);
+    const version = this.nextVersion;
+    this.#write({ version, collection: collection.name, key, ...(type === 'DELETED' ? {} : { object }) });
+    this.#version = version;
+    if (type === 'DELETED') collection.objects.delete(key);
+    else collection.objects.set(key, object);
+    this.#resize(previous, type === 'DELETED' ? undefined : object, change.sizeBytes);
+    collection.history.push({ ...change, version });
+    for (const watcher of collection.watchers) watcher();
+  }
+
+  #resize(previous: StoredObject | undefined, next: StoredObject | undefined, sizeBytes: number): void {
+    if (previous !== undefined) this.#totalBytes -= this.#sizes.get(previous) ?? 0;
+    if (next === undefined) return;
+    this.#totalBytes += sizeBytes;
+    this.#sizes.set(next, sizeBytes);
   }
 }
 
-function keyOf({ namespace, name }: { readonly namespace?: string | undefined; readonly name: string }): string {
-  return `${namespace ?? ''}/${name}`;
+function inOrder(objects: ReadonlyMap<string, StoredObject>): StoredObject[] {
+  return [...objects].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, object]) => object);
 }
 
-/** The same value with every object's fields in one order, so that equal objects have equal JSON. */
-function sorted(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(sorted);
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(
-    Object.entries(value)
-      .filter(([, part]) => part !== undefined)
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([field, part]) => [field, sorted(part)]),
-  );
+function sizeOf(object: StoredObject): number {
+  return Buffer.byteLength(JSON.stringify(object));
 }

@@ -1,73 +1,97 @@
-/** One watch: what happened since a version, then what happens, as JSON lines until the client leaves or its time is over. */
+/**
+ * One watch: what happened since a version, then what happens, as JSON lines until the client leaves or its time is over. It reads the history at the pace at
+ * which its client takes the lines, so a slow client costs no memory; one that falls out of the history is cut off, as the real API does.
+ */
 import type { ServerResponse } from 'node:http';
+import type { Change } from './history.ts';
+import type { StoredObject } from './object.ts';
 import type { Resource } from './resources.ts';
 import type { Predicate } from './selectors.ts';
 import { ApiError } from './status.ts';
-import type { ObjectStore, StoredObject, StoreEvent } from './store.ts';
+import type { ObjectStore } from './store.ts';
 
-/** A watcher that does not read is cut off before it costs more memory than this. */
-const longestBacklogBytes = 16 * 2 ** 20;
-
-export interface WatchOptions {
+export interface WatchStream {
   readonly store: ObjectStore;
   readonly resource: Resource;
   readonly matches: Predicate;
-  /** Undefined: begin with everything there is. */
+  /** Undefined: begin with now. */
   readonly since: number | undefined;
+  /** Begin with everything there is, as additions. */
+  readonly sendsInitial: boolean;
+  /** Then tell by a marked bookmark that this was everything. */
+  readonly marksInitialEnd: boolean;
   readonly bookmarks: boolean;
   readonly bookmarkMs: number;
-  /** Ends the initial events with a marked bookmark (WatchList). */
-  readonly marksInitialEnd: boolean;
   readonly timeoutMs: number;
   /** How an object is shown: whole, or its metadata alone. */
   readonly show: (object: StoredObject) => object;
 }
 
-/** Streams until the response closes. */
-export function streamWatch(response: ServerResponse, options: WatchOptions): void {
-  const { store, resource, matches, since, show } = options;
-  const past = since === undefined ? [] : pastEvents(store, resource, since);
+/** Streams until the response closes. A version that is too old is answered with 200 and an ERROR event, as by the real API. */
+export function streamWatch(response: ServerResponse, options: WatchStream): void {
+  const { store, resource, show } = options;
+  const start = startOf(options);
   response.writeHead(200, { 'content-type': 'application/json' });
   response.flushHeaders();
-  const send = (type: string, object: object): void => {
-    response.write(`${JSON.stringify({ type, object })}\n`);
-    if (response.writableLength > longestBacklogBytes) response.destroy();
-  };
-  const bookmark = (annotations?: Record<string, string>): void => {
-    const metadata = {
-      resourceVersion: String(store.version),
-      creationTimestamp: null,
-      ...(annotations === undefined ? {} : { annotations }),
-    };
-    send('BOOKMARK', show({ metadata } as unknown as StoredObject));
-  };
-  const tell = (event: StoreEvent): void => {
-    const type = visibleType(event, matches);
-    if (type !== undefined) send(type, show(event.object));
-  };
-
-  if (past instanceof ApiError) {
-    send('ERROR', past.toStatus());
-    response.end();
+  if (start instanceof ApiError) {
+    response.end(`${JSON.stringify({ type: 'ERROR', object: start.toStatus() })}\n`);
     return;
   }
-  if (since === undefined) for (const object of store.list(resource, undefined)) if (matches(object)) send('ADDED', show(object));
-  if (options.marksInitialEnd) bookmark({ 'k8s.io/initial-events-end': 'true' });
-  for (const event of past) tell(event);
-  const unsubscribe = store.subscribe(resource, tell);
-  const bookmarking = options.bookmarks ? setInterval(bookmark, options.bookmarkMs) : undefined;
-  const ending = setTimeout(() => response.end(), options.timeoutMs);
+  const { initial, history } = start;
+  let { position } = start;
+  let isFull = false;
+  const send = (type: string, object: object): void => {
+    isFull = !response.write(`${JSON.stringify({ type, object })}\n`);
+  };
+  const bookmark = (annotations?: Readonly<Record<string, string>>): void => {
+    const metadata = { resourceVersion: String(store.version), ...(annotations === undefined ? {} : { annotations }) };
+    send('BOOKMARK', show({ metadata } as unknown as StoredObject));
+  };
+  const pump = (): void => {
+    while (!isFull && !response.destroyed) {
+      const first = initial.next();
+      if (!first.done) {
+        send(first.value.type, first.value.object);
+        continue;
+      }
+      const change = history.at(position);
+      if (change === undefined) return;
+      if (change === 'forgotten') {
+        response.destroy();
+        return;
+      }
+      position++;
+      const event = eventOf(change, options);
+      if (event !== undefined) send(event.type, show(event.object));
+    }
+  };
+  // A bookmark says that everything up to its version was told; a client that is behind gets its next one when it has caught up.
+  const hasToldAll = (): boolean => !isFull && position === history.end;
+  const unsubscribe = store.subscribe(resource, pump);
+  const bookmarking = options.bookmarks ? setInterval(() => hasToldAll() && bookmark(), options.bookmarkMs) : undefined;
+  const ending = setTimeout(() => (isFull ? response.destroy() : response.end()), options.timeoutMs);
+  response.on('drain', () => {
+    isFull = false;
+    pump();
+  });
   response.on('close', () => {
     unsubscribe();
     clearInterval(bookmarking);
     clearTimeout(ending);
   });
+  pump();
 }
 
-/** A watch from too far back is answered with 200 and an ERROR event, as the real API does. */
-function pastEvents(store: ObjectStore, resource: Resource, since: number): readonly StoreEvent[] | ApiError {
+function startOf({ store, resource, matches, since, sendsInitial, marksInitialEnd, show }: WatchStream) {
   try {
-    return store.since(resource, since);
+    const { history, position } = store.history(resource, sendsInitial ? undefined : since);
+    const objects = sendsInitial ? store.list(resource).filter(matches) : [];
+    const end = { resourceVersion: String(store.version), annotations: { 'k8s.io/initial-events-end': 'true' } };
+    const initial = (function* () {
+      for (const object of objects) yield { type: 'ADDED', object: show(object) };
+      if (marksInitialEnd) yield { type: 'BOOKMARK', object: show({ metadata: end } as unknown as StoredObject) };
+    })();
+    return { history, position, initial };
   } catch (error) {
     if (error instanceof ApiError) return error;
     throw error;
@@ -75,10 +99,16 @@ function pastEvents(store: ObjectStore, resource: Resource, since: number): read
 }
 
 /** An object that comes to match or ceases to is added or deleted for this watcher, whatever really happened. */
-function visibleType({ type, object, previous }: StoreEvent, matches: Predicate): string | undefined {
+function eventOf(
+  { type, object, previous, version }: Change,
+  { matches, since = 0 }: WatchStream,
+): { type: string; object: StoredObject } | undefined {
+  // After a version from the future nothing is new until that version has passed.
+  if (version <= since) return undefined;
   const did = previous !== undefined && matches(previous);
-  if (type === 'DELETED') return did ? 'DELETED' : undefined;
-  const does = matches(object);
-  if (does) return did ? 'MODIFIED' : 'ADDED';
-  return did ? 'DELETED' : undefined;
+  if (type === 'DELETED') return did ? { type, object } : undefined;
+  if (matches(object)) return { type: did ? 'MODIFIED' : 'ADDED', object };
+  if (!did) return undefined;
+  // What the watcher loses sight of is shown as it saw it last.
+  return { type: 'DELETED', object: { ...previous, metadata: { ...previous.metadata, resourceVersion: String(version) } } };
 }

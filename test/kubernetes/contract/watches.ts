@@ -1,0 +1,200 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import test from 'ava';
+import { brief, type Cluster, patchTypes, pod, take } from './cluster.ts';
+
+const podsOf = (ns: string): string => `/api/v1/namespaces/${ns}/pods`;
+
+/** What a watch tells, from when, and how it ends. */
+export function watchContract(cluster: () => Cluster): void {
+  test.serial('a watch begins after its version and tells every change in order, a deletion by force as two', async (t) => {
+    const { ok, watch, namespace } = cluster();
+    const ns = await namespace(t);
+    await ok('POST', podsOf(ns), { body: pod('before') });
+    const { metadata } = await ok('GET', podsOf(ns));
+    const events = await watch(`${podsOf(ns)}?watch=true&resourceVersion=${metadata.resourceVersion}`);
+    await ok('POST', podsOf(ns), { body: pod('a', { node: 'somewhere' }) });
+    await ok('DELETE', `${podsOf(ns)}/a?gracePeriodSeconds=20`);
+    await ok('DELETE', `${podsOf(ns)}/a?gracePeriodSeconds=0`);
+    const seen = await take(events, 4);
+    t.deepEqual(brief(seen), ['ADDED a', 'MODIFIED a', 'MODIFIED a', 'DELETED a']);
+    t.is(seen[0]?.object.kind, 'Pod');
+    t.is(seen[0]?.object.apiVersion, 'v1');
+    t.deepEqual(
+      seen.map(({ object }) => object.metadata.deletionGracePeriodSeconds),
+      [undefined, 20, 0, 0],
+    );
+    const versions = seen.map(({ object }) => Number(object.metadata.resourceVersion));
+    t.deepEqual(
+      versions,
+      [...versions].sort((a, b) => a - b),
+    );
+    t.is(new Set(versions).size, 4);
+  });
+
+  test.serial('a watch without a version, or from 0, begins with everything', async (t) => {
+    const { ok, watch, namespace } = cluster();
+    const ns = await namespace(t);
+    await ok('POST', podsOf(ns), { body: pod('b') });
+    await ok('POST', podsOf(ns), { body: pod('a') });
+    for (const query of ['', '&resourceVersion=0']) {
+      t.deepEqual(brief(await take(await watch(`${podsOf(ns)}?watch=true${query}`), 2)), ['ADDED a', 'ADDED b']);
+    }
+    const events = await watch(`${podsOf(ns)}?watch=true&allowWatchBookmarks=true`);
+    const end = (await take(events, 3))[2];
+    t.is(end?.type, 'BOOKMARK');
+    t.deepEqual(end?.object.metadata.annotations, { 'k8s.io/initial-events-end': 'true' });
+  });
+
+  test.serial('a WatchList sends everything, a marked bookmark with a version to resume from, and what follows', async (t) => {
+    const { ok, watch, namespace } = cluster();
+    const ns = await namespace(t);
+    await ok('POST', podsOf(ns), { body: pod('a') });
+    const query = 'watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true';
+    const events = await watch(`${podsOf(ns)}?${query}`);
+    const [first, end] = await take(events, 2);
+    t.is(first?.type, 'ADDED');
+    t.is(end?.type, 'BOOKMARK');
+    t.is(end?.object.kind, 'Pod');
+    t.deepEqual(end?.object.metadata.annotations, { 'k8s.io/initial-events-end': 'true' });
+    await ok('POST', podsOf(ns), { body: pod('b') });
+    t.deepEqual(brief(await take(events, 1)), ['ADDED b']);
+    const resumed = await watch(`${podsOf(ns)}?watch=true&resourceVersion=${end?.object.metadata.resourceVersion}`);
+    t.deepEqual(brief(await take(resumed, 1)), ['ADDED b']);
+    const now = await watch(`${podsOf(ns)}?watch=true&sendInitialEvents=false&resourceVersionMatch=NotOlderThan&timeoutSeconds=2`);
+    await ok('POST', podsOf(ns), { body: pod('c') });
+    t.deepEqual(brief(await take(now, 2)), ['ADDED c']);
+  });
+
+  test.serial('what comes to match is added; what ceases to is deleted, as it was seen last', async (t) => {
+    const { ok, watch, namespace } = cluster();
+    const ns = await namespace(t);
+    const { metadata } = await ok('GET', podsOf(ns));
+    const selectors = `labelSelector=app%3Dx&fieldSelector=${encodeURIComponent('status.phase!=Succeeded,status.phase!=Failed')}`;
+    const events = await watch(`${podsOf(ns)}?watch=true&resourceVersion=${metadata.resourceVersion}&${selectors}`);
+    const headers = { 'content-type': patchTypes.merge };
+    const phase = (name: string, value: string) =>
+      ok('PATCH', `${podsOf(ns)}/${name}/status`, { body: { status: { phase: value } }, headers });
+    await ok('POST', podsOf(ns), { body: pod('other', { labels: { app: 'y' } }) });
+    await ok('POST', podsOf(ns), { body: pod('a', { labels: { app: 'x' } }) });
+    await phase('a', 'Running');
+    const ended = await phase('a', 'Succeeded');
+    await phase('a', 'Running');
+    await ok('PATCH', `${podsOf(ns)}/a`, { body: { metadata: { labels: { app: 'z' } } }, headers });
+    await ok('DELETE', `${podsOf(ns)}/a`);
+    await ok('POST', podsOf(ns), { body: pod('last', { labels: { app: 'x' } }) });
+    const seen = await take(events, 6);
+    t.deepEqual(brief(seen), ['ADDED a', 'MODIFIED a', 'DELETED a', 'ADDED a', 'DELETED a', 'ADDED last']);
+    t.is(seen[2]?.object.status.phase, 'Running');
+    t.is(seen[2]?.object.metadata.resourceVersion, ended.metadata.resourceVersion);
+    t.is(seen[4]?.object.metadata.labels.app, 'x');
+  });
+
+  test.serial('Pods can be watched by metadata alone, one object by its name', async (t) => {
+    const { ok, watch, namespace } = cluster();
+    const ns = await namespace(t);
+    await ok('POST', podsOf(ns), { body: pod('a') });
+    await ok('POST', podsOf(ns), { body: pod('b') });
+    const accept = 'application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1';
+    const events = await watch(`${podsOf(ns)}?watch=true&fieldSelector=metadata.name%3Db&allowWatchBookmarks=true`, { accept });
+    const seen = await take(events, 2);
+    t.deepEqual(brief(seen), ['ADDED b', 'BOOKMARK']);
+    for (const { object } of seen)
+      t.deepEqual([object.kind, object.apiVersion, object.spec], ['PartialObjectMetadata', 'meta.k8s.io/v1', undefined]);
+  });
+
+  test.serial('EndpointSlices of a Service are told as they change, over all namespaces too', async (t) => {
+    const { ok, watch, namespace } = cluster();
+    const ns = await namespace(t);
+    const path = `/apis/discovery.k8s.io/v1/namespaces/${ns}/endpointslices`;
+    const { metadata } = await ok('GET', path);
+    const query = `watch=true&resourceVersion=${metadata.resourceVersion}&labelSelector=${encodeURIComponent(`kubernetes.io/service-name=kura-${ns}`)}`;
+    const events = await watch(`/apis/discovery.k8s.io/v1/endpointslices?${query}`);
+    const labels = { 'kubernetes.io/service-name': `kura-${ns}` };
+    const endpoint = {
+      addresses: ['10.0.0.10'],
+      conditions: { ready: true, serving: true, terminating: false },
+      hostname: 'kura-cache-0',
+      nodeName: 'node-a',
+      zone: 'zone-a',
+      targetRef: { kind: 'Pod', namespace: ns, name: 'kura-cache-0', uid: 'u' },
+    };
+    const slice = {
+      metadata: { name: 's', labels },
+      addressType: 'IPv4',
+      endpoints: [endpoint],
+      ports: [{ name: 'shard-0', port: 7000, protocol: 'TCP' }],
+    };
+    await ok('POST', path, { body: slice });
+    await ok('PUT', `${path}/s`, { body: { ...slice, endpoints: [] } });
+    await ok('DELETE', `${path}/s`);
+    const seen = await take(events, 3);
+    t.deepEqual(brief(seen), ['ADDED s', 'MODIFIED s', 'DELETED s']);
+    t.deepEqual(seen[0]?.object.endpoints, [endpoint]);
+    t.is(seen[0]?.object.apiVersion, 'discovery.k8s.io/v1');
+  });
+
+  test.serial('a watch ends in good order when its time is over', async (t) => {
+    const { watch, namespace } = cluster();
+    const ns = await namespace(t);
+    const startedAt = performance.now();
+    const events = await watch(`${podsOf(ns)}?watch=true&timeoutSeconds=1`);
+    t.true((await events.next()).done);
+    t.true(performance.now() - startedAt > 900);
+  });
+
+  test.serial('a watch from the future is accepted and silent', async (t) => {
+    const { ok, watch, namespace } = cluster();
+    const ns = await namespace(t);
+    const events = await watch(`${podsOf(ns)}?watch=true&resourceVersion=99999999&timeoutSeconds=2`);
+    await ok('POST', podsOf(ns), { body: pod('a') });
+    t.true((await events.next()).done);
+  });
+
+  test.serial('an idle watch gets bookmarks with the newest version of all', async (t) => {
+    const { ok, watch, namespace, source } = cluster();
+    const ns = await namespace(t);
+    const { metadata } = await ok('GET', podsOf(ns));
+    const query = `watch=true&allowWatchBookmarks=true&resourceVersion=${metadata.resourceVersion}`;
+    const events = await watch(`${podsOf(ns)}?${query}`, { withinMs: source.bookmarkWithinMs });
+    const [bookmark] = await take(events, 1);
+    t.is(bookmark?.type, 'BOOKMARK');
+    t.is(bookmark?.object.metadata.annotations, undefined);
+    t.true(Number(bookmark?.object.metadata.resourceVersion) >= Number(metadata.resourceVersion));
+  });
+
+  test.serial(
+    'after a restart everything is there, a version from before a later change is Expired, and the newest one is good',
+    async (t) => {
+      const { ok, call, watch, namespace, source } = cluster();
+      const ns = await namespace(t);
+      await ok('POST', podsOf(ns), { body: pod('a') });
+      const before = await ok('GET', podsOf(ns));
+      const changed = await ok('POST', podsOf(ns), { body: pod('b') });
+      await source.restart();
+      await settled(() => call('GET', podsOf(ns)));
+      const after = await ok('GET', podsOf(ns));
+      t.deepEqual(
+        after.items.map((item: { metadata: { uid: string } }) => item.metadata.uid),
+        [before.items[0].metadata.uid, changed.metadata.uid],
+      );
+      const [error, ...rest] = await take(await watch(`${podsOf(ns)}?watch=true&resourceVersion=${before.metadata.resourceVersion}`), 2);
+      t.is(error?.type, 'ERROR');
+      t.like(error?.object, { kind: 'Status', code: 410, reason: 'Expired', status: 'Failure' });
+      t.regex(error?.object.message, /^too old resource version: \d+ \(\d+\)$/);
+      t.deepEqual(rest, []);
+      const events = await watch(`${podsOf(ns)}?watch=true&resourceVersion=${after.metadata.resourceVersion}`);
+      await ok('POST', podsOf(ns), { body: pod('c') });
+      t.deepEqual(brief(await take(events, 1)), ['ADDED c']);
+    },
+  );
+}
+
+/** A real API server answers 403 and worse for a moment after its start (facts/kubernetes.md). */
+async function settled(call: () => Promise<{ status: number }>): Promise<void> {
+  for (let tries = 0; tries < 100; tries++) {
+    const { status } = await call().catch(() => ({ status: 0 }));
+    if (status === 200) return;
+    await delay(100);
+  }
+  throw new Error('the API did not come back');
+}
