@@ -1,5 +1,5 @@
 /** The settings of a shard; the table in README.md is checked against this one. */
-import { bytes, duration, integer, listenAddress, logLevel, optional, text } from '../shared/environment.ts';
+import { bytes, choice, duration, integer, listenAddress, logLevel, optional, text } from '../shared/environment.ts';
 
 export const settingPrefix = 'KURA_CACHE_';
 
@@ -32,6 +32,11 @@ export const settings = {
   keepAlive: duration("A connection idle for so long is closed; longer than Envoy's own 50 s.", { min: 100, max: 3_600_000 }, '120s'),
   drain: duration('How long requests are still accepted after SIGTERM, until routers have noticed.', { min: 0, max: 600_000 }, '10s'),
   grace: duration('How long requests in flight may take to end after that.', { min: 0, max: 3_600_000 }, '30s'),
+  eviction: choice(
+    'What goes when room is needed: the least recently used, or what the data sets in use can spare.',
+    ['lru', 'dataset'],
+    'lru',
+  ),
   scrub: bytes('Bytes a second that the background check of stored objects may read; 0 turns it off.', { min: 0, max: 2 ** 40 }, '16Mi'),
   deviceShards: integer('Shards that share the file system; used where a limit is not given.', { min: 1, max: 1024 }, '1'),
   logLevel: logLevel(),

@@ -14,6 +14,11 @@ export class GroupHeap {
     return this.#groups[0];
   }
 
+  clear(): void {
+    for (const group of this.#groups) this.#places[group] = 0;
+    this.#groups.length = 0;
+  }
+
   keyOf(group: number): number {
     return this.#keys[group] as number;
   }

@@ -65,6 +65,7 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
     secret: identity.secret,
     limits,
     openFilesLimit: config.openFiles,
+    eviction: config.eviction,
     files,
     buffers,
     clock,

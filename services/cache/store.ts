@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import type { BufferPool } from './buffers.ts';
 import { type Clock, tickMs } from './clock.ts';
+import { DatasetEviction, type EvictionPolicy, LruEviction } from './eviction.ts';
 import { Evictor } from './evictor.ts';
 import { type Digest, digestOf, fileName, objectPath, temporaryFolder } from './file-name.ts';
 import { type Files, faultKind } from './files.ts';
@@ -23,6 +24,7 @@ export interface StoreOptions {
   readonly secret: string;
   readonly limits: SpaceLimits;
   readonly openFilesLimit: number;
+  readonly eviction: 'lru' | 'dataset';
   readonly files: Files;
   readonly buffers: BufferPool;
   readonly clock: Clock;
@@ -53,12 +55,14 @@ export class Store {
   readonly runId = randomBytes(4).toString('hex');
   /** Opens under way by file name; a change of the file takes its entry away, so that nobody is given the old version afterwards. */
   readonly #opening = new Map<string, { promise: Promise<OpenObject | undefined>; isCurrent: boolean }>();
+  readonly #eviction: EvictionPolicy;
   #temporaryNumber = 0;
 
   constructor(options: StoreOptions) {
     this.options = options;
     this.index = new ObjectIndex({ capacity: options.limits.maxFiles });
     this.groups = new Groups((group) => this.index.groupCount(group) === 0);
+    this.#eviction = options.eviction === 'dataset' ? new DatasetEviction(this.index, this.groups) : new LruEviction(this.index);
     this.space = new Space({
       limits: options.limits,
       onWait: () => this.evictor.run(),
@@ -68,7 +72,7 @@ export class Store {
     this.evictor = new Evictor({
       index: this.index,
       space: this.space,
-      chooseVictim: () => this.index.oldest(),
+      chooseVictim: () => this.#eviction.victim(options.clock.tick()),
       evict: (row) => this.#evict(row),
     });
   }
@@ -106,6 +110,7 @@ export class Store {
       this.index.setFlag(row, flagVerified, true);
       object.isJustRead = false;
     }
+    this.#eviction.read(row, tick);
     this.index.touch(row, tick);
     return isWarm;
   }
@@ -176,6 +181,7 @@ export class Store {
   async #openCold(key: Key): Promise<OpenObject | undefined> {
     const digest = this.#digest(key);
     const row = this.index.find(digest.a, digest.b, digest.c);
+    if (row === noRow) this.#eviction.missed(prefixOf(key), digest, this.options.clock.tick());
     if (row === noRow && this.space.isCounted) return undefined;
     const name = fileName(digest);
     let opening = this.#opening.get(name);

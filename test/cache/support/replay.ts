@@ -1,0 +1,140 @@
+/** Replays a trace of reads through the real index and eviction policy: one unit an object, a miss is followed by a PUT. */
+import { hash } from 'node:crypto';
+import { DatasetEviction, type EvictionPolicy, LruEviction } from '../../../services/cache/eviction.ts';
+import { Groups } from '../../../services/cache/groups.ts';
+import { noRow, ObjectIndex } from '../../../services/cache/object-index.ts';
+
+export interface Access {
+  readonly prefix: string;
+  readonly number: number;
+  /** Counts for the hit rate; warm-up does not. */
+  readonly isMeasured: boolean;
+}
+
+/** Reads in one step of recency. */
+const readsPerTick = 10;
+
+/** The hit rate in percent. */
+export function replay(policyName: 'lru' | 'dataset', capacity: number, trace: Iterable<Access>): number {
+  const index = new ObjectIndex({ capacity });
+  const groups = new Groups((group) => index.groupCount(group) === 0);
+  const policy: EvictionPolicy = policyName === 'lru' ? new LruEviction(index) : new DatasetEviction(index, groups);
+  const digests = new Map<string, { a: number; b: number; c: number }>();
+  let reads = 0;
+  let measured = 0;
+  let hits = 0;
+  for (const { prefix, number, isMeasured } of trace) {
+    reads += 1;
+    const tick = 1 + Math.floor(reads / readsPerTick);
+    const name = `${prefix}${number}`;
+    let digest = digests.get(name);
+    if (digest === undefined) {
+      const sum = hash('sha256', name, 'buffer');
+      digest = { a: sum.readUInt32BE(0), b: sum.readUInt32BE(4), c: sum.readUInt32BE(8) };
+      digests.set(name, digest);
+    }
+    if (isMeasured) measured += 1;
+    const row = index.find(digest.a, digest.b, digest.c);
+    if (row !== noRow) {
+      policy.read(row, tick);
+      index.touch(row, tick);
+      if (isMeasured) hits += 1;
+      continue;
+    }
+    policy.missed(prefix, digest, tick);
+    if (index.isFull) {
+      const victim = policy.victim(tick);
+      if (victim === noRow) continue;
+      index.remove(victim);
+    }
+    index.insert({ ...digest, blocks: 1, tick, group: groups.number({ namespace: 'n', prefix }) });
+  }
+  return (100 * hits) / measured;
+}
+
+/** A small generator with a seed, so that a failing trace can be run again. */
+export function randomFrom(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
+function shuffled(count: number, random: () => number): Uint32Array {
+  const order = Uint32Array.from({ length: count }, (_, at) => at);
+  for (let at = count - 1; at > 0; at -= 1) {
+    const other = Math.floor(random() * (at + 1));
+    const held = order[at] as number;
+    order[at] = order[other] as number;
+    order[other] = held;
+  }
+  return order;
+}
+
+/** A: every epoch reads all objects in a new order. */
+export function* reshuffledEpochs(objects: number, epochs: number, warmUp: number, random: () => number): Generator<Access> {
+  for (let epoch = 0; epoch < epochs; epoch += 1) {
+    for (const number of shuffled(objects, random)) yield { prefix: 'set/', number, isMeasured: epoch >= warmUp };
+  }
+}
+
+/** B: every epoch reads all objects in the same order. */
+export function* sameOrderEpochs(objects: number, epochs: number, warmUp: number): Generator<Access> {
+  for (let epoch = 0; epoch < epochs; epoch += 1) {
+    for (let number = 0; number < objects; number += 1) yield { prefix: 'set/', number, isMeasured: epoch >= warmUp };
+  }
+}
+
+/** D: jobs with a data set each, five reshuffled epochs, two of them alive at any time, the second `offset` of a life behind the first. */
+export function* jobs(count: number, objects: number, offset: number, random: () => number): Generator<Access> {
+  const epochs = 5;
+  const job = function* (number: number): Generator<Access> {
+    for (const access of reshuffledEpochs(objects, epochs, 0, random)) yield { ...access, prefix: `job-${number}/` };
+  };
+  const lanes = [0, 1].map((lane) => {
+    return (function* (): Generator<Access> {
+      for (let number = lane; number < count; number += 2) yield* job(number);
+    })();
+  });
+  const [first, second] = lanes as [Generator<Access>, Generator<Access>];
+  for (let at = 0; at < objects * epochs * offset; at += 1) yield first.next().value as Access;
+  for (;;) {
+    const one = first.next();
+    const other = second.next();
+    if (!one.done) yield one.value;
+    if (!other.done) yield other.value;
+    if (one.done && other.done) return;
+  }
+}
+
+/** E: reads after a Zipf law, mixed with a scan over the same objects that begins anew when it is through. */
+export function* scanAndZipf(objects: number, reads: number, random: () => number): Generator<Access> {
+  const scanPart = 0.68;
+  const exponent = 1.1;
+  let total = 0;
+  const cumulated = Float64Array.from({ length: objects }, (_, at) => {
+    total += 1 / (at + 1) ** exponent;
+    return total;
+  });
+  let scanned = 0;
+  for (let at = 0; at < reads; at += 1) {
+    const isMeasured = at > reads / 3;
+    if (random() < scanPart) {
+      yield { prefix: 'set/', number: scanned % objects, isMeasured };
+      scanned += 1;
+      continue;
+    }
+    const drawn = random() * total;
+    let low = 0;
+    for (let high = objects - 1; low < high; ) {
+      const middle = (low + high) >> 1;
+      if ((cumulated[middle] as number) < drawn) low = middle + 1;
+      else high = middle;
+    }
+    // The order of popularity is not the order of the scan.
+    yield { prefix: 'set/', number: (low * 7919) % objects, isMeasured };
+  }
+}
