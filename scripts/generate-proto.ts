@@ -38,7 +38,8 @@ function generate(outDir: string): void {
     '--grpcLib=@grpc/grpc-js',
     '--importFileExtension=.ts',
     `--outDir=${outDir}`,
-    ...protoIncludeDirs.map((dir) => `--includeDirs=${dir}`),
+    // Relative, since the generated files name where they come from.
+    ...protoIncludeDirs.map((dir) => `--includeDirs=${path.relative(root, dir)}`),
   ];
   execFileSync('proto-loader-gen-types', words, { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
 }
