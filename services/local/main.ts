@@ -24,7 +24,9 @@ const options = new Command('npm start --')
 
 const colour = process.stdout.isTTY && process.env.NO_COLOR === undefined;
 const console_ = createConsole({ out: process.stdout, colour });
+const impatienceMs = 500;
 let system: System | undefined;
+let stoppingSince = Number.NEGATIVE_INFINITY;
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => void stop());
 
 try {
@@ -47,11 +49,18 @@ try {
   process.exit(1);
 }
 
-/** Before the system is up there is nothing to drain: the kernel kills the children with their parent. A second signal does not wait either. */
+/**
+ * Before the system is up there is nothing to drain: the kernel kills the children with their parent. While it stops, an impatient second Ctrl-C ends it at
+ * once; but npm passes the first one on to a child that has had it from the terminal already, so what comes right after is the same one.
+ */
 async function stop(): Promise<void> {
   const running = system;
   system = undefined;
-  if (running === undefined) process.exit(130);
+  if (running === undefined) {
+    if (performance.now() - stoppingSince > impatienceMs) process.exit(130);
+    return;
+  }
+  stoppingSince = performance.now();
   console_.say('stopping …');
   await running.stop();
   console_.say('stopped; the objects stay for the next start');
