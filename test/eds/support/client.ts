@@ -1,0 +1,110 @@
+/** A bare xDS client over a real connection, which sends just what the test says. */
+import { type ClientDuplexStream, credentials, type ServiceError } from '@grpc/grpc-js';
+import type { ExecutionContext } from 'ava';
+import type { ClusterLoadAssignment__Output } from '../../../proto/generated/envoy/config/endpoint/v3/ClusterLoadAssignment.ts';
+import type { DeltaDiscoveryRequest } from '../../../proto/generated/envoy/service/discovery/v3/DeltaDiscoveryRequest.ts';
+import type { DeltaDiscoveryResponse__Output } from '../../../proto/generated/envoy/service/discovery/v3/DeltaDiscoveryResponse.ts';
+import type { DiscoveryRequest } from '../../../proto/generated/envoy/service/discovery/v3/DiscoveryRequest.ts';
+import type { DiscoveryResponse__Output } from '../../../proto/generated/envoy/service/discovery/v3/DiscoveryResponse.ts';
+import { waitFor } from '../../support/wait.ts';
+import { protos } from './server.ts';
+
+export const endpointType = 'type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment';
+export const node = { id: 'envoy-1', locality: { zone: 'a' } };
+export const name = 'kura-cache';
+
+export interface TestStream<Request, Response> {
+  send(request: Request): void;
+  /** The next answer; each is given once. */
+  next(): Promise<Response>;
+  /** How many answers have come that `next` has not given. */
+  readonly waiting: () => number;
+  /** Resolves with the status that ended the stream. */
+  readonly ended: Promise<ServiceError>;
+  readonly call: ClientDuplexStream<Request, Response>;
+}
+
+type FullStream = TestStream<DiscoveryRequest, DiscoveryResponse__Output>;
+type DeltaStream = TestStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse__Output>;
+
+export interface TestClient {
+  eds(): FullStream;
+  deltaEds(): DeltaStream;
+  ads(): FullStream;
+  deltaAds(): DeltaStream;
+  close(): void;
+}
+
+/** A client with a connection of its own. */
+export function connectClient(t: ExecutionContext, address: string): TestClient {
+  const options = { 'grpc.use_local_subchannel_pool': 1 };
+  const eds = new protos.service.endpoint.v3.EndpointDiscoveryService(address, credentials.createInsecure(), options);
+  const ads = new protos.service.discovery.v3.AggregatedDiscoveryService(address, credentials.createInsecure(), options);
+  const close = (): void => {
+    eds.close();
+    ads.close();
+  };
+  const calls: { cancel(): void }[] = [];
+  t.teardown(() => {
+    for (const call of calls) call.cancel();
+    close();
+  });
+  const track = <Request, Response>(call: ClientDuplexStream<Request, Response>): TestStream<Request, Response> => {
+    calls.push(call);
+    return follow(call);
+  };
+  return {
+    eds: () => track(eds.StreamEndpoints() as never) as unknown as FullStream,
+    deltaEds: () => track(eds.DeltaEndpoints() as never) as unknown as DeltaStream,
+    ads: () => track(ads.StreamAggregatedResources() as never) as unknown as FullStream,
+    deltaAds: () => track(ads.DeltaAggregatedResources() as never) as unknown as DeltaStream,
+    close,
+  };
+}
+
+function follow<Request, Response>(call: ClientDuplexStream<Request, Response>): TestStream<Request, Response> {
+  const answers: Response[] = [];
+  let failure: ServiceError | undefined;
+  call.on('data', (answer: Response) => answers.push(answer));
+  const ended = new Promise<ServiceError>((resolve) => {
+    call.on('error', (error: ServiceError) => {
+      failure = error;
+      resolve(error);
+    });
+  });
+  return {
+    call,
+    ended,
+    waiting: () => answers.length,
+    send: (request) => void call.write(request),
+    next: () =>
+      waitFor(
+        'an answer',
+        () => {
+          if (answers.length === 0 && failure !== undefined) return Promise.reject(failure);
+          return answers.shift();
+        },
+        { withinMs: 5_000, everyMs: 2 },
+      ),
+  };
+}
+
+/** The assignment inside an answer. */
+export function decode(resource: { value?: Buffer | Uint8Array | string } | null | undefined): ClusterLoadAssignment__Output {
+  return protos.config.endpoint.v3.ClusterLoadAssignment.deserialize(Buffer.from(resource?.value as Buffer));
+}
+
+/** hash_key → health of the assignment. */
+export function tableOf(assignment: ClusterLoadAssignment__Output): Record<string, string> {
+  const table: Record<string, string> = {};
+  for (const { lb_endpoints = [] } of assignment.endpoints ?? []) {
+    for (const { metadata, health_status } of lb_endpoints) {
+      table[String(metadata?.filter_metadata?.['envoy.lb']?.fields?.hash_key?.stringValue)] = String(health_status);
+    }
+  }
+  return table;
+}
+
+export function ack(answer: { version_info?: string; nonce?: string }, more: DiscoveryRequest = {}): DiscoveryRequest {
+  return { resource_names: [name], version_info: answer.version_info ?? '', response_nonce: answer.nonce ?? '', ...more };
+}
