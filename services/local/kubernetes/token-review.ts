@@ -56,17 +56,23 @@ function boundProblem(store: ObjectStore, claims: KubernetesClaims, now: Date): 
   if (account === undefined) return `serviceaccounts "${serviceaccount.name}" not found`;
   const { uid } = account.metadata;
   if (uid !== serviceaccount.uid) return `service account UID (${uid}) does not match claim (${serviceaccount.uid})`;
-  if (pod !== undefined) return isThere(store.find(pods, { namespace, name: pod.name }), pod, now) ? undefined : invalidated;
-  if (node !== undefined) return isThere(store.find(nodes, { name: node.name }), node, now) ? undefined : invalidated;
+  if (pod !== undefined) return holderProblem('pod', { held: store.find(pods, { namespace, name: pod.name }), claimed: pod, now });
+  if (node !== undefined) return holderProblem('node', { held: store.find(nodes, { name: node.name }), claimed: node, now });
   return undefined;
 }
 
-const invalidated = 'service account token has been invalidated';
-
-function isThere(object: StoredObject | undefined, { uid }: Reference, now: Date): boolean {
-  if (object?.metadata.uid !== uid) return false;
-  const { deletionTimestamp } = object.metadata;
-  return deletionTimestamp === undefined || Date.parse(deletionTimestamp) + leewaySeconds * 1000 >= now.getTime();
+function holderProblem(
+  kind: 'pod' | 'node',
+  { held, claimed, now }: { held: StoredObject | undefined; claimed: Reference; now: Date },
+): string | undefined {
+  const invalidated = 'service account token has been invalidated';
+  if (held === undefined) return invalidated;
+  const { uid, deletionTimestamp } = held.metadata;
+  if (uid !== claimed.uid) {
+    return `${kind} UID (${uid}) does not match service account ${kind} ref claim (${claimed.uid})`;
+  }
+  const isGone = deletionTimestamp !== undefined && Date.parse(deletionTimestamp) + leewaySeconds * 1000 < now.getTime();
+  return isGone ? invalidated : undefined;
 }
 
 function authenticated({ jti, 'kubernetes.io': claims }: TokenClaims, audiences: readonly string[]): ReviewStatus {

@@ -15,6 +15,9 @@ const ipv6 = /^[0-9a-fA-F:.]*:[0-9a-fA-F:.]*$/;
 const labelValue = /^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$/;
 const labelRule =
   "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+const configKey = /^[-._a-zA-Z0-9]{1,253}$/;
+const configKeyRule =
+  "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
 const podRule =
   'Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)';
 
@@ -70,8 +73,17 @@ export function requireValidChange(resource: Resource, { previous, next }: { pre
 const checks: Readonly<Record<string, (object: StoredObject) => FieldProblem[]>> = {
   configmaps: ({ data, binaryData }) => {
     const size = [data, binaryData].reduce<number>((sum, part) => sum + textBytes(part), 0);
-    const message = `Too long: may not be more than ${configMapLimitBytes} bytes`;
-    return size > configMapLimitBytes ? [{ field: '[]', reason: 'FieldValueTooLong', message }] : [];
+    const tooLong = {
+      field: '[]',
+      reason: 'FieldValueTooLong',
+      message: `Too long: may not be more than ${configMapLimitBytes} bytes`,
+    } as const;
+    const badKeys = Object.keys(isFields(data) ? data : {}).filter((key) => !configKey.test(key));
+    const problems = badKeys.map((key) => {
+      const message = `Invalid value: ${JSON.stringify(key)}: ${configKeyRule}`;
+      return { field: `data[${key}]`, reason: 'FieldValueInvalid', message } as const;
+    });
+    return size > configMapLimitBytes ? [...problems, tooLong] : problems;
   },
   pods: ({ spec }) => {
     const containers = list(spec?.containers);
@@ -87,11 +99,9 @@ const checks: Readonly<Record<string, (object: StoredObject) => FieldProblem[]>>
     return list(slice.endpoints).flatMap((endpoint, at) => {
       const addresses = Array.isArray(endpoint.addresses) ? endpoint.addresses : [];
       if (addresses.length === 0) return [required(`endpoints[${at}].addresses`, ': must contain at least 1 address')];
-      return addresses.flatMap((address, index) => {
-        if (addressType === 'FQDN' || (addressType === 'IPv4' ? ipv4 : ipv6).test(String(address))) return [];
-        const message = `Invalid value: ${JSON.stringify(address)}: must be a valid ${addressType} address`;
-        return [{ field: `endpoints[${at}].addresses[${index}]`, reason: 'FieldValueInvalid', message } as const];
-      });
+      return addresses.flatMap((address, index) =>
+        addressProblems(String(address), { addressType, field: `endpoints[${at}].addresses`, index }),
+      );
     });
   },
   events: ({ metadata, involvedObject }) => {
@@ -101,6 +111,18 @@ const checks: Readonly<Record<string, (object: StoredObject) => FieldProblem[]>>
     return [{ field: 'involvedObject.namespace', reason: 'FieldValueInvalid', message }];
   },
 };
+
+function addressProblems(
+  address: string,
+  { addressType, field, index }: { addressType: unknown; field: string; index: number },
+): FieldProblem[] {
+  if ((addressType !== 'IPv4' && addressType !== 'IPv6') || (addressType === 'IPv4' ? ipv4 : ipv6).test(address)) return [];
+  const value = `Invalid value: ${JSON.stringify(address)}`;
+  if (ipv4.test(address) || ipv6.test(address))
+    return [{ field, reason: 'FieldValueInvalid', message: `${value}: must be an ${addressType} address` }];
+  const message = `${value}: must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)`;
+  return [{ field: `${field}[${index}]`, reason: 'FieldValueInvalid', message }];
+}
 
 function metadataProblems({ plural }: Resource, { metadata }: StoredObject): FieldProblem[] {
   const { name, labels = {} } = metadata;

@@ -69,16 +69,24 @@ export function streamWatch(response: ServerResponse, options: WatchStream): voi
   const hasToldAll = (): boolean => !isFull && position === history.end;
   const unsubscribe = store.subscribe(resource, pump);
   const bookmarking = options.bookmarks ? setInterval(() => hasToldAll() && bookmark(), options.bookmarkMs) : undefined;
-  const ending = setTimeout(() => (isFull ? response.destroy() : response.end()), options.timeoutMs);
-  response.on('drain', () => {
-    isFull = false;
-    pump();
-  });
-  response.on('close', () => {
+  const stop = (): void => {
     unsubscribe();
     clearInterval(bookmarking);
     clearTimeout(ending);
-  });
+    response.off('drain', resume);
+  };
+  const ending = setTimeout(() => {
+    // Before the end, since nothing may be written after it.
+    stop();
+    if (isFull) response.destroy();
+    else response.end();
+  }, options.timeoutMs);
+  const resume = (): void => {
+    isFull = false;
+    pump();
+  };
+  response.on('drain', resume);
+  response.once('close', stop);
   pump();
 }
 

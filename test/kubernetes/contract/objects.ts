@@ -77,9 +77,13 @@ export function objectContract(cluster: () => Cluster): void {
       { op: 'remove', path: '/data/q' },
       { op: 'replace', path: '/data/p', value: '9' },
       { op: 'copy', from: '/data/p', path: '/data/s' },
-      { op: 'move', from: '/data/s', path: '/data/t~1u' },
+      { op: 'move', from: '/data/s', path: '/data/t' },
+      { op: 'add', path: '/metadata/annotations', value: { 'kura.test/x': '1', 'kura.test/y': '1' } },
+      { op: 'remove', path: '/metadata/annotations/kura.test~1x' },
     ];
-    t.deepEqual((await patch(patchTypes.json, operations)).data, { p: '9', r: '3', 't/u': '9' });
+    const patched = await patch(patchTypes.json, operations);
+    t.deepEqual(patched.data, { p: '9', r: '3', t: '9' });
+    t.deepEqual(patched.metadata.annotations, { 'kura.test/y': '1' });
   });
 
   test.serial('a strategic patch merges conditions by type, and replaces the atomic lists of an EndpointSlice', async (t) => {

@@ -360,7 +360,17 @@ function refusals(ns: string, stale: { readonly resourceVersion: string; readonl
     invalid(
       'an address of another family',
       ['POST', slices, { metadata: { name: 'x' }, addressType: 'IPv4', endpoints: [{ addresses: ['fd00::1'] }] }],
-      /^EndpointSlice\.discovery\.k8s\.io "x" is invalid: .*endpoints\[0\]\.addresses\[0\]: Invalid value: "fd00::1": must be a valid IPv4 address/,
+      /^EndpointSlice\.discovery\.k8s\.io "x" is invalid: endpoints\[0\]\.addresses: Invalid value: "fd00::1": must be an IPv4 address$/,
+    ),
+    invalid(
+      'an address that is none',
+      ['POST', slices, { metadata: { name: 'x' }, addressType: 'IPv4', endpoints: [{ addresses: ['kura-cache-0'] }] }],
+      /endpoints\[0\]\.addresses\[0\]: Invalid value: "kura-cache-0": must be a valid IP address, \(e\.g\. 10\.9\.8\.7 or 2001:db8::ffff\)$/,
+    ),
+    invalid(
+      'a key that is none',
+      ['POST', maps, map({ name: 'b' }, { data: { 'a/b': '1' } })],
+      /^ConfigMap "b" is invalid: data\[a\/b\]: Invalid value: "a\/b": a valid config key must consist of/,
     ),
     invalid(
       'another address type',

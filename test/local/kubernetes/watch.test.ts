@@ -78,6 +78,26 @@ test.serial('more watches than allowed are refused with 429, and a place is free
   t.true(third);
 });
 
+test.serial('watches end in good order while changes go on', async (t) => {
+  const { client } = await startStandIn(t);
+  const core = client.api(CoreV1Api);
+  const query = { watch: 'true', timeoutSeconds: '1' };
+  const open = async (): Promise<void> => {
+    const { body } = await client.open(maps, { query, signal: AbortSignal.timeout(10_000) });
+    await body.dump();
+  };
+  let areOpen = true;
+  const ended = Promise.all(Array.from({ length: 20 }, open)).finally(() => {
+    areOpen = false;
+  });
+  await core.createNamespacedConfigMap({ namespace, body: { metadata: { name: 'a' } } });
+  for (let at = 0; areOpen; at++) {
+    await core.replaceNamespacedConfigMap({ namespace, name: 'a', body: { metadata: { name: 'a' }, data: { at: String(at) } } });
+  }
+  await t.notThrowsAsync(ended);
+  t.is((await core.listNamespacedConfigMap({ namespace })).items.length, 1);
+});
+
 test.serial('a list larger than sockets hold comes whole to a watch', async (t) => {
   const { client } = await startStandIn(t);
   const core = client.api(CoreV1Api);
