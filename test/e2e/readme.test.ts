@@ -33,9 +33,14 @@ test('the README’s commands do what it says', async (t) => {
   const state = await mkdtemp(path.join(tmpdir(), 'kura-readme-'));
   t.teardown(() => rm(state, { recursive: true, force: true }));
   t.is(commands.shift(), 'npm start');
-  const start = spawn('setpriv', ['--pdeathsig', 'TERM', '--', 'npm', 'start', '--', '--state', state, '--port', '0'], {
-    cwd: root,
-    stdio: 'ignore',
+  // A process group of its own: Ctrl-C at a terminal reaches npm and all that it has started.
+  const words = ['--pdeathsig', 'TERM', '--', 'npm', 'start', '--', '--state', state, '--port', '0'];
+  const start = spawn('setpriv', words, { cwd: root, stdio: 'ignore', detached: true });
+  const interrupt = (): boolean => start.exitCode !== null || process.kill(-(start.pid as number), 'SIGINT');
+  t.teardown(async () => {
+    if (start.exitCode !== null) return;
+    interrupt();
+    await once(start, 'exit');
   });
   const localFile = path.join(state, 'local.json');
   const { url } = await waitFor('npm start is ready', async () => JSON.parse(await readFile(localFile, 'utf8')) as LocalFile, {
