@@ -106,6 +106,20 @@ test.serial('token files are renewed before they expire', async (t) => {
   t.true((claimsOf(renewed).exp as number) > expiresAt);
 });
 
+test.serial('with --kubeconfig another cluster is asked for tokens', async (t) => {
+  const other = await startLocalSystem({ args: ['--shards', '1'] });
+  t.teardown(() => other.stop());
+  const { kubeconfig } = await other.local();
+  const system = await startLocalSystem({ args: ['--shards', '1', '--kubeconfig', kubeconfig] });
+  t.teardown(() => system.stop());
+  const { tokens, policy } = await system.local();
+  t.deepEqual(tokens, {});
+  t.is(policy, null);
+  const token = await other.token('nlp/trainer');
+  t.is((await system.call({ path: '/objects/nlp/x', method: 'PUT', body: 'x', token })).status, 201);
+  t.is((await system.call({ path: '/objects/nlp/x', token })).body.toString(), 'x');
+});
+
 test.serial('a second system on the same folder is refused in one line', async (t) => {
   const system = await startLocalSystem({ args: ['--shards', '1'] });
   t.teardown(() => system.stop());
