@@ -26,6 +26,21 @@ export interface SendBodyOptions {
 export async function sendBody(options: SendBodyOptions, beforeFirst: () => void): Promise<void> {
   const { object, start, end, isWarm, to, reader, buffers } = options;
   let head = options.head;
+  const loaded = start === 0 && end === object.length ? object.takeLoaded() : undefined;
+  if (loaded !== undefined) {
+    try {
+      const headBytes = head?.length ?? 0;
+      const offset = loaded.offset - headBytes;
+      if (offset >= 0) {
+        beforeFirst();
+        head?.copy(loaded.buffer, offset);
+        await writeWithin(to, loaded.buffer.subarray(offset, loaded.offset + end), options.timeoutMs);
+        return;
+      }
+    } finally {
+      buffers.give(loaded.buffer);
+    }
+  }
   for (let at = start; at < end; ) {
     const { from, to: until } = object.nextPiece(at, end);
     const offset = head?.length ?? 0;

@@ -4,7 +4,6 @@ import { promisify } from 'node:util';
 
 export interface Files {
   open(path: string, flags: string | number, mode?: number): Promise<number>;
-  openSync(path: string, flags: string | number): number;
   close(fd: number): void;
   read(fd: number, buffer: Buffer, offset: number, length: number, position: number): Promise<number>;
   readSync(fd: number, buffer: Buffer, offset: number, length: number, position: number): number;
@@ -22,8 +21,7 @@ const fstat = promisify(fs.fstat) as (fd: number) => Promise<fs.Stats>;
 
 /** The real ones. Closing does not wait: nothing can be done about its error, and the descriptor is gone either way (close(2)). */
 export const systemFiles: Files = {
-  open,
-  openSync: fs.openSync,
+  open: (path, flags, mode) => (flags === 'r' ? openToRead(path) : open(path, flags, mode)),
   close: (fd) => fs.close(fd, () => {}),
   read: async (fd, buffer, offset, length, position) => (await read(fd, buffer, offset, length, position)).bytesRead,
   readSync: fs.readSync,
@@ -33,6 +31,16 @@ export const systemFiles: Files = {
   rename: promisify(fs.rename),
   unlink: promisify(fs.unlink),
 };
+
+/** Without O_NOATIME the first read of a new file writes its inode. Only the owner may use it: on a volume that another user wrote reads do without. */
+async function openToRead(path: string): Promise<number> {
+  try {
+    return await open(path, fs.constants.O_RDONLY | fs.constants.O_NOATIME);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EPERM') throw error;
+    return open(path, 'r');
+  }
+}
 
 /** What an error of the file system means for a shard. */
 export type FaultKind = 'absent' | 'full' | 'descriptors' | 'disk';

@@ -7,7 +7,7 @@ import { objectPath } from './file-name.ts';
 import type { Files } from './files.ts';
 import { flagVerified } from './object-index.ts';
 import { CorruptObjectError, type OpenObject } from './open-object.ts';
-import { readObject } from './read-object.ts';
+import { dropLoaded, readObject } from './read-object.ts';
 import type { ReadWindow } from './read-window.ts';
 import { snapshotBytes, writeSnapshot } from './snapshot.ts';
 import { fileBlockBytes } from './space.ts';
@@ -110,7 +110,8 @@ export class Keeper {
     const bytes = store.index.blocks(row) * fileBlockBytes;
     let object: OpenObject | undefined;
     try {
-      object = await readObject({ files, buffers, path: objectPath(directory, digest) });
+      object = await readObject({ files, buffers, path: objectPath(directory, digest), blocks: store.index.blocks(row) });
+      dropLoaded(object, buffers);
       await this.#readAll(object);
       tally.scrubbedObjects += 1;
       if (store.index.find(digest.a, digest.b, digest.c) === row) store.learn(object, row);

@@ -8,6 +8,12 @@ export class CorruptObjectError extends Error {
   readonly code = 'CORRUPT';
 }
 
+/** A whole, checked body of one block in a pooled buffer, with room for a head before it. */
+export interface LoadedBody {
+  readonly buffer: Buffer;
+  readonly offset: number;
+}
+
 export class OpenObject {
   readonly key: Key;
   readonly fd: number;
@@ -21,6 +27,8 @@ export class OpenObject {
   isRecent = true;
   /** Its body came into memory with the opening and was not asked for since. */
   isJustRead = false;
+  /** That body, for the first reader: it saves a second copy out of the page cache. */
+  #loaded: LoadedBody | undefined;
   /** The head of a whole 200 answer, made once; heads.ts keeps it here. */
   head: Buffer | undefined;
   readonly #close: () => void;
@@ -54,6 +62,18 @@ export class OpenObject {
 
   get isInUse(): boolean {
     return this.#references > 1;
+  }
+
+  load(body: LoadedBody): void {
+    this.#loaded = body;
+    this.isJustRead = true;
+  }
+
+  /** The body that came with the opening, once; whoever takes it gives its buffer back. */
+  takeLoaded(): LoadedBody | undefined {
+    const body = this.#loaded;
+    this.#loaded = undefined;
+    return body;
   }
 
   acquire(): void {

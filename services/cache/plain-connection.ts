@@ -40,7 +40,7 @@ export class PlainConnection {
   constructor(socket: Socket, options: PlainConnectionOptions) {
     this.socket = socket;
     this.#options = options;
-    this.deadline = performance.now() + options.headTimeoutMs;
+    this.deadline = performance.now() + options.keepAliveMs;
     socket.on('data', this.#onData);
     socket.on('end', this.#onEnd);
     socket.on('close', this.#onClose);

@@ -2,44 +2,63 @@
 import type { BufferPool } from './buffers.ts';
 import type { Files } from './files.ts';
 import { CorruptObjectError, OpenObject } from './open-object.ts';
+import { fileBlockBytes } from './space.ts';
 import { blockBytes, decodeSums, decodeTrailer, maxTailBytes, type Trailer } from './trailer.ts';
 
 export interface ReadObjectOptions {
   readonly files: Files;
   readonly buffers: BufferPool;
   readonly path: string;
+  /** The file's size in blocks of 4 KiB when the index knows it; saves asking. */
+  readonly blocks: number | undefined;
 }
 
+/** Room before a body that is read with its opening: the head of an answer, with a content type of 255 bytes, fits. */
+const headRoomBytes = 1024;
+/** Files up to this are read whole. */
+const maxWholeBytes = blockBytes + maxTailBytes;
+
 /**
- * Opens, reads the trailer, and for an object of one block the body too, in the same read: a cold small object then costs one trip to the disk.
- * Throws CorruptObjectError, or the system's error.
+ * Opens, reads the trailer, and for an object of one block the body too, in the same read: a cold small object then costs one trip to the disk, and its body is at hand
+ * (`takeLoaded`) until the caller gives it back. Throws CorruptObjectError, or the system's error.
  */
-export async function readObject({ files, buffers, path }: ReadObjectOptions): Promise<OpenObject> {
+export async function readObject(options: ReadObjectOptions): Promise<OpenObject> {
+  const { files, buffers, path, blocks } = options;
   const fd = await files.open(path, 'r');
-  let buffer: Buffer | undefined;
+  const buffer = await buffers.take(blockBytes + headRoomBytes);
+  let isKept = false;
   try {
-    const sizeBytes = await files.size(fd);
-    const tailBytes = Math.min(sizeBytes, sizeBytes <= blockBytes + maxTailBytes ? sizeBytes : blockBytes);
-    buffer = await buffers.take(tailBytes);
-    const got = await files.read(fd, buffer, 0, tailBytes, sizeBytes - tailBytes);
-    if (got !== tailBytes) throw new CorruptObjectError('the file is shorter than its size');
-    const tail = buffer.subarray(0, tailBytes);
+    // One byte more than there should be shows that the file ends where the index says.
+    const known = blocks !== undefined && blocks * fileBlockBytes <= maxWholeBytes ? blocks * fileBlockBytes : undefined;
+    const asked = known === undefined ? await files.size(fd) : known + 1;
+    const from = known !== undefined || asked <= maxWholeBytes ? 0 : asked - blockBytes;
+    const got = await files.read(fd, buffer, headRoomBytes, asked - from, from);
+    if (known === undefined ? got !== asked - from : got > known) throw new CorruptObjectError('the file does not have its size');
+    const sizeBytes = from + got;
+    const tail = buffer.subarray(headRoomBytes, headRoomBytes + got);
     const trailer = decodeTrailer(tail, sizeBytes);
     if (trailer === undefined) throw new CorruptObjectError('the trailer is damaged');
     const sums = decodeSums(await readSums({ files, fd, trailer, tail, sizeBytes }), trailer);
     if (sums === undefined) throw new CorruptObjectError('the sums are damaged');
     const object = new OpenObject({ trailer, sums, fd, row: 0, close: () => files.close(fd) });
-    if (tailBytes === sizeBytes && trailer.length > 0 && trailer.length <= blockBytes) {
+    if (from === 0 && trailer.length > 0 && trailer.length <= blockBytes) {
       object.check(tail.subarray(0, trailer.length), 0);
-      object.isJustRead = true;
+      object.load({ buffer, offset: headRoomBytes });
+      isKept = true;
     }
     return object;
   } catch (error) {
     files.close(fd);
     throw error;
   } finally {
-    if (buffer !== undefined) buffers.give(buffer);
+    if (!isKept) buffers.give(buffer);
   }
+}
+
+/** Gives back the body of an object that nobody took. */
+export function dropLoaded(object: OpenObject, buffers: BufferPool): void {
+  const loaded = object.takeLoaded();
+  if (loaded !== undefined) buffers.give(loaded.buffer);
 }
 
 async function readSums(options: { files: Files; fd: number; trailer: Trailer; tail: Buffer; sizeBytes: number }): Promise<Buffer> {

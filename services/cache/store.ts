@@ -11,7 +11,7 @@ import { type Key, prefixOf } from './key.ts';
 import { flagUnconfirmed, flagVerified, noRow, ObjectIndex } from './object-index.ts';
 import { OpenFiles } from './open-files.ts';
 import { CorruptObjectError, type OpenObject } from './open-object.ts';
-import { readObject } from './read-object.ts';
+import { dropLoaded, readObject } from './read-object.ts';
 import type { ReadWindow } from './read-window.ts';
 import { freeRoom, holdLarge } from './retire.ts';
 import { blocksOf, fileBlockBytes, Space, type SpaceLimits } from './space.ts';
@@ -204,7 +204,10 @@ export class Store {
     const object = await this.#readFile(digest);
     if (object === undefined) return undefined;
     // Whoever waits for this promise acquires in a microtask; until then the object must not close.
-    setImmediate(() => object.release());
+    setImmediate(() => {
+      dropLoaded(object, this.options.buffers);
+      object.release();
+    });
     if (object.key !== key || !opening.isCurrent) return object.key === key ? object : undefined;
     const row = this.index.find(digest.a, digest.b, digest.c);
     if (row !== noRow) this.learn(object, row);
@@ -217,7 +220,10 @@ export class Store {
     const { files, buffers, directory, onFault, tally } = this.options;
     const path = objectPath(directory, digest);
     try {
-      return await readObject({ files, buffers, path });
+      const row = this.index.find(digest.a, digest.b, digest.c);
+      // A snapshot's row may have an older size than the file.
+      const isSure = row !== noRow && !this.index.hasFlag(row, flagUnconfirmed);
+      return await readObject({ files, buffers, path, blocks: isSure ? this.index.blocks(row) : undefined });
     } catch (error) {
       if (error instanceof CorruptObjectError) {
         tally.corruptObjects += 1;
