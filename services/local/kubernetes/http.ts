@@ -33,6 +33,8 @@ export function createApi(options: ApiOptions): RequestListener {
     const [path = '/', search = ''] = (message.url ?? '/').split('?', 2);
     const exchange = { method: message.method ?? 'GET', path, query: new URLSearchParams(search), message, response };
     route(exchange).catch((error: unknown) => {
+      // The client went away before its request was whole.
+      if (message.errored) return;
       const known = error instanceof ApiError ? error : error instanceof URIError ? badRequest('bad escape in the path') : undefined;
       if (known === undefined) log.error({ err: error, method: exchange.method, path }, 'unexpected fault');
       if (response.headersSent) {

@@ -22,6 +22,8 @@ import { createTokens } from './tokens.ts';
 
 /** Longer than any client of kura keeps an idle connection, so that none is closed under a request. */
 const keepAliveMs = 90_000;
+/** A request that is not whole by now is broken off. */
+const requestLimitMs = 30_000;
 /** Watches have connections of their own; the rest is shared. */
 const connectionsBesideWatches = 1_000;
 const sweepMs = 60_000;
@@ -51,7 +53,7 @@ await runService(async () => {
   });
 
   const api = createApi({ store, cluster, tokens, bookmarkMs: bookmark, watches, log });
-  const server = createServer({ cert: certificate, key, keepAliveTimeout: keepAliveMs }, api);
+  const server = createServer({ cert: certificate, key, keepAliveTimeout: keepAliveMs, requestTimeout: requestLimitMs }, api);
   server.maxConnections = watches + connectionsBesideWatches;
   const listening = await listen(server, address);
   const sweeping = setInterval(() => removeOldEvents(store, cluster), sweepMs);

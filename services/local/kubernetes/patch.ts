@@ -6,7 +6,17 @@ import type { Resource } from './resources.ts';
 import { ApiError, badRequest, invalid } from './status.ts';
 import { requireForm } from './validation.ts';
 
-/** Applies a patch. Throws ApiError: 415 for a type that is not known, 400 for what is no patch, 422 for one that does not fit. */
+const patchTypes = ['application/json-patch+json', 'application/merge-patch+json', 'application/strategic-merge-patch+json'] as const;
+export type PatchType = (typeof patchTypes)[number];
+
+/** Throws ApiError (415) for a content type that is no patch, server-side apply included. */
+export function requirePatchType(header = ''): PatchType {
+  const type = patchTypes.find((candidate) => candidate === header.split(';', 1)[0]?.trim());
+  if (type !== undefined) return type;
+  throw new ApiError({ code: 415, reason: 'UnsupportedMediaType', message: '415: Unsupported Media Type', details: {} });
+}
+
+/** Applies a patch. Throws ApiError: 400 for what is no patch, 422 for one that does not fit. */
 export function applyPatch({
   resource,
   present,
@@ -16,9 +26,9 @@ export function applyPatch({
   resource: Resource;
   present: StoredObject;
   patch: unknown;
-  contentType: string;
+  contentType: PatchType;
 }): ObjectInput {
-  const patched = patchedBy({ resource, present, patch, type: contentType.split(';', 1)[0]?.trim() ?? '' });
+  const patched = patchedBy({ resource, present, patch, type: contentType });
   if (!isFields(patched)) throw badRequest('the patched object is no object');
   requireFit(resource, { present, patched: patched as ObjectInput });
   return patched as ObjectInput;
@@ -50,7 +60,7 @@ function patchedBy({
   resource: Resource;
   present: StoredObject;
   patch: unknown;
-  type: string;
+  type: PatchType;
 }): unknown {
   switch (type) {
     case 'application/json-patch+json':
@@ -70,7 +80,7 @@ function patchedBy({
         ? mergePatch(present, requireObject(patch))
         : strategicMergePatch(present, requireObject(patch));
     default:
-      throw new ApiError({ code: 415, reason: 'UnsupportedMediaType', message: '415: Unsupported Media Type', details: {} });
+      return type satisfies never;
   }
 }
 

@@ -3,7 +3,7 @@ import type { ClusterObjects, Deletion } from './cluster-objects.ts';
 import { asKept } from './event-versions.ts';
 import { answer, type Exchange, readBody, readObject } from './exchange.ts';
 import { isFields, type ObjectInput, type StoredObject } from './object.ts';
-import { applyPatch } from './patch.ts';
+import { applyPatch, requirePatchType } from './patch.ts';
 import { representationFor, whole } from './representation.ts';
 import type { ResourcePath } from './resources.ts';
 import { badRequest, detailsOf, methodNotAllowed, pathNotFound, success } from './status.ts';
@@ -26,10 +26,10 @@ export function createSingle({ store, cluster }: { store: ObjectStore; cluster: 
         return answer(response, 200, representation.object(update(exchange, at, { previous: store.get(resource, at), input })));
       }
       case 'PATCH': {
+        const contentType = requirePatchType(message.headers['content-type']);
         const patch = await readBody(exchange);
         // From here on nothing waits: what was read is what is replaced.
         const previous = store.get(resource, at);
-        const contentType = message.headers['content-type'] ?? '';
         const input = applyPatch({ resource, present: whole(resource).object(previous) as StoredObject, patch, contentType });
         return answer(response, 200, representation.object(update(exchange, at, { previous, input })));
       }
