@@ -7,6 +7,7 @@ const checks: readonly { name: string; command: string; args: readonly string[] 
   { name: 'types', command: 'tsc', args: ['--noEmit'] },
   { name: 'lint and format', command: 'biome', args: ['check', '--error-on-warnings', '.'] },
   { name: 'borders between folders', command: 'node', args: ['scripts/check-borders.ts'] },
+  { name: 'Envoy bootstrap', command: 'node', args: ['scripts/check-envoy.ts'] },
   { name: 'generated files', command: 'node', args: ['scripts/generate-proto.ts', '--check'] },
 ];
 

@@ -1,0 +1,105 @@
+/**
+ * Checks envoy/bootstrap.yaml: with the real Envoy (`--mode validate`), and that what kura relies on still holds after an edit. Each breach is a line that says
+ * what would happen. envoy/README.md explains the blocks. An argument names another file.
+ */
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { parse } from 'yaml';
+import { settings as authzSettings } from '../services/authz/config.ts';
+import { settings as edsSettings } from '../services/eds/config.ts';
+import { envoyBinary } from '../services/local/envoy-binary.ts';
+
+const root = path.resolve(import.meta.dirname, '..');
+const file = process.argv[2] ?? path.join(root, 'envoy', 'bootstrap.yaml');
+/** A client gives a socket operation 3 s; half a second is left for the way. */
+const longestFailureSeconds = 2.5;
+/** The shard's keep-alive time (decisions.md). */
+const shardKeepAliveSeconds = 120;
+
+// biome-ignore lint/suspicious/noExplicitAny: an operator's YAML of any shape; what is not where it should be reads as undefined and is a breach.
+type Yaml = any;
+
+const bootstrap: Yaml = parse(readFileSync(file, 'utf8'));
+const breaches: string[] = [];
+const require = (holds: boolean, breach: string): void => {
+  if (!holds) breaches.push(breach);
+};
+const named = (list: Yaml[], name: string): Yaml => list?.find((item) => item.name === name);
+const seconds = (value: unknown): number => Number(/^([\d.]+)s$/.exec(String(value))?.[1]);
+
+const { listeners, clusters } = bootstrap.static_resources;
+const manager: Yaml = named(listeners, 'objects')?.filter_chains[0].filters[0].typed_config;
+const authorization: Yaml = named(manager?.http_filters, 'envoy.filters.http.ext_authz')?.typed_config;
+const routes: Yaml[] = manager?.route_config.virtual_hosts[0].routes ?? [];
+const cache: Yaml = named(clusters, 'kura-cache');
+const read = named(routes, 'read')?.route;
+const write = named(routes, 'write')?.route;
+
+// Keys are compared byte for byte by authz, the hash and the shard.
+require(manager?.normalize_path === true, 'normalize_path is off: dot segments would reach authz and shards');
+require(manager?.merge_slashes === false, 'merge_slashes is on: keys with // would become others');
+require(manager?.path_with_escaped_slashes_action ===
+  'REJECT_REQUEST', 'escaped slashes are not rejected: one key would have two spellings');
+for (const prefix of ['x-kura-', 'x-envoy-']) {
+  const mutations: Yaml[] = named(manager?.early_header_mutation_extensions, 'strip')?.typed_config.mutations ?? [];
+  const strips = mutations.some(
+    ({ remove_on_match: match }) => match?.key_matcher.prefix === prefix && match.key_matcher.ignore_case === true,
+  );
+  require(strips, `${prefix}* headers of clients are not stripped: they could name another namespace`);
+}
+
+// Nothing that was not checked is let in.
+require(authorization?.failure_mode_allow === false, 'ext_authz has failure_mode_allow: without authz everything would be let in');
+require(manager?.http_filters.indexOf(named(manager.http_filters, 'envoy.filters.http.ext_authz')) ===
+  manager?.http_filters.length - 2, 'ext_authz does not stand right before the router');
+require(bootstrap.admin.address.socket_address.address === '127.0.0.1', 'the admin interface is not on loopback: anybody could stop Envoy');
+
+// A failure reaches its client in time, and a transfer that goes on is not cut.
+for (const [name, route] of Object.entries({ read, write })) {
+  require(route?.timeout === '0s', `route ${name} has a timeout: long transfers would be cut`);
+  require(JSON.stringify(route?.hash_policy) ===
+    '[{"header":{"header_name":":path"}}]', `route ${name} does not hash by the path alone: keys would move`);
+  const longest = seconds(authorization?.grpc_service.timeout) + seconds(route?.retry_policy?.per_try_timeout);
+  require(longest <=
+    longestFailureSeconds, `authz's time-out and per_try_timeout of route ${name} are ${longest} s together: clients give up before`);
+}
+require(write?.retry_policy?.retry_on === undefined, 'route write has retry_on: Envoy would buffer every body');
+require(JSON.stringify(named(routes, 'read')?.match.headers) ===
+  '[{"name":":method","string_match":{"safe_regex":{"regex":"GET|HEAD"}}}]', 'route read takes more than GET and HEAD: others must not be retried');
+require(seconds(manager?.delayed_close_timeout) <= 1, 'delayed_close_timeout is over 1 s: a broken transfer would be learnt of too late');
+require(seconds(cache?.connect_timeout) <
+  seconds(read?.retry_policy?.per_try_timeout), 'connect_timeout of kura-cache is not below per_try_timeout: no time for the next shard');
+const idle =
+  cache?.typed_extension_protocol_options['envoy.extensions.upstreams.http.v3.HttpProtocolOptions'].common_http_protocol_options
+    .idle_timeout;
+require(seconds(idle) <
+  shardKeepAliveSeconds, "idle_timeout of kura-cache is not below the shard's keep-alive time: requests would meet closing connections");
+
+// Keys stay where they are.
+const policy = cache?.load_balancing_policy.policies[0].typed_extension_config.typed_config['@type'];
+require(String(policy).endsWith('.maglev.v3.Maglev'), 'kura-cache is not balanced by Maglev: keys would move when shards come and go');
+require(cache?.common_lb_config.healthy_panic_threshold.value === 0, 'panic mode is on: keys would be spread over dead shards');
+require(cache?.ignore_health_on_host_removal === true, 'a removed shard would stay while its health check passes');
+require(cache?.outlier_detection.enforcing_consecutive_5xx === 0, "outlier detection counts 5xx: a shard's honest 507 would eject it");
+
+// Names and ports agree with the code.
+const port = (address: Yaml): number => address?.socket_address.port_value;
+require(cache?.eds_cluster_config.service_name ===
+  edsSettings.service.fallback, 'service_name of kura-cache is not the one that eds serves');
+require(seconds(cache?.eds_cluster_config.eds_config.initial_fetch_timeout) ===
+  0, 'initial_fetch_timeout is not 0s: Envoy would go live without shards');
+require(port(bootstrap.admin.address) === 9901, "the admin port is not 9901, which the metrics listener's cluster names");
+require(port(named(listeners, 'objects')?.address) === 8080 &&
+  port(named(listeners, 'metrics')?.address) === 9902, 'a listener is not on its port (8080, 9902)');
+const endpoint = (name: string): Yaml => named(clusters, name)?.load_assignment.endpoints[0].lb_endpoints[0].endpoint.address;
+require(`unix:${endpoint('authz')?.pipe?.path}` === authzSettings.listen.fallback, "the cluster authz is not at authz's socket");
+require(String(edsSettings.listen.fallback).endsWith(`:${port(endpoint('eds'))}`), "the cluster eds is not at eds' port");
+
+const binary = envoyBinary({ root, override: process.env.KURA_ENVOY });
+const identity = ['--service-node', 'check', '--service-cluster', 'check', '--service-zone', 'check'];
+const validation = spawnSync(binary, ['--mode', 'validate', '-c', file, '--log-level', 'error', ...identity], { encoding: 'utf8' });
+require(validation.status === 0, `Envoy refuses it: ${validation.error?.message ?? validation.stderr.trim()}`);
+
+for (const breach of breaches) console.error(`${path.relative(root, file)}: ${breach}`);
+process.exitCode = breaches.length > 0 ? 1 : 0;
