@@ -270,6 +270,13 @@ function refusals(ns: string, stale: { readonly resourceVersion: string; readonl
       reason: 'Invalid',
       message: 'the server rejected our request due to an error in our request',
     },
+    {
+      what: 'no such patch of what is absent',
+      request: ['PATCH', `${maps}/none`, {}, 'application/json'],
+      code: 415,
+      reason: 'UnsupportedMediaType',
+      message: '415: Unsupported Media Type',
+    },
     bad('a list of operations that is none', ['PATCH', `${maps}/a`, { a: 1 }, json], /^error decoding patch: /),
     invalid(
       'another uid in a patch',
