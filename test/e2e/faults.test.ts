@@ -98,6 +98,43 @@ test.serial('a shard killed in mid-body gives a broken transfer within 2 s, neve
   await system.restarted(shard, pid);
 });
 
+test.serial('a hung shard costs its keys a quick 503 for at most 5 s, then misses, and has them again when it goes on', async (t) => {
+  const before = await settled();
+  const victim = 'kura-cache-3';
+  const path = [...before].find(([, shard]) => shard.startsWith(victim))?.[0] as string;
+  const pid = await system.signal(victim, 'SIGSTOP');
+  const hungAt = performance.now();
+  try {
+    await waitFor('its keys are misses', async () => {
+      const { status, tookMs, headers } = await get(path);
+      t.true(tookMs < 3_000, `took ${tookMs} ms`);
+      if (status === 404) return true;
+      t.is(status, 503);
+      t.is(headers['retry-after'], '1');
+      return false;
+    });
+    t.true(performance.now() - hungAt < 6_500, `${performance.now() - hungAt} ms`);
+  } finally {
+    process.kill(pid, 'SIGCONT');
+  }
+  t.deepEqual(await settled(), before);
+});
+
+test.serial('when every shard is gone the answer is 503 at once', async (t) => {
+  const before = await settled();
+  const names = Array.from({ length: 4 }, (_, index) => `kura-cache-${index}`);
+  const pids = new Map<string, number>();
+  for (const name of names) pids.set(name, await system.signal(name, 'SIGKILL'));
+  const answer = await get(keys[0] as string);
+  t.true(answer.tookMs < 1_000, `took ${answer.tookMs} ms`);
+  if (answer.status !== 404) {
+    t.is(answer.status, 503);
+    t.is(JSON.parse(answer.body.toString()).code, 'shard-unavailable');
+  }
+  for (const [name, pid] of pids) await system.restarted(name, pid);
+  t.deepEqual(await settled(), before);
+});
+
 test.serial('traffic goes on without eds, and changes flow again when it is back', async (t) => {
   const before = await settled();
   const eds = await system.signal('eds', 'SIGKILL');
