@@ -13,7 +13,6 @@ export const problems = {
   'range-not-satisfiable': { status: 416, detail: 'The range begins past the end of the object.' },
   'expectation-failed': { status: 417, detail: 'The only expectation that is known is 100-continue.' },
   'head-too-large': { status: 431, detail: 'The head of the request is larger than 16 KiB.' },
-  stopping: { status: 503, detail: 'This shard is stopping.' },
   'no-room': { status: 507, detail: 'No room could be made for the object.' },
   'disk-fault': { status: 507, detail: 'The disk did not take the object.' },
 } as const satisfies Record<string, { status: number; detail: string }>;

@@ -1,0 +1,30 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import test from 'ava';
+import { settingPrefix, settings } from '../../services/cache/config.ts';
+import { problems } from '../../services/cache/problems.ts';
+import { settingName } from '../../services/shared/environment.ts';
+import { startTestShard } from './support/shard.ts';
+
+const readme = readFileSync(path.resolve(import.meta.dirname, '../../services/cache/README.md'), 'utf8');
+
+test('the README lists every setting with its default and meaning, and no other', (t) => {
+  for (const [field, { fallback, doc }] of Object.entries(settings)) {
+    t.true(readme.includes(`| \`${settingName(settingPrefix, field)}\` | ${fallback ?? '–'} | ${doc} |`), field);
+  }
+  const known = new Set(Object.keys(settings).map((field) => settingName(settingPrefix, field)));
+  for (const [name] of readme.matchAll(/\bKURA_CACHE_[A-Z_]*[A-Z]\b/g)) t.true(known.has(name), name);
+});
+
+test('the README lists every problem code with its status, and no other', (t) => {
+  for (const [code, { status, detail }] of Object.entries(problems))
+    t.true(readme.includes(`| \`${code}\` | ${status} | ${detail} |`), code);
+});
+
+test('the README lists every metric of the shard, and no other', async (t) => {
+  const shard = await startTestShard(t);
+  const text = await (await fetch(`${shard.metricsUrl}/metrics`)).text();
+  const served = new Set([...text.matchAll(/^# TYPE (kura_cache_\w+)/gm)].map((match) => match[1]));
+  const listed = new Set([...readme.matchAll(/^\| `(kura_cache_\w+)/gm)].map((match) => match[1]));
+  t.deepEqual([...listed].sort(), [...served].sort());
+});
