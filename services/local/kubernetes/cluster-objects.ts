@@ -1,9 +1,9 @@
 /** Pure: how objects come to be, change and go, as the real API's registries do it (staging/src/k8s.io/apiserver/pkg/registry/rest). */
 import { asCreated, onNode, withDefaults } from './defaults.ts';
 import { deletionOf } from './deletion.ts';
-import { type ObjectInput, type ObjectMetadata, type ObjectPlace, type StoredObject, timestamp } from './object.ts';
+import { type ObjectInput, type ObjectMetadata, type StoredObject, timestamp } from './object.ts';
 import { namespaces, nodes, type Resource, resources } from './resources.ts';
-import { ApiError, alreadyExists, badRequest, conflict, notFound } from './status.ts';
+import { ApiError, alreadyExists, badRequest, conflict, terminating } from './status.ts';
 import type { ObjectStore } from './store.ts';
 import { inOneOrder, requireForm, requireValid, requireValidChange } from './validation.ts';
 
@@ -81,8 +81,9 @@ export class ClusterObjects {
     const object: StoredObject = { ...next, metadata };
     if (dryRun) return object;
     const isReleased = previous.metadata.deletionTimestamp !== undefined && !previous.metadata.deletionGracePeriodSeconds;
-    if (isReleased && !object.metadata.finalizers?.length) this.#store.remove(resource, object);
-    else this.#store.put(resource, object);
+    if (!isReleased || object.metadata.finalizers?.length) this.#store.put(resource, object);
+    else if (resource.plural === 'namespaces') this.#removeNamespace(object);
+    else this.#store.remove(resource, object);
     return object;
   }
 
@@ -93,12 +94,13 @@ export class ClusterObjects {
     { graceSeconds, preconditions, dryRun }: Deletion,
   ): { last: StoredObject; gone: boolean } {
     requirePreconditions(resource, object, preconditions);
-    const deletion = deletionOf({ resource, object, graceSeconds, now: this.#options.now() });
+    const isNamespace = resource.plural === 'namespaces';
+    const ending = isNamespace ? { ...object, status: { ...object.status, phase: 'Terminating' } } : object;
+    const deletion = deletionOf({ resource, object: ending, graceSeconds, now: this.#options.now() });
     if (dryRun) return { last: object, gone: deletion.kind === 'remove' };
     if (deletion.kind === 'mark') return { last: this.#put(resource, object, deletion.marked), gone: false };
-    if (resource.plural === 'namespaces') return { last: this.#deleteNamespace(object), gone: true };
     const last = deletion.last === undefined ? object : this.#put(resource, object, deletion.last);
-    return { last: this.#remove(resource, last), gone: true };
+    return { last: isNamespace ? this.#removeNamespace(last) : this.#remove(resource, last), gone: true };
   }
 
   /** Puts a Pod on a node. */
@@ -114,22 +116,14 @@ export class ClusterObjects {
   }
 
   /** There is no namespace controller: what is in a namespace goes with it, at once. */
-  #deleteNamespace(namespace: StoredObject): StoredObject {
+  #removeNamespace(namespace: StoredObject): StoredObject {
     const { name } = namespace.metadata;
-    const terminating: StoredObject = {
-      ...namespace,
-      metadata: { ...namespace.metadata, deletionTimestamp: timestamp(this.#options.now()) },
-      status: { ...namespace.status, phase: 'Terminating' },
-    };
-    const last = this.#put(namespaces, namespace, terminating);
-    const seen = new Set<string>();
-    for (const resource of resources.filter(({ namespaced }) => namespaced)) {
-      if (seen.has(resource.plural)) continue;
-      seen.add(resource.plural);
+    const collections = new Map(resources.filter(({ namespaced }) => namespaced).map((resource) => [resource.plural, resource]));
+    for (const resource of collections.values()) {
       for (const inside of this.#store.list(resource)) if (inside.metadata.namespace === name) this.#remove(resource, inside);
     }
-    this.#remove(namespaces, last);
-    return last;
+    this.#remove(namespaces, namespace);
+    return namespace;
   }
 
   #put(resource: Resource, previous: StoredObject, next: StoredObject): StoredObject {
@@ -145,11 +139,14 @@ export class ClusterObjects {
     return last;
   }
 
-  #requireNamespace(resource: Resource, namespace: string | undefined, { metadata }: ObjectInput): void {
-    if (metadata?.namespace && metadata.namespace !== namespace) {
+  #requireNamespace(resource: Resource, name: string | undefined, { metadata: given }: ObjectInput): void {
+    if (given?.namespace && given.namespace !== name) {
       throw badRequest('the namespace of the provided object does not match the namespace sent on the request');
     }
-    if (resource.namespaced) requirePlace(this.#store, namespace);
+    if (!resource.namespaced) return;
+    if (name === undefined) throw badRequest('an empty namespace may not be set during creation');
+    const { metadata } = this.#store.get(namespaces, { name });
+    if (metadata.deletionTimestamp !== undefined) throw terminating(resource, { namespace: name, name: given?.name ?? '' });
   }
 
   #nodeOf({ spec }: StoredObject): StoredObject | undefined {
@@ -159,12 +156,6 @@ export class ClusterObjects {
   #suffix(): string {
     return Array.from({ length: 5 }, () => nameLetters[Math.floor(this.#options.random() * nameLetters.length)]).join('');
   }
-}
-
-function requirePlace(store: ObjectStore, name: string | undefined): void {
-  if (name === undefined) throw badRequest('an empty namespace may not be set during creation');
-  const place: ObjectPlace = { name };
-  if (store.find(namespaces, place) === undefined) throw notFound(namespaces, name);
 }
 
 function requireSame(resource: Resource, { metadata }: StoredObject, { metadata: given }: ObjectInput): void {

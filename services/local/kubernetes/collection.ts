@@ -47,6 +47,8 @@ export function createCollection({ store, cluster, bookmarkMs, watches }: Collec
     const representation = representationFor(at.resource, message.headers.accept);
     const options = readWatchOptions(query);
     const matches = selection(at, options);
+    // Whoever left while the credential was looked at would never be seen to leave.
+    if (response.closed) return;
     if (openWatches >= watches) throw tooManyRequests(`more than ${watches} watches`);
     const sendsInitial = options.sendInitialEvents ?? options.resourceVersion === undefined;
     openWatches++;
@@ -79,7 +81,11 @@ export function createCollection({ store, cluster, bookmarkMs, watches }: Collec
     const options = readListOptions(exchange.query);
     const deletion = await readDeletion(exchange);
     const { metadata, objects } = listPage(store, at.resource, selection(at, options), options);
-    for (const object of objects) cluster.delete(at.resource, object, deletion);
+    for (const { metadata: listed } of objects) {
+      // The list may be of an earlier moment.
+      const object = store.find(at.resource, listed);
+      if (object?.metadata.uid === listed.uid) cluster.delete(at.resource, object, deletion);
+    }
     answer(exchange.response, 200, representation.list(metadata, objects));
   }
 }

@@ -22,10 +22,15 @@ export function deletionOf({
 }): Deletion {
   const isPod = resource.plural === 'pods';
   const seconds = isPod ? podGrace(object, graceSeconds) : 0;
-  const marked = mark(object, seconds, now);
+  const marked = mark(object, { seconds, now, showsGrace: resource.plural !== 'namespaces' });
   const isHeld = (object.metadata.finalizers?.length ?? 0) > 0;
   if (seconds > 0 || isHeld) return { kind: 'mark', marked };
-  return { kind: 'remove', last: isPod && marked !== object ? marked : undefined };
+  return { kind: 'remove', last: isToldApart(resource) && marked !== object ? marked : undefined };
+}
+
+/** Whose end is told as a change first and a deletion then. */
+function isToldApart({ plural }: Resource): boolean {
+  return plural === 'pods' || plural === 'namespaces';
 }
 
 /** Only what runs on a node is given time. */
@@ -36,7 +41,7 @@ function podGrace({ spec, status }: StoredObject, asked: number | undefined): nu
 }
 
 /** A second deletion can only shorten the grace, counted from the first one. */
-function mark(object: StoredObject, seconds: number, now: Date): StoredObject {
+function mark(object: StoredObject, { seconds, now, showsGrace }: { seconds: number; now: Date; showsGrace: boolean }): StoredObject {
   const { deletionTimestamp, deletionGracePeriodSeconds = 0, generation } = object.metadata;
   if (deletionTimestamp !== undefined && deletionGracePeriodSeconds <= seconds) return object;
   const begunAt = deletionTimestamp === undefined ? now.getTime() : Date.parse(deletionTimestamp) - deletionGracePeriodSeconds * 1000;
@@ -45,7 +50,7 @@ function mark(object: StoredObject, seconds: number, now: Date): StoredObject {
     ...object.metadata,
     ...counted,
     deletionTimestamp: timestamp(new Date(begunAt + seconds * 1000)),
-    deletionGracePeriodSeconds: seconds,
+    ...(showsGrace ? { deletionGracePeriodSeconds: seconds } : {}),
   };
   return { ...object, metadata };
 }

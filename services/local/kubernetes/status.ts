@@ -79,6 +79,12 @@ export function alreadyExists(resource: Resource, name: string): ApiError {
   return new ApiError({ code: 409, reason: 'AlreadyExists', message, details: detailsOf(resource, name) });
 }
 
+export function terminating(resource: Resource, { namespace, name }: { namespace: string; name: string }): ApiError {
+  const message = `${qualified(resource)} "${name}" is forbidden: unable to create new content in namespace ${namespace} because it is being terminated`;
+  const cause = { reason: 'NamespaceTerminating', message: `namespace ${namespace} is being terminated`, field: 'metadata.namespace' };
+  return new ApiError({ code: 403, reason: 'Forbidden', message, details: { ...detailsOf(resource, name), causes: [cause] } });
+}
+
 export function conflict(
   resource: Resource,
   name: string,

@@ -217,6 +217,28 @@ export function objectContract(cluster: () => Cluster): void {
     t.is((await call('GET', `${core(ns, 'configmaps')}/a`)).status, 404);
   });
 
+  test.serial('a namespace that is held by a finalizer is Terminating and takes nothing in', async (t) => {
+    const { ok, call, namespace } = cluster();
+    const ns = await namespace(t);
+    const path = `/api/v1/namespaces/${ns}`;
+    const headers = { 'content-type': patchTypes.merge };
+    await ok('PATCH', path, { body: { metadata: { finalizers: ['kura.test/hold'] } }, headers });
+    await ok('DELETE', path);
+    const held = await ok('GET', path);
+    t.is(held.status.phase, 'Terminating');
+    t.truthy(held.metadata.deletionTimestamp);
+    const { status, body } = await call('POST', core(ns, 'configmaps'), { body: { metadata: { name: 'late' } } });
+    t.is(status, 403);
+    t.is(body.message, `configmaps "late" is forbidden: unable to create new content in namespace ${ns} because it is being terminated`);
+    t.deepEqual(body.details, {
+      name: 'late',
+      kind: 'configmaps',
+      causes: [{ reason: 'NamespaceTerminating', message: `namespace ${ns} is being terminated`, field: 'metadata.namespace' }],
+    });
+    await ok('PATCH', path, { body: { metadata: { finalizers: null } }, headers });
+    await waitFor('the namespace is gone', async () => (await call('GET', path)).status === 404, { withinMs: 30_000 });
+  });
+
   test.serial('one Event has two forms, and either group reads and patches it', async (t) => {
     const { ok, namespace } = cluster();
     const ns = await namespace(t);
