@@ -43,10 +43,6 @@ export function streamWatch(response: ServerResponse, options: WatchStream): voi
   const send = (type: string, object: object): void => {
     isFull = !response.write(`${JSON.stringify({ type, object })}\n`);
   };
-  const bookmark = (annotations?: Readonly<Record<string, string>>): void => {
-    const metadata = { resourceVersion: String(store.version), ...(annotations === undefined ? {} : { annotations }) };
-    send('BOOKMARK', show({ metadata } as unknown as StoredObject));
-  };
   const pump = (): void => {
     while (!isFull && !response.destroyed) {
       const first = initial.next();
@@ -66,9 +62,12 @@ export function streamWatch(response: ServerResponse, options: WatchStream): voi
     }
   };
   // A bookmark says that everything up to its version was told; a client that is behind gets its next one when it has caught up.
-  const hasToldAll = (): boolean => !isFull && position === history.end;
+  const bookmark = (): void => {
+    const hasToldAll = !isFull && position === history.end && store.version >= (options.since ?? 0);
+    if (hasToldAll) send('BOOKMARK', show(bookmarkAt(store.version)));
+  };
   const unsubscribe = store.subscribe(resource, pump);
-  const bookmarking = options.bookmarks ? setInterval(() => hasToldAll() && bookmark(), options.bookmarkMs) : undefined;
+  const bookmarking = options.bookmarks ? setInterval(bookmark, options.bookmarkMs) : undefined;
   const stop = (): void => {
     unsubscribe();
     clearInterval(bookmarking);
@@ -94,16 +93,21 @@ function startOf({ store, resource, matches, since, sendsInitial, marksInitialEn
   try {
     const { history, position } = store.history(resource, sendsInitial ? undefined : since);
     const objects = sendsInitial ? store.list(resource).filter(matches) : [];
-    const end = { resourceVersion: String(store.version), annotations: { 'k8s.io/initial-events-end': 'true' } };
+    const end = bookmarkAt(store.version, { 'k8s.io/initial-events-end': 'true' });
     const initial = (function* () {
       for (const object of objects) yield { type: 'ADDED', object: show(object) };
-      if (marksInitialEnd) yield { type: 'BOOKMARK', object: show({ metadata: end } as unknown as StoredObject) };
+      if (marksInitialEnd) yield { type: 'BOOKMARK', object: show(end) };
     })();
     return { history, position, initial };
   } catch (error) {
     if (error instanceof ApiError) return error;
     throw error;
   }
+}
+
+/** Of an object's metadata a bookmark has only this. */
+function bookmarkAt(version: number, annotations?: Readonly<Record<string, string>>): StoredObject {
+  return { metadata: { resourceVersion: String(version), ...(annotations === undefined ? {} : { annotations }) } } as StoredObject;
 }
 
 /** An object that comes to match or ceases to is added or deleted for this watcher, whatever really happened. */

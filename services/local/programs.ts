@@ -1,0 +1,122 @@
+/** How each process of a local system is started. */
+import { readFile, writeFile } from 'node:fs/promises';
+import { request } from 'node:http';
+import path from 'node:path';
+import { localBootstrap } from './bootstrap.ts';
+import { zone } from './cluster.ts';
+import { freePorts } from './free-ports.ts';
+import type { Processes, Program } from './processes.ts';
+
+export interface ProgramContext {
+  readonly root: string;
+  readonly stateDirectory: string;
+  /** What every process gets: PATH. */
+  readonly environment: Readonly<Record<string, string>>;
+  readonly processes: Processes;
+}
+
+const anyPort = '127.0.0.1:0';
+
+/** The kubeconfig that the stand-in writes for its administrator. */
+export function standInKubeconfig({ stateDirectory }: Pick<ProgramContext, 'stateDirectory'>): string {
+  return path.join(stateDirectory, 'kubernetes', 'admin.kubeconfig');
+}
+
+export function shardDirectory({ stateDirectory }: Pick<ProgramContext, 'stateDirectory'>, pod: string): string {
+  return path.join(stateDirectory, 'shards', pod);
+}
+
+/** After its first start it keeps its port: kubeconfigs name it. */
+export function kubernetesProgram(context: ProgramContext, { tokenSeconds }: { tokenSeconds: number }): Program {
+  return service(context, { name: 'kubernetes', folder: 'local/kubernetes', prefix: 'KURA_KUBERNETES_' }, () => ({
+    LISTEN: context.processes.address('kubernetes', 'https') ?? anyPort,
+    DIRECTORY: path.dirname(standInKubeconfig(context)),
+    SHORTEST_TOKEN: `${Math.min(tokenSeconds, 600)}s`,
+  }));
+}
+
+export function shardProgram(
+  context: ProgramContext,
+  { pod, hashKey, maxBytes }: { pod: string; hashKey: string; maxBytes: number },
+): Program {
+  return service(context, { name: pod, folder: 'cache', prefix: 'KURA_CACHE_' }, () => ({
+    LISTEN: anyPort,
+    METRICS_LISTEN: anyPort,
+    DIRECTORY: shardDirectory(context, pod),
+    MAX_BYTES: String(maxBytes),
+    NAME: hashKey,
+    DRAIN: '0s',
+  }));
+}
+
+/** After its first start it keeps its port: Envoy's bootstrap names it. */
+export function edsProgram(context: ProgramContext): Program {
+  return service(context, { name: 'eds', folder: 'eds', prefix: 'KURA_EDS_' }, () => ({
+    LISTEN: context.processes.address('eds', 'grpc') ?? anyPort,
+    METRICS_LISTEN: anyPort,
+    KUBECONFIG: standInKubeconfig(context),
+  }));
+}
+
+export function authzProgram(context: ProgramContext, { socket, kubeconfig }: { socket: string; kubeconfig: string }): Program {
+  return service(context, { name: 'authz', folder: 'authz', prefix: 'KURA_AUTHZ_' }, () => ({
+    LISTEN: `unix:${socket}`,
+    METRICS_LISTEN: anyPort,
+    KUBECONFIG: kubeconfig,
+  }));
+}
+
+/** Envoy with the operators' bootstrap, moved to local addresses; `port` 0 is any free one. Eds has to serve already. */
+export async function envoyProgram(
+  { root, stateDirectory, environment, processes }: ProgramContext,
+  { binary, port, socket }: { binary: string; port: number; socket: string },
+): Promise<Program> {
+  const [freePort, metricsPort, adminPort] = (await freePorts(3)) as [number, number, number];
+  const objectsPort = port === 0 ? freePort : port;
+  const edsPort = portOf(processes.address('eds', 'grpc'));
+  const source = await readFile(path.join(root, 'envoy', 'bootstrap.yaml'), 'utf8');
+  const file = path.join(stateDirectory, 'envoy.yaml');
+  await writeFile(file, localBootstrap(source, { objectsPort, metricsPort, adminPort, authzSocket: socket, edsPort }));
+  const identity = ['--service-node', 'local', '--service-cluster', 'kura-envoy', '--service-zone', zone];
+  const listening = { objects: `127.0.0.1:${objectsPort}`, metrics: `127.0.0.1:${metricsPort}`, admin: `127.0.0.1:${adminPort}` };
+  return {
+    name: 'envoy',
+    command: () => ({
+      file: binary,
+      args: ['-c', file, ...identity, '--concurrency', '2', '--disable-hot-restart', '--log-level', 'warning'],
+      env: environment,
+    }),
+    probe: async () => ((await answersOk(`http://${listening.admin}/ready`)) ? listening : undefined),
+  };
+}
+
+export function portOf(address: string | undefined): number {
+  return Number(address?.slice(address.lastIndexOf(':') + 1));
+}
+
+function service(
+  { root, environment }: ProgramContext,
+  { name, folder, prefix }: { name: string; folder: string; prefix: string },
+  settings: () => Readonly<Record<string, string>>,
+): Program {
+  return {
+    name,
+    command: () => ({
+      file: process.execPath,
+      args: [path.join(root, 'services', folder, 'main.ts')],
+      env: { ...environment, ...Object.fromEntries(Object.entries(settings()).map(([field, value]) => [prefix + field, value])) },
+    }),
+  };
+}
+
+function answersOk(url: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const call = request(url, { timeout: 1_000 }, (response) => {
+      response.resume();
+      resolve(response.statusCode === 200);
+    });
+    call.on('error', () => resolve(false));
+    call.on('timeout', () => call.destroy());
+    call.end();
+  });
+}
