@@ -1,6 +1,6 @@
 /** eds as a process beside the stand-in API: two clients that others wrote follow the life of a cluster. */
 import test from 'ava';
-import { temporaryFolder } from '../support/service.ts';
+import { type Service, temporaryFolder } from '../support/service.ts';
 import { waitFor } from '../support/wait.ts';
 import { connectClient, decode, name, node, tableOf } from './support/client.ts';
 import { type CachePod, startCluster } from './support/cluster.ts';
@@ -148,13 +148,14 @@ test.serial('Envoy moves to another replica, which has the same version and rese
   const envoy = await startEnvoy({ folder: await temporaryFolder(t), eds: addresses, follow: ['eds'] });
   t.teardown(() => envoy.stop());
   await waitFor('the table', async () => Object.keys(await envoy.table('eds')).length === 3);
-  t.is(await one.stop(), 0);
-  const streams = async (): Promise<{ types: Record<string, { sent: string | null; acknowledged: string }> }[]> =>
-    JSON.parse(await (await fetch(`http://${two.listening.metrics}/debug/streams`)).text());
+  const streams = async ({ listening }: Service): Promise<{ types: Record<string, { sent: string | null; acknowledged: string }> }[]> =>
+    JSON.parse(await (await fetch(`http://${listening.metrics}/debug/streams`)).text());
+  const [first, second] = (await streams(one)).length === 1 ? [one, two] : [two, one];
+  t.is(await first.stop(), 0);
   const [moved] = await waitFor(
     'the move',
     async () => {
-      const list = await streams();
+      const list = await streams(second);
       return list.length === 1 && Object.keys(list[0]?.types ?? {}).length === 1 && list;
     },
     { withinMs: 20_000 },

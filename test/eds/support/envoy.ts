@@ -23,7 +23,7 @@ export interface Envoy {
 
 export interface EnvoyOptions {
   readonly folder: string;
-  /** Addresses of eds replicas, the first preferred. */
+  /** Addresses of eds replicas; Envoy takes any. */
   readonly eds: readonly string[];
   readonly zone?: string;
   readonly adsKind?: 'GRPC' | 'DELTA_GRPC';
@@ -83,20 +83,20 @@ interface Clusters {
 }
 interface Dump {
   configs: {
-    dynamic_endpoint_configs?: { endpoint_config: { endpoints?: { lb_endpoints?: DumpedEndpoint[] }[] } }[];
+    static_endpoint_configs?: { endpoint_config: { endpoints?: { lb_endpoints?: DumpedEndpoint[] }[] } }[];
   }[];
 }
 interface DumpedEndpoint {
   endpoint: { address: { socket_address: { address: string } } };
-  metadata: { filter_metadata: { 'envoy.lb': { hash_key: string } } };
+  metadata?: { filter_metadata: { 'envoy.lb': { hash_key: string } } };
 }
 
 /** The hosts that Envoy has in its cluster, with the hash_key that its dump gives for their address. */
 function readTable({ cluster_statuses = [] }: Clusters, { configs }: Dump, cluster: string): Record<string, string> {
   const keys = new Map<string, string>();
-  for (const { endpoint_config } of configs.flatMap(({ dynamic_endpoint_configs = [] }) => dynamic_endpoint_configs)) {
+  for (const { endpoint_config } of configs.flatMap(({ static_endpoint_configs = [] }) => static_endpoint_configs)) {
     for (const { endpoint, metadata } of endpoint_config.endpoints?.flatMap(({ lb_endpoints = [] }) => lb_endpoints) ?? []) {
-      keys.set(endpoint.address.socket_address.address, metadata.filter_metadata['envoy.lb'].hash_key);
+      if (metadata !== undefined) keys.set(endpoint.address.socket_address.address, metadata.filter_metadata['envoy.lb'].hash_key);
     }
   }
   const hosts = cluster_statuses.find(({ name }) => name === cluster)?.host_statuses ?? [];
@@ -109,7 +109,7 @@ function readTable({ cluster_statuses = [] }: Clusters, { configs }: Dump, clust
 }
 
 const clusterOf = { eds: { api_type: 'GRPC' }, 'delta-eds': { api_type: 'DELTA_GRPC' } } as const;
-const edsService = [{ envoy_grpc: { cluster_name: 'eds' } }];
+const edsService = [{ envoy_grpc: { cluster_name: 'xds' } }];
 
 function bootstrap(eds: readonly string[], adsKind: string, follow: readonly (typeof protocols)[number][]): unknown {
   const source = (protocol: (typeof protocols)[number]): unknown =>
@@ -132,9 +132,10 @@ function bootstrap(eds: readonly string[], adsKind: string, follow: readonly (ty
             eds_config: { resource_api_version: 'V3', initial_fetch_timeout: '0s', ...(source(protocol) as object) },
           },
           lb_policy: 'MAGLEV',
+          maglev_lb_config: { table_size: 655_373 },
         })),
         {
-          name: 'eds',
+          name: 'xds',
           type: 'STATIC',
           connect_timeout: '1s',
           typed_extension_protocol_options: {
@@ -144,8 +145,8 @@ function bootstrap(eds: readonly string[], adsKind: string, follow: readonly (ty
             },
           },
           load_assignment: {
-            cluster_name: 'eds',
-            endpoints: eds.map((address, priority) => ({ priority, lb_endpoints: [{ endpoint: { address: socketAddress(address) } }] })),
+            cluster_name: 'xds',
+            endpoints: [{ lb_endpoints: eds.map((address) => ({ endpoint: { address: socketAddress(address) } })) }],
           },
         },
       ],
