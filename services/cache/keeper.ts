@@ -1,13 +1,8 @@
 /** Work that goes on beside the requests: the snapshot every few minutes, and the scrub that reads what nobody asks for. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../shared/log.ts';
-import type { BufferPool } from './buffers.ts';
 import type { Clock } from './clock.ts';
-import { objectPath } from './file-name.ts';
-import type { Files } from './files.ts';
 import { flagVerified } from './object-index.ts';
-import { CorruptObjectError, type OpenObject } from './open-object.ts';
-import { dropLoaded, readObject } from './read-object.ts';
 import type { ReadWindow } from './read-window.ts';
 import { snapshotBytes, writeSnapshot } from './snapshot.ts';
 import { fileBlockBytes } from './space.ts';
@@ -26,8 +21,6 @@ export interface KeeperOptions {
   readonly store: Store;
   readonly clock: Clock;
   readonly tally: Tally;
-  readonly files: Files;
-  readonly buffers: BufferPool;
   readonly window: ReadWindow;
   readonly log: Logger;
   /** 0: no scrub. */
@@ -105,43 +98,16 @@ export class Keeper {
 
   /** Reads one object wholly; resolves with the bytes that this took. */
   async #scrubRow(row: number): Promise<number> {
-    const { directory, store, files, buffers, tally, onFault } = this.#options;
+    const { store, tally, onFault } = this.#options;
     const digest = store.index.digest(row);
     const bytes = store.index.blocks(row) * fileBlockBytes;
-    let object: OpenObject | undefined;
     try {
-      object = await readObject({ files, buffers, path: objectPath(directory, digest), blocks: store.index.blocks(row) });
-      dropLoaded(object, buffers);
-      await this.#readAll(object);
+      await store.dropIfDamaged(digest);
       tally.scrubbedObjects += 1;
-      if (store.index.find(digest.a, digest.b, digest.c) === row) store.learn(object, row);
     } catch (error) {
-      const isSame = store.index.find(digest.a, digest.b, digest.c) === row;
-      if (!(error instanceof CorruptObjectError)) onFault(error, 'read');
-      else if (isSame) {
-        tally.corruptObjects += 1;
-        await store.dropRow(row);
-      }
-    } finally {
-      object?.release();
+      onFault(error, 'read');
     }
     return bytes;
-  }
-
-  async #readAll(object: OpenObject): Promise<void> {
-    const { files, buffers } = this.#options;
-    for (let at = 0; at < object.length; ) {
-      const { from, to } = object.nextPiece(at, object.length);
-      const buffer = await buffers.take(to - from);
-      try {
-        const got = await files.read(object.fd, buffer, 0, to - from, from);
-        if (got !== to - from) throw new CorruptObjectError('the file is shorter than its trailer says');
-        object.check(buffer.subarray(0, got), from);
-      } finally {
-        buffers.give(buffer);
-      }
-      at = to;
-    }
   }
 
   /** False when it is time to stop. */

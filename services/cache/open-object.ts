@@ -60,8 +60,8 @@ export class OpenObject {
     return this.#closed.promise;
   }
 
-  get isInUse(): boolean {
-    return this.#references > 1;
+  get isClosed(): boolean {
+    return this.#references === 0;
   }
 
   load(body: LoadedBody): void {

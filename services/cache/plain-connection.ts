@@ -120,7 +120,10 @@ export class PlainConnection {
     this.#wait('store');
     this.#run(request).then(
       (isLast) => this.#next(isLast || request.isLast || this.#isEnded),
-      () => this.socket.destroy(),
+      () => {
+        this.#count(request.method, 'failed');
+        this.socket.destroy();
+      },
     );
   }
 

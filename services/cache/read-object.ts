@@ -1,6 +1,7 @@
 /** Opens an object file and checks what says what it is. */
 import type { BufferPool } from './buffers.ts';
-import type { Files } from './files.ts';
+import { type Files, faultKind } from './files.ts';
+import type { Key } from './key.ts';
 import { CorruptObjectError, OpenObject } from './open-object.ts';
 import { fileBlockBytes } from './space.ts';
 import { blockBytes, decodeSums, decodeTrailer, maxTailBytes, type Trailer } from './trailer.ts';
@@ -52,6 +53,43 @@ export async function readObject(options: ReadObjectOptions): Promise<OpenObject
     throw error;
   } finally {
     if (!isKept) buffers.give(buffer);
+  }
+}
+
+export type FileCheck =
+  | { readonly kind: 'whole'; readonly key: Key; readonly namespace: string }
+  | { readonly kind: 'damaged' }
+  | { readonly kind: 'absent' };
+
+/** Reads a whole file and checks every block. Rejects when the disk does not give it: that says nothing of its bytes. */
+export async function checkFile(options: ReadObjectOptions): Promise<FileCheck> {
+  let object: OpenObject | undefined;
+  try {
+    object = await readObject(options);
+    dropLoaded(object, options.buffers);
+    await checkBlocks(object, options);
+    return { kind: 'whole', key: object.key, namespace: object.namespace };
+  } catch (error) {
+    if (error instanceof CorruptObjectError) return { kind: 'damaged' };
+    if (faultKind(error) === 'absent') return { kind: 'absent' };
+    throw error;
+  } finally {
+    object?.release();
+  }
+}
+
+async function checkBlocks(object: OpenObject, { files, buffers }: ReadObjectOptions): Promise<void> {
+  for (let at = 0; at < object.length; ) {
+    const { from, to } = object.nextPiece(at, object.length);
+    const buffer = await buffers.take(to - from);
+    try {
+      const got = await files.read(object.fd, buffer, 0, to - from, from);
+      if (got !== to - from) throw new CorruptObjectError('the file is shorter than its trailer says');
+      object.check(buffer.subarray(0, got), from);
+    } finally {
+      buffers.give(buffer);
+    }
+    at = to;
   }
 }
 

@@ -1,6 +1,6 @@
 /** Reads pieces of open objects: at once from the page cache, through the thread pool from the disk. */
 import type { BufferPool } from './buffers.ts';
-import { type Files, faultKind } from './files.ts';
+import type { Files } from './files.ts';
 import { CorruptObjectError, type OpenObject } from './open-object.ts';
 import type { ReadWindow } from './read-window.ts';
 import type { Store } from './store.ts';
@@ -83,11 +83,10 @@ export class Reader {
     object.check(bytes, from);
   }
 
-  /** A damaged object is dropped so that the next GET is a miss; a disk that cannot read it is told apart by its error. */
+  /** A damaged object is looked at again and dropped, so that the next GET is a miss; a disk that cannot read it is told apart by its error. */
   #fail(object: OpenObject, error: unknown): unknown {
-    if (error instanceof CorruptObjectError) this.#options.tally.corruptObjects += 1;
-    else if (faultKind(error) === 'disk') this.#options.onFault(error, 'read');
-    void this.#options.store.drop(object);
+    if (error instanceof CorruptObjectError) void this.#options.store.drop(object);
+    else this.#options.onFault(error, 'read');
     return error;
   }
 }

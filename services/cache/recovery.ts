@@ -1,5 +1,5 @@
 /** After a start: counts what is on the disk, behind the requests. Until that is done the shard takes itself for full (space.ts). */
-import { lstatSync } from 'node:fs';
+import { lstatSync, unlinkSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -116,7 +116,10 @@ export class Recovery {
     if (row !== noRow) {
       index.setFlag(row, flagUnconfirmed, false);
       index.resize(row, blocksOf(sizeBytes));
-    } else if (!index.isFull) {
+    } else if (index.isFull) {
+      // More files than the limit allows now: what has no row could never be evicted.
+      unlinkSync(objectPath(this.#options.directory, digest));
+    } else {
       const place = isNewerThanSnapshot ? 'newest' : 'oldest';
       const tick = isNewerThanSnapshot ? clock.tick() : 1;
       index.insert({ ...digest, blocks: blocksOf(sizeBytes), tick, group: unknownGroup }, place);

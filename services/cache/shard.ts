@@ -96,8 +96,6 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
     store,
     clock,
     tally,
-    files,
-    buffers,
     log,
     onFault,
     window,
@@ -134,7 +132,7 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
     throw error;
   });
   const recovered = recovery.run();
-  const kept = recovered.then(() => keeper.run());
+  const kept = recovered.then(() => keeper.run()).catch((error: unknown) => log.error({ err: error }, 'background work ended'));
 
   return {
     listening: { objects: objects.address, metrics: metrics.address },

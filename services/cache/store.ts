@@ -11,7 +11,7 @@ import { type Key, prefixOf } from './key.ts';
 import { flagUnconfirmed, flagVerified, noRow, ObjectIndex } from './object-index.ts';
 import { OpenFiles } from './open-files.ts';
 import { CorruptObjectError, type OpenObject } from './open-object.ts';
-import { dropLoaded, readObject } from './read-object.ts';
+import { checkFile, dropLoaded, readObject } from './read-object.ts';
 import type { ReadWindow } from './read-window.ts';
 import { freeRoom, holdLarge } from './retire.ts';
 import { blocksOf, fileBlockBytes, Space, type SpaceLimits } from './space.ts';
@@ -158,27 +158,40 @@ export class Store {
     return this.#removeFile(digest, row);
   }
 
-  /** Takes an object out that turned out to be damaged or unreadable. */
+  /** An object that was being read turned out to be damaged: it is looked at again and taken out. Does not reject. */
   async drop(object: OpenObject): Promise<void> {
     const digest = this.#digest(object.key);
-    const name = fileName(digest);
-    const row = this.index.find(digest.a, digest.b, digest.c);
-    // Another version may have come meanwhile: only the one that was read is dropped.
-    if (row !== noRow && object.row !== row) return;
-    this.#forgetOpen(object.key, name);
-    await this.#removeFile(digest, row).catch((error: unknown) => this.options.onFault(error, 'write'));
+    this.#forgetOpen(object.key, fileName(digest));
+    await this.dropIfDamaged(digest).catch((error: unknown) => this.options.onFault(error, 'read'));
   }
 
-  /** Takes out the object of a row that the scrub found damaged. */
-  async dropRow(row: number): Promise<void> {
-    await this.#removeFile(this.index.digest(row), row).catch((error: unknown) => this.options.onFault(error, 'write'));
+  /**
+   * Reads the file of a digest wholly and removes it when its bytes are not what was written; what is right tells its group. In turn, so that it is never another version
+   * that is removed. Rejects with the disk's fault.
+   */
+  async dropIfDamaged(digest: Digest): Promise<void> {
+    const { files, buffers, directory, tally } = this.options;
+    const path = objectPath(directory, digest);
+    await this.turns.run(fileName(digest), async () => {
+      const row = this.index.find(digest.a, digest.b, digest.c);
+      const checked = await checkFile({ files, buffers, path, blocks: undefined });
+      if (checked.kind === 'absent') return this.#forgetRow(digest);
+      if (checked.kind === 'whole') {
+        if (row !== noRow && row === this.index.find(digest.a, digest.b, digest.c)) this.#learnGroup(checked.key, checked.namespace, row);
+        return;
+      }
+      tally.corruptObjects += 1;
+      const version = this.#takeOut(this.index.find(digest.a, digest.b, digest.c));
+      await files.unlink(path);
+      if (version !== undefined) void freeRoom({ files, space: this.space, ...version }, undefined);
+    });
   }
 
   #digest(key: Key): Digest {
     return digestOf(this.options.secret, key);
   }
 
-  async #openCold(key: Key): Promise<OpenObject | undefined> {
+  async #openCold(key: Key, triesLeft = 2): Promise<OpenObject | undefined> {
     const digest = this.#digest(key);
     const row = this.index.find(digest.a, digest.b, digest.c);
     if (row === noRow) this.#eviction.missed(prefixOf(key), digest, this.options.clock.tick());
@@ -191,17 +204,17 @@ export class Store {
       this.#opening.set(name, started);
       opening = started;
     }
-    try {
-      return await opening.promise;
-    } finally {
-      if (this.#opening.get(name) === opening) this.#opening.delete(name);
-    }
+    const object = await opening.promise;
+    if (this.#opening.get(name) === opening) this.#opening.delete(name);
+    // The file was replaced while it was being opened: the new one is there.
+    if (object === undefined && !opening.isCurrent && triesLeft > 0) return this.#openCold(key, triesLeft - 1);
+    return object;
   }
 
   async #openFile(key: Key, digest: Digest, opening: { readonly isCurrent: boolean }): Promise<OpenObject | undefined> {
     const name = fileName(digest);
     if (this.turns.isBusy(name)) await this.turns.settled(name);
-    const object = await this.#readFile(digest);
+    const object = await this.#readFile(digest, opening);
     if (object === undefined) return undefined;
     // Whoever waits for this promise acquires in a microtask; until then the object must not close.
     setImmediate(() => {
@@ -210,14 +223,15 @@ export class Store {
     });
     if (object.key !== key || !opening.isCurrent) return object.key === key ? object : undefined;
     const row = this.index.find(digest.a, digest.b, digest.c);
-    if (row !== noRow) this.learn(object, row);
+    object.row = row;
+    if (row !== noRow) this.#learnGroup(key, object.namespace, row);
     object.acquire();
     this.openFiles.add(object);
     return object;
   }
 
-  async #readFile(digest: Digest): Promise<OpenObject | undefined> {
-    const { files, buffers, directory, onFault, tally } = this.options;
+  async #readFile(digest: Digest, opening: { readonly isCurrent: boolean }): Promise<OpenObject | undefined> {
+    const { files, buffers, directory, onFault } = this.options;
     const path = objectPath(directory, digest);
     try {
       const row = this.index.find(digest.a, digest.b, digest.c);
@@ -226,30 +240,30 @@ export class Store {
       return await readObject({ files, buffers, path, blocks: isSure ? this.index.blocks(row) : undefined });
     } catch (error) {
       if (error instanceof CorruptObjectError) {
-        tally.corruptObjects += 1;
-        await this.#removeFile(digest, this.index.find(digest.a, digest.b, digest.c)).catch((fault: unknown) => onFault(fault, 'write'));
+        // Sizes differ too when a new version came between: that one is not damaged.
+        if (opening.isCurrent) await this.dropIfDamaged(digest).catch((fault: unknown) => onFault(fault, 'read'));
         return undefined;
       }
       const kind = faultKind(error);
-      if (kind === 'absent') this.#forgetRow(digest);
-      else onFault(error, 'read');
+      if (kind === 'absent') {
+        if (opening.isCurrent && !this.turns.isBusy(fileName(digest))) this.#forgetRow(digest);
+      } else onFault(error, 'read');
       if (kind === 'descriptors') this.openFiles.shrink(this.openFiles.size >> 1);
       return undefined;
     }
   }
 
-  /** Takes from a whole, checked file what a row found by a scan lacks. */
-  learn(object: OpenObject, row: number): void {
-    object.row = row;
+  /** A whole, checked file tells what a row found by a scan lacks. */
+  #learnGroup(key: Key, namespace: string, row: number): void {
     this.index.setFlag(row, flagUnconfirmed, false);
     if (this.index.group(row) !== unknownGroup) return;
-    this.index.regroup(row, this.groups.number({ namespace: object.namespace, prefix: prefixOf(object.key) }));
+    this.index.regroup(row, this.groups.number({ namespace, prefix: prefixOf(key) }));
   }
 
   /** The file that a row promises is not there: somebody else removed it. */
   #forgetRow(digest: Digest): void {
     const row = this.index.find(digest.a, digest.b, digest.c);
-    if (row !== noRow && !this.turns.isBusy(fileName(digest))) this.index.remove(row);
+    if (row !== noRow) this.index.remove(row);
   }
 
   #forgetOpen(key: Key, name: string): void {
@@ -294,6 +308,8 @@ export class Store {
     const bytes = this.#bytesOf(row);
     const object = this.openFiles.ofRow(row);
     this.openFiles.remove(object);
+    // The row's number may soon be another's.
+    if (object !== undefined) object.row = noRow;
     this.index.remove(row);
     this.space.doom(bytes, 1);
     return { bytes, object };
@@ -307,7 +323,7 @@ export class Store {
     let held: number | undefined;
     const isGone = await this.turns.run(fileName(digest), async () => {
       // A PUT that was under way took the name meanwhile and freed the old version by that: the name is its own now.
-      if (version !== undefined && this.index.find(digest.a, digest.b, digest.c) !== noRow) return true;
+      if (this.index.find(digest.a, digest.b, digest.c) !== noRow) return true;
       held = version === undefined ? undefined : await holdLarge(files, path, version.bytes).catch(() => undefined);
       try {
         await files.unlink(path);
@@ -318,9 +334,14 @@ export class Store {
       }
     });
     if (version === undefined) return isGone;
-    if (isGone) void freeRoom({ files, space: this.space, ...version }, held);
-    else this.space.forget(version.bytes, 1);
-    return isGone;
+    if (!isGone) {
+      this.space.forget(version.bytes, 1);
+      return false;
+    }
+    const freed = freeRoom({ files, space: this.space, ...version }, held);
+    // A slow reader may keep the old version for minutes: nobody waits for that. Otherwise the room is there when this is over.
+    if (version.object?.isClosed !== false) await freed;
+    return true;
   }
 
   async #evict(row: number): Promise<void> {

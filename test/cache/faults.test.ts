@@ -80,7 +80,7 @@ test('the scrub finds a damaged object that nobody reads', async (t) => {
   await waitFor(
     'the scrub has been there',
     async () =>
-      (await metric(shard, 'kura_cache_corrupt_objects_total')) === 1 && (await metric(shard, 'kura_cache_scrubbed_objects_total')) === 1,
+      (await metric(shard, 'kura_cache_corrupt_objects_total')) === 1 && (await metric(shard, 'kura_cache_scrubbed_objects_total')) === 2,
   );
   t.is((await get(shard, 'a')).status, 404);
   t.is((await get(shard, 'b')).status, 200);
