@@ -4,6 +4,7 @@ import path from 'node:path';
 import { ApiException, CoreV1Api, DiscoveryV1Api } from '@kubernetes/client-node';
 import test from 'ava';
 import { Agent, request } from 'undici';
+import { changesLimit } from '../../../services/local/kubernetes/history.ts';
 import { pod, startStandIn, startStandInOn } from './stand-in.ts';
 
 const namespace = 'vision';
@@ -115,6 +116,31 @@ test.serial('a damaged store is refused with its name and not taken for an empty
   await writeFile(path.join(directory, 'objects.jsonl'), '{"format":1,"version":2}\n{"version":\n{}\n');
   const error = await t.throwsAsync(startStandInOn(t, directory));
   t.regex(String(error?.message), /objects\.jsonl is damaged: remove it to start with an empty cluster/);
+});
+
+test.serial('a list in pages whose moment is forgotten is Expired, and can go on with what is there now', async (t) => {
+  const { client } = await startStandIn(t);
+  const core = client.api(CoreV1Api);
+  for (const name of ['a', 'b', 'c']) await core.createNamespacedConfigMap({ namespace, body: { metadata: { name } } });
+  const first = await core.listNamespacedConfigMap({ namespace, limit: 1 });
+  for (let at = 0; at <= changesLimit; at++) {
+    await core.replaceNamespacedConfigMap({ namespace, name: 'c', body: { metadata: { name: 'c' }, data: { at: String(at) } } });
+  }
+  await core.deleteNamespacedConfigMap({ namespace, name: 'b' });
+  const next = (position: string | undefined) => core.listNamespacedConfigMap({ namespace, limit: 1, _continue: String(position) });
+  const error = await t.throwsAsync(next(first.metadata?._continue), { instanceOf: ApiException });
+  const status = JSON.parse((error as unknown as ApiException<string>).body) as {
+    code: number;
+    message: string;
+    metadata: { continue: string };
+  };
+  t.is(status.code, 410);
+  t.regex(status.message, /^The provided continue parameter is too old to display a consistent list result/);
+  const { items } = await next(status.metadata.continue);
+  t.deepEqual(
+    items.map(({ metadata, data }) => [metadata?.name, data?.at]),
+    [['c', String(changesLimit)]],
+  );
 });
 
 test.serial('a full store refuses with 507 what makes it larger, and takes the rest', async (t) => {

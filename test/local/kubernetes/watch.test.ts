@@ -32,7 +32,8 @@ test.serial('a version from before the kept history is Expired, and the oldest k
 });
 
 test.serial('a watcher that does not read costs no memory, and is cut off when it is too far behind', async (t) => {
-  const { client, url, directory, service } = await startStandIn(t);
+  // The history's 32 MiB and what Node needs, twice: whoever kept what the watcher has not read would run out of it.
+  const { client, url, directory } = await startStandIn(t, { NODE_OPTIONS: '--max-old-space-size=110' });
   const core = client.api(CoreV1Api);
   const token = await readFile(path.join(directory, 'admin.token'), 'utf8');
   const { hostname, port } = new URL(url);
@@ -44,21 +45,16 @@ test.serial('a watcher that does not read costs no memory, and is cut off when i
   lazy.write(`GET ${maps}?watch=true HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\n\r\n`);
   await new Promise<void>((resolve) => lazy.once('data', () => resolve()));
   lazy.pause();
-  const residentBytes = async (): Promise<number> =>
-    Number(/VmRSS:\s+(\d+) kB/.exec(await readFile(`/proc/${service.child.pid}/status`, 'utf8'))?.[1]) * 1024;
-  const before = await residentBytes();
-  // 120 MB of changes: more than the history keeps (32 MiB), far more than sockets hold.
+  // 100 MB of changes, far more than sockets hold.
   const filler = 'x'.repeat(400_000);
-  for (let at = 0; at < 300; at++) {
+  for (let at = 0; at < 250; at++) {
     const body = { metadata: { name: 'a' }, data: { filler: `${at}${filler}` } };
     if (at === 0) await core.createNamespacedConfigMap({ namespace, body });
     else await core.replaceNamespacedConfigMap({ namespace, name: 'a', body });
   }
-  t.true((await residentBytes()) - before < 150 * 2 ** 20, `grew by ${(await residentBytes()) - before} bytes`);
   lazy.resume();
   await closed;
-  await waitFor('it serves others', async () => (await core.listNamespacedConfigMap({ namespace })).items.length === 1);
-  t.pass();
+  t.is((await core.listNamespacedConfigMap({ namespace })).items.length, 1);
 });
 
 test.serial('more watches than allowed are refused with 429, and a place is free again when one ends', async (t) => {
