@@ -28,12 +28,21 @@ export interface EnvoyOptions {
   readonly zone?: string;
   readonly adsKind?: 'GRPC' | 'DELTA_GRPC';
   readonly follow?: readonly (typeof protocols)[number][];
+  /** Also serves HTTP there, each path to the host that Maglev gives it. */
+  readonly listenPort?: number;
 }
 
-export async function startEnvoy({ folder, eds, zone = 'a', adsKind = 'GRPC', follow = protocols }: EnvoyOptions): Promise<Envoy> {
+export async function startEnvoy({
+  folder,
+  eds,
+  zone = 'a',
+  adsKind = 'GRPC',
+  follow = protocols,
+  listenPort,
+}: EnvoyOptions): Promise<Envoy> {
   const addressFile = path.join(folder, 'admin-address');
   const config = path.join(folder, 'envoy.yaml');
-  await writeFile(config, stringify(bootstrap(eds, adsKind, follow)));
+  await writeFile(config, stringify(bootstrap(eds, adsKind, follow, listenPort)));
   const identity = ['--service-node', 'envoy-test', '--service-cluster', 'test', '--service-zone', zone];
   const args = [
     '-c',
@@ -111,7 +120,12 @@ function readTable({ cluster_statuses = [] }: Clusters, { configs }: Dump, clust
 const clusterOf = { eds: { api_type: 'GRPC' }, 'delta-eds': { api_type: 'DELTA_GRPC' } } as const;
 const edsService = [{ envoy_grpc: { cluster_name: 'xds' } }];
 
-function bootstrap(eds: readonly string[], adsKind: string, follow: readonly (typeof protocols)[number][]): unknown {
+function bootstrap(
+  eds: readonly string[],
+  adsKind: string,
+  follow: readonly (typeof protocols)[number][],
+  listenPort: number | undefined,
+): unknown {
   const source = (protocol: (typeof protocols)[number]): unknown =>
     protocol === 'ads'
       ? { ads: {} }
@@ -123,6 +137,7 @@ function bootstrap(eds: readonly string[], adsKind: string, follow: readonly (ty
       ? { dynamic_resources: { ads_config: { api_type: adsKind, transport_api_version: 'V3', grpc_services: edsService } } }
       : {}),
     static_resources: {
+      listeners: listenPort === undefined ? [] : [listener(listenPort)],
       clusters: [
         ...follow.map((protocol) => ({
           name: protocol,
@@ -157,4 +172,35 @@ function bootstrap(eds: readonly string[], adsKind: string, follow: readonly (ty
 function socketAddress(address: string): unknown {
   const [host, port] = address.split(':');
   return { socket_address: { address: host, port_value: Number(port) } };
+}
+
+function listener(port: number): unknown {
+  const extension = 'type.googleapis.com/envoy.extensions.filters';
+  return {
+    name: 'objects',
+    address: socketAddress(`127.0.0.1:${port}`),
+    filter_chains: [
+      {
+        filters: [
+          {
+            name: 'http',
+            typed_config: {
+              '@type': `${extension}.network.http_connection_manager.v3.HttpConnectionManager`,
+              stat_prefix: 'objects',
+              http_filters: [{ name: 'router', typed_config: { '@type': `${extension}.http.router.v3.Router` } }],
+              route_config: {
+                virtual_hosts: [
+                  {
+                    name: 'all',
+                    domains: ['*'],
+                    routes: [{ match: { prefix: '/' }, route: { cluster: 'eds', hash_policy: [{ header: { header_name: ':path' } }] } }],
+                  },
+                ],
+              },
+            },
+          },
+        ],
+      },
+    ],
+  };
 }
