@@ -10,7 +10,7 @@ import type { Processes, Program } from './processes.ts';
 export interface ProgramContext {
   readonly root: string;
   readonly stateDirectory: string;
-  /** What every process gets: PATH. */
+  /** What every process gets: PATH, and where Node keeps compiled code. */
   readonly environment: Readonly<Record<string, string>>;
   readonly processes: Processes;
 }

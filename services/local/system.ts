@@ -37,7 +37,7 @@ export interface SystemOptions {
   readonly envoyBinary: string;
   /** The clone. */
   readonly root: string;
-  /** What every process gets: PATH. */
+  /** What every process gets: PATH, and where Node keeps compiled code. */
   readonly environment: Readonly<Record<string, string>>;
   readonly console: Console;
 }
@@ -94,9 +94,13 @@ export async function startSystem(options: SystemOptions): Promise<System> {
     lock.release();
   };
   try {
-    await processes.start(kubernetesProgram(start.context, options));
-    client = connectKubernetes({ kubeconfig: standInKubeconfig(start.context) });
-    await startParts(start, client);
+    const cluster = startCluster(start).then((connected) => {
+      client = connected;
+      return connected;
+    });
+    // Nobody needs to go on publishing to a cluster that will not be.
+    cluster.catch(() => stopping.abort());
+    await startParts(start, cluster);
     isUp = true;
     local.set(undefined);
     await local.settled();
@@ -107,27 +111,33 @@ export async function startSystem(options: SystemOptions): Promise<System> {
   return { local: () => describe(start), localFile, stop };
 }
 
-/** Everything behind the Kubernetes API: the shards, eds and authz side by side, then Envoy, which needs them. */
-async function startParts(start: Start, client: KubernetesClient): Promise<void> {
+/** The Kubernetes API with what a local cluster begins with. */
+async function startCluster({ options, context }: Start): Promise<KubernetesClient> {
+  await context.processes.start(kubernetesProgram(context, options));
+  const client = connectKubernetes({ kubeconfig: standInKubeconfig(context) });
+  await createCluster(client);
+  await removeOtherShards(client, new Set(podNames(options.shards)));
+  return client;
+}
+
+/** Side by side: the shards, which are published once there is a cluster; behind the cluster eds and authz; and at last Envoy, which needs them all. */
+async function startParts(start: Start, cluster: Promise<KubernetesClient>): Promise<void> {
   const { options, context, socket } = start;
   const { processes } = context;
-  await createCluster(client);
-  const pods = podNames(options.shards);
-  await removeOtherShards(client, new Set(pods));
   const authz = authzProgram(context, { socket, kubeconfig: options.kubeconfig ?? standInKubeconfig(context) });
   await all([
-    ...pods.map((pod) => startShard(start, client, pod)),
-    processes.start(edsProgram(context)),
-    provideWorkloads(start, client).then(() => processes.start(authz)),
+    ...podNames(options.shards).map((pod) => startShard(start, cluster, pod)),
+    cluster.then(() => processes.start(edsProgram(context))),
+    cluster.then((client) => provideWorkloads(start, client)).then(() => processes.start(authz)),
   ]);
   await processes.start(await envoyProgram(context, { binary: options.envoyBinary, port: options.port, socket }));
 }
 
 /** A shard whose endpoint in the cluster follows it: gone while it is dead, elsewhere when it is back. */
-async function startShard({ options, context, signal }: Start, client: KubernetesClient, pod: string): Promise<void> {
+async function startShard({ options, context, signal }: Start, cluster: Promise<KubernetesClient>, pod: string): Promise<void> {
   const endpoint = publishLatest<ShardEndpoint>({
     what: `the endpoint of ${pod}`,
-    publish: (news) => publishShard(client, news),
+    publish: async (news) => publishShard(await cluster, news),
     console: options.console,
     signal,
   });
