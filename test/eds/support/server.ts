@@ -4,7 +4,7 @@ import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { loadEnvoyProtos } from '../../../proto/load.ts';
 import { createEncoder } from '../../../services/eds/encoding.ts';
-import { createMetrics, type Metrics } from '../../../services/eds/metrics.ts';
+import { createMetrics, createPropagation, type Metrics } from '../../../services/eds/metrics.ts';
 import { Publisher } from '../../../services/eds/publisher.ts';
 import { type DiscoveryServer, startDiscoveryServer } from '../../../services/eds/server.ts';
 import type { Candidate } from '../../../services/eds/shard.ts';
@@ -17,6 +17,7 @@ export interface TestServer {
   readonly publisher: Publisher;
   readonly streams: StreamList;
   readonly metrics: Metrics;
+  readonly registry: Registry;
   readonly server: DiscoveryServer;
   /** Log lines, parsed. */
   readonly log: readonly Record<string, unknown>[];
@@ -53,7 +54,13 @@ export async function startTestServer(
   });
   const registry = new Registry();
   const propagation: number[] = [];
-  const streams = new StreamList({ onLast: (seconds) => propagation.push(seconds) });
+  const histogram = createPropagation(registry);
+  const streams = new StreamList({
+    onLast: (seconds) => {
+      propagation.push(seconds);
+      histogram.observe(seconds);
+    },
+  });
   const metrics = createMetrics({ registry, publisher, streams, lastContact: () => Date.now() });
   if (initial !== undefined) publisher.publish();
   const server = await startDiscoveryServer(protos, { publisher, encoder, streams, mostStreams, metrics, log: logger }, '127.0.0.1:0');
@@ -66,6 +73,7 @@ export async function startTestServer(
     publisher,
     streams,
     metrics,
+    registry,
     server,
     log,
     propagation,
