@@ -54,6 +54,9 @@ async function readText(message: IncomingMessage): Promise<string> {
     });
     message.once('end', resolve);
     message.once('error', reject);
+    const leave = (): void => reject(new Error('the client went away'));
+    if (message.destroyed) leave();
+    else message.once('close', leave);
   });
   if (length > bodyLimitBytes) throw tooLarge(bodyLimitBytes);
   return Buffer.concat(chunks).toString();

@@ -34,7 +34,7 @@ export function createApi(options: ApiOptions): RequestListener {
     const exchange = { method: message.method ?? 'GET', path, query: new URLSearchParams(search), message, response };
     route(exchange).catch((error: unknown) => {
       // The client went away before its request was whole.
-      if (message.errored) return;
+      if (message.destroyed && !message.complete) return;
       const known = error instanceof ApiError ? error : error instanceof URIError ? badRequest('bad escape in the path') : undefined;
       if (known === undefined) log.error({ err: error, method: exchange.method, path }, 'unexpected fault');
       if (response.headersSent) {

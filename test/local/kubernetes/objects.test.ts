@@ -1,6 +1,8 @@
 /** What only the stand-in promises of its objects: who may call, what it accepts besides, its limits, and what outlives a kill. */
+import { once } from 'node:events';
 import { appendFile, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { connect, type TLSSocket } from 'node:tls';
 import { ApiException, CoreV1Api, DiscoveryV1Api } from '@kubernetes/client-node';
 import test from 'ava';
 import { Agent, request } from 'undici';
@@ -79,6 +81,30 @@ test.serial('a deleted namespace takes Pods on nodes along at once, since no con
   await core.createNamespacedPod({ namespace, body: pod('a', { node: 'somewhere' }) });
   await core.deleteNamespace({ name: namespace });
   t.deepEqual((await core.listPodForAllNamespaces()).items, []);
+});
+
+test.serial('a body that never ends, is broken off or is far too large harms nobody', async (t) => {
+  const { client, url, directory, service } = await startStandIn(t);
+  const admin = await readFile(path.join(directory, 'admin.token'), 'utf8');
+  const { hostname, port } = new URL(url);
+  const post = async (length: number): Promise<TLSSocket> => {
+    const socket = connect({ host: hostname, port: Number(port), rejectUnauthorized: false });
+    t.teardown(() => socket.destroy());
+    socket.on('error', () => undefined);
+    await once(socket, 'secureConnect');
+    const head = [`POST /api/v1/namespaces HTTP/1.1`, 'Host: x', `Authorization: Bearer ${admin}`, `Content-Length: ${length}`];
+    socket.write(`${head.join('\r\n')}\r\n\r\n{"metadata":`);
+    return socket;
+  };
+  (await post(1_000)).destroy();
+  const silent = await post(1_000);
+  const large = await post(100_000_000);
+  const answered = once(large, 'data');
+  large.write(Buffer.alloc(20_000_000, ' '));
+  t.regex(String((await answered)[0]), /^HTTP\/1\.1 413 .*Connection: close/is);
+  t.is((await client.api(CoreV1Api).listNamespace()).items.length, 1);
+  silent.destroy();
+  t.false(service.output().includes('unexpected fault'));
 });
 
 test.serial('all that was answered survives a kill, and no version is given twice', async (t) => {
