@@ -114,8 +114,7 @@ class Stream implements StreamView {
     if (entry.subscription.names.size > mostNamesKept) {
       throw new Refused(grpcStatus.RESOURCE_EXHAUSTED, `a stream may hold ${mostNamesKept} names of a type at most`);
     }
-    if (outcome.kind === 'ack' || outcome.kind === 'nack')
-      entry.lastAcknowledgedAt = outcome.kind === 'ack' ? new Date() : entry.lastAcknowledgedAt;
+    if (outcome.kind === 'ack') entry.lastAcknowledgedAt = new Date();
     this.#count(outcome);
     this.#push();
   }

@@ -36,7 +36,15 @@ export async function startTestServer(
     initial,
     placement = 'global',
     mostStreams = 100,
-  }: { initial?: readonly Candidate[]; placement?: 'global' | 'zone'; mostStreams?: number } = {},
+    debounceMs = 0,
+    debounceLimitMs = 0,
+  }: {
+    initial?: readonly Candidate[];
+    placement?: 'global' | 'zone';
+    mostStreams?: number;
+    debounceMs?: number;
+    debounceLimitMs?: number;
+  } = {},
 ): Promise<TestServer> {
   let current = initial ?? [];
   const log: Record<string, unknown>[] = [];
@@ -48,8 +56,8 @@ export async function startTestServer(
     read: () => ({ candidates: current, problems: [] }),
     encoder,
     limits: { unhealthyMs: 30_000, collapseShare: 1, collapseHoldMs: 30_000 },
-    debounceMs: 0,
-    debounceLimitMs: 0,
+    debounceMs,
+    debounceLimitMs,
     log: logger,
   });
   const registry = new Registry();
