@@ -25,32 +25,29 @@ export class OpenFiles {
     return this.#byRow.get(row);
   }
 
-  /** Takes over the opener's reference. */
+  /** Takes over one reference. The index must hold the object. */
   add(object: OpenObject): void {
     this.remove(this.#byKey.get(object.key));
     this.#byKey.set(object.key, object);
-    if (object.row !== 0) this.#byRow.set(object.row, object);
+    this.#byRow.set(object.row, object);
     this.shrink(this.limit);
-  }
-
-  /** Links an object that was opened before the index knew it. */
-  setRow(object: OpenObject, row: number): void {
-    object.row = row;
-    if (this.#byKey.get(object.key) === object) this.#byRow.set(row, object);
   }
 
   /** Lets go of a descriptor; it closes when its last reader ends. */
   remove(object: OpenObject | undefined): void {
     if (object === undefined || this.#byKey.get(object.key) !== object) return;
     this.#byKey.delete(object.key);
-    if (object.row !== 0) this.#byRow.delete(object.row);
+    this.#byRow.delete(object.row);
     object.release();
   }
 
+  /** Closes what was not used lately. What is being read stays: it must be found when its room is to be freed. */
   shrink(limit: number): void {
+    let looks = this.#byKey.size * 2;
     for (const object of this.#byKey.values()) {
-      if (this.#byKey.size <= limit) return;
-      if (!object.isRecent || limit === 0) {
+      if (this.#byKey.size <= limit || looks === 0) return;
+      looks -= 1;
+      if (!object.isInUse && (!object.isRecent || limit === 0)) {
         this.remove(object);
         continue;
       }

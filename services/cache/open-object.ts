@@ -60,6 +60,10 @@ export class OpenObject {
     return this.#closed.promise;
   }
 
+  get isInUse(): boolean {
+    return this.#references > 1;
+  }
+
   get isClosed(): boolean {
     return this.#references === 0;
   }

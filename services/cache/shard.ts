@@ -9,7 +9,7 @@ import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
 import { BufferPool } from './buffers.ts';
 import { Clock } from './clock.ts';
 import type { settings } from './config.ts';
-import { prepareDirectory } from './directory.ts';
+import { type Identity, prepareDirectory } from './directory.ts';
 import { DiskHealth } from './disk-health.ts';
 import { temporaryFolder } from './file-name.ts';
 import { type Files, systemFiles } from './files.ts';
@@ -41,68 +41,11 @@ export async function startShard(config: ShardSettings, log: Logger, files: File
 }
 
 async function startLocked(config: ShardSettings, log: Logger, files: Files, unlock: () => Promise<void>): Promise<Running> {
-  const { directory } = config;
-  const identity = await prepareDirectory(directory, config.name ?? '');
-  const bounds = { directory, maxBytes: config.maxBytes, maxObjects: config.maxObjects, shards: config.deviceShards };
-  const limits = resolveLimits({ ...bounds, own: undefined });
-  const clock = new Clock();
-  const tally = new Tally();
-  const buffers = new BufferPool({ limitBytes: config.bufferBytes });
-  const window = new ReadWindow({ maxBytes: availableMemory() / 2, startTick: clock.tick() });
+  const identity = await prepareDirectory(config.directory, config.name ?? '');
   const stopped = new AbortController();
+  const parts = createParts({ config, identity, log, files, signal: stopped.signal });
+  const { store, reader, buffers, tally, window, health, recovery, keeper } = parts;
   let stopping: 'no' | 'draining' | 'closing' = 'no';
-
-  const health = new DiskHealth({
-    tally,
-    probe: () => probeDisk(directory),
-    onFull: () => yieldRoom(store, log),
-    onChange: (isFailing, error) =>
-      isFailing ? log.error({ err: error }, 'the disk keeps failing: out of service') : log.info('the disk works again'),
-  });
-  const onFault = health.note.bind(health);
-  const store = new Store({
-    directory,
-    secret: identity.secret,
-    limits,
-    openFilesLimit: config.openFiles,
-    eviction: config.eviction,
-    files,
-    buffers,
-    clock,
-    window,
-    tally,
-    onFault,
-  });
-  store.space.setOverhead(folderBytes(directory));
-  const reader = new Reader({ files, buffers, store, window, tally, diskReads: () => process.resourceUsage().fsRead, onFault });
-  const recovery = new Recovery({
-    directory,
-    isNew: identity.isNew,
-    store,
-    clock,
-    tally,
-    log,
-    onFault,
-    signal: stopped.signal,
-    onCounted: () => {
-      const own = { bytes: store.index.totalBlocks * fileBlockBytes, files: store.index.count };
-      // Never above the number of rows that were made for it.
-      const resolved = resolveLimits({ ...bounds, own });
-      store.space.limits = { ...resolved, maxFiles: Math.min(resolved.maxFiles, limits.maxFiles) };
-    },
-  });
-  const keeper = new Keeper({
-    directory,
-    store,
-    clock,
-    tally,
-    log,
-    onFault,
-    window,
-    scrubBytesPerSecond: config.scrub,
-    folderBytes: () => folderBytes(directory),
-    signal: stopped.signal,
-  });
   const notReady = () => (stopping !== 'no' ? 'stopping' : health.isFailing ? 'the disk keeps failing' : undefined);
   const service: ObjectService = {
     name: identity.name === '' ? hostname() : identity.name,
@@ -111,7 +54,7 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
     buffers,
     tally,
     notReady,
-    onFault,
+    onFault: health.note.bind(health),
     isClosing: () => stopping === 'closing',
     readerTimeoutMs: config.readerTimeout,
     writerTimeoutMs: config.writerTimeout,
@@ -131,8 +74,10 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
     await objects.close();
     throw error;
   });
-  const recovered = recovery.run();
-  const kept = recovered.then(() => keeper.run()).catch((error: unknown) => log.error({ err: error }, 'background work ended'));
+  const background = recovery
+    .run()
+    .then(() => keeper.run())
+    .catch((error: unknown) => log.error({ err: error }, 'background work ended'));
 
   return {
     listening: { objects: objects.address, metrics: metrics.address },
@@ -142,7 +87,7 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
       stopping = 'closing';
       await objects.drain(config.grace);
       stopped.abort();
-      await kept;
+      await background;
       // A snapshot of half the objects would cost the other half its recency: then the old one stays.
       if (store.space.isCounted) await keeper.writeSnapshot();
       health.close();
@@ -152,6 +97,56 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
       await unlock();
     },
   };
+}
+
+interface PartsOptions {
+  readonly config: ShardSettings;
+  readonly identity: Identity;
+  readonly log: Logger;
+  readonly files: Files;
+  readonly signal: AbortSignal;
+}
+
+/** All that needs no address. */
+function createParts({ config, identity, log, files, signal }: PartsOptions) {
+  const { directory } = config;
+  const bounds = { directory, maxBytes: config.maxBytes, maxObjects: config.maxObjects, shards: config.deviceShards };
+  const limits = resolveLimits({ ...bounds, own: undefined });
+  const clock = new Clock();
+  const tally = new Tally();
+  const buffers = new BufferPool({ limitBytes: config.bufferBytes });
+  const window = new ReadWindow({ maxBytes: availableMemory() / 2, startTick: clock.tick() });
+  const health: DiskHealth = new DiskHealth({
+    tally,
+    probe: () => probeDisk(directory),
+    onFull: () => yieldRoom(store, log),
+    onChange: (isFailing, error) =>
+      isFailing ? log.error({ err: error }, 'the disk keeps failing: out of service') : log.info('the disk works again'),
+  });
+  const onFault = health.note.bind(health);
+  const common = { directory, files, buffers, clock, window, tally, onFault, log, signal };
+  const store: Store = new Store({
+    ...common,
+    secret: identity.secret,
+    limits,
+    openFilesLimit: config.openFiles,
+    eviction: config.eviction,
+  });
+  store.space.setOverhead(folderBytes(directory));
+  const reader = new Reader({ ...common, store, diskReads: () => process.resourceUsage().fsRead });
+  const recovery = new Recovery({
+    ...common,
+    isNew: identity.isNew,
+    store,
+    onCounted: () => {
+      const own = { bytes: store.index.totalBlocks * fileBlockBytes, files: store.index.count };
+      // Never above the number of rows that were made for it.
+      const resolved = resolveLimits({ ...bounds, own });
+      store.space.limits = { ...resolved, maxFiles: Math.min(resolved.maxFiles, limits.maxFiles) };
+    },
+  });
+  const keeper = new Keeper({ ...common, store, scrubBytesPerSecond: config.scrub, folderBytes: () => folderBytes(directory) });
+  return { store, reader, recovery, keeper, health, tally, buffers, window };
 }
 
 async function probeDisk(directory: string): Promise<void> {

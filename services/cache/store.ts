@@ -154,8 +154,10 @@ export class Store {
       await this.turns.settled(name);
       return false;
     }
+    // Takes the row out before it waits, while the open version can still be found by it.
+    const removed = this.#removeFile(digest, row);
     this.#forgetOpen(key, name);
-    return this.#removeFile(digest, row);
+    return removed;
   }
 
   /** An object that was being read turned out to be damaged: it is looked at again and taken out. Does not reject. */
@@ -221,10 +223,12 @@ export class Store {
       dropLoaded(object, this.options.buffers);
       object.release();
     });
-    if (object.key !== key || !opening.isCurrent) return object.key === key ? object : undefined;
+    // Replaced or removed meanwhile: nobody is given a version that its room's account has let go of.
+    if (object.key !== key || !opening.isCurrent) return undefined;
     const row = this.index.find(digest.a, digest.b, digest.c);
+    if (row === noRow) return this.space.isCounted ? undefined : object;
     object.row = row;
-    if (row !== noRow) this.#learnGroup(key, object.namespace, row);
+    this.#learnGroup(key, object.namespace, row);
     object.acquire();
     this.openFiles.add(object);
     return object;
