@@ -31,7 +31,7 @@ for (const [from, to, breach] of [
     /admin interface is not on loopback/,
   ],
   ['timeout: 0s # 15 s', 'timeout: 15s # 15 s', /route read has a timeout/],
-  ['per_try_timeout: 1.4s # to the first', 'per_try_timeout: 5s # to the first', /clients give up before/],
+  ['per_try_timeout: 0.75s # to the first', 'per_try_timeout: 1.4s # to the first', /clients give up before/],
   ['retry_policy: { per_try_timeout: 1.4s }', 'retry_policy: { per_try_timeout: 1.4s, retry_on: 5xx }', /buffer every body/],
   ['regex: "GET|HEAD"', 'regex: "GET|HEAD|PUT"', /takes more than GET and HEAD/],
   ['delayed_close_timeout: 1s', 'delayed_close_timeout: 10s', /learnt of too late/],
