@@ -16,7 +16,7 @@ const run = promisify(execFile);
 const [KiB, MiB, GiB] = [1024, 1024 ** 2, 1024 ** 3];
 /** A quick look, with runs of a second and a tenth of the objects: `npm run bench:shard -- --quick`. */
 const isQuick = process.argv.includes('--quick');
-const seconds = isQuick ? 1 : 4;
+const seconds = isQuick ? 2 : 4;
 const rounds = isQuick ? 1 : 3;
 
 const missing = ['nginx', 'wrk', 'fio', 'setpriv'].filter((program) => !isInstalled(program));
