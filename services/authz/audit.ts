@@ -1,0 +1,53 @@
+/** The audit log: who was let in or refused, by which rule. No part of a token is ever in it. */
+import type { Logger } from '../shared/log.ts';
+import type { Decision, Question } from './decision.ts';
+
+export interface AuditOptions {
+  readonly log: Logger;
+  /** One of so many allows is written; 0 = none. */
+  readonly allowSample: number;
+  readonly now: () => number;
+}
+
+/** A flood of forged tokens must not fill a disk: beyond this, a second's denials are counted and not written. */
+const denialsPerSecond = 200;
+/** Somebody may put a token into the URL: whatever looks like a JWT's part is taken out. */
+const tokenLike = /eyJ[\w-]+(?:\.[\w-]*)*/g;
+const longestTarget = 1_100;
+
+/** Returns the function that the decision path calls once a check. */
+export function createAudit({ log, allowSample, now }: AuditOptions): (question: Question, decision: Decision) => void {
+  let allows = 0;
+  let second = 0;
+  let denials = 0;
+  return ({ method, target }, decision) => {
+    if (decision.kind === 'allow' && (allowSample === 0 || allows++ % allowSample !== 0)) return;
+    if (decision.kind !== 'allow') {
+      const current = Math.floor(now() / 1000);
+      if (current !== second) {
+        if (denials > denialsPerSecond)
+          log.warn({ unwritten: denials - denialsPerSecond }, 'denials beyond the limit a second are not written');
+        second = current;
+        denials = 0;
+      }
+      if (++denials > denialsPerSecond) return;
+    }
+    log.info({ audit: { decision: decision.kind, verb: method.slice(0, 16), key: readable(target), ...detailsOf(decision) } }, 'check');
+  };
+}
+
+function detailsOf(decision: Decision): object {
+  const who = 'identity' in decision ? { who: `${decision.identity.namespace}/${decision.identity.serviceAccount}` } : {};
+  const rule = 'rule' in decision ? { rule: decision.rule } : {};
+  const cached = 'cached' in decision ? { cached: decision.cached } : {};
+  const reason = 'reason' in decision ? { reason: decision.reason } : {};
+  return { ...who, ...rule, ...cached, ...reason };
+}
+
+function readable(target: string): string {
+  const path = target.split('?', 1)[0] as string;
+  return path
+    .slice(0, longestTarget)
+    .replace(/^\/objects\//, '')
+    .replace(tokenLike, '<token>');
+}
