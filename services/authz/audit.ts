@@ -21,8 +21,9 @@ export function createAudit({ log, allowSample, now }: AuditOptions): (question:
   let second = 0;
   let denials = 0;
   return ({ method, target }, decision) => {
-    if (decision.kind === 'allow' && (allowSample === 0 || allows++ % allowSample !== 0)) return;
-    if (decision.kind !== 'allow') {
+    const isAllow = decision.kind === 'allow' && !decision.wouldDeny;
+    if (isAllow && (allowSample === 0 || allows++ % allowSample !== 0)) return;
+    if (!isAllow) {
       const current = Math.floor(now() / 1000);
       if (current !== second) {
         if (denials > denialsPerSecond)
@@ -32,7 +33,17 @@ export function createAudit({ log, allowSample, now }: AuditOptions): (question:
       }
       if (++denials > denialsPerSecond) return;
     }
-    log.info({ audit: { decision: decision.kind, verb: method.slice(0, 16), key: readable(target), ...detailsOf(decision) } }, 'check');
+    log.info(
+      {
+        audit: {
+          decision: decision.kind === 'allow' && !isAllow ? 'would-deny' : decision.kind,
+          verb: method.slice(0, 16),
+          key: readable(target),
+          ...detailsOf(decision),
+        },
+      },
+      'check',
+    );
   };
 }
 

@@ -46,11 +46,12 @@ function readQuestion({ attributes }: CheckRequest__Output): Question {
   };
 }
 
-function allow({ identity, maxObjectBytes }: Extract<Decision, { kind: 'allow' }>): CheckResponse {
+function allow({ identity, maxObjectBytes, maxShare }: Extract<Decision, { kind: 'allow' }>): CheckResponse {
   const headers = {
     'x-kura-namespace': identity.namespace,
     'x-kura-service-account': identity.serviceAccount,
     'x-kura-max-object-bytes': String(maxObjectBytes),
+    ...(maxShare === undefined ? {} : { 'x-kura-max-share': String(maxShare) }),
   };
   return { status: { code: grpcStatus.OK }, ok_response: { headers: setHeaders(headers), headers_to_remove: ['authorization'] } };
 }
@@ -100,6 +101,10 @@ function refusalOf(decision: Exclude<Decision, { kind: 'allow' }>): Refusal {
         detail: decision.reason,
         headers: { 'retry-after': '1' },
       };
+    case 'no-policy': {
+      const detail = 'no policy has been seen yet';
+      return { status: 503, name: 'ServiceUnavailable', code: 'policy-unavailable', detail, headers: { 'retry-after': '1' } };
+    }
     default:
       return decision satisfies never;
   }

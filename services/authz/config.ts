@@ -1,18 +1,39 @@
-import { duration, integer, listenAddress, logLevel, optional, text } from '../shared/environment.ts';
+import { duration, flag, integer, listenAddress, logLevel, optional, text } from '../shared/environment.ts';
 
 /** Settings of authz, `KURA_AUTHZ_…`. */
 export const settings = {
   listen: text('Where Envoy asks: `unix:` and a socket, or `host:port`.', 'unix:/run/kura/authz.sock'),
   metricsListen: listenAddress('Where `/metrics`, `/livez` and `/readyz` are.', '0.0.0.0:9903'),
   kubeconfig: optional(text("Kubeconfig of the cluster that is asked; without it the Pod's own ServiceAccount.")),
+  namespace: text('Namespace of the ConfigMap kura-policy.', 'kura-system'),
+  policyFile: optional(text('Where the last good policy is kept, so that it is in force after a restart without the Kubernetes API.')),
   audience: text('The audience that a token must have.', 'kura'),
   reviewDeadline: duration('How long one TokenReview may take; Envoy waits 1 s for the whole check.', { min: 50, max: 900 }, '800ms'),
-  reviewsInFlight: integer('How many TokenReviews may be under way; a further one is answered with 503.', { min: 1, max: 1_000 }, '32'),
-  resultAge: duration('How long the result of a review is good without asking again.', { min: 0, max: 600_000 }, '10s'),
+  reviewsInFlight: integer(
+    'How many TokenReviews may be under way; further ones wait for a turn, 1,000 at most and 3/4 of the deadline.',
+    { min: 1, max: 1_000 },
+    '32',
+  ),
+  resultAge: duration(
+    'How long the result of a review is good without asking again, while the Pods are not watched.',
+    { min: 0, max: 600_000 },
+    '10s',
+  ),
+  watchedResultAge: duration(
+    'The same while the watch on Pods is healthy, ± 20 %; a Pod that goes ends it at once.',
+    { min: 0, max: 3_600_000 },
+    '120s',
+  ),
   withoutApi: duration(
     'How long known tokens go on when the Kubernetes API does not answer; 0s = not at all.',
     { min: 0, max: 3_600_000 },
     '300s',
+  ),
+  allowUnbound: flag('Whether tokens that are bound to no Pod are good.', 'false'),
+  auditSample: integer(
+    'One of so many allows is written to the audit log (every denial is); 0 = none.',
+    { min: 0, max: 1_000_000 },
+    '1000',
   ),
   cachedTokens: integer('How many tokens are remembered.', { min: 1, max: 10_000_000 }, '100000'),
   logLevel: logLevel(),

@@ -1,7 +1,8 @@
 /** From a request to a decision: what it asks for, who asks, and whether that is allowed. */
 import { type Key, parseTarget } from '../shared/key.ts';
 import type { Identity, Resolution } from './identity.ts';
-import { type Verb, type Verdict, verbs } from './policy.ts';
+import type { Labels, Policy } from './policy.ts';
+import { type Verb, verbs } from './policy-document.ts';
 
 export interface Question {
   readonly method: string;
@@ -20,6 +21,9 @@ export type Decision =
       readonly rule: string;
       readonly cached: boolean;
       readonly maxObjectBytes: number;
+      readonly maxShare: number | undefined;
+      /** The policy denies it, in a dry run. */
+      readonly wouldDeny: boolean;
     }
   | { readonly kind: 'unauthenticated'; readonly reason: string }
   | {
@@ -34,7 +38,8 @@ export type Decision =
   | { readonly kind: 'bad-key' }
   | { readonly kind: 'bad-method'; readonly allowed: readonly string[] }
   | { readonly kind: 'too-large'; readonly maxObjectBytes: number }
-  | { readonly kind: 'unavailable'; readonly reason: string };
+  | { readonly kind: 'unavailable'; readonly reason: string }
+  | { readonly kind: 'no-policy' };
 
 export type Decide = (question: Question) => Promise<Decision>;
 
@@ -43,10 +48,12 @@ const longestTokenBytes = 8 * 1024;
 
 export function createDecide({
   resolve,
-  decide,
+  policy: inForce,
+  labelsOf,
 }: {
   resolve: (token: string) => Promise<Resolution>;
-  decide: (request: { identity: Identity; verb: Verb; key: Key }) => Verdict;
+  policy: () => Policy | undefined;
+  labelsOf: (namespace: string) => Labels;
 }): Decide {
   return async ({ method, target, token, contentLength }) => {
     if (token === undefined) return { kind: 'unauthenticated', reason: 'one Authorization header with a bearer token is needed' };
@@ -61,13 +68,16 @@ export function createDecide({
     if (resolution.kind === 'refused') return { kind: 'unauthenticated', reason: resolution.reason };
     if (resolution.kind === 'unavailable') return resolution;
     const { identity, cached } = resolution;
+    const policy = inForce();
+    if (policy === undefined) return { kind: 'no-policy' };
     const { key } = parsed;
-    const { allowed, rule, maxObjectBytes } = decide({ identity, verb, key });
-    if (!allowed) {
+    const { allowed, rule, limits } = policy.decide({ identity, labels: labelsOf(identity.namespace), verb, key });
+    if (!allowed && policy.document.mode === 'enforce') {
       const reason = `the policy does not let ${identity.namespace}/${identity.serviceAccount} ${verb} this key`;
       return { kind: 'forbidden', reason, identity, rule, verb, key };
     }
+    const { maxObjectBytes, share } = limits;
     if (verb === 'PUT' && contentLength !== undefined && contentLength > maxObjectBytes) return { kind: 'too-large', maxObjectBytes };
-    return { kind: 'allow', identity, rule, cached, maxObjectBytes };
+    return { kind: 'allow', identity, rule, cached, maxObjectBytes, maxShare: share, wouldDeny: !allowed };
   };
 }

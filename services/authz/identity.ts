@@ -1,43 +1,65 @@
-/** From a token to the identity behind it: TokenReview, remembered. */
+/** From a token to the identity behind it: checked here, reviewed by the Kubernetes API, remembered. */
 import { createHmac, randomBytes } from 'node:crypto';
 import NodeCache from 'node-cache';
-import type { ReviewAnswer } from './token-review.ts';
+import { clockSkewMs, type LocalCheck } from './jwt.ts';
+import type { RunningPods } from './pods.ts';
+import type { Review, ReviewAnswer } from './token-review.ts';
 
 export interface Identity {
   readonly namespace: string;
   readonly serviceAccount: string;
-  readonly pod: { readonly name: string; readonly uid: string };
+  /** Absent only where tokens that are bound to no Pod are allowed. */
+  readonly pod?: { readonly name: string; readonly uid: string };
 }
 
 export type Resolution =
-  | { readonly kind: 'identity'; readonly identity: Identity; readonly cached: boolean }
-  /** The API has said no. */
+  /** `goodUntil`: the end of the token or of the review's result, in milliseconds since the epoch; nothing derived from it may live longer. */
+  | { readonly kind: 'identity'; readonly identity: Identity; readonly cached: boolean; readonly goodUntil: number }
+  /** The token is not good: found out here, or by the API's own word. */
   | { readonly kind: 'refused'; readonly reason: string }
   /** Nobody knows: the API did not answer. */
   | { readonly kind: 'unavailable'; readonly reason: string };
 
+export interface IdentityEvents {
+  /** A known identity was served: how old its review is, and whether only because the API does not answer. */
+  served(result: { ageMs: number; withoutApi: boolean }): void;
+  refusedHere(reason: string): void;
+}
+
 export interface IdentityOptions {
-  readonly review: (token: string) => Promise<ReviewAnswer>;
+  readonly checkLocally: (token: string) => Promise<LocalCheck>;
+  readonly review: Review;
+  readonly pods: Pick<RunningPods, 'healthy' | 'isRunning'>;
+  /** How long a result lives without a healthy watch on its Pod, and with one. */
   readonly resultAgeMs: number;
+  readonly watchedResultAgeMs: number;
   readonly withoutApiMs: number;
   readonly cachedTokens: number;
-  readonly reviewsInFlight: number;
   readonly now: () => number;
+  readonly random: () => number;
+  readonly events: IdentityEvents;
 }
 
 interface Entry {
   readonly identity: Identity;
   /** When the API said yes. */
   readonly reviewedAt: number;
-  /** Until when it need not be asked again. */
-  freshUntil: number;
+  /** The Pod was seen running by the watch when the API said yes: its going will be seen too. */
+  readonly isWatched: boolean;
+  /** 80 to 120 % of the age of a watched result, so that those reviewed together do not expire together. */
+  readonly watchedAgeMs: number;
   /** The token's own end; beyond it the API's silence is no reason to go on. */
   readonly expiresAt: number;
+  /** Until when it goes on since a refresh got no answer. */
+  goesOnUntil: number;
 }
 
 const refusalSeconds = 2;
 /** While the API does not answer, a known token asks again this often and not with every request. */
 const askAgainMs = 1_000;
+/** How long a result past its time is still served while its refresh runs. */
+const refreshingMs = 1_000;
+const jitter = 0.2;
 
 /** Resolves tokens; those asked for at the same time, by one review. */
 export class IdentityResolver {
@@ -52,11 +74,12 @@ export class IdentityResolver {
     this.#options = options;
     const maxKeys = options.cachedTokens;
     this.#entries = new NodeCache({ maxKeys, useClones: false, checkperiod: 1 });
+    // Of their own, since node-cache counts expired entries as full: a flood of refusals must not push out or keep out identities.
     this.#refusals = new NodeCache({ maxKeys, useClones: false, checkperiod: 1, stdTTL: refusalSeconds });
   }
 
-  get reviewsInFlight(): number {
-    return this.#reviews.size;
+  get remembered(): number {
+    return this.#entries.keys().length;
   }
 
   close(): void {
@@ -65,48 +88,115 @@ export class IdentityResolver {
   }
 
   async resolve(token: string): Promise<Resolution> {
-    const { now } = this.#options;
+    const { now, pods } = this.#options;
     const id = createHmac('sha256', this.#hashKey).update(token).digest('base64url');
     const entry = this.#entries.get<Entry>(id);
-    if (entry !== undefined && now() < entry.freshUntil) return { kind: 'identity', identity: entry.identity, cached: true };
+    const isGone = entry !== undefined && this.#isPodGone(entry);
+    if (isGone) this.#entries.del(id);
+    if (entry !== undefined && !isGone) {
+      const overdueMs = now() - this.#freshUntil(entry);
+      if (overdueMs < 0) return this.#serve(entry);
+      if (now() < entry.goesOnUntil) return this.#serve(entry, { withoutApi: true });
+      if (overdueMs < refreshingMs && pods.healthy && entry.isWatched && now() < entry.expiresAt) {
+        void this.#reviewOnce(id, token, { entry });
+        return this.#serve(entry);
+      }
+    }
     const refusal = this.#refusals.get<string>(id);
     if (refusal !== undefined) return { kind: 'refused', reason: refusal };
-    const resolution = await this.#reviewOnce(id, token);
-    if (resolution.kind !== 'unavailable' || entry === undefined) return resolution;
-    if (now() >= Math.min(entry.expiresAt, entry.reviewedAt + this.#options.withoutApiMs)) return resolution;
-    entry.freshUntil = now() + askAgainMs;
-    return { kind: 'identity', identity: entry.identity, cached: true };
+    return await this.#reviewOnce(id, token, { entry: isGone ? undefined : entry, bypassServerCache: isGone });
   }
 
-  #reviewOnce(id: string, token: string): Promise<Resolution> {
+  #serve(entry: Entry, { withoutApi = false } = {}): Resolution {
+    const { now, events } = this.#options;
+    events.served({ ageMs: now() - entry.reviewedAt, withoutApi });
+    const goodUntil = withoutApi ? entry.goesOnUntil : this.#freshUntil(entry);
+    return { kind: 'identity', identity: entry.identity, cached: true, goodUntil };
+  }
+
+  #isPodGone({ isWatched, identity: { namespace, pod } }: Entry): boolean {
+    const { pods } = this.#options;
+    return isWatched && pod !== undefined && pods.healthy && !pods.isRunning({ namespace, ...pod });
+  }
+
+  #freshUntil({ isWatched, watchedAgeMs, reviewedAt, expiresAt }: Entry): number {
+    const { pods, resultAgeMs } = this.#options;
+    const ageMs = isWatched && pods.healthy ? watchedAgeMs : resultAgeMs;
+    return Math.min(reviewedAt + ageMs, expiresAt + clockSkewMs);
+  }
+
+  /** Never rejects as long as `checkLocally` and `review` do not. */
+  #reviewOnce(id: string, token: string, options: { entry: Entry | undefined; bypassServerCache?: boolean }): Promise<Resolution> {
     const underWay = this.#reviews.get(id);
     if (underWay !== undefined) return underWay;
-    if (this.#reviews.size >= this.#options.reviewsInFlight) {
-      return Promise.resolve({ kind: 'unavailable', reason: 'too many reviews under way' });
-    }
-    const review = this.#review(id, token).finally(() => this.#reviews.delete(id));
+    const review = this.#review(id, token, options).finally(() => this.#reviews.delete(id));
     this.#reviews.set(id, review);
     return review;
   }
 
-  async #review(id: string, token: string): Promise<Resolution> {
-    const { now, resultAgeMs, withoutApiMs } = this.#options;
-    const answer = await this.#options.review(token);
+  async #review(
+    id: string,
+    token: string,
+    { entry, bypassServerCache = false }: { entry: Entry | undefined; bypassServerCache?: boolean },
+  ): Promise<Resolution> {
+    const local = await this.#options.checkLocally(token);
+    if (local.kind === 'refused') {
+      this.#options.events.refusedHere(local.reason);
+      this.#entries.del(id);
+      return local;
+    }
+    if (local.kind === 'unavailable') return this.#goOn(entry) ?? local;
+    const answer = await this.#ask(token, bypassServerCache);
     switch (answer.kind) {
       case 'unavailable':
-        return answer;
+        return this.#goOn(entry) ?? answer;
       case 'refused':
         this.#entries.del(id);
         remember(this.#refusals, id, answer.reason);
         return answer;
-      case 'identity': {
-        const entry: Entry = { identity: answer.identity, reviewedAt: now(), freshUntil: now() + resultAgeMs, expiresAt: answer.expiresAt };
-        remember(this.#entries, id, entry, (resultAgeMs + withoutApiMs) / 1000);
-        return { kind: 'identity', identity: answer.identity, cached: false };
-      }
+      case 'identity':
+        return this.#remember(id, answer.identity, local.expiresAt);
       default:
         return answer satisfies never;
     }
+  }
+
+  /**
+   * The API's own cache says yes for 10 s after a Pod has gone (facts/kubernetes.md). So where the watch does not hold the Pod, the yes is asked for again, past
+   * that cache: what remains are Pods newer than the watch's last event and finished ones.
+   */
+  async #ask(token: string, bypassServerCache: boolean): Promise<ReviewAnswer> {
+    const { review, pods } = this.#options;
+    const answer = await review(token, { bypassServerCache });
+    if (answer.kind !== 'identity' || bypassServerCache || !pods.healthy) return answer;
+    const { namespace, pod } = answer.identity;
+    if (pod === undefined || pods.isRunning({ namespace, ...pod })) return answer;
+    return await review(token, { bypassServerCache: true });
+  }
+
+  #remember(id: string, identity: Identity, expiresAt: number): Resolution {
+    const { now, random, pods, resultAgeMs, watchedResultAgeMs, withoutApiMs } = this.#options;
+    const { namespace, pod } = identity;
+    const entry: Entry = {
+      identity,
+      reviewedAt: now(),
+      isWatched: pod !== undefined && pods.healthy && pods.isRunning({ namespace, ...pod }),
+      watchedAgeMs: watchedResultAgeMs * (1 - jitter + 2 * jitter * random()),
+      expiresAt,
+      goesOnUntil: 0,
+    };
+    remember(this.#entries, id, entry, (Math.max(resultAgeMs, entry.watchedAgeMs) + withoutApiMs) / 1000);
+    return { kind: 'identity', identity, cached: false, goodUntil: this.#freshUntil(entry) };
+  }
+
+  /** A refresh got no answer: the known identity goes on, for a bounded time after its review. */
+  #goOn(entry: Entry | undefined): Resolution | undefined {
+    const { now, withoutApiMs } = this.#options;
+    if (entry === undefined || withoutApiMs === 0) return undefined;
+    const end = Math.min(entry.expiresAt, this.#freshUntil(entry) + withoutApiMs);
+    if (now() >= end) return undefined;
+    entry.goesOnUntil = Math.min(now() + askAgainMs, end);
+    return this.#serve(entry, { withoutApi: true });
   }
 }
 

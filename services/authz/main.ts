@@ -6,42 +6,79 @@ import { connectKubernetes } from '../shared/kubernetes.ts';
 import { runService } from '../shared/lifecycle.ts';
 import { createLogger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
+import { createAudit } from './audit.ts';
 import { createCheck } from './check.ts';
 import { settings } from './config.ts';
 import { createDecide } from './decision.ts';
 import { IdentityResolver } from './identity.ts';
+import { ClusterKeys, createKeysReader } from './jwks.ts';
+import { createLocalCheck } from './jwt.ts';
 import { createMetrics } from './metrics.ts';
-import { decide } from './policy.ts';
-import { createTokenReviewer } from './token-review.ts';
+import { watchPods } from './pods.ts';
+import { startPolicySource } from './policy-source.ts';
+import { TokenReviewer } from './token-review.ts';
 
 /** Calls in flight may end; Envoy gives each 1 s. */
 const graceMs = 1_000;
 
 await runService(async () => {
-  const { listen, metricsListen, kubeconfig, audience, logLevel, ...limits } = readSettings('KURA_AUTHZ_', settings, process.env);
+  const { listen, metricsListen, kubeconfig, audience, namespace, policyFile, logLevel, ...limits } = readSettings(
+    'KURA_AUTHZ_',
+    settings,
+    process.env,
+  );
   const log = createLogger({ service: 'authz', level: logLevel });
   const client = connectKubernetes({ kubeconfig });
+  const policy = startPolicySource({ client, namespace, lastGoodFile: policyFile, log });
   const registry = createRegistry();
-  const metrics = createMetrics({ registry, reviewsInFlight: () => identities.reviewsInFlight });
+  const pods = watchPods({ client, log, now: Date.now });
+  const keys = new ClusterKeys({ read: createKeysReader(client), now: () => performance.now() });
+  const reviewer = new TokenReviewer({
+    client,
+    audience,
+    deadlineMs: limits.reviewDeadline,
+    inFlight: limits.reviewsInFlight,
+    allowUnbound: limits.allowUnbound,
+  });
+  const metrics = createMetrics({
+    registry,
+    log,
+    reviewsInFlight: () => reviewer.inFlight,
+    rememberedTokens: () => identities.remembered,
+    isPodWatchHealthy: () => pods.healthy,
+    policy,
+  });
   const identities = new IdentityResolver({
-    review: metrics.countingReviews(createTokenReviewer({ client, audience, deadlineMs: limits.reviewDeadline })),
+    checkLocally: createLocalCheck({ audience, findKey: (id) => keys.find(id), now: Date.now }),
+    review: metrics.countingReviews(reviewer.review),
+    pods,
     resultAgeMs: limits.resultAge,
+    watchedResultAgeMs: limits.watchedResultAge,
     withoutApiMs: limits.withoutApi,
     cachedTokens: limits.cachedTokens,
-    reviewsInFlight: limits.reviewsInFlight,
     now: Date.now,
+    random: Math.random,
+    events: metrics.events,
   });
-  const check = createCheck({
-    decide: metrics.countingChecks(createDecide({ resolve: (token) => identities.resolve(token), decide })),
-    log,
+  void keys.refresh();
+  const decide = createDecide({
+    resolve: (token) => identities.resolve(token),
+    policy: () => policy.current,
+    labelsOf: (name) => policy.labelsOf(name),
   });
+  const audit = createAudit({ log, allowSample: limits.auditSample, now: Date.now });
+  const check = createCheck({ decide: metrics.watchingChecks(decide, audit), log });
   const { Authorization } = loadEnvoyProtos().envoy.service.auth.v3;
   const grpc = await startGrpcServer({
     target: listen,
     graceMs,
     register: (server) => server.addService(Authorization.service, { Check: check }),
   });
-  const metricsServer = await startMetricsServer({ address: metricsListen, registry, notReady: () => undefined });
+  const metricsServer = await startMetricsServer({
+    address: metricsListen,
+    registry,
+    notReady: () => (policy.current === undefined ? 'no policy has been seen yet' : undefined),
+  });
   return {
     log,
     running: {
@@ -50,6 +87,8 @@ await runService(async () => {
         await grpc.close();
         await metricsServer.close();
         identities.close();
+        await policy.close();
+        await pods.close();
         await client.close();
       },
     },

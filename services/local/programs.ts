@@ -63,6 +63,7 @@ export function authzProgram(context: ProgramContext, { socket, kubeconfig }: { 
     LISTEN: `unix:${socket}`,
     METRICS_LISTEN: anyPort,
     KUBECONFIG: kubeconfig,
+    POLICY_FILE: path.join(context.stateDirectory, 'policy.last-good.yaml'),
   }));
 }
 

@@ -1,6 +1,6 @@
 /** authz over its real gRPC socket, before a Kubernetes API that a test makes answer as it likes. */
 import { once } from 'node:events';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import path from 'node:path';
 import { credentials } from '@grpc/grpc-js';
@@ -27,6 +27,7 @@ interface Setting {
   readonly metrics: () => Promise<string>;
 }
 
+const policy = await readFile(path.resolve(import.meta.dirname, '..', '..', 'k8s', 'base', 'policy.yaml'), 'utf8');
 const good = token({ exp: Math.floor(Date.now() / 1000) + 3_600 });
 
 /** A JWT in form alone: the API of these tests looks at nothing. */
@@ -58,12 +59,27 @@ async function readToken(request: IncomingMessage): Promise<string> {
   return (JSON.parse(Buffer.concat(chunks).toString()) as { spec: { token: string } }).spec.token;
 }
 
+/** The policy that every namespace owns its prefix; watches that stay silent. */
+function serveCollection(url: string, response: ServerResponse): void {
+  const items = url.includes('/configmaps')
+    ? [{ metadata: { name: 'kura-policy', namespace: 'kura-system', uid: 'c', resourceVersion: '1' }, data: { 'policy.yaml': policy } }]
+    : [];
+  response.writeHead(200, { 'content-type': 'application/json' });
+  if (url.includes('watch=true')) response.flushHeaders();
+  else response.end(JSON.stringify({ metadata: { resourceVersion: '1' }, items }));
+}
+
 async function setting(t: ExecutionContext, environment: Record<string, string> = {}): Promise<Setting> {
   const folder = await temporaryFolder(t);
   const api: Setting['api'] = { review: allow, reviews: 0 };
   const server = createServer((request, response) => {
-    if (!request.url?.endsWith('/tokenreviews')) {
+    if (request.url?.startsWith('/api/v1/pods') || request.url === '/openid/v1/jwks') {
+      // Neither watched nor checked locally: results live as long as RESULT_AGE says, and every token goes to the API.
       response.writeHead(404).end();
+      return;
+    }
+    if (!request.url?.endsWith('/tokenreviews')) {
+      serveCollection(request.url ?? '', response);
       return;
     }
     api.reviews++;
@@ -90,6 +106,7 @@ async function setting(t: ExecutionContext, environment: Record<string, string> 
     ...environment,
   });
   const { Authorization } = loadEnvoyProtos().envoy.service.auth.v3;
+  await waitFor('authz is ready', async () => (await fetch(`http://${authz.listening.metrics}/readyz`)).ok);
   const client = new Authorization(`unix:${socket}`, credentials.createInsecure());
   t.teardown(async () => {
     client.close();
