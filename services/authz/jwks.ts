@@ -27,8 +27,9 @@ const rereadMs = 1_000;
 const hiddenMs = 30_000;
 /** A JWKS has a key or three; a set beyond this is not one. */
 const mostKeys = 100;
-/** The rest of Envoy's second is the review's. */
-const readLimitMs = 150;
+const readLimitMs = 2_000;
+/** A check waits this long for a reading; the rest of Envoy's second is the review's. */
+const waitLimitMs = 150;
 
 /** Looks keys up by their id. */
 export class ClusterKeys {
@@ -47,8 +48,8 @@ export class ClusterKeys {
   async find(id: string | undefined): Promise<KeyLookup> {
     const known = this.#keys.get(id ?? '');
     if (known !== undefined) return { kind: 'key', ...known };
-    if (this.#now() - this.#readAt >= (this.#state === 'hidden' ? hiddenMs : rereadMs)) await this.refresh();
-    else await this.#reading;
+    if (this.#now() - this.#readAt >= (this.#state === 'hidden' ? hiddenMs : rereadMs)) await withinLimit(this.refresh());
+    else if (this.#reading !== undefined) await withinLimit(this.#reading);
     const found = this.#keys.get(id ?? '');
     if (found !== undefined) return { kind: 'key', ...found };
     switch (this.#state) {
@@ -103,4 +104,12 @@ export function createKeysReader(client: KubernetesClient, limitMs = readLimitMs
       return { kind: 'unavailable' };
     }
   };
+}
+
+async function withinLimit(work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, waitLimitMs);
+  });
+  await Promise.race([work, limit]).finally(() => clearTimeout(timer));
 }

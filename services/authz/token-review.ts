@@ -56,20 +56,22 @@ export class TokenReviewer {
   review: Review = async (token, { bypassServerCache }) => {
     const startedAt = performance.now();
     if (!(await this.#turn())) return { kind: 'unavailable', reason: 'too many reviews are under way' };
-    this.#inFlight++;
     try {
       const deadlineMs = Math.max(1, this.#options.deadlineMs - (performance.now() - startedAt));
       return await this.#ask(token, { deadlineMs, bypassServerCache });
     } finally {
-      this.#inFlight--;
       const [next] = this.#waiting;
-      next?.();
+      if (next === undefined) this.#inFlight--;
+      else next();
     }
   };
 
-  /** False when there is none in time. */
+  /** Takes a turn, or one handed over by a review that ends; false when there is none in time. */
   async #turn(): Promise<boolean> {
-    if (this.#inFlight < this.#options.inFlight) return true;
+    if (this.#inFlight < this.#options.inFlight) {
+      this.#inFlight++;
+      return true;
+    }
     if (this.#waiting.size >= mostWaiting) return false;
     return await new Promise((resolve) => {
       const settle = (hasTurn: boolean): void => {

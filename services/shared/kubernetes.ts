@@ -1,4 +1,5 @@
 /** Access to a Kubernetes API: @kubernetes/client-node's typed calls and raw watches, on a few connections that all calls share. */
+import { readFile } from 'node:fs/promises';
 import type { RequestOptions } from 'node:https';
 import { createConfiguration, KubeConfig, type RequestContext, ServerConfiguration } from '@kubernetes/client-node';
 import { Agent, type Dispatcher, request } from 'undici';
@@ -44,16 +45,22 @@ export function connectKubernetes({ kubeconfig }: { kubeconfig?: string | undefi
   const server = config.getCurrentCluster()?.server;
   if (server === undefined) throw new Error(`${kubeconfig ?? 'the Pod'} names no cluster`);
 
-  let current: Promise<Credentials> | undefined;
+  let last: Credentials | undefined;
+  let reading: Promise<Credentials> | undefined;
   let tls = '';
   const credentials = async (): Promise<Credentials> => {
-    const known = await current;
+    const known = last;
     if (known !== undefined && performance.now() - known.readAt < credentialAgeMs) return known;
-    current = readCredentials(known).catch((error: Error) => {
-      current = undefined;
-      throw error;
-    });
-    return await current;
+    // One reading for all who ask meanwhile: each would otherwise make agents, and connections, of its own.
+    reading ??= readCredentials(known)
+      .then((read) => {
+        last = read;
+        return read;
+      })
+      .finally(() => {
+        reading = undefined;
+      });
+    return await reading;
   };
   const readCredentials = async (known: Credentials | undefined): Promise<Credentials> => {
     const options: RequestOptions = { headers: {} };
@@ -61,6 +68,9 @@ export function connectKubernetes({ kubeconfig }: { kubeconfig?: string | undefi
     const { ca, cert, key, pfx, passphrase, rejectUnauthorized, servername } = options;
     const material = JSON.stringify([ca, cert, key, pfx, passphrase, rejectUnauthorized, servername].map((part) => part?.toString()));
     const headers = options.headers as Record<string, string>;
+    const tokenFile = (config.getCurrentUser()?.authProvider as { config?: { tokenFile?: string } } | undefined)?.config?.tokenFile;
+    // client-node keeps the file's token for 60 s; one that was rotated because it leaked is dead at once.
+    if (tokenFile !== undefined) headers.Authorization = `Bearer ${(await readFile(tokenFile, 'utf8')).trim()}`;
     if (known !== undefined && material === tls) return { ...known, headers, readAt: performance.now() };
     tls = material;
     const connect = {
@@ -106,8 +116,8 @@ export function connectKubernetes({ kubeconfig }: { kubeconfig?: string | undefi
       return await request(url, { dispatcher: agents.streams, signal, headers: { ...authorization, ...headers, 'user-agent': 'kura' } });
     },
     close: async () => {
-      const known = await current?.catch(() => undefined);
-      if (known !== undefined) await Promise.all([known.agents.calls.destroy(), known.agents.streams.destroy()]);
+      await reading?.catch(() => undefined);
+      if (last !== undefined) await Promise.all([last.agents.calls.destroy(), last.agents.streams.destroy()]);
     },
   };
 }

@@ -1,0 +1,107 @@
+/** authz as a process before the stand-in Kubernetes API, with namespace vision, its ServiceAccount trainer and the shipped policy. */
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { credentials } from '@grpc/grpc-js';
+import { CoreV1Api } from '@kubernetes/client-node';
+import type { ExecutionContext } from 'ava';
+import { loadEnvoyProtos } from '../../../proto/load.ts';
+import { pod, type StandIn, startStandIn } from '../../local/kubernetes/stand-in.ts';
+import { type Service, startService, temporaryFolder } from '../../support/service.ts';
+import { waitFor } from '../../support/wait.ts';
+
+export interface Authz {
+  readonly service: Service;
+  /** The HTTP status that Envoy would answer, 200 for an allow. */
+  check(token: string, asked?: { method?: string; target?: string }): Promise<number>;
+  /** The sum of a metric over the labels that hold `labels`. */
+  metric(name: string, labels?: string): Promise<number>;
+}
+
+export interface Cluster extends StandIn {
+  /** A running Pod and the token that is bound to it. */
+  run(name: string): Promise<{ uid: string; token: string }>;
+  tokenOf(podName: string | undefined, options?: { audience?: string }): Promise<string>;
+  readonly signingKey: string;
+}
+
+const codes: Record<string, number> = {
+  Unauthorized: 401,
+  Forbidden: 403,
+  ServiceUnavailable: 503,
+  BadRequest: 400,
+};
+
+export async function startCluster(t: ExecutionContext): Promise<Cluster> {
+  const standIn = await startStandIn(t);
+  const core = standIn.client.api(CoreV1Api);
+  await core.createNamespace({ body: { metadata: { name: 'kura-system' } } }).catch(() => undefined);
+  await core.createNamespacedServiceAccount({ namespace: 'vision', body: { metadata: { name: 'trainer' } } }).catch(() => undefined);
+  const document = await readFile(path.resolve(import.meta.dirname, '..', '..', '..', 'k8s', 'base', 'policy.yaml'), 'utf8');
+  const body = { metadata: { name: 'kura-policy' }, data: { 'policy.yaml': document } };
+  await core.createNamespacedConfigMap({ namespace: 'kura-system', body });
+  const tokenOf: Cluster['tokenOf'] = async (podName, { audience = 'kura' } = {}) => {
+    const bound = podName === undefined ? undefined : await core.readNamespacedPod({ namespace: 'vision', name: podName });
+    const { status } = await core.createNamespacedServiceAccountToken({
+      namespace: 'vision',
+      name: 'trainer',
+      body: {
+        spec: {
+          audiences: [audience],
+          expirationSeconds: 3_600,
+          ...(bound === undefined
+            ? {}
+            : { boundObjectRef: { kind: 'Pod', apiVersion: 'v1', name: podName as string, uid: bound.metadata?.uid as string } }),
+        },
+      },
+    });
+    return status?.token as string;
+  };
+  return {
+    ...standIn,
+    signingKey: await readFile(path.join(standIn.directory, 'sa.key'), 'utf8'),
+    tokenOf,
+    run: async (name) => {
+      const made = await core.createNamespacedPod({ namespace: 'vision', body: pod(name) });
+      return { uid: made.metadata?.uid as string, token: await tokenOf(name) };
+    },
+  };
+}
+
+export async function startAuthz(t: ExecutionContext, kubeconfig: string, environment: Record<string, string> = {}): Promise<Authz> {
+  const socket = path.join(await temporaryFolder(t), 'authz.sock');
+  const service = await startService('authz', {
+    KURA_AUTHZ_LISTEN: `unix:${socket}`,
+    KURA_AUTHZ_METRICS_LISTEN: '127.0.0.1:0',
+    KURA_AUTHZ_KUBECONFIG: kubeconfig,
+    ...environment,
+  });
+  const { Authorization } = loadEnvoyProtos().envoy.service.auth.v3;
+  const client = new Authorization(`unix:${socket}`, credentials.createInsecure());
+  t.teardown(async () => {
+    client.close();
+    await service.stop('SIGKILL');
+  });
+  const page = async (name: string): Promise<Response> => fetch(`http://${service.listening.metrics}/${name}`);
+  const metric: Authz['metric'] = async (name, labels = '') => {
+    const lines = (await (await page('metrics')).text()).split('\n');
+    const ours = lines.filter((line) => (line.startsWith(`${name}{`) || line.startsWith(`${name} `)) && line.includes(labels));
+    return ours.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
+  };
+  await waitFor(
+    'authz is ready and watches',
+    async () => (await page('readyz')).ok && (await metric('kura_authz_pod_watch_healthy')) === 1,
+  );
+  return {
+    service,
+    metric,
+    check: (token, { method = 'GET', target = '/objects/vision/x' } = {}) =>
+      new Promise((resolve, reject) => {
+        const http = { method, path: target, headers: { authorization: `Bearer ${token}` } };
+        client.Check({ attributes: { request: { http } } }, (error, response) => {
+          if (response === undefined) return reject(error);
+          const { denied_response: denied } = response;
+          resolve(denied ? (codes[String(denied.status?.code)] ?? 0) : 200);
+        });
+      }),
+  };
+}

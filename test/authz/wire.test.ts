@@ -1,0 +1,126 @@
+/** authz before the stand-in Kubernetes API: real tokens, real Pods, a real socket. */
+import { generateKeyPairSync } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { CoreV1Api } from '@kubernetes/client-node';
+import test from 'ava';
+import { pod, startStandInOn } from '../local/kubernetes/stand-in.ts';
+import { remint } from '../support/tokens.ts';
+import { waitFor } from '../support/wait.ts';
+import { startAuthz, startCluster } from './support/authz.ts';
+
+const seconds = (offset: number): number => Math.floor(Date.now() / 1000) + offset;
+
+test.serial('a token that is wrong in itself is a 401 and costs no review', async (t) => {
+  const cluster = await startCluster(t);
+  const authz = await startAuthz(t, cluster.kubeconfig);
+  const { token } = await cluster.run('p');
+  const { signingKey } = cluster;
+  const foreign = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+  const [head, body] = token.split('.') as [string, string];
+  const none = Buffer.from(JSON.stringify({ alg: 'none' })).toString('base64url');
+  const wrong: Record<string, string> = {
+    garbage: 'garbage',
+    'three parts of garbage': 'a.b.c',
+    'alg none': `${none}.${body}.`,
+    'no signature': `${head}.${body}.`,
+    'another key': remint(token, foreign, {}),
+    'another key of an unknown id': remint(token, foreign, { header: { kid: 'forged' } }),
+    'a changed claim': `${head}.${remint(token, foreign, { claims: { sub: 'x' } }).split('.')[1]}.${token.split('.')[2]}`,
+    expired: remint(token, signingKey, { claims: { exp: seconds(-31) } }),
+    'not yet valid': remint(token, signingKey, { claims: { nbf: seconds(40) } }),
+    'another audience': await cluster.tokenOf('p', { audience: 'other' }),
+  };
+  for (const [what, presented] of Object.entries(wrong)) t.is(await authz.check(presented), 401, what);
+  t.is(await authz.metric('kura_authz_reviews_total'), 0);
+  t.is(await authz.check(token), 200);
+  t.is(await authz.check(remint(token, signingKey, { claims: { exp: seconds(-20) } })), 200, 'within the skew of clocks');
+  t.is(await authz.check(remint(token, signingKey, { claims: { nbf: seconds(20) } })), 200, 'within the skew of clocks');
+  await authz.service.stop();
+  for (const presented of [token, ...Object.values(wrong)]) {
+    for (const part of presented.split('.')) {
+      if (part.length > 40) t.false(authz.service.output().includes(part), 'token material in the log');
+    }
+  }
+  t.regex(authz.service.output(), /"audit":\{"decision":"unauthenticated"/);
+  t.regex(authz.service.output(), /"audit":\{"decision":"allow".*"who":"vision\/trainer"/);
+});
+
+test.serial('a token that is bound to no Pod is refused unless a setting allows it', async (t) => {
+  const cluster = await startCluster(t);
+  const [strict, lenient] = await Promise.all([
+    startAuthz(t, cluster.kubeconfig),
+    startAuthz(t, cluster.kubeconfig, { KURA_AUTHZ_ALLOW_UNBOUND: 'true' }),
+  ]);
+  const token = await cluster.tokenOf(undefined);
+  t.is(await strict.check(token), 401);
+  t.is(await lenient.check(token), 200);
+});
+
+test.serial('the token of a Pod that goes, or is replaced under its name, stops in under 1 s on every authz', async (t) => {
+  const cluster = await startCluster(t);
+  const both = await Promise.all([startAuthz(t, cluster.kubeconfig), startAuthz(t, cluster.kubeconfig)]);
+  const core = cluster.client.api(CoreV1Api);
+  for (const replace of [false, true]) {
+    const { token } = await cluster.run(`p-${replace}`);
+    for (const authz of both) {
+      // The first result may be older than the watch's news of the Pod.
+      t.is(await authz.check(token), 200);
+      t.is(await authz.check(token), 200);
+    }
+    await core.deleteNamespacedPod({ namespace: 'vision', name: `p-${replace}`, gracePeriodSeconds: 0 });
+    if (replace) await core.createNamespacedPod({ namespace: 'vision', body: pod(`p-${replace}`) });
+    const startedAt = performance.now();
+    for (const authz of both) await waitFor('refused', async () => (await authz.check(token)) === 401, { withinMs: 1_000 });
+    t.true(performance.now() - startedAt < 1_000);
+  }
+});
+
+test.serial('without the API known tokens go on, unknown ones are 503, one line says so, and all is well after', async (t) => {
+  const cluster = await startCluster(t);
+  const authz = await startAuthz(t, cluster.kubeconfig, {
+    KURA_AUTHZ_RESULT_AGE: '0s',
+    KURA_AUTHZ_WATCHED_RESULT_AGE: '0s',
+    KURA_AUTHZ_REVIEW_DEADLINE: '200ms',
+  });
+  const [known, unknown] = [await cluster.run('known'), await cluster.run('unknown')];
+  t.is(await authz.check(known.token), 200);
+  cluster.service.child.kill('SIGSTOP');
+  await waitFor('served without the API', async () => {
+    t.is(await authz.check(known.token), 200);
+    return (await authz.metric('kura_authz_served_without_api_total')) > 3;
+  });
+  t.is(await authz.check(unknown.token), 503);
+  cluster.service.child.kill('SIGCONT');
+  await waitFor('known again', async () => (await authz.check(unknown.token)) === 200);
+  await cluster.service.stop('SIGKILL');
+  t.is(await authz.check(known.token), 200);
+  await waitFor('the watch is known to be lost', async () => (await authz.metric('kura_authz_pod_watch_healthy')) === 0);
+  const lines = authz.service
+    .output()
+    .split('\n')
+    .filter((line) => line.includes('known tokens go on'));
+  t.true(lines.length >= 1 && lines.length <= 2, `${lines.length} lines`);
+});
+
+test.serial('keys that the cluster signs with anew are taken up', async (t) => {
+  const [first, second] = [await startCluster(t), await startCluster(t)];
+  const authz = await startAuthz(t, first.kubeconfig);
+  const { token } = await first.run('p');
+  t.is(await authz.check(token), 200);
+  await first.service.stop('SIGKILL');
+  await writeFile(`${first.directory}/sa.key`, second.signingKey);
+  const again = await startStandInOn(t, first.directory, { KURA_KUBERNETES_LISTEN: first.service.listening.https as string });
+  const core = again.client.api(CoreV1Api);
+  const held = await core.readNamespacedPod({ namespace: 'vision', name: 'p' });
+  const { status } = await core.createNamespacedServiceAccountToken({
+    namespace: 'vision',
+    name: 'trainer',
+    body: {
+      spec: {
+        audiences: ['kura'],
+        boundObjectRef: { kind: 'Pod', apiVersion: 'v1', name: 'p', uid: held.metadata?.uid as string },
+      },
+    },
+  });
+  await waitFor('the new key is known', async () => (await authz.check(status?.token as string)) === 200);
+});
