@@ -23,9 +23,17 @@ export interface Question {
   readonly key: string | Key;
 }
 
+/** All that an identity may do, as prefixes of keys: those of the rules that deny, before those of the rules (or the default) that allow. */
+export interface Permissions {
+  readonly allowed: Readonly<Record<Verb, readonly string[]>>;
+  readonly denied: Readonly<Record<Verb, readonly string[]>>;
+  readonly limits: Verdict['limits'];
+}
+
 export interface Policy {
   readonly document: PolicyDocument;
   decide(question: Question): Verdict;
+  permissions(who: Pick<Question, 'identity' | 'labels'>): Permissions;
 }
 
 export type CompiledPolicy =
@@ -38,7 +46,11 @@ const defaultMaxObjectBytes = 64 * 2 ** 30;
 /** Compiles a document and runs its own tests; one that fails rejects it, as do overrides that would both hold for one namespace. */
 export function compilePolicy(document: PolicyDocument): CompiledPolicy {
   const problems: Problem[] = conflictsOf(document).map((message) => ({ line: 1, column: 1, message }));
-  const policy: Policy = { document, decide: (question) => decide(document, question) };
+  const policy: Policy = {
+    document,
+    decide: (question) => decide(document, question),
+    permissions: (who) => permissionsOf(document, who),
+  };
   for (const { namespace, serviceAccount, labels, verb, key, expect, line } of document.tests) {
     const { allowed, rule } = policy.decide({ identity: { namespace, serviceAccount }, labels, verb, key });
     const found = allowed ? 'allow' : 'deny';
@@ -65,12 +77,28 @@ function decide(document: PolicyDocument, question: Question): Verdict {
   };
 }
 
-function matches({ verbs, keys, subjects }: Rule, { identity, labels, verb, key }: Question): boolean {
-  return (
-    verbs.includes(verb) &&
-    keys.some((prefix) => key.startsWith(expand(prefix, identity))) &&
-    subjects.some((subject) => isSubject(subject, identity, labels))
-  );
+function permissionsOf(document: PolicyDocument, { identity, labels }: Pick<Question, 'identity' | 'labels'>): Permissions {
+  const of = (effect: Rule['effect'], verb: Verb): readonly string[] => {
+    const governing = document.rules.filter((rule) => rule.effect === effect && governs(rule, { identity, labels, verb }));
+    return governing.flatMap(({ keys }) => keys.map((prefix) => expand(prefix, identity)));
+  };
+  const byVerb = (read: (verb: Verb) => readonly string[]): Record<Verb, readonly string[]> => {
+    return { GET: read('GET'), HEAD: read('HEAD'), PUT: read('PUT'), DELETE: read('DELETE') };
+  };
+  return {
+    allowed: byVerb((verb) => (document.default === 'allow' ? [''] : of('allow', verb))),
+    denied: byVerb((verb) => of('deny', verb)),
+    limits: limitsOf(document, identity.namespace),
+  };
+}
+
+function matches(rule: Rule, question: Question): boolean {
+  return governs(rule, question) && rule.keys.some((prefix) => question.key.startsWith(expand(prefix, question.identity)));
+}
+
+/** Whether the rule is about this identity and verb, whatever the key. */
+function governs({ verbs, subjects }: Rule, { identity, labels, verb }: Omit<Question, 'key'>): boolean {
+  return verbs.includes(verb) && subjects.some((subject) => isSubject(subject, identity, labels));
 }
 
 function isSubject({ namespaces, namespaceSelector, serviceAccounts }: Subject, identity: Question['identity'], labels: Labels): boolean {
