@@ -1,15 +1,17 @@
 /** Pure: a grant: what Envoy may let an identity do for a few seconds without asking again. What it does not allow is asked, never refused by it. */
-import type { Labels, Policy, Question, Reach } from './policy.ts';
+import type { Labels, Policy, Question } from './policy.ts';
 import { type Verb, verbs } from './policy-document.ts';
 
-/** Per verb, a key is granted under one of `allowed` and under none of `denied`. */
+type Prefixes = Readonly<Record<Verb, readonly string[]>>;
+
+/** A key is granted under one of `allowed` and under none of `denied`. */
 export interface Grant {
   readonly namespace: string;
   readonly serviceAccount: string;
-  readonly verbs: Readonly<Record<Verb, Reach>>;
   readonly maxObjectBytes: number;
-  readonly share: number | undefined;
-  readonly policyVersion: string;
+  readonly maxShare: number | undefined;
+  readonly allowed: Prefixes;
+  readonly denied: Prefixes;
   readonly seconds: number;
 }
 
@@ -18,36 +20,35 @@ export interface GrantRequest {
   readonly labels: Labels;
   /** The one in force first, then those that are only counted: a grant covers nothing on which they differ. */
   readonly policies: readonly [Policy, ...Policy[]];
-  readonly policyVersion: string;
-  /** The setting; 0 = no grants. */
+  /** How long it may be reused; 0 or less = no grant. */
   readonly seconds: number;
-  /** Until the token or its review expires, whichever is first. */
-  readonly remainingSeconds: number;
 }
 
 /** Over all verbs: Envoy compares them one by one. */
 const mostPrefixes = 64;
 
 /** None where there is nothing to grant, too much to compare, or a rate that only authz can count. */
-export function grantOf({ identity, labels, policies, policyVersion, seconds, remainingSeconds }: GrantRequest): Grant | undefined {
-  const time = Math.min(seconds, Math.floor(remainingSeconds));
-  const { maxObjectBytes, share, requestsPerSecond, bytesPerSecond } = policies[0].limitsOf(identity.namespace);
-  if (!(time > 0) || requestsPerSecond !== undefined || bytesPerSecond !== undefined) return undefined;
-  const reachOf = (verb: Verb) => agreement(policies.map((policy) => policy.reach({ identity, labels, verb })));
-  const granted = { GET: reachOf('GET'), HEAD: reachOf('HEAD'), PUT: reachOf('PUT'), DELETE: reachOf('DELETE') };
-  const allowed = verbs.reduce((sum, verb) => sum + granted[verb].allowed.length, 0);
-  const denied = verbs.reduce((sum, verb) => sum + granted[verb].denied.length, 0);
-  if (allowed === 0 || allowed + denied > mostPrefixes) return undefined;
+export function grantOf({ identity, labels, policies, seconds }: GrantRequest): Grant | undefined {
+  const { maxObjectBytes, share, requestsPerSecond, bytesPerSecond } = policies[0].permissions({ identity, labels }).limits;
+  if (!(seconds > 0) || requestsPerSecond !== undefined || bytesPerSecond !== undefined) return undefined;
+  const permissions = policies.map((policy) => policy.permissions({ identity, labels }));
+  const deniedOf = byVerb((verb) => shortest(permissions.flatMap(({ denied }) => denied[verb])));
+  const allowed = byVerb((verb) => {
+    const everywhere = permissions.map((each) => shortest(each.allowed[verb])).reduce(common);
+    return everywhere.filter((prefix) => !isUnder(prefix, deniedOf[verb]));
+  });
+  const denied = byVerb((verb) => deniedOf[verb].filter((prefix) => isUnder(prefix, allowed[verb])));
+  if (count(allowed) === 0 || count(allowed) + count(denied) > mostPrefixes) return undefined;
   const { namespace, serviceAccount } = identity;
-  return { namespace, serviceAccount, verbs: granted, maxObjectBytes, share, policyVersion, seconds: time };
+  return { namespace, serviceAccount, maxObjectBytes, maxShare: share, allowed, denied, seconds };
 }
 
-/** What every one of them allows. */
-function agreement(reaches: readonly Reach[]): Reach {
-  const everywhere = reaches.map(({ allowed }) => shortest(allowed)).reduce(common);
-  const denied = shortest(reaches.flatMap((reach) => reach.denied));
-  const allowed = everywhere.filter((prefix) => !isUnder(prefix, denied));
-  return { allowed, denied: denied.filter((prefix) => isUnder(prefix, allowed)) };
+function byVerb(of: (verb: Verb) => readonly string[]): Prefixes {
+  return { GET: of('GET'), HEAD: of('HEAD'), PUT: of('PUT'), DELETE: of('DELETE') };
+}
+
+function count(prefixes: Prefixes): number {
+  return verbs.reduce((sum, verb) => sum + prefixes[verb].length, 0);
 }
 
 /** Two prefixes have keys in common only where one begins with the other: those of the longer. */

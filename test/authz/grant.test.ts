@@ -14,27 +14,27 @@ function compile(document: Partial<PolicyDocument>): Policy {
   return compiled.policy;
 }
 
-function grant(policies: [Policy, ...Policy[]], { seconds = 5, remainingSeconds = 60 } = {}) {
-  return grantOf({ identity, labels: {}, policies, policyVersion: 'v', seconds, remainingSeconds });
+function grant(policies: [Policy, ...Policy[]], { seconds = 5 } = {}) {
+  return grantOf({ identity, labels: {}, policies, seconds });
 }
 
 test('a grant covers only what the policy in force and the next one both allow', (t) => {
   const found = grant([compile({ rules: [rule(['{namespace}/', 'x/'])] }), compile({ rules: [rule(['a/b/']), rule(['a/b/c/'], 'deny')] })]);
-  t.deepEqual(found?.verbs.GET, { allowed: ['a/b/'], denied: ['a/b/c/'] });
-  t.deepEqual(found?.verbs.PUT, { allowed: [], denied: [] });
+  t.deepEqual([found?.allowed.GET, found?.denied.GET], [['a/b/'], ['a/b/c/']]);
+  t.deepEqual([found?.allowed.PUT, found?.denied.PUT], [[], []]);
 });
 
 test('64 prefixes are granted and 65 are not; neither is a limited rate, nothing, or no time', (t) => {
   const keys = Array.from({ length: 65 }, (_, index) => `k${index}/x`);
   const good = compile({ rules: [rule(keys.slice(1))] });
-  t.is(grant([good])?.verbs.GET.allowed.length, 64);
+  t.is(grant([good])?.allowed.GET.length, 64);
   t.is(grant([compile({ rules: [rule(keys)] })]), undefined);
   t.is(grant([compile({ rules: [rule(['a/'])], limits: { requestsPerSecond: 9 } })]), undefined);
   t.is(grant([compile({ rules: [rule(['a/'])], limits: { bytesPerSecond: 9 } })]), undefined);
   t.is(grant([compile({})]), undefined);
   t.is(grant([good], { seconds: 0 }), undefined);
-  t.is(grant([good], { remainingSeconds: 0.9 }), undefined);
-  t.is(grant([good], { remainingSeconds: 3.9 })?.seconds, 3);
+  t.is(grant([good], { seconds: -1 }), undefined);
+  t.is(grant([good], { seconds: 3 })?.seconds, 3);
 });
 
 test('a grant allows exactly what every policy allows', (t) => {
@@ -59,7 +59,7 @@ test('a grant allows exactly what every policy allows', (t) => {
         keys.every((text) => {
           const isUnder = (prefixes: readonly string[] = []) => prefixes.some((each) => text.startsWith(each));
           const isAllowed = [first, second].every((each) => each.decide({ identity, labels: {}, verb, key: text }).allowed);
-          const isGranted = isUnder(given?.verbs[verb].allowed) && !isUnder(given?.verbs[verb].denied);
+          const isGranted = isUnder(given?.allowed[verb]) && !isUnder(given?.denied[verb]);
           // No grant: nothing is allowed, or there are too many prefixes; either way authz is asked.
           return given === undefined || isGranted === isAllowed;
         }),
