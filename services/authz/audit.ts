@@ -21,7 +21,7 @@ export function createAudit({ log, allowSample, now }: AuditOptions): (question:
   let second = 0;
   let denials = 0;
   return ({ method, target }, decision) => {
-    const isAllow = decision.kind === 'allow' && !decision.wouldDeny;
+    const isAllow = decision.kind === 'allow' && !decision.wouldDeny && decision.difference === undefined;
     if (isAllow && (allowSample === 0 || allows++ % allowSample !== 0)) return;
     if (!isAllow) {
       const current = Math.floor(now() / 1000);
@@ -36,7 +36,7 @@ export function createAudit({ log, allowSample, now }: AuditOptions): (question:
     log.info(
       {
         audit: {
-          decision: decision.kind === 'allow' && !isAllow ? 'would-deny' : decision.kind,
+          decision: decision.kind === 'allow' && decision.wouldDeny ? 'would-deny' : decision.kind,
           verb: method.slice(0, 16),
           key: readable(target),
           ...detailsOf(decision),
@@ -51,8 +51,9 @@ function detailsOf(decision: Decision): object {
   const who = 'identity' in decision ? { who: `${decision.identity.namespace}/${decision.identity.serviceAccount}` } : {};
   const rule = 'rule' in decision ? { rule: decision.rule } : {};
   const cached = 'cached' in decision ? { cached: decision.cached } : {};
+  const difference = 'difference' in decision ? decision.difference : {};
   const reason = 'reason' in decision ? { reason: decision.reason } : {};
-  return { ...who, ...rule, ...cached, ...reason };
+  return { ...who, ...rule, ...cached, ...difference, ...reason };
 }
 
 function readable(target: string): string {

@@ -4,10 +4,12 @@ import type { HeaderValueOption } from '../../proto/generated/envoy/config/core/
 import type { CheckRequest__Output } from '../../proto/generated/envoy/service/auth/v3/CheckRequest.ts';
 import type { CheckResponse } from '../../proto/generated/envoy/service/auth/v3/CheckResponse.ts';
 import type { StatusCode } from '../../proto/generated/envoy/type/v3/StatusCode.ts';
+import type { Value } from '../../proto/generated/google/protobuf/Value.ts';
 import { maxKeyBytes } from '../shared/key.ts';
 import type { Logger } from '../shared/log.ts';
 import { problemBody, problemContentType } from '../shared/problem.ts';
 import type { Decide, Decision, Question } from './decision.ts';
+import type { Grant } from './grant.ts';
 
 interface Refusal {
   readonly status: number;
@@ -46,14 +48,38 @@ function readQuestion({ attributes }: CheckRequest__Output): Question {
   };
 }
 
-function allow({ identity, maxObjectBytes, maxShare }: Extract<Decision, { kind: 'allow' }>): CheckResponse {
+function allow({ identity, maxObjectBytes, maxShare, grant }: Extract<Decision, { kind: 'allow' }>): CheckResponse {
   const headers = {
     'x-kura-namespace': identity.namespace,
     'x-kura-service-account': identity.serviceAccount,
     'x-kura-max-object-bytes': String(maxObjectBytes),
     ...(maxShare === undefined ? {} : { 'x-kura-max-share': String(maxShare) }),
   };
-  return { status: { code: grpcStatus.OK }, ok_response: { headers: setHeaders(headers), headers_to_remove: ['authorization'] } };
+  return {
+    status: { code: grpcStatus.OK },
+    ok_response: { headers: setHeaders(headers), headers_to_remove: ['authorization'] },
+    ...(grant === undefined ? {} : { dynamic_metadata: { fields: { grant: toValue(grantForm(grant)) } } }),
+  };
+}
+
+/** The grant as Envoy's filter reads it (README, «The grant»). */
+function grantForm({ namespace, serviceAccount, maxObjectBytes, maxShare, seconds, allowed, denied }: Grant): object {
+  return {
+    namespace,
+    service_account: serviceAccount,
+    max_object_bytes: String(maxObjectBytes),
+    ...(maxShare === undefined ? {} : { max_share: String(maxShare) }),
+    seconds,
+    allowed,
+    denied,
+  };
+}
+
+function toValue(value: unknown): Value {
+  if (typeof value === 'string') return { stringValue: value };
+  if (typeof value === 'number') return { numberValue: value };
+  if (Array.isArray(value)) return { listValue: { values: value.map(toValue) } };
+  return { structValue: { fields: Object.fromEntries(Object.entries(value as object).map(([field, part]) => [field, toValue(part)])) } };
 }
 
 function deny({ status, name, code, detail, headers = {} }: Refusal): CheckResponse {

@@ -36,5 +36,6 @@ export const settings = {
     '1000',
   ),
   cachedTokens: integer('How many tokens are remembered.', { min: 1, max: 10_000_000 }, '100000'),
+  grant: duration('How long Envoy may reuse an allow without asking; 0s = not at all.', { min: 0, max: 60_000 }, '5s'),
   logLevel: logLevel(),
 };

@@ -1,8 +1,9 @@
 /** From a request to a decision: what it asks for, who asks, and whether that is allowed. */
-import { type Key, parseTarget } from '../shared/key.ts';
+import { parseTarget } from '../shared/key.ts';
+import { type Grant, grantOf } from './grant.ts';
 import type { Identity, Resolution } from './identity.ts';
 import type { Labels, Policy } from './policy.ts';
-import { type Verb, verbs } from './policy-document.ts';
+import { verbs } from './policy-document.ts';
 
 export interface Question {
   readonly method: string;
@@ -12,6 +13,12 @@ export interface Question {
   readonly token: string | undefined;
   /** Undefined without that header. */
   readonly contentLength: number | undefined;
+}
+
+/** How the next policy would decide, where that is otherwise. */
+export interface ShadowDifference {
+  readonly next: 'allow' | 'deny';
+  readonly nextRule: string;
 }
 
 export type Decision =
@@ -24,6 +31,8 @@ export type Decision =
       readonly maxShare: number | undefined;
       /** The policy denies it, in a dry run. */
       readonly wouldDeny: boolean;
+      readonly difference: ShadowDifference | undefined;
+      readonly grant: Grant | undefined;
     }
   | { readonly kind: 'unauthenticated'; readonly reason: string }
   | {
@@ -31,8 +40,7 @@ export type Decision =
       readonly reason: string;
       readonly identity: Identity;
       readonly rule: string;
-      readonly verb: Verb;
-      readonly key: Key;
+      readonly difference: ShadowDifference | undefined;
     }
   | { readonly kind: 'no-such-path' }
   | { readonly kind: 'bad-key' }
@@ -49,11 +57,20 @@ const longestTokenBytes = 8 * 1024;
 export function createDecide({
   resolve,
   policy: inForce,
+  next,
   labelsOf,
+  grantSeconds,
+  now,
 }: {
   resolve: (token: string) => Promise<Resolution>;
   policy: () => Policy | undefined;
+  /** The policy that is evaluated in the shadow. */
+  next: () => Policy | undefined;
   labelsOf: (namespace: string) => Labels;
+  /** How long Envoy may reuse an allow; 0 = not at all. */
+  grantSeconds: number;
+  /** In milliseconds since the epoch. */
+  now: () => number;
 }): Decide {
   return async ({ method, target, token, contentLength }) => {
     if (token === undefined) return { kind: 'unauthenticated', reason: 'one Authorization header with a bearer token is needed' };
@@ -71,13 +88,23 @@ export function createDecide({
     const policy = inForce();
     if (policy === undefined) return { kind: 'no-policy' };
     const { key } = parsed;
-    const { allowed, rule, limits } = policy.decide({ identity, labels: labelsOf(identity.namespace), verb, key });
+    const labels = labelsOf(identity.namespace);
+    const { allowed, rule, limits } = policy.decide({ identity, labels, verb, key });
+    const shadow = next();
+    const other = shadow?.decide({ identity, labels, verb, key });
+    const difference = other !== undefined && other.allowed !== allowed ? { next: word(other.allowed), nextRule: other.rule } : undefined;
     if (!allowed && policy.document.mode === 'enforce') {
       const reason = `the policy does not let ${identity.namespace}/${identity.serviceAccount} ${verb} this key`;
-      return { kind: 'forbidden', reason, identity, rule, verb, key };
+      return { kind: 'forbidden', reason, identity, rule, difference };
     }
     const { maxObjectBytes, share } = limits;
     if (verb === 'PUT' && contentLength !== undefined && contentLength > maxObjectBytes) return { kind: 'too-large', maxObjectBytes };
-    return { kind: 'allow', identity, rule, cached, maxObjectBytes, maxShare: share, wouldDeny: !allowed };
+    const seconds = Math.min(grantSeconds, Math.floor((resolution.goodUntil - now()) / 1000));
+    const grant = grantOf({ identity, labels, policies: shadow === undefined ? [policy] : [policy, shadow], seconds });
+    return { kind: 'allow', identity, rule, cached, maxObjectBytes, maxShare: share, wouldDeny: !allowed, difference, grant };
   };
+}
+
+function word(allowed: boolean): 'allow' | 'deny' {
+  return allowed ? 'allow' : 'deny';
 }

@@ -62,12 +62,15 @@ await runService(async () => {
   });
   // Before the first check, so that no forged token slips through to the API; an API that is away delays the start by 2 s at most.
   await keys.refresh();
+  const audit = createAudit({ log, allowSample: limits.auditSample, now: Date.now });
   const decide = createDecide({
     resolve: (token) => identities.resolve(token),
     policy: () => policy.current,
+    next: () => policy.next,
     labelsOf: (name) => policy.labelsOf(name),
+    grantSeconds: limits.grant / 1000,
+    now: Date.now,
   });
-  const audit = createAudit({ log, allowSample: limits.auditSample, now: Date.now });
   const check = createCheck({ decide: metrics.watchingChecks(decide, audit), log });
   const { Authorization } = loadEnvoyProtos().envoy.service.auth.v3;
   const grpc = await startGrpcServer({

@@ -36,6 +36,12 @@ export function createMetrics({ registry, log, reviewsInFlight, rememberedTokens
     help: 'Identities served past their time because the API does not answer.',
     registers,
   });
+  const shadow = new Counter({
+    name: 'kura_authz_shadow_differences_total',
+    help: 'Checks that the next policy would decide otherwise.',
+    labelNames: ['next'],
+    registers,
+  });
   let oldestMs = 0;
   let isApiAway = false;
   const gauge = (name: string, help: string, read: () => number): Gauge =>
@@ -91,6 +97,7 @@ export function createMetrics({ registry, log, reviewsInFlight, rememberedTokens
         end();
         // In a dry run what would be denied is let in and counted apart.
         checks.inc({ decision: decision.kind === 'allow' && decision.wouldDeny ? 'would-deny' : decision.kind });
+        if ('difference' in decision && decision.difference !== undefined) shadow.inc({ next: decision.difference.next });
         audit(question, decision);
         return decision;
       },

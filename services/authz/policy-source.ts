@@ -11,12 +11,15 @@ import { type Problem, parsePolicy } from './policy-document.ts';
 
 const configMapName = 'kura-policy';
 const configMapKey = 'policy.yaml';
+const nextKey = 'policy.next.yaml';
 /** How many problems of a rejected document are logged and put into its Event. */
 const shownProblems = 5;
 
 export interface PolicySource {
   /** Undefined until one was seen and the labels of namespaces are known. */
   readonly current: Policy | undefined;
+  /** What `policy.next.yaml` says, evaluated in the shadow; undefined without a good one. */
+  readonly next: Policy | undefined;
   /** Of the document in force: a hash of its text. */
   readonly hash: string | undefined;
   /** How many documents were taken and rejected since the start. */
@@ -39,6 +42,8 @@ export interface PolicySourceOptions {
 export function startPolicySource({ client, namespace, lastGoodFile, log }: PolicySourceOptions): PolicySource {
   const core = client.api(CoreV1Api);
   let policy: Policy | undefined;
+  let next: Policy | undefined;
+  let nextHash: string | undefined;
   let hash: string | undefined;
   let accepted = 0;
   let rejected = 0;
@@ -51,7 +56,10 @@ export function startPolicySource({ client, namespace, lastGoodFile, log }: Poli
     fieldSelector: `metadata.name=${configMapName}`,
     onChange: ({ type, object }) => {
       if (type === 'deleted') log.warn('the policy was deleted: the last one stays in force');
-      else take(object);
+      else {
+        take(object);
+        takeNext(object.data?.[nextKey]);
+      }
     },
     log,
   });
@@ -59,6 +67,9 @@ export function startPolicySource({ client, namespace, lastGoodFile, log }: Poli
     get current() {
       // A rule that denies by label would not be one as long as no label is known.
       return namespaces.synced ? policy : undefined;
+    },
+    get next() {
+      return namespaces.synced ? next : undefined;
     },
     get hash() {
       return hash;
@@ -121,6 +132,17 @@ export function startPolicySource({ client, namespace, lastGoodFile, log }: Poli
         log.warn({ err: error, file: lastGoodFile }, 'the policy cannot be kept for a restart'),
       );
     }
+  }
+
+  /** The shadow has no last good one: a next policy that is not good is none. */
+  function takeNext(text: string | undefined): void {
+    const news = text === undefined ? undefined : hashOf(text);
+    if (news === nextHash) return;
+    nextHash = news;
+    const result = text === undefined ? undefined : compileText(text);
+    next = result?.kind === 'policy' ? result.policy : undefined;
+    if (result?.kind === 'rejected') log.error({ hash: news, problems: describe(result.problems) }, 'the next policy is rejected');
+    else log.info({ hash: news }, next === undefined ? 'there is no next policy any more' : 'the next policy is evaluated in the shadow');
   }
 
   /** One Event a document and outcome, whichever replica comes first. */
