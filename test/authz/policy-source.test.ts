@@ -3,6 +3,7 @@ import path from 'node:path';
 import { credentials } from '@grpc/grpc-js';
 import { CoreV1Api } from '@kubernetes/client-node';
 import test, { type ExecutionContext } from 'ava';
+import type { Value__Output } from '../../proto/generated/google/protobuf/Value.ts';
 import { loadEnvoyProtos } from '../../proto/load.ts';
 import type { KubernetesClient } from '../../services/shared/kubernetes.ts';
 import { pod, type StandIn, startStandIn } from '../local/kubernetes/stand-in.ts';
@@ -15,6 +16,9 @@ const own = `${head}mode: enforce\nrules:\n- { name: own, subjects: [{ namespace
 const closed = `${head}mode: enforce\nrules: []\n`;
 const dryRun = `${head}mode: dryRun\nrules: []\n`;
 const labelled = `${head}mode: enforce\nlimits: { maxObjectBytes: 1Ki, share: 0.5 }\nrules:\n- { name: team, subjects: [{ namespaceSelector: { matchLabels: { team: vision } } }], verbs: [GET, PUT], keys: [""] }\n`;
+
+/** The grant of the last allow. */
+let grant: Record<string, Value__Output> | undefined;
 
 interface Setting {
   readonly standIn: StandIn;
@@ -54,8 +58,10 @@ async function setting(t: ExecutionContext): Promise<Setting> {
         client.Check({ attributes: { request: { http } } }, (error, response) => {
           if (!response) reject(error);
           else if (response.denied_response) resolve((JSON.parse(response.denied_response.body ?? '{}') as { code: string }).code);
-          else
+          else {
+            grant = response.dynamic_metadata?.fields?.grant?.structValue?.fields;
             resolve(['allow', ...(response.ok_response?.headers ?? []).map(({ header }) => `${header?.key}=${header?.value}`)].join(' '));
+          }
         });
       });
     return { authz, check };
@@ -63,9 +69,12 @@ async function setting(t: ExecutionContext): Promise<Setting> {
   return { standIn, start };
 }
 
-async function apply(client: KubernetesClient, text: string): Promise<void> {
+async function apply(client: KubernetesClient, text: string, next?: string): Promise<void> {
   const core = client.api(CoreV1Api);
-  const body = { metadata: { name: 'kura-policy' }, data: { 'policy.yaml': text } };
+  const body = {
+    metadata: { name: 'kura-policy' },
+    data: { 'policy.yaml': text, ...(next === undefined ? {} : { 'policy.next.yaml': next }) },
+  };
   const exists = await core.readNamespacedConfigMap({ namespace: system, name: 'kura-policy' }).then(
     () => true,
     () => false,
@@ -153,4 +162,39 @@ test.serial('labels of a namespace count from the moment that they change, and l
   t.true(allowed.includes('x-kura-max-object-bytes=1024'));
   t.true(allowed.includes('x-kura-max-share=0.5'));
   t.is(await check('any/x', { 'content-length': '1025' }), 'too-large');
+});
+
+test.serial('an allow carries a grant with what Envoy may reuse, for 5 s', async (t) => {
+  const { standIn, start } = await setting(t);
+  await apply(standIn.client, own);
+  const { check } = await start();
+  await waitFor('the policy is in force', async () => (await check('vision/x')).startsWith('allow'));
+  t.is(grant?.namespace?.stringValue, 'vision');
+  t.is(grant?.service_account?.stringValue, 'trainer');
+  t.is(grant?.max_object_bytes?.stringValue, String(64 * 2 ** 30));
+  t.is(grant?.seconds?.numberValue, 5);
+  const allowed = grant?.allowed?.structValue?.fields ?? {};
+  t.deepEqual(
+    allowed.PUT?.listValue?.values?.map(({ stringValue }) => stringValue),
+    ['vision/'],
+  );
+  t.deepEqual(allowed.DELETE?.listValue?.values ?? [], []);
+});
+
+test.serial('the next policy decides nothing, is counted where it differs, and narrows the grant to what both allow', async (t) => {
+  const { standIn, start } = await setting(t);
+  await apply(standIn.client, own, own.replace('"{namespace}/"', '"{namespace}/a/"'));
+  const { authz, check } = await start();
+  await waitFor('the policy is in force', async () => (await check('vision/a/x')).startsWith('allow'));
+  t.deepEqual(
+    grant?.allowed?.structValue?.fields?.PUT?.listValue?.values?.map(({ stringValue }) => stringValue),
+    ['vision/a/'],
+  );
+  t.true((await check('vision/b/x')).startsWith('allow'));
+  t.is(await check('nlp/x'), 'forbidden');
+  const metrics = await (await fetch(`http://${authz.listening.metrics}/metrics`)).text();
+  t.regex(metrics, /^kura_authz_shadow_differences_total\{next="deny"\} 1$/m);
+  await apply(standIn.client, own, 'nonsense: true\n');
+  await waitFor('it is told', () => authz.output().includes('the next policy is rejected'));
+  t.true((await check('vision/b/x')).startsWith('allow'));
 });
