@@ -4,8 +4,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import { prepareDirectory } from '../services/cache/directory.ts';
 import { digestOf, objectPath } from '../services/cache/file-name.ts';
-import type { Key } from '../services/cache/key.ts';
 import { encodeTrailer } from '../services/cache/trailer.ts';
+import type { Key } from '../services/shared/key.ts';
 
 export interface ManyObjects {
   readonly directory: string;

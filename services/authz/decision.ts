@@ -2,6 +2,7 @@
 import { parseTarget } from '../shared/key.ts';
 import { type Grant, grantOf } from './grant.ts';
 import type { Identity, Resolution } from './identity.ts';
+import { longestTokenBytes } from './jwt.ts';
 import type { Labels, Policy } from './policy.ts';
 import { verbs } from './policy-document.ts';
 
@@ -50,9 +51,6 @@ export type Decision =
   | { readonly kind: 'no-policy' };
 
 export type Decide = (question: Question) => Promise<Decision>;
-
-/** A token longer than this is refused unread. */
-const longestTokenBytes = 8 * 1024;
 
 export function createDecide({
   resolve,

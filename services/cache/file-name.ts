@@ -1,7 +1,7 @@
 /** Where an object lies: a path that follows from the key and the directory's secret alone. */
 import { hash } from 'node:crypto';
 import path from 'node:path';
-import type { Key } from './key.ts';
+import type { Key } from '../shared/key.ts';
 
 /** 96 bits of SHA-256(secret + key), as three words. The secret keeps a client from searching for two keys that share a file (decisions.md). */
 export interface Digest {

@@ -1,10 +1,10 @@
 /** The edge that knows all of HTTP/1.1: Node's own server. Requests in plain form are answered by plain-connection.ts; what that does not know exactly comes here. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import { type Key, parseTarget } from '../shared/key.ts';
 import { problemContentType } from '../shared/problem.ts';
 import { planRead } from './answer.ts';
 import { sendBody } from './body.ts';
-import { type Key, parseTarget } from './key.ts';
 import { type ProblemCode, problemAnswer } from './problems.ts';
 import { drain, receivePut } from './receive.ts';
 import type { ObjectService } from './service.ts';

@@ -1,5 +1,5 @@
 /** Descriptors kept open between requests, so that a hot object costs no open(2). A bounded number; which to close is found by second chance. */
-import type { Key } from './key.ts';
+import type { Key } from '../shared/key.ts';
 import type { OpenObject } from './open-object.ts';
 
 export class OpenFiles {

@@ -1,6 +1,6 @@
 /** One version of one object, open for reading. It stays whole while anybody reads it, whatever happens to its name. */
 import { crc32 } from 'node:zlib';
-import type { Key } from './key.ts';
+import type { Key } from '../shared/key.ts';
 import { blockBytes, entityTag, type Trailer } from './trailer.ts';
 
 /** The bytes are not what was written: the object must not be served. */

@@ -2,7 +2,7 @@
  * Pure: reads the head of a request in plain form. It knows few forms exactly; a head that has anything else in it is 'unusual' and goes to Node's parser, connection
  * included. It never repairs anything: what it accepts, Node's parser accepts with the same meaning (test/cache/plain-head.test.ts fuzzes one against the other).
  */
-import { isKey, type Key } from './key.ts';
+import { isKey, type Key } from '../shared/key.ts';
 
 export interface PlainRequest {
   readonly kind: 'request';

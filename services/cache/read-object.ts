@@ -1,7 +1,8 @@
 /** Opens an object file and checks what says what it is. */
+
+import type { Key } from '../shared/key.ts';
 import type { BufferPool } from './buffers.ts';
 import { type Files, faultKind } from './files.ts';
-import type { Key } from './key.ts';
 import { CorruptObjectError, OpenObject } from './open-object.ts';
 import { fileBlockBytes } from './space.ts';
 import { blockBytes, decodeSums, decodeTrailer, maxTailBytes, type Trailer } from './trailer.ts';

@@ -1,6 +1,7 @@
 /** Takes one PUT's body in, whatever connection it comes from. */
+
+import type { Key } from '../shared/key.ts';
 import { faultKind } from './files.ts';
-import type { Key } from './key.ts';
 import type { Store } from './store.ts';
 import { NoRoomError, type Upload } from './upload.ts';
 

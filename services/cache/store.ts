@@ -1,5 +1,6 @@
 /** The objects of one directory: open, put, remove, evict. Knows files and room, nothing of HTTP. */
 import { randomBytes } from 'node:crypto';
+import type { Key } from '../shared/key.ts';
 import type { BufferPool } from './buffers.ts';
 import { type Clock, tickMs } from './clock.ts';
 import { DatasetEviction, type EvictionPolicy, LruEviction } from './eviction.ts';
@@ -7,10 +8,10 @@ import { Evictor } from './evictor.ts';
 import { type Digest, digestOf, fileName, objectPath, temporaryFolder } from './file-name.ts';
 import { type Files, faultKind } from './files.ts';
 import { Groups, unknownGroup } from './groups.ts';
-import { type Key, prefixOf } from './key.ts';
 import { flagUnconfirmed, flagVerified, noRow, ObjectIndex } from './object-index.ts';
 import { OpenFiles } from './open-files.ts';
 import { CorruptObjectError, type OpenObject } from './open-object.ts';
+import { prefixOf } from './prefix.ts';
 import { checkFile, dropLoaded, readObject } from './read-object.ts';
 import type { ReadWindow } from './read-window.ts';
 import { freeRoom, holdLarge } from './retire.ts';

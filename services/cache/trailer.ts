@@ -7,7 +7,7 @@
  * Numbers are little endian. A block sum is the CRC-32 of 256 KiB of the body (the last block may be shorter).
  */
 import { crc32 } from 'node:zlib';
-import type { Key } from './key.ts';
+import type { Key } from '../shared/key.ts';
 
 export const formVersion = 1;
 /** 51 µs of CRC a block: small enough to check before each send, large enough that 64 GiB have 1 MiB of sums. */

@@ -1,8 +1,8 @@
 /** One PUT on its way to the disk: 256 KiB blocks into a temporary file, the trailer after them, then the file gets its name. */
 import { crc32 } from 'node:zlib';
+import type { Key } from '../shared/key.ts';
 import type { BufferPool } from './buffers.ts';
 import type { Files } from './files.ts';
-import type { Key } from './key.ts';
 import { blocksOf, fileBlockBytes, type Space } from './space.ts';
 import { blockBytes, blockCount, encodeTrailer, entityTag, type ObjectMeta } from './trailer.ts';
 

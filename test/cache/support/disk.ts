@@ -3,7 +3,7 @@ import { readdirSync, statSync } from 'node:fs';
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { digestOf, objectPath } from '../../../services/cache/file-name.ts';
-import type { Key } from '../../../services/cache/key.ts';
+import type { Key } from '../../../services/shared/key.ts';
 
 /** The file of a key. */
 export async function fileOf(directory: string, key: string): Promise<string> {
