@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { CoreV1Api, DiscoveryV1Api } from '@kubernetes/client-node';
 import anyTest, { type TestFn } from 'ava';
@@ -194,6 +194,25 @@ test.serial('what clients send as x-kura-* or x-envoy-* never reaches a shard, a
     await system.kubernetes.api(DiscoveryV1Api).deleteNamespacedEndpointSlice({ namespace: 'kura-system', name: 'recorder' });
     await recorder.close();
   }
+});
+
+test.serial('a policy that is saved is in force on live traffic, and one that is broken changes nothing', async (t) => {
+  const file = (await system.local()).policy as string;
+  const original = await readFile(file, 'utf8');
+  t.teardown(() => writeFile(file, original));
+  const request = { as: 'vision/trainer', path: '/objects/nlp/shared/x' };
+  t.is((await system.call(request)).status, 403);
+  const savedAt = performance.now();
+  await writeFile(
+    file,
+    original.replace('tests:', '  - { name: shared, subjects: [{ namespaces: [vision] }], verbs: [GET], keys: [nlp/shared/] }\ntests:'),
+  );
+  await waitFor('the new rule holds', async () => (await system.call(request)).status === 404);
+  t.log(`in force after ${Math.round(performance.now() - savedAt)} ms`);
+  t.is((await system.call({ ...request, method: 'PUT', body: 'x' })).status, 403);
+  await writeFile(file, 'rules: everything');
+  await waitFor('it is told', () => system.output().includes('the policy is rejected'));
+  t.is((await system.call(request)).status, 404);
 });
 
 test.serial('no token is in what the system logs', async (t) => {
