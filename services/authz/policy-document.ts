@@ -1,5 +1,6 @@
 /** Pure: the text of an AccessPolicy, read strictly: what is not exactly of its form is a problem with line and column, and nothing is guessed. */
-import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type Scalar, type YAMLMap } from 'yaml';
+import { isMap, LineCounter, type Node, parseDocument, type Scalar, type YAMLMap } from 'yaml';
+import { type Problem, StrictReader } from './strict-reader.ts';
 
 export const verbs = ['GET', 'HEAD', 'PUT', 'DELETE'] as const;
 export type Verb = (typeof verbs)[number];
@@ -54,20 +55,12 @@ export interface PolicyDocument {
   readonly tests: readonly PolicyTest[];
 }
 
-/** Line and column count from 1. */
-export interface Problem {
-  readonly line: number;
-  readonly column: number;
-  readonly message: string;
-}
-
 export type ParsedPolicy =
   | { readonly kind: 'policy'; readonly policy: PolicyDocument; readonly warnings: readonly Problem[] }
   | { readonly kind: 'rejected'; readonly problems: readonly Problem[] };
 
 /** A ConfigMap holds 1 MiB in all. */
 export const longestPolicyBytes = 2 ** 20;
-const mostRules = 1_000;
 const mostProblems = 20;
 const nameOrGlob = /^[a-z0-9*]([-a-z0-9.*]*[a-z0-9*])?$/;
 const labelText = /^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$/;
@@ -86,102 +79,13 @@ export function parsePolicy(text: string): ParsedPolicy {
   };
   const faults = [...document.errors, ...document.warnings].map(({ pos, message }) => at(pos[0], message));
   if (faults.length > 0) return { kind: 'rejected', problems: faults.slice(0, mostProblems) };
-  const reader = new Reader(at);
+  const reader = new StrictReader(at);
   const policy = readDocument(reader, document.contents);
   if (reader.problems.length > 0) return { kind: 'rejected', problems: reader.problems.slice(0, mostProblems) };
   return { kind: 'policy', policy, warnings: reader.warnings };
 }
 
-/** Reads nodes into values and notes what is wrong with them; a value that is wrong is replaced by one that does no harm, since the document is rejected anyway. */
-class Reader {
-  readonly problems: Problem[] = [];
-  readonly warnings: Problem[] = [];
-  readonly #at: (offset: number, message: string) => Problem;
-
-  constructor(at: (offset: number, message: string) => Problem) {
-    this.#at = at;
-  }
-
-  line(node: unknown): number {
-    return this.#at(offsetOf(node), '').line;
-  }
-
-  wrong(node: unknown, message: string): void {
-    this.problems.push(this.#at(offsetOf(node), message));
-  }
-
-  warn(node: unknown, message: string): void {
-    this.warnings.push(this.#at(offsetOf(node), message));
-  }
-
-  /** The fields of a mapping by name; unknown and missing ones are problems. */
-  fields(
-    node: unknown,
-    what: string,
-    known: { readonly required: readonly string[]; readonly optional?: readonly string[] },
-  ): Map<string, Node> {
-    const fields = new Map<string, Node>();
-    if (!isMap(node)) {
-      this.wrong(node, `${what} is not a mapping`);
-      return fields;
-    }
-    const names = [...known.required, ...(known.optional ?? [])];
-    for (const pair of (node as YAMLMap<Scalar, Node>).items) {
-      const name = String(pair.key?.value);
-      if (!names.includes(name)) this.wrong(pair.key, `${what} has no field "${name}"; known are ${names.join(', ')}`);
-      else if (pair.value === null) this.wrong(pair.key, `${what}: ${name} has no value`);
-      else fields.set(name, pair.value);
-    }
-    for (const name of known.required) if (!fields.has(name)) this.wrong(node, `${what} lacks the field "${name}"`);
-    return fields;
-  }
-
-  list<T>(node: Node | undefined, what: string, read: (item: unknown) => T, { atMost = mostRules, mayBeEmpty = true } = {}): T[] {
-    if (node === undefined) return [];
-    if (!isSeq(node)) {
-      this.wrong(node, `${what} is not a list`);
-      return [];
-    }
-    if (node.items.length > atMost) this.wrong(node, `${what} has more than ${atMost} entries`);
-    if (node.items.length === 0 && !mayBeEmpty) this.wrong(node, `${what} is empty`);
-    return node.items.slice(0, atMost).map(read);
-  }
-
-  text(node: unknown, what: string, pattern: RegExp, form: string): string {
-    const value = isScalar(node) ? node.value : undefined;
-    if (typeof value !== 'string') this.wrong(node, `${what} is not a text`);
-    else if (!pattern.test(value)) this.wrong(node, `${what}: "${value.slice(0, 100)}" is not ${form}`);
-    return typeof value === 'string' ? value : '';
-  }
-
-  choice<const T extends string>(node: unknown, what: string, choices: readonly T[]): T {
-    const value = isScalar(node) ? node.value : undefined;
-    const chosen = choices.find((choice) => choice === value);
-    if (chosen === undefined) this.wrong(node, `${what} is none of ${choices.join(', ')}`);
-    return chosen ?? (choices[0] as T);
-  }
-
-  number(node: unknown, what: string, { min, max }: { min: number; max: number }): number {
-    const value = isScalar(node) ? node.value : undefined;
-    if (typeof value === 'number' && value >= min && value <= max) return value;
-    this.wrong(node, `${what} is not a number from ${min} to ${max}`);
-    return min;
-  }
-
-  /** A number, or a text such as `64Gi`. */
-  bytes(node: unknown, what: string): number {
-    const value = isScalar(node) ? node.value : undefined;
-    const match = /^(\d{1,15})(|[KMGT]i?)$/.exec(String(value));
-    if (match === null) {
-      this.wrong(node, `${what} is not a size such as 500M or 64Gi`);
-      return 0;
-    }
-    const unit = match[2] as string;
-    return Number(match[1]) * (unit.endsWith('i') ? 1024 : 1000) ** ' KMGT'.indexOf(unit[0] ?? ' ');
-  }
-}
-
-function readDocument(reader: Reader, contents: unknown): PolicyDocument {
+function readDocument(reader: StrictReader, contents: unknown): PolicyDocument {
   const fields = reader.fields(contents, 'the policy', {
     required: ['apiVersion', 'kind', 'mode', 'default', 'rules'],
     optional: ['limits', 'overrides', 'tests'],
@@ -203,7 +107,7 @@ function readDocument(reader: Reader, contents: unknown): PolicyDocument {
   };
 }
 
-function readRule(reader: Reader, node: unknown, names: Set<string>): Rule {
+function readRule(reader: StrictReader, node: unknown, names: Set<string>): Rule {
   const fields = reader.fields(node, 'a rule', { required: ['name', 'subjects', 'verbs', 'keys'], optional: ['effect'] });
   const name = reader.text(
     fields.get('name') ?? node,
@@ -226,7 +130,7 @@ function readRule(reader: Reader, node: unknown, names: Set<string>): Rule {
   };
 }
 
-function readPrefix(reader: Reader, node: unknown, what: string): string {
+function readPrefix(reader: StrictReader, node: unknown, what: string): string {
   const prefix = reader.text(node, `${what}: a key`, keyText, 'a prefix of printable ASCII');
   for (const [template] of prefix.matchAll(/\{[^}]*\}?/g)) {
     if (template !== '{namespace}' && template !== '{serviceAccount}') {
@@ -238,7 +142,7 @@ function readPrefix(reader: Reader, node: unknown, what: string): string {
   return prefix;
 }
 
-function readSubject(reader: Reader, node: unknown, what: string): Subject {
+function readSubject(reader: StrictReader, node: unknown, what: string): Subject {
   const fields = reader.fields(node, `${what}: a subject`, {
     required: [],
     optional: ['namespaces', 'namespaceSelector', 'serviceAccounts'],
@@ -255,18 +159,18 @@ function readSubject(reader: Reader, node: unknown, what: string): Subject {
   };
 }
 
-function readNames(reader: Reader, node: Node, what: string): string[] {
+function readNames(reader: StrictReader, node: Node, what: string): string[] {
   return reader.list(node, what, (item) => reader.text(item, what, nameOrGlob, 'a name, with * for any part of it'), { mayBeEmpty: false });
 }
 
-function readSelector(reader: Reader, node: Node, what: string): Record<string, string> {
+function readSelector(reader: StrictReader, node: Node, what: string): Record<string, string> {
   const labels = reader.fields(node, `${what}: namespaceSelector`, { required: ['matchLabels'] }).get('matchLabels');
   const read = labels === undefined ? {} : readLabels(reader, labels, `${what}: matchLabels`);
   if (isMap(labels) && labels.items.length === 0) reader.wrong(labels, `${what}: matchLabels is empty, which would be every namespace`);
   return read;
 }
 
-function readLabels(reader: Reader, node: unknown, what: string): Record<string, string> {
+function readLabels(reader: StrictReader, node: unknown, what: string): Record<string, string> {
   if (!isMap(node)) {
     reader.wrong(node, `${what} is not a mapping`);
     return {};
@@ -279,7 +183,7 @@ function readLabels(reader: Reader, node: unknown, what: string): Record<string,
   );
 }
 
-function readOverride(reader: Reader, node: unknown): Override {
+function readOverride(reader: StrictReader, node: unknown): Override {
   const fields = reader.fields(node, 'an override', { required: ['namespaces', 'limits'] });
   const namespaces = fields.get('namespaces');
   const limits = fields.get('limits');
@@ -289,7 +193,7 @@ function readOverride(reader: Reader, node: unknown): Override {
   };
 }
 
-function readLimits(reader: Reader, node: unknown): Limits {
+function readLimits(reader: StrictReader, node: unknown): Limits {
   const fields = reader.fields(node, 'limits', {
     required: [],
     optional: ['maxObjectBytes', 'requestsPerSecond', 'bytesPerSecond', 'share'],
@@ -306,7 +210,7 @@ function readLimits(reader: Reader, node: unknown): Limits {
   };
 }
 
-function readTest(reader: Reader, node: unknown): PolicyTest {
+function readTest(reader: StrictReader, node: unknown): PolicyTest {
   const fields = reader.fields(node, 'a test', { required: ['as', 'verb', 'key', 'expect'], optional: ['labels'] });
   const as = reader.text(
     fields.get('as') ?? node,
@@ -325,8 +229,4 @@ function readTest(reader: Reader, node: unknown): PolicyTest {
     expect: reader.choice(fields.get('expect') ?? node, 'expect', ['allow', 'deny']),
     line: reader.line(node),
   };
-}
-
-function offsetOf(node: unknown): number {
-  return (node as Partial<Node> | undefined)?.range?.[0] ?? 0;
 }

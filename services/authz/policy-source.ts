@@ -7,7 +7,8 @@ import type { KubernetesClient } from '../shared/kubernetes.ts';
 import type { Logger } from '../shared/log.ts';
 import { startReflector } from '../shared/reflector.ts';
 import { type CompiledPolicy, compilePolicy, type Labels, type Policy } from './policy.ts';
-import { type Problem, parsePolicy } from './policy-document.ts';
+import { parsePolicy } from './policy-document.ts';
+import type { Problem } from './strict-reader.ts';
 
 const configMapName = 'kura-policy';
 const configMapKey = 'policy.yaml';

@@ -2,7 +2,8 @@
 import type { Key } from '../shared/key.ts';
 import { globMatches, globsOverlap, isGlob } from './glob.ts';
 import type { Identity } from './identity.ts';
-import type { Limits, PolicyDocument, Problem, Rule, Subject, Verb } from './policy-document.ts';
+import type { Limits, PolicyDocument, Rule, Subject, Verb } from './policy-document.ts';
+import type { Problem } from './strict-reader.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 

@@ -4,7 +4,8 @@ import test from 'ava';
 import fc from 'fast-check';
 import { globMatches, globsOverlap } from '../../services/authz/glob.ts';
 import { compilePolicy, type Policy } from '../../services/authz/policy.ts';
-import { type PolicyDocument, type Problem, parsePolicy, type Rule, verbs } from '../../services/authz/policy-document.ts';
+import { type PolicyDocument, parsePolicy, type Rule, verbs } from '../../services/authz/policy-document.ts';
+import type { Problem } from '../../services/authz/strict-reader.ts';
 
 const head = 'apiVersion: kura/v1\nkind: AccessPolicy\nmode: enforce\ndefault: deny\n';
 const example = `${head}limits: { maxObjectBytes: 64Gi }

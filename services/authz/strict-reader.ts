@@ -1,0 +1,105 @@
+/** Pure: reads YAML nodes into values of one form and notes, with line and column, whatever is not of it. */
+import { isMap, isScalar, isSeq, type Node, type Scalar, type YAMLMap } from 'yaml';
+
+/** Line and column count from 1. */
+export interface Problem {
+  readonly line: number;
+  readonly column: number;
+  readonly message: string;
+}
+
+/** Of any list. */
+const mostEntries = 1_000;
+
+/** Reads nodes into values and notes what is wrong with them; a value that is wrong is replaced by one that does no harm, since the document is rejected anyway. */
+export class StrictReader {
+  readonly problems: Problem[] = [];
+  readonly warnings: Problem[] = [];
+  readonly #at: (offset: number, message: string) => Problem;
+
+  constructor(at: (offset: number, message: string) => Problem) {
+    this.#at = at;
+  }
+
+  line(node: unknown): number {
+    return this.#at(offsetOf(node), '').line;
+  }
+
+  wrong(node: unknown, message: string): void {
+    this.problems.push(this.#at(offsetOf(node), message));
+  }
+
+  warn(node: unknown, message: string): void {
+    this.warnings.push(this.#at(offsetOf(node), message));
+  }
+
+  /** The fields of a mapping by name; unknown and missing ones are problems. */
+  fields(
+    node: unknown,
+    what: string,
+    known: { readonly required: readonly string[]; readonly optional?: readonly string[] },
+  ): Map<string, Node> {
+    const fields = new Map<string, Node>();
+    if (!isMap(node)) {
+      this.wrong(node, `${what} is not a mapping`);
+      return fields;
+    }
+    const names = [...known.required, ...(known.optional ?? [])];
+    for (const pair of (node as YAMLMap<Scalar, Node>).items) {
+      const name = String(pair.key?.value);
+      if (!names.includes(name)) this.wrong(pair.key, `${what} has no field "${name}"; known are ${names.join(', ')}`);
+      else if (pair.value === null) this.wrong(pair.key, `${what}: ${name} has no value`);
+      else fields.set(name, pair.value);
+    }
+    for (const name of known.required) if (!fields.has(name)) this.wrong(node, `${what} lacks the field "${name}"`);
+    return fields;
+  }
+
+  list<T>(node: Node | undefined, what: string, read: (item: unknown) => T, { atMost = mostEntries, mayBeEmpty = true } = {}): T[] {
+    if (node === undefined) return [];
+    if (!isSeq(node)) {
+      this.wrong(node, `${what} is not a list`);
+      return [];
+    }
+    if (node.items.length > atMost) this.wrong(node, `${what} has more than ${atMost} entries`);
+    if (node.items.length === 0 && !mayBeEmpty) this.wrong(node, `${what} is empty`);
+    return node.items.slice(0, atMost).map(read);
+  }
+
+  text(node: unknown, what: string, pattern: RegExp, form: string): string {
+    const value = isScalar(node) ? node.value : undefined;
+    if (typeof value !== 'string') this.wrong(node, `${what} is not a text`);
+    else if (!pattern.test(value)) this.wrong(node, `${what}: "${value.slice(0, 100)}" is not ${form}`);
+    return typeof value === 'string' ? value : '';
+  }
+
+  choice<const T extends string>(node: unknown, what: string, choices: readonly T[]): T {
+    const value = isScalar(node) ? node.value : undefined;
+    const chosen = choices.find((choice) => choice === value);
+    if (chosen === undefined) this.wrong(node, `${what} is none of ${choices.join(', ')}`);
+    return chosen ?? (choices[0] as T);
+  }
+
+  number(node: unknown, what: string, { min, max }: { min: number; max: number }): number {
+    const value = isScalar(node) ? node.value : undefined;
+    if (typeof value === 'number' && value >= min && value <= max) return value;
+    this.wrong(node, `${what} is not a number from ${min} to ${max}`);
+    return min;
+  }
+
+  /** A number, or a text such as `64Gi`. */
+  bytes(node: unknown, what: string): number {
+    const value = isScalar(node) ? node.value : undefined;
+    const match = /^(\d{1,15})(|[KMGT]i?)$/.exec(String(value));
+    if (match === null) {
+      this.wrong(node, `${what} is not a size such as 500M or 64Gi`);
+      return 0;
+    }
+    const unit = match[2] as string;
+    return Number(match[1]) * (unit.endsWith('i') ? 1024 : 1000) ** ' KMGT'.indexOf(unit[0] ?? ' ');
+  }
+}
+
+function offsetOf(node: unknown): number {
+  return (node as Partial<Node> | undefined)?.range?.[0] ?? 0;
+}
