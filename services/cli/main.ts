@@ -3,7 +3,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import type { LocalFile } from '../local/local-file.ts';
+import { isKey } from '../shared/key.ts';
 import { runEpochs } from './epoch.ts';
+import { keyOfFile } from './key-of-file.ts';
 import { ObjectClient } from './object-client.ts';
 import { createTerminal } from './terminal.ts';
 
@@ -40,7 +42,9 @@ await program.parseAsync();
 async function epoch(dir: string, options: { local: string; epochs: number; workers: number; prefix?: string }): Promise<void> {
   const local = readLocal(options.local);
   const folder = path.resolve(dir);
-  const prefix = (options.prefix ?? `vision/${path.basename(folder)}`).replace(/\/+$/, '');
+  const prefix = (options.prefix ?? keyOfFile('vision', path.basename(folder))).replace(/\/+$/, '');
+  if (!isKey(prefix))
+    fail(`--prefix ${JSON.stringify(prefix)} is not printable ASCII of at most 1,024 bytes without spaces and dot segments`);
   const namespace = prefix.split('/', 1)[0];
   const tokenFile = local.tokens[`${namespace}/trainer`];
   if (tokenFile === undefined)

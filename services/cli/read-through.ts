@@ -19,7 +19,10 @@ export async function readThrough(
 ): Promise<ReadOutcome> {
   try {
     const { status, headers, body } = await client.request('GET', key, { signal });
-    if (status === 200) return await compare(body, { file, announced: Number(headers['content-length']) });
+    if (status === 200) {
+      // A body that is not read to its end would keep its connection, and the pool has one a worker.
+      return await compare(body, { file, announced: Number(headers['content-length']) }).finally(() => body.destroy());
+    }
     const text = await body.text();
     if (status !== 404) return { kind: 'failure', detail: `GET answered ${status} ${shorten(text)}` };
     const put = await client.request('PUT', key, { body: () => createReadStream(file.path), length: file.size, signal });
@@ -41,7 +44,6 @@ async function compare(body: Readable, { file, announced }: { file: SourceFile; 
       if (buffer.length < chunk.length) buffer = Buffer.alloc(chunk.length);
       const { bytesRead } = await handle.read(buffer, 0, chunk.length, position);
       if (!chunk.equals(buffer.subarray(0, bytesRead))) {
-        body.destroy();
         return { kind: 'difference', detail: `other bytes than the file between ${position} and ${position + chunk.length}` };
       }
       position += chunk.length;

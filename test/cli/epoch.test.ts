@@ -24,11 +24,11 @@ interface Setting {
 }
 
 /** A folder of three files (one empty, one of several pieces) and a server to read them through. */
-async function setting(t: ExecutionContext): Promise<Setting> {
+async function setting(t: ExecutionContext, name = 'data'): Promise<Setting> {
   const folder = await temporaryFolder(t);
   const server = await startObjectServer();
   t.teardown(() => server.close());
-  const data = path.join(folder, 'data');
+  const data = path.join(folder, name);
   await mkdir(path.join(data, 'sub'), { recursive: true });
   await writeFile(path.join(data, 'a.jpg'), 'a'.repeat(1000));
   await writeFile(path.join(data, 'empty'), '');
@@ -155,6 +155,7 @@ test.serial('a missing system and an unknown namespace are told in one line with
   for (const [args, complaint] of [
     [['--local', '/does/not/exist'], /^kura: \/does\/not\/exist is not there: start the system with `npm start`/],
     [['--prefix', 'nlp/x'], /^kura: no token for namespace nlp: --prefix begins with one of vision\/trainer/],
+    [['--prefix', 'vision/my data'], /^kura: --prefix "vision\/my data" is not printable ASCII/],
     [['--workers', '0'], /It is not a whole number from 1 to 1024/],
   ] as const) {
     const { status, output } = await epoch(...args);
@@ -185,4 +186,24 @@ test.serial('Ctrl-C tells the figures so far and ends with 130', async (t) => {
   const { status, output } = await child.ended;
   t.is(status, 130, output);
   t.regex(output, /epoch 1: 0 hits \(0\.0 %\), 1 misses/);
+});
+
+test.serial('a file that vanishes while its object is a hit is a failure of that file alone, and the run goes on', async (t) => {
+  const { server, data, epoch } = await setting(t);
+  await epoch('--epochs', '1');
+  server.intercept = (request) => {
+    if (request.method === 'GET' && request.url?.endsWith('large')) rmSync(path.join(data, 'sub', 'large'), { force: true });
+    return false;
+  };
+  const { status, output } = await epoch('--epochs', '1', '--workers', '1');
+  t.is(status, 1, output);
+  t.regex(output, /2 hits .* 0 misses, 1 failures, 0 differences/);
+  t.regex(output, /failure: sub\/large: ENOENT/);
+});
+
+test.serial('a folder whose own name a key cannot hold is encoded like the names in it', async (t) => {
+  const { server, epoch } = await setting(t, 'my data #1');
+  const { status, output } = await epoch('--epochs', '1');
+  t.is(status, 0, output);
+  t.true(server.objects.has('vision/my%20data%20%231/a.jpg'));
 });
