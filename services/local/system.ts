@@ -1,6 +1,6 @@
 /** The whole of kura on one machine: a stand-in Kubernetes API, shards, eds, authz and Envoy, each a process of its own. */
-import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
+import { takeDirectoryLock } from '../shared/directory-lock.ts';
 import { connectKubernetes, type KubernetesClient } from '../shared/kubernetes.ts';
 import { createCluster, publishShard, removeOtherShards, type ShardEndpoint, workloads } from './cluster.ts';
 import type { Console } from './console.ts';
@@ -21,7 +21,6 @@ import {
   standInKubeconfig,
 } from './programs.ts';
 import { authzSocketPath } from './socket-path.ts';
-import { lockState } from './state-lock.ts';
 import { keepTokenFiles } from './token-files.ts';
 
 export interface SystemOptions {
@@ -64,9 +63,9 @@ interface Start {
 /** Starts the system and resolves when it serves. On a fault it takes down what it had started and rejects. */
 export async function startSystem(options: SystemOptions): Promise<System> {
   const { stateDirectory, root, environment, console } = options;
-  await mkdir(stateDirectory, { recursive: true, mode: 0o700 });
   if (options.port !== 0) await requireFree(options.port);
-  const lock = await lockState(stateDirectory);
+  const lock = await takeDirectoryLock(stateDirectory);
+  if (lock === undefined) throw new Error(`another kura runs on ${stateDirectory}: stop it first, or choose another folder with --state`);
   const localFile = path.join(stateDirectory, 'local.json');
   await removeLocalFile(localFile);
   const { socket, remove: removeSocketFolder } = await authzSocketPath(stateDirectory);
@@ -91,7 +90,7 @@ export async function startSystem(options: SystemOptions): Promise<System> {
     await client?.close();
     await removeLocalFile(localFile);
     await removeSocketFolder();
-    lock.release();
+    await lock.release();
   };
   try {
     const cluster = startCluster(start).then((connected) => {

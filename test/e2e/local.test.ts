@@ -1,7 +1,7 @@
 /** `npm start` as its user sees it: what it prints and writes, what it survives, what it leaves behind. */
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, symlink } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -132,6 +132,18 @@ test.serial('a second system on the same folder is refused in one line', async (
   t.is(status, 1);
   t.regex(output, /another kura runs on .*: stop it first, or choose another folder with --state/);
   t.is((await system.call({ as: 'vision/trainer', path: '/objects/vision/x' })).status, 404);
+});
+
+test.serial('a folder is the same one under another name', async (t) => {
+  const system = await startLocalSystem({ args: ['--shards', '1'] });
+  t.teardown(() => system.stop());
+  const link = `${system.stateDirectory}-link`;
+  await symlink(system.stateDirectory, link);
+  t.teardown(() => rm(link));
+  const before = await system.local();
+  const error = await t.throwsAsync(run(process.execPath, [main, '--state', link, '--port', '0']));
+  t.regex((error as unknown as { stdout: string }).stdout, /another kura runs on /);
+  t.deepEqual(await system.local(), before);
 });
 
 test.serial('a port that is taken is said in words', async (t) => {

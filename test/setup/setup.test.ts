@@ -1,6 +1,6 @@
 /** Set-up on machines that lack something: one line that says what, and nothing half done. */
 import { spawnSync } from 'node:child_process';
-import { chmod, cp, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, mkdtemp, readdir, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test from 'ava';
@@ -16,7 +16,7 @@ async function machine(
     await cp(path.join(root, name), path.join(folder, name), { recursive: true });
   const bin = path.join(folder, 'machine');
   await mkdir(bin);
-  for (const [name, script] of Object.entries(commands)) {
+  for (const [name, script] of Object.entries({ flock: 'exit 0', setpriv: 'exit 0', ...commands })) {
     await writeFile(path.join(bin, name), `#!/bin/sh\n${script}\n`);
     await chmod(path.join(bin, name), 0o755);
   }
@@ -76,6 +76,37 @@ test('a download that fails leaves nothing behind', async (t) => {
   t.deepEqual(await readdir(path.join(folder, '.tools')), []);
 });
 
+test('the Node that npm 9 and 10 install without its link is found', async (t) => {
+  const bin = `node_modules/node-${process.platform}-${process.arch}/bin`;
+  const npm = `/bin/mkdir -p ${bin}; printf '#!/bin/sh\\necho v24.21.0\\n' > ${bin}/node; /bin/chmod +x ${bin}/node`;
+  const { run, folder } = await machine({ npm, node: 'echo v18.20.8' });
+  t.teardown(() => rm(folder, { recursive: true }));
+  await symlink('/bin/true', path.join(folder, 'envoy'));
+  const { status, stderr } = run({ KURA_ENVOY: path.join(folder, 'envoy') });
+  t.is(status, 0, stderr);
+});
+
+test('a machine without util-linux is told what to install', async (t) => {
+  const { folder } = await machine({});
+  t.teardown(() => rm(folder, { recursive: true }));
+  const { status, stderr } = spawnSync(process.execPath, [path.join(folder, 'scripts', 'setup.mjs')], {
+    encoding: 'utf8',
+    env: { PATH: '/nowhere' },
+  });
+  t.is(status, 1);
+  t.is(stderr, 'kura set-up: flock and setpriv (Debian: util-linux) missing: install it\n');
+});
+
+test('what a killed set-up has left is removed by a later one', async (t) => {
+  const { run, folder } = await machine({ ...installed, python3: 'exit 1' });
+  t.teardown(() => rm(folder, { recursive: true }));
+  const left = path.join(folder, '.tools', 'fetching-envoy-old');
+  await mkdir(left, { recursive: true });
+  await utimes(left, 0, 0);
+  t.is(run().status, 1);
+  t.deepEqual(await readdir(path.join(folder, '.tools')), []);
+});
+
 test('KURA_ENVOY is used instead of a download, and must be executable', async (t) => {
   const { run, folder } = await machine(installed);
   t.teardown(() => rm(folder, { recursive: true }));
@@ -87,9 +118,14 @@ test('KURA_ENVOY is used instead of a download, and must be executable', async (
 });
 
 test('a second run starts no process and prints nothing', (t) => {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [path.join(root, 'scripts', 'setup.mjs')], {
+  const env = { PATH: process.env.PATH, ...(process.env.KURA_ENVOY ? { KURA_ENVOY: process.env.KURA_ENVOY } : {}) };
+  const trace = [
+    '--import',
+    `data:text/javascript,import cp from 'node:child_process'; import { syncBuiltinESMExports } from 'node:module'; cp.execFileSync = () => { throw new Error('a process was started'); }; syncBuiltinESMExports();`,
+  ];
+  const { status, stdout, stderr } = spawnSync(process.execPath, [...trace, path.join(root, 'scripts', 'setup.mjs')], {
     encoding: 'utf8',
-    env: { PATH: '/nowhere' },
+    env,
   });
   t.is(status, 0, stderr);
   t.is(stdout + stderr, '');
