@@ -22,6 +22,8 @@ export interface ProcessOptions {
   readonly console: Console;
   /** How long it may take to end after SIGTERM before it is killed. */
   readonly stopLimitMs: number;
+  /** Ends a start that is under way. */
+  readonly signal: AbortSignal;
 }
 
 export interface SupervisedProcess {
@@ -32,7 +34,7 @@ export interface SupervisedProcess {
   stop(): Promise<void>;
 }
 
-/** Starts a process and keeps it alive. Resolves when it serves for the first time; rejects when it ends or stays silent for 30 s before that. */
+/** Starts a process and keeps it alive. Resolves when it serves for the first time; rejects when it ends or stays silent for 30 s before that, or `signal` aborts. */
 export async function superviseProcess(options: ProcessOptions): Promise<SupervisedProcess> {
   const { name, console } = options;
   const stopping = new AbortController();
@@ -99,12 +101,12 @@ function launch({ name, command, console }: ProcessOptions): ChildProcess {
   return child;
 }
 
-async function ready(child: ChildProcess, { name, probe, onReady }: ProcessOptions): Promise<void> {
-  const giveUp = AbortSignal.timeout(startLimitMs);
+async function ready(child: ChildProcess, { name, probe, onReady, signal }: ProcessOptions): Promise<void> {
+  const giveUp = AbortSignal.any([signal, AbortSignal.timeout(startLimitMs)]);
   const serves = probe === undefined ? listeningMessage(child, giveUp) : poll(probe, child, giveUp);
   const listening = await Promise.race([
     serves.catch(() => {
-      throw new Error(`${name} was not ready within ${startLimitMs / 1000} s`);
+      throw new Error(signal.aborted ? `${name} was stopped while it started` : `${name} was not ready within ${startLimitMs / 1000} s`);
     }),
     exited(child).then(() => {
       throw new Error(`${name} ${describeEnd(child)} before it was ready`);

@@ -14,13 +14,15 @@ export type Program = Pick<ProcessOptions, 'name' | 'command' | 'probe'> & Parti
 export class Processes {
   readonly #console: Console;
   readonly #onChange: () => void;
+  readonly #signal: AbortSignal;
   readonly #running: SupervisedProcess[] = [];
   readonly #ready = new Map<string, Ready>();
 
-  /** `onChange` is called whenever a process serves, for the first time or again. */
-  constructor({ console, onChange }: { console: Console; onChange: () => void }) {
+  /** `onChange` is called whenever a process serves, for the first time or again; `signal` ends starts that are under way. */
+  constructor({ console, onChange, signal }: { console: Console; onChange: () => void; signal: AbortSignal }) {
     this.#console = console;
     this.#onChange = onChange;
+    this.#signal = signal;
   }
 
   /** Starts a program and keeps it alive; resolves when it serves. */
@@ -29,6 +31,7 @@ export class Processes {
       ...program,
       console: this.#console,
       stopLimitMs,
+      signal: this.#signal,
       onReady: (news) => {
         this.#ready.set(program.name, news);
         program.onReady?.(news);

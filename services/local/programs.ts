@@ -1,17 +1,19 @@
 /** How each process of a local system is started. */
 import { readFile, writeFile } from 'node:fs/promises';
-import { request } from 'node:http';
 import path from 'node:path';
 import { localBootstrap } from './bootstrap.ts';
 import { zone } from './cluster.ts';
 import { freePorts } from './free-ports.ts';
 import type { Processes, Program } from './processes.ts';
+import { whyNotReady } from './readiness.ts';
 
 export interface ProgramContext {
   readonly root: string;
   readonly stateDirectory: string;
   /** What every process gets: PATH, and where Node keeps compiled code. */
   readonly environment: Readonly<Record<string, string>>;
+  /** Settings of the user's own, by their whole names; each service gets those under its prefix. What is set here wins. */
+  readonly settings: Readonly<Record<string, string>>;
   readonly processes: Processes;
 }
 
@@ -58,11 +60,19 @@ export function edsProgram(context: ProgramContext): Program {
   }));
 }
 
-export function authzProgram(context: ProgramContext, { socket, kubeconfig }: { socket: string; kubeconfig: string }): Program {
-  return service(context, { name: 'authz', folder: 'authz', prefix: 'KURA_AUTHZ_' }, () => ({
+/** It asks the stand-in, or another cluster. */
+export function authzProgram(
+  context: ProgramContext,
+  {
+    socket,
+    cluster,
+  }: { socket: string; cluster: { readonly kubeconfig: string; readonly environment: Readonly<Record<string, string>> } | undefined },
+): Program {
+  const environment = { ...cluster?.environment, ...context.environment };
+  return service({ ...context, environment }, { name: 'authz', folder: 'authz', prefix: 'KURA_AUTHZ_' }, () => ({
     LISTEN: `unix:${socket}`,
     METRICS_LISTEN: anyPort,
-    KUBECONFIG: kubeconfig,
+    KUBECONFIG: cluster?.kubeconfig ?? standInKubeconfig(context),
     POLICY_FILE: path.join(context.stateDirectory, 'policy.last-good.yaml'),
   }));
 }
@@ -87,7 +97,7 @@ export async function envoyProgram(
       args: ['-c', file, ...identity, '--concurrency', '2', '--disable-hot-restart', '--log-level', 'warning'],
       env: environment,
     }),
-    probe: async () => ((await answersOk(`http://${listening.admin}/ready`)) ? listening : undefined),
+    probe: async () => ((await whyNotReady(`http://${listening.admin}/ready`)) === undefined ? listening : undefined),
   };
 }
 
@@ -96,28 +106,21 @@ export function portOf(address: string | undefined): number {
 }
 
 function service(
-  { root, environment }: ProgramContext,
+  { root, environment, settings }: ProgramContext,
   { name, folder, prefix }: { name: string; folder: string; prefix: string },
-  settings: () => Readonly<Record<string, string>>,
+  ownSettings: () => Readonly<Record<string, string>>,
 ): Program {
+  const passedOn = Object.fromEntries(Object.entries(settings).filter(([variable]) => variable.startsWith(prefix)));
   return {
     name,
     command: () => ({
       file: process.execPath,
       args: [path.join(root, 'services', folder, 'main.ts')],
-      env: { ...environment, ...Object.fromEntries(Object.entries(settings()).map(([field, value]) => [prefix + field, value])) },
+      env: {
+        ...environment,
+        ...passedOn,
+        ...Object.fromEntries(Object.entries(ownSettings()).map(([field, value]) => [prefix + field, value])),
+      },
     }),
   };
-}
-
-function answersOk(url: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const call = request(url, { timeout: 1_000 }, (response) => {
-      response.resume();
-      resolve(response.statusCode === 200);
-    });
-    call.on('error', () => resolve(false));
-    call.on('timeout', () => call.destroy());
-    call.end();
-  });
 }

@@ -20,7 +20,7 @@ export async function untilDone({
       await attempt();
       return;
     } catch (error) {
-      if (failures === 0) report(error as Error);
+      if (failures === 0 && !signal.aborted) report(error as Error);
       await delay(retryMs, undefined, { signal }).catch(() => undefined);
     }
   }

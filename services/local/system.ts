@@ -20,6 +20,7 @@ import {
   shardProgram,
   standInKubeconfig,
 } from './programs.ts';
+import { untilReady } from './readiness.ts';
 import { authzSocketPath } from './socket-path.ts';
 import { keepTokenFiles } from './token-files.ts';
 
@@ -30,15 +31,19 @@ export interface SystemOptions {
   readonly port: number;
   readonly shards: number;
   readonly shardBytes: number;
-  /** Another cluster that authz asks for tokens and policy. */
-  readonly kubeconfig: string | undefined;
+  /** Another cluster that authz asks for tokens and policy, and the environment that its credentials may need (an `exec` plugin's, for instance). */
+  readonly cluster: { readonly kubeconfig: string; readonly environment: Readonly<Record<string, string>> } | undefined;
   readonly tokenSeconds: number;
   readonly envoyBinary: string;
   /** The clone. */
   readonly root: string;
   /** What every process gets: PATH, and where Node keeps compiled code. */
   readonly environment: Readonly<Record<string, string>>;
+  /** `KURA_<SERVICE>_…` settings that the services get beside those that are set here. */
+  readonly settings: Readonly<Record<string, string>>;
   readonly console: Console;
+  /** Ends a start that is under way. */
+  readonly signal: AbortSignal;
 }
 
 export interface System {
@@ -48,6 +53,8 @@ export interface System {
 }
 
 const audience = 'kura';
+/** authz serves at once, but answers 503 until it has a policy. */
+const policyLimitMs = 10_000;
 
 /** What the steps of a start share. */
 interface Start {
@@ -60,28 +67,29 @@ interface Start {
   readonly signal: AbortSignal;
 }
 
-/** Starts the system and resolves when it serves. On a fault it takes down what it had started and rejects. */
+/** Starts the system and resolves when it serves. On a fault, and when `signal` aborts, it takes down what it had started and rejects. */
 export async function startSystem(options: SystemOptions): Promise<System> {
-  const { stateDirectory, root, environment, console } = options;
+  const { stateDirectory, console } = options;
   if (options.port !== 0) await requireFree(options.port);
   const lock = await takeDirectoryLock(stateDirectory);
   if (lock === undefined) throw new Error(`another kura runs on ${stateDirectory}: stop it first, or choose another folder with --state`);
   const localFile = path.join(stateDirectory, 'local.json');
   await removeLocalFile(localFile);
-  const { socket, remove: removeSocketFolder } = await authzSocketPath(stateDirectory);
+  const { socket, remove: removeSocket } = await authzSocketPath(stateDirectory);
   const stopping = new AbortController();
-  const { signal } = stopping;
+  const signal = AbortSignal.any([stopping.signal, options.signal]);
 
   let isUp = false;
   const local = publishLatest<undefined>({ what: localFile, publish: () => writeLocalFile(localFile, describe(start)), console, signal });
   const processes = new Processes({
     console,
+    signal,
     onChange: () => {
       if (isUp) local.set(undefined);
     },
   });
-  const policy = options.kubeconfig === undefined ? path.join(stateDirectory, 'policy.yaml') : undefined;
-  const start: Start = { options, context: { root, stateDirectory, environment, processes }, socket, tokens: {}, policy, signal };
+  const policy = options.cluster === undefined ? path.join(stateDirectory, 'policy.yaml') : undefined;
+  const start: Start = { options, context: { ...options, processes }, socket, tokens: {}, policy, signal };
 
   let client: KubernetesClient | undefined;
   const stop = async (): Promise<void> => {
@@ -89,7 +97,7 @@ export async function startSystem(options: SystemOptions): Promise<System> {
     await processes.stop();
     await client?.close();
     await removeLocalFile(localFile);
-    await removeSocketFolder();
+    await removeSocket();
     await lock.release();
   };
   try {
@@ -100,6 +108,7 @@ export async function startSystem(options: SystemOptions): Promise<System> {
     // Nobody needs to go on publishing to a cluster that will not be.
     cluster.catch(() => stopping.abort());
     await startParts(start, cluster);
+    signal.throwIfAborted();
     isUp = true;
     local.set(undefined);
     await local.settled();
@@ -123,11 +132,10 @@ async function startCluster({ options, context }: Start): Promise<KubernetesClie
 async function startParts(start: Start, cluster: Promise<KubernetesClient>): Promise<void> {
   const { options, context, socket } = start;
   const { processes } = context;
-  const authz = authzProgram(context, { socket, kubeconfig: options.kubeconfig ?? standInKubeconfig(context) });
   await all([
     ...podNames(options.shards).map((pod) => startShard(start, cluster, pod)),
     cluster.then(() => processes.start(edsProgram(context))),
-    cluster.then((client) => provideWorkloads(start, client)).then(() => processes.start(authz)),
+    cluster.then((client) => provideWorkloads(start, client)).then(() => startAuthz(start)),
   ]);
   await processes.start(await envoyProgram(context, { binary: options.envoyBinary, port: options.port, socket }));
 }
@@ -146,6 +154,15 @@ async function startShard({ options, context, signal }: Start, cluster: Promise<
     onExit: () => endpoint.set({ pod, port: undefined }),
   });
   await endpoint.settled();
+}
+
+/** Serving is not enough: without a policy every request would be a 503. */
+async function startAuthz({ options, context, socket, signal }: Start): Promise<void> {
+  const { processes } = context;
+  await processes.start(authzProgram(context, { socket, cluster: options.cluster }));
+  const url = `http://${processes.address('authz', 'metrics')}/readyz`;
+  const reason = await untilReady(url, AbortSignal.any([signal, AbortSignal.timeout(policyLimitMs)]));
+  if (reason !== undefined) throw new Error(`authz is not ready after ${policyLimitMs / 1000} s: ${reason}`);
 }
 
 /** The policy and the workloads' tokens, unless another cluster has them. */

@@ -82,7 +82,7 @@ export function integer(doc: string, bounds: { min: number; max: number }, fallb
 
 /** A number of bytes: a whole number with an optional unit, K, M, G, T (powers of 1000) or Ki, Mi, Gi, Ti (powers of 1024), as Kubernetes writes quantities. */
 export function bytes(doc: string, bounds: { min: number; max: number }, fallback?: string): Setting<number> {
-  return make(doc, fallback, (value) => within(parseBytes(value), bounds));
+  return make(doc, fallback, (value) => within(parseBytes(value), bounds, formatQuantity));
 }
 
 /** A span of time: a number with a unit, `250ms`, `10s`, `5m`, `1h`. The value is in milliseconds. */
@@ -139,9 +139,19 @@ function make<T>(doc: string, fallback: string | undefined, parse: (text: string
   return { doc, fallback, optional: false, parse };
 }
 
-function within(value: number, { min, max }: { min: number; max: number }): number {
-  if (value < min || value > max) throw new Error(`is not between ${min} and ${max}`);
+function within(
+  value: number,
+  { min, max }: { min: number; max: number },
+  show: (bound: number) => string | number = (bound) => bound,
+): number {
+  if (value < min || value > max) throw new Error(`is not between ${show(min)} and ${show(max)}`);
   return value;
+}
+
+/** In the largest unit that tells it exactly. */
+function formatQuantity(bytes: number): string {
+  const step = [4, 3, 2, 1, 0].find((power) => bytes % 1024 ** power === 0) as number;
+  return `${bytes / 1024 ** step}${['', 'Ki', 'Mi', 'Gi', 'Ti'][step]}`;
 }
 
 /** Kubernetes gives every Pod of a namespace `<SERVICE>_SERVICE_HOST`, `<SERVICE>_PORT_7000_TCP_ADDR` and the like for every Service. */

@@ -1,12 +1,15 @@
 /** `npm start` as its user sees it: what it prints and writes, what it survives, what it leaves behind. */
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, rm, symlink } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { chmod, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import test from 'ava';
+import { parse, stringify } from 'yaml';
+import { temporaryFolder } from '../support/service.ts';
 import { claimsOf } from '../support/tokens.ts';
 import { waitFor } from '../support/wait.ts';
 import { type LocalSystem, root, startLocalSystem } from './support/system.ts';
@@ -106,18 +109,94 @@ test.serial('token files are renewed before they expire', async (t) => {
   t.true((claimsOf(renewed).exp as number) > expiresAt);
 });
 
-test.serial('with --kubeconfig another cluster is asked for tokens', async (t) => {
+test.serial('with --kubeconfig another cluster is asked for tokens, with what its credentials need of the environment', async (t) => {
   const other = await startLocalSystem({ args: ['--shards', '1'] });
   t.teardown(() => other.stop());
-  const { kubeconfig } = await other.local();
-  const system = await startLocalSystem({ args: ['--shards', '1', '--kubeconfig', kubeconfig] });
+  const folder = await temporaryFolder(t);
+  const kubeconfig = await withExecPlugin((await other.local()).kubeconfig, folder);
+  const system = await startLocalSystem({
+    args: ['--shards', '1', '--kubeconfig', kubeconfig],
+    environment: { CLUSTER_TOKEN: path.join(folder, 'token') },
+  });
   t.teardown(() => system.stop());
+  t.regex(system.output(), /npm run epoch -- node_modules --local \S+ --token-file TOKEN_FILE --prefix NAMESPACE\/hello/);
   const { tokens, policy } = await system.local();
   t.deepEqual(tokens, {});
   t.is(policy, null);
   const token = await other.token('nlp/trainer');
   t.is((await system.call({ path: '/objects/nlp/x', method: 'PUT', body: 'x', token })).status, 201);
   t.is((await system.call({ path: '/objects/nlp/x', token })).body.toString(), 'x');
+});
+
+/** The kubeconfig with a credential plugin in place of its token, as cloud providers have them: here one that prints what a file holds that the environment names. */
+async function withExecPlugin(kubeconfig: string, folder: string): Promise<string> {
+  const config = parse(await readFile(kubeconfig, 'utf8')) as { users: [{ user: { token?: string; tokenFile?: string; exec?: unknown } }] };
+  const { user } = config.users[0];
+  await writeFile(path.join(folder, 'token'), user.token ?? (await readFile(user.tokenFile as string, 'utf8')));
+  const plugin = path.join(folder, 'plugin');
+  const credential = `{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"%s"}}`;
+  await writeFile(plugin, `#!/bin/sh\nprintf '${credential}' "$(cat "$CLUSTER_TOKEN")"\n`);
+  await chmod(plugin, 0o755);
+  config.users[0].user = { exec: { apiVersion: 'client.authentication.k8s.io/v1', command: plugin, interactiveMode: 'Never' } };
+  const file = path.join(folder, 'kubeconfig');
+  await writeFile(file, stringify(config));
+  return file;
+}
+
+test.serial('it is not ready without a policy, and says why', async (t) => {
+  const state = await temporaryFolder(t);
+  await writeFile(path.join(state, 'policy.yaml'), 'apiVersion: kura/v1\nkind: AccessPolicy\nrulez: []\n');
+  const error = await t.throwsAsync(run(process.execPath, [main, '--state', state, '--port', '0', '--shards', '1']));
+  const { stdout } = error as unknown as { stdout: string };
+  t.regex(stdout, /kura did not start: authz is not ready after 10 s: .+/);
+  t.regex(stdout, /line 3, column 1: .*rulez/);
+  t.false(existsSync(path.join(state, 'local.json')));
+});
+
+for (const part of ['kubernetes', 'tokens', 'authz.sock', 'envoy.yaml']) {
+  test.serial(`Ctrl-C in mid-start, when ${part} is there, leaves nothing behind`, async (t) => {
+    const state = await temporaryFolder(t);
+    const child = spawn(process.execPath, [main, '--state', state, '--port', '0', '--shards', '2'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const ended = once(child, 'exit');
+    let output = '';
+    child.stdout.on('data', (chunk) => (output += chunk));
+    await waitFor(`${part} is there`, () => existsSync(path.join(state, part)), { everyMs: 2 });
+    child.kill('SIGINT');
+    const [status] = await ended;
+    // Envoy may have been so quick that the system was ready.
+    t.is(status, output.includes('kura is ready') ? 0 : 130, output);
+    t.deepEqual(
+      ['authz.sock', 'local.json'].filter((name) => existsSync(path.join(state, name))),
+      [],
+      output,
+    );
+    const { stdout } = await run('ps', ['-eo', 'args']);
+    t.false(stdout.includes(state), stdout);
+  });
+}
+
+test.serial('when nobody reads its output any more it stops in good order', async (t) => {
+  const state = await temporaryFolder(t);
+  const child = spawn(process.execPath, [main, '--state', state, '--port', '0', '--shards', '1'], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const ended = once(child, 'exit');
+  let complaints = '';
+  child.stderr.on('data', (chunk) => (complaints += chunk));
+  child.stdout.once('data', () => child.stdout.destroy());
+  t.deepEqual(await ended, [130, null]);
+  t.is(complaints, '');
+  t.false(existsSync(path.join(state, 'local.json')));
+});
+
+test.serial('settings of the services are passed on to them', async (t) => {
+  const state = await temporaryFolder(t);
+  const words = [main, '--state', state, '--port', '0', '--shards', '1'];
+  const environment = { ...process.env, KURA_EDS_DEBOUNCE: 'soon' };
+  const error = await t.throwsAsync(run(process.execPath, words, { env: environment }));
+  const { stdout } = error as unknown as { stdout: string };
+  t.regex(stdout, /KURA_EDS_DEBOUNCE="soon" is not a duration/);
+  t.regex(stdout, /kura did not start: eds ended with status 2 before it was ready/);
 });
 
 test.serial('a second system on the same folder is refused in one line', async (t) => {
@@ -160,6 +239,8 @@ for (const [words, complaint] of [
   [['--port', '70000'], /--port.*not a whole number from 0 to 65535/],
   [['--shards', '0'], /--shards.*not a whole number from 1 to 64/],
   [['--shard-bytes', '3 apples'], /--shard-bytes.*not a size/],
+  [['--shard-bytes', '15Mi'], /--shard-bytes.*not between 16Mi and 1024Ti/],
+  [['--shard-bytes', '1025Ti'], /--shard-bytes.*not between 16Mi and 1024Ti/],
   [['--kubeconfig', '/does/not/exist'], /\/does\/not\/exist/],
   [['--shard', '3'], /unknown option/],
 ] as const) {

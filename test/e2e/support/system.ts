@@ -33,15 +33,18 @@ export interface LocalSystem {
 /** Starts `npm start`'s own program; resolves when local.json is there. */
 export async function startLocalSystem({
   args = [],
+  environment = {},
   stateDirectory,
 }: {
   args?: readonly string[];
+  /** Beside the test's own. */
+  environment?: Readonly<Record<string, string>>;
   stateDirectory?: string;
 } = {}): Promise<LocalSystem> {
   const state = stateDirectory ?? (await mkdtemp(path.join(tmpdir(), 'kura-e2e-')));
   const main = path.join(root, 'services', 'local', 'main.ts');
   const words = ['--pdeathsig', 'KILL', '--', process.execPath, main, '--state', state, '--port', '0', ...args];
-  const child = spawn('setpriv', words, { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn('setpriv', words, { cwd: root, env: { ...process.env, ...environment }, stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk));
   const local = async (): Promise<LocalFile> => JSON.parse(await readFile(path.join(state, 'local.json'), 'utf8')) as LocalFile;
