@@ -19,18 +19,20 @@ export interface EpochOptions {
   /** Where the shards tell their size; empty where nobody knows. */
   readonly shardMetricsUrls: readonly string[];
   readonly terminal: Terminal;
-  /** Ends the run after the objects under way. */
+  /** Ends the run; the objects under way are given up and not counted. */
   readonly signal: AbortSignal;
 }
 
-/** Resolves with a summary per epoch, the unfinished one included when `signal` aborts. Rejects when the folder cannot be read. */
+/** Resolves with a summary per epoch, the unfinished one included when `signal` aborts. Rejects when the folder cannot be read or nothing answers at the server's address. */
 export async function runEpochs(options: EpochOptions): Promise<EpochSummary[]> {
-  const { folder, prefix, epochs, terminal, signal } = options;
+  const { folder, prefix, epochs, client, terminal, signal } = options;
+  await client.reach(signal);
   const { files, skipped } = await listFiles(folder);
   if (files.length === 0) throw new Error(`${folder} has no files`);
   const bytes = files.reduce((sum, { size }) => sum + size, 0);
   terminal.say(`${files.length} files, ${formatBytes(bytes)}, from ${folder} to ${prefix}/`);
-  if (skipped.length > 0) terminal.say(`skipped, not a file or a link to one: ${skipped.length}, such as ${skipped[0]}`);
+  if (skipped.length > 0)
+    terminal.say(`skipped, not a file or a link to one, or a name that is not UTF-8: ${skipped.length}, such as ${skipped[0]}`);
   terminal.say(await outlook(files, options));
 
   const summaries: EpochSummary[] = [];
@@ -89,8 +91,10 @@ async function outlook(files: readonly SourceFile[], { shardMetricsUrls }: Epoch
 }
 
 function describe(epoch: number, summary: EpochSummary): string {
-  const { hits, misses, failures, differences, objects, seconds, bytes, hitRatio, p50Ms, p99Ms } = summary;
+  const { hits, misses, failures, failuresByKind, retries, differences, objects, seconds, bytes, hitRatio, p50Ms, p99Ms } = summary;
   const speed = `${Math.round(objects / seconds)} objects/s, ${(bytes / seconds / 1e9).toFixed(2)} GB/s`;
   const times = `p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms`;
-  return `epoch ${epoch}: ${hits} hits (${formatPercent(hitRatio)}), ${misses} misses, ${failures} failures, ${differences} differences; ${speed}; ${times}`;
+  const kinds = failures === 0 ? '' : ` (${[...failuresByKind].map(([kind, count]) => `${count} × ${kind}`).join(', ')})`;
+  const repeated = retries === 0 ? '' : `; ${retries} answers of 503 tried again`;
+  return `epoch ${epoch}: ${hits} hits (${formatPercent(hitRatio)}), ${misses} misses, ${failures} failures${kinds}, ${differences} differences; ${speed}; ${times}${repeated}`;
 }

@@ -10,7 +10,7 @@ export interface SourceFile {
 
 export interface Listing {
   readonly files: readonly SourceFile[];
-  /** What is neither a regular file nor a folder, and links that lead nowhere or to a folder (which could lead in circles). */
+  /** What is neither a regular file nor a folder, links that lead nowhere or to a folder (which could lead in circles), and names that are not UTF-8. */
   readonly skipped: readonly string[];
 }
 

@@ -1,5 +1,5 @@
 /** The `kura` command. */
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import type { LocalFile } from '../local/local-file.ts';
@@ -26,8 +26,9 @@ program
   .description(
     'read every file of a folder through the cache, as a training job would: in a new order each epoch, GET first, PUT on a miss, every byte compared',
   )
-  .argument('<dir>', 'the folder')
-  .option('--local <file>', 'the running local system', '.kura/local.json')
+  .argument('<dir>', 'the folder', given)
+  .option('--local <file>', 'the running local system (default: .kura/local.json in the clone)', given)
+  .option('--token-file <file>', "a token to use instead of the local system's own", given)
   .option('--epochs <n>', 'how many epochs', count({ max: 1_000 }), 2)
   .option('--workers <n>', 'how many requests at a time', count({ max: 1_024 }), 8)
   .option('--prefix <key>', 'prefix of the keys, the namespace first (default: vision/<name of the folder>)')
@@ -39,22 +40,26 @@ program
 
 await program.parseAsync();
 
-async function epoch(dir: string, options: { local: string; epochs: number; workers: number; prefix?: string }): Promise<void> {
-  const local = readLocal(options.local);
-  const folder = path.resolve(dir);
+async function epoch(
+  folder: string,
+  options: { local?: string; tokenFile?: string; epochs: number; workers: number; prefix?: string },
+): Promise<void> {
+  const local = readLocal(options.local ?? path.resolve('.kura/local.json'));
   const prefix = (options.prefix ?? keyOfFile('vision', path.basename(folder))).replace(/\/+$/, '');
   if (!isKey(prefix))
     fail(`--prefix ${JSON.stringify(prefix)} is not printable ASCII of at most 1,024 bytes without spaces and dot segments`);
   const namespace = prefix.split('/', 1)[0];
-  const tokenFile = local.tokens[`${namespace}/trainer`];
+  const tokenFile = options.tokenFile ?? local.tokens[`${namespace}/trainer`];
   if (tokenFile === undefined)
-    fail(`no token for namespace ${namespace}: --prefix begins with one of ${Object.keys(local.tokens).join(', ') || 'none'}`);
+    fail(
+      `no token for namespace ${namespace}: name one with --token-file, or let --prefix begin with the namespace of one of ${Object.keys(local.tokens).join(', ') || 'none'}`,
+    );
   const interrupted = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupted.abort());
   const client = new ObjectClient({ server: local.url, tokenFile: tokenFile as string, connections: options.workers });
   try {
     const summaries = await runEpochs({
-      folder: dir,
+      folder,
       prefix,
       epochs: options.epochs,
       workers: options.workers,
@@ -73,8 +78,25 @@ async function epoch(dir: string, options: { local: string; epochs: number; work
 }
 
 function readLocal(file: string): LocalFile {
-  if (!existsSync(file)) fail(`${file} is not there: start the system with \`npm start\`, or name its file with --local`);
-  return JSON.parse(readFileSync(file, 'utf8')) as LocalFile;
+  let text = '';
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') fail((error as Error).message);
+    fail(`${file} is not there: start the system with \`npm start\`, or name its file with --local`);
+  }
+  try {
+    const local = JSON.parse(text) as LocalFile;
+    if (typeof local.url === 'string' && typeof local.tokens === 'object' && Array.isArray(local.shards)) return local;
+  } catch {
+    // The complaint below says it all.
+  }
+  return fail(`${file} is not the local.json of a local system`);
+}
+
+/** A path as the user means it: from the folder that npm was called in, not from the one where npm runs scripts. */
+function given(file: string): string {
+  return path.resolve(process.env.INIT_CWD ?? '', file);
 }
 
 function fail(complaint: string): never {

@@ -60,6 +60,18 @@ export class ObjectClient {
     }
   }
 
+  /** Rejects when nothing answers at the server's address; any answer will do. */
+  async reach(signal: AbortSignal): Promise<void> {
+    const { server } = this.#options;
+    try {
+      const { body } = await this.#pool.request({ method: 'HEAD', path: '/', signal });
+      await body.dump();
+    } catch (error) {
+      signal.throwIfAborted();
+      throw new Error(`nothing answers at ${server}: ${(error as Error).message}`, { cause: error });
+    }
+  }
+
   async close(): Promise<void> {
     await this.#pool.destroy();
   }

@@ -1,5 +1,5 @@
 /** Pure: what an epoch has come to. */
-import type { ReadOutcome } from './read-through.ts';
+import type { Read } from './read-through.ts';
 
 const shownProblems = 5;
 
@@ -9,6 +9,10 @@ export interface EpochSummary {
   readonly misses: number;
   readonly differences: number;
   readonly failures: number;
+  /** By cause, such as `GET 503`. */
+  readonly failuresByKind: ReadonlyMap<string, number>;
+  /** Answers of 503 after which a request was made again. */
+  readonly retries: number;
   readonly seconds: number;
   readonly bytes: number;
   /** Hits of all that was read, 0 to 1. */
@@ -21,12 +25,16 @@ export interface EpochSummary {
 
 export class EpochTally {
   readonly #counts = { hit: 0, miss: 0, difference: 0, failure: 0 };
+  readonly #causes = new Map<string, number>();
   readonly #problems: string[] = [];
   readonly #times: number[] = [];
   #bytes = 0;
+  #retries = 0;
 
-  add(outcome: ReadOutcome, { name, size, tookMs }: { name: string; size: number; tookMs: number }): void {
+  add(outcome: Read, { name, size, tookMs }: { name: string; size: number; tookMs: number }): void {
     this.#counts[outcome.kind]++;
+    this.#retries += outcome.retries;
+    if (outcome.kind === 'failure') this.#causes.set(outcome.cause, (this.#causes.get(outcome.cause) ?? 0) + 1);
     this.#times.push(tookMs);
     if (outcome.kind === 'hit' || outcome.kind === 'miss') this.#bytes += size;
     else if (this.#problems.length < shownProblems) this.#problems.push(`${outcome.kind}: ${name}: ${outcome.detail}`);
@@ -50,6 +58,8 @@ export class EpochTally {
       misses: miss,
       differences: difference,
       failures: failure,
+      failuresByKind: this.#causes,
+      retries: this.#retries,
       seconds,
       bytes: this.#bytes,
       hitRatio: objects === 0 ? 0 : hit / objects,

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { rmSync } from 'node:fs';
-import { mkdir, rename, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { type ObjectServer, startObjectServer } from '../support/object-server.ts';
@@ -18,6 +18,7 @@ interface Ended {
 interface Setting {
   readonly server: ObjectServer;
   readonly data: string;
+  readonly local: string;
   readonly tokenFile: string;
   readonly epoch: (...args: string[]) => Promise<Ended>;
   readonly start: (...args: string[]) => { readonly process: ChildProcess; readonly ended: Promise<Ended> };
@@ -46,7 +47,7 @@ async function setting(t: ExecutionContext, name = 'data'): Promise<Setting> {
     const ended = once(child, 'close').then(([status]) => ({ status: status as number | null, output }));
     return { process: child, ended };
   };
-  return { server, data, tokenFile, start, epoch: (...args) => start(...args).ended };
+  return { server, data, local, tokenFile, start, epoch: (...args) => start(...args).ended };
 }
 
 test.serial('the first epoch misses and fills, the second one hits everything', async (t) => {
@@ -93,7 +94,7 @@ test.serial('a transfer that breaks off is a failure and not a hit', async (t) =
   };
   const { status, output } = await epoch('--epochs', '1');
   t.is(status, 1);
-  t.regex(output, /0 hits .* 2 misses, 1 failures, 0 differences/);
+  t.regex(output, /0 hits .* 2 misses, 1 failures \(1 × broken connection\), 0 differences/);
   t.regex(output, /failure: sub\/large: /);
 });
 
@@ -111,7 +112,7 @@ test.serial('503 is tried again with back-off, nothing else is', async (t) => {
   };
   const { status, output } = await epoch('--epochs', '1', '--workers', '1');
   t.is(status, 1);
-  t.regex(output, /2 misses, 1 failures/);
+  t.regex(output, /2 misses, 1 failures \(1 × GET 507\), .*; 2 answers of 503 tried again/);
   t.regex(output, /failure: sub\/large: GET answered 507 \{"code":"test"\}/);
   t.is(answered.get('/objects/vision/data/sub/large'), 1);
   t.is(answered.get('/objects/vision/data/a.jpg'), 4, 'two 503, a miss, a PUT');
@@ -142,19 +143,22 @@ test.serial('names that a key cannot hold are encoded, and what is no file is to
   for (const name of names) await writeFile(path.join(data, name), name);
   await symlink('a.jpg', path.join(data, 'link'));
   await symlink('absent', path.join(data, 'dangling'));
+  await writeFile(Buffer.concat([Buffer.from(`${data}/latin-`), Buffer.from([0xfc])]), 'x');
   const { status, output } = await epoch();
   t.is(status, 0, output);
   t.regex(output, new RegExp(`epoch 2: ${4 + names.length} hits \\(100\\.0 %\\)`));
-  t.regex(output, /skipped, not a file or a link to one: 1, such as dangling/);
+  t.regex(output, /skipped, not a file or a link to one, or a name that is not UTF-8: 2, such as /);
   t.true(server.objects.has('vision/data/with%20space'));
   t.true(server.objects.has('vision/data/back%7F5Cslash'));
 });
 
 test.serial('a missing system and an unknown namespace are told in one line with status 2', async (t) => {
-  const { epoch } = await setting(t);
+  const { epoch, tokenFile } = await setting(t);
   for (const [args, complaint] of [
     [['--local', '/does/not/exist'], /^kura: \/does\/not\/exist is not there: start the system with `npm start`/],
-    [['--prefix', 'nlp/x'], /^kura: no token for namespace nlp: --prefix begins with one of vision\/trainer/],
+    [['--local', tokenFile], /^kura: \S+ is not the local\.json of a local system$/m],
+    [['--local', path.dirname(tokenFile)], /^kura: EISDIR/],
+    [['--prefix', 'nlp/x'], /^kura: no token for namespace nlp: name one with --token-file, or .* one of vision\/trainer/],
     [['--prefix', 'vision/my data'], /^kura: --prefix "vision\/my data" is not printable ASCII/],
     [['--workers', '0'], /It is not a whole number from 1 to 1024/],
   ] as const) {
@@ -162,6 +166,56 @@ test.serial('a missing system and an unknown namespace are told in one line with
     t.is(status, 2);
     t.regex(output, complaint);
   }
+});
+
+test.serial('a local.json whose system is gone is told once, with status 2', async (t) => {
+  const { server, epoch } = await setting(t);
+  await server.close();
+  const { status, output } = await epoch();
+  t.is(status, 2);
+  t.regex(output, /^kura: nothing answers at http:\/\/127\.0\.0\.1:\d+: .*ECONNREFUSED.*\n$/);
+});
+
+test.serial('an empty folder and one that is not there are told with status 2', async (t) => {
+  const { data, epoch } = await setting(t);
+  await rm(data, { recursive: true });
+  t.like(await epoch(), { status: 2, output: `kura: ENOENT: no such file or directory, opendir '${data}'\n` });
+  await mkdir(data);
+  t.like(await epoch(), { status: 2, output: `kura: ${data} has no files\n` });
+});
+
+test.serial('a server that only answers 503 is given up after four tries an object, counted by kind', async (t) => {
+  const { server, epoch } = await setting(t);
+  server.intercept = (request, response) => {
+    request.resume();
+    response.writeHead(503, { 'retry-after': '1' }).end('{"code":"shard-unavailable"}');
+    return true;
+  };
+  const { status, output } = await epoch('--epochs', '1');
+  t.is(status, 1);
+  t.regex(output, /0 hits .* 0 misses, 3 failures \(3 × GET 503\), 0 differences; .*; 9 answers of 503 tried again/);
+  t.is(server.requests.length, 12);
+});
+
+test.serial('--token-file takes the place of the local system’s own token', async (t) => {
+  const { server, local, tokenFile, epoch } = await setting(t);
+  await writeFile(local, JSON.stringify({ url: server.url, tokens: {}, shards: [] }));
+  const { status, output } = await epoch('--token-file', tokenFile, '--prefix', 'other/x', '--epochs', '1');
+  t.is(status, 0, output);
+  t.true(server.objects.has('other/x/a.jpg'));
+  t.deepEqual([...new Set(server.requests.map(({ authorization }) => authorization))], ['Bearer first']);
+});
+
+test.serial('a terminal gets a bar that is gone when the epoch is over', async (t) => {
+  const { data, local } = await setting(t);
+  const words = [process.execPath, main, 'epoch', data, '--local', local, '--epochs', '1'].map((word) => `'${word}'`);
+  const child = spawn('script', ['-qec', words.join(' '), '/dev/null'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  let output = '';
+  child.stdout.on('data', (chunk) => (output += chunk));
+  t.deepEqual(await once(child, 'close'), [0, null]);
+  t.regex(output, /epoch 1 ░{30} 0 % · 0\/3 · 0 objects\/s/);
+  const [shown] = output.split('\r').slice(-2);
+  t.regex(shown as string, /epoch 1: 0 hits/);
 });
 
 test.serial('a file that vanishes between listing and reading is a failure of that file alone', async (t) => {
@@ -197,7 +251,7 @@ test.serial('a file that vanishes while its object is a hit is a failure of that
   };
   const { status, output } = await epoch('--epochs', '1', '--workers', '1');
   t.is(status, 1, output);
-  t.regex(output, /2 hits .* 0 misses, 1 failures, 0 differences/);
+  t.regex(output, /2 hits .* 0 misses, 1 failures \(1 × ENOENT\), 0 differences/);
   t.regex(output, /failure: sub\/large: ENOENT/);
 });
 

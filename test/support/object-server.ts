@@ -4,7 +4,7 @@ import { listen } from '../../services/shared/listen.ts';
 export interface ObjectServer {
   readonly url: string;
   readonly objects: Map<string, Buffer>;
-  /** Every request that came, with its credential. */
+  /** Every request for an object, with its credential. */
   readonly requests: { readonly method: string; readonly key: string; readonly authorization: string | undefined }[];
   /** Answers a request itself and returns true, or leaves it to the server. */
   intercept: (request: IncomingMessage, response: ServerResponse) => boolean;
@@ -18,6 +18,10 @@ export async function startObjectServer(): Promise<ObjectServer> {
   const server = createServer((request, response) => {
     const key = (request.url ?? '').slice('/objects/'.length);
     const { method = '' } = request;
+    if (request.url === '/') {
+      response.writeHead(404).end();
+      return;
+    }
     requests.push({ method, key, authorization: request.headers.authorization });
     if (state.intercept(request, response)) return;
     if (method === 'PUT') {
