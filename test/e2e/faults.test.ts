@@ -1,14 +1,17 @@
 /** What the death of each part costs a client, through the real Envoy. */
 import { connect } from 'node:net';
 import anyTest, { type TestFn } from 'ava';
-import type { Answer } from '../support/http.ts';
+import { type Answer, call } from '../support/http.ts';
 import { waitFor } from '../support/wait.ts';
 import { type LocalSystem, startLocalSystem } from './support/system.ts';
 
 const test = anyTest as TestFn;
 let system: LocalSystem;
 test.before(async () => {
-  system = await startLocalSystem();
+  // Without grants each request asks authz, and results of reviews end soon: what authz does without the API is seen at once.
+  const environment = { KURA_AUTHZ_GRANT: '0s', KURA_AUTHZ_RESULT_AGE: '1s', KURA_AUTHZ_WATCHED_RESULT_AGE: '1s' };
+  system = await startLocalSystem({ environment });
+  for (const path of keys) await system.call({ as, method: 'PUT', path, body: `of ${path}` });
 });
 test.after.always(() => system?.stop());
 
@@ -20,8 +23,16 @@ async function urlOf(pod: string): Promise<string | undefined> {
   return (await system.local()).shards.find(({ name }) => name.startsWith(pod))?.url;
 }
 
-async function fill(): Promise<void> {
-  for (const path of keys) await system.call({ as, method: 'PUT', path, body: `of ${path}` });
+/** Runs `work` while nobody starts again what dies. */
+async function unsupervised(work: () => Promise<void>): Promise<void> {
+  system.child.kill('SIGSTOP');
+  await work().finally(() => system.child.kill('SIGCONT'));
+}
+
+/** A counter of authz. */
+async function counter(name: string): Promise<number> {
+  const { body } = await call((await system.local()).authz.metricsUrl, { path: '/metrics' });
+  return Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(body.toString())?.[1]);
 }
 
 /** Waits until every key is found again: what an earlier test killed is back and Envoy knows where. */
@@ -45,9 +56,7 @@ async function placement(): Promise<Map<string, string>> {
 test.serial(
   'a killed shard costs only its own keys, as misses within 3 s, and has them again when it is back on another port',
   async (t) => {
-    await fill();
-    const before = await placement();
-    t.is(before.size, keys.length);
+    const before = await settled();
     t.is(new Set(before.values()).size, 4);
     const victim = 'kura-cache-1';
     const formerUrl = await urlOf(victim);
@@ -110,7 +119,7 @@ test.serial(
       await waitFor('its keys are misses at once', async () => {
         const { status, tookMs } = await get(path);
         t.is(status, 404);
-        t.true(tookMs < 2_500, `took ${tookMs} ms`);
+        t.true(tookMs < 3_000, `took ${tookMs} ms`);
         return tookMs < 500;
       });
       t.true(performance.now() - hungAt < 6_500, `${performance.now() - hungAt} ms`);
@@ -131,7 +140,7 @@ test.serial('an upload to a hung shard is a quick 503', async (t) => {
     t.is(answer.status, 503);
     t.is(JSON.parse(answer.body.toString()).code, 'shard-unavailable');
     t.is(answer.headers['retry-after'], '1');
-    t.true(answer.tookMs < 2_500, `took ${answer.tookMs} ms`);
+    t.true(answer.tookMs < 3_000, `took ${answer.tookMs} ms`);
   } finally {
     process.kill(pid, 'SIGCONT');
   }
@@ -142,13 +151,16 @@ test.serial('when every shard is gone the answer is 503 at once', async (t) => {
   const before = await settled();
   const names = Array.from({ length: 4 }, (_, index) => `kura-cache-${index}`);
   const pids = new Map<string, number>();
-  for (const name of names) pids.set(name, await system.signal(name, 'SIGKILL'));
-  const answer = await get(keys[0] as string);
-  t.true(answer.tookMs < 1_000, `took ${answer.tookMs} ms`);
-  if (answer.status !== 404) {
-    t.is(answer.status, 503);
-    t.is(JSON.parse(answer.body.toString()).code, 'shard-unavailable');
-  }
+  await unsupervised(async () => {
+    for (const name of names) pids.set(name, await system.signal(name, 'SIGKILL'));
+    for (const path of keys.slice(0, 20)) {
+      const answer = await get(path);
+      t.is(answer.status, 503, path);
+      t.true(answer.tookMs < 1_000, `took ${answer.tookMs} ms`);
+      t.is(JSON.parse(answer.body.toString()).code, 'shard-unavailable');
+      t.is(answer.headers['retry-after'], '1');
+    }
+  });
   for (const [name, pid] of pids) await system.restarted(name, pid);
   t.deepEqual(await settled(), before);
 });
@@ -168,17 +180,19 @@ test.serial('without authz every request is a quick 503 with Retry-After and a p
   const pid = await system.signal('authz', 'SIGSTOP');
   const hung = await get(keys[0] as string);
   t.is(hung.status, 503);
-  t.true(hung.tookMs < 2_500);
+  t.true(hung.tookMs < 3_000);
   t.is(hung.headers['retry-after'], '1');
   t.is(JSON.parse(hung.body.toString()).code, 'authorization-unavailable');
 
-  process.kill(pid, 'SIGKILL');
-  const dead = await get(keys[0] as string);
-  if (dead.status !== 200) {
+  await unsupervised(async () => {
+    process.kill(pid, 'SIGKILL');
+    const dead = await get(keys[0] as string);
     t.is(dead.status, 503);
     t.is(dead.headers['content-type'], 'application/problem+json');
     t.is(dead.headers['retry-after'], '1');
-  }
+    t.is(JSON.parse(dead.body.toString()).code, 'authorization-unavailable');
+    t.true(dead.tookMs < 3_000, `took ${dead.tookMs} ms`);
+  });
   await system.restarted('authz', pid);
   await waitFor('requests are let in again', async () => (await get(keys[0] as string)).status === 200);
   t.is((await system.local()).processes.envoy, envoy);
@@ -187,12 +201,16 @@ test.serial('without authz every request is a quick 503 with Retry-After and a p
 test.serial('without the Kubernetes API known tokens go on and new ones get 503, never 401', async (t) => {
   t.is((await get(keys[0] as string)).status, 200);
   const unknown = await system.token('nlp/eval');
+  const before = await counter('kura_authz_served_without_api_total');
   const pid = await system.signal('kubernetes', 'SIGSTOP');
   try {
-    t.is((await get(keys[0] as string)).status, 200);
+    await waitFor('a known token goes on past the time of its review', async () => {
+      t.is((await get(keys[0] as string)).status, 200);
+      return (await counter('kura_authz_served_without_api_total')) > before;
+    });
     const answer = await system.call({ path: '/objects/nlp/x', token: unknown });
     t.is(answer.status, 503);
-    t.true(answer.tookMs < 2_500, `took ${answer.tookMs} ms`);
+    t.true(answer.tookMs < 3_000, `took ${answer.tookMs} ms`);
     t.is(answer.headers['retry-after'], '1');
     t.is(answer.headers['content-type'], 'application/problem+json');
   } finally {
