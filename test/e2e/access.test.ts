@@ -172,6 +172,7 @@ test.serial('what clients send as x-kura-* or x-envoy-* never reaches a shard, a
       'x-kura-max-share': '1',
       'x-kura-anything': 'x',
       'x-envoy-retry-on': '5xx',
+      'x-envoy-anything': 'x',
       'X-Envoy-Upstream-Rq-Timeout-Ms': '1',
       'x-envoy-original-path': '/objects/nlp/x',
     };

@@ -5,10 +5,12 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { CoreV1Api, type V1Pod } from '@kubernetes/client-node';
 import test from 'ava';
+import { parse } from 'yaml';
 import type { LocalFile } from '../../services/local/local-file.ts';
 import { waitFor } from '../support/wait.ts';
-import { root } from './support/system.ts';
+import { root, startLocalSystem } from './support/system.ts';
 
 const run = promisify(execFile);
 const readme = await readFile(path.join(root, 'README.md'), 'utf8');
@@ -28,7 +30,7 @@ function kindOf(command: string): string {
   return command.split(' ').slice(0, 3).join(' ');
 }
 
-test('the README’s commands do what it says', async (t) => {
+test.serial('the README’s commands do what it says', async (t) => {
   t.timeout(10 * 60_000);
   const state = await mkdtemp(path.join(tmpdir(), 'kura-readme-'));
   t.teardown(() => rm(state, { recursive: true, force: true }));
@@ -63,6 +65,34 @@ test('the README’s commands do what it says', async (t) => {
   interrupt();
   const [status] = await once(start, 'exit');
   t.is(status, 0);
+});
+
+test('the README’s Pod gets a token, where it looks for it, that the cache takes', async (t) => {
+  const pod = parse(/^```yaml\n(.*?)^```$/ms.exec(readme)?.[1] as string) as V1Pod;
+  const { namespace, name } = pod.metadata as { namespace: string; name: string };
+  const [container] = pod.spec?.containers ?? [];
+  const [volume] = pod.spec?.volumes ?? [];
+  const [mount] = container?.volumeMounts ?? [];
+  const projection = volume?.projected?.sources?.[0]?.serviceAccountToken;
+  t.is(mount?.name, volume?.name);
+  t.is(container?.env?.find((variable) => variable.name === 'KURA_TOKEN_FILE')?.value, `${mount?.mountPath}/${projection?.path}`);
+
+  const system = await startLocalSystem({ args: ['--shards', '1'] });
+  t.teardown(() => system.stop());
+  const core = system.kubernetes.api(CoreV1Api);
+  await core.createNamespacedPod({ namespace, body: pod });
+  const { status } = await core.createNamespacedServiceAccountToken({
+    namespace,
+    name: pod.spec?.serviceAccountName as string,
+    body: {
+      spec: {
+        audiences: [projection?.audience as string],
+        expirationSeconds: projection?.expirationSeconds as number,
+        boundObjectRef: { kind: 'Pod', apiVersion: 'v1', name },
+      },
+    },
+  });
+  t.is((await system.call({ path: `/objects/${namespace}/hello`, token: status?.token as string })).status, 404);
 });
 
 test('the README’s links lead to files', async (t) => {
