@@ -79,7 +79,10 @@ async function stop(): Promise<void> {
 
 function greet({ local, localFile }: System, seconds: number): void {
   const { url, tokens, policy, shards } = local();
-  const near = (file: string): string => quoted(path.relative(here, file));
+  const near = (file: string): string => {
+    const way = path.relative(here, file);
+    return quoted(way.startsWith('..') ? file : way);
+  };
   const bold = (text: string): string => (colour ? styleText('bold', text) : text);
   const [workload, tokenFile] = Object.entries(tokens)[0] ?? ['NAMESPACE/SERVICEACCOUNT', undefined];
   const namespace = workload.split('/', 1)[0];
