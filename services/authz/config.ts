@@ -25,7 +25,7 @@ export const settings = {
     '120s',
   ),
   withoutApi: duration(
-    'How long known tokens go on when the Kubernetes API does not answer; 0s = not at all.',
+    'How long known tokens go on from the first refresh that the Kubernetes API does not answer; 0s = not at all.',
     { min: 0, max: 3_600_000 },
     '300s',
   ),

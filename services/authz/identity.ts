@@ -50,15 +50,17 @@ interface Entry {
   readonly watchedAgeMs: number;
   /** The token's own end; beyond it the API's silence is no reason to go on. */
   readonly expiresAt: number;
-  /** Until when it goes on since a refresh got no answer. */
-  goesOnUntil: number;
+  /** When a refresh first got no answer: the identity goes on for a bounded time from here. */
+  unansweredSince: number | undefined;
+  /** Where a refresh got no answer: when the API is asked again. */
+  askAgainAt: number;
 }
 
 const refusalSeconds = 2;
 /** While the API does not answer, a known token asks again this often and not with every request. */
 const askAgainMs = 1_000;
-/** How long a result past its time is still served while its refresh runs. */
-const refreshingMs = 1_000;
+/** How long a result past its time is still served while one refresh runs: where a Pod that went would have been seen, or the last refresh got no answer. */
+const staleMs = 1_000;
 const jitter = 0.2;
 
 /** Resolves tokens; those asked for at the same time, by one review. */
@@ -88,30 +90,45 @@ export class IdentityResolver {
   }
 
   async resolve(token: string): Promise<Resolution> {
-    const { now, pods } = this.#options;
     const id = createHmac('sha256', this.#hashKey).update(token).digest('base64url');
-    const entry = this.#entries.get<Entry>(id);
-    const isGone = entry !== undefined && this.#isPodGone(entry);
+    const known = this.#entries.get<Entry>(id);
+    const isGone = known !== undefined && this.#isPodGone(known);
     if (isGone) this.#entries.del(id);
-    if (entry !== undefined && !isGone) {
-      const overdueMs = now() - this.#freshUntil(entry);
-      if (overdueMs < 0) return this.#serve(entry);
-      if (now() < entry.goesOnUntil) return this.#serve(entry, { withoutApi: true });
-      if (overdueMs < refreshingMs && pods.healthy && entry.isWatched && now() < entry.expiresAt) {
-        void this.#reviewOnce(id, token, { entry });
+    const entry = isGone ? undefined : known;
+    if (entry !== undefined) {
+      const at = this.#options.now();
+      if (at < this.#freshUntil(entry)) return this.#serve(entry);
+      if (this.#mayBeStale(entry) || (this.#goesOn(entry) && at < entry.askAgainAt + staleMs)) {
+        if (at >= entry.askAgainAt) void this.#reviewOnce(id, token, { entry });
         return this.#serve(entry);
       }
     }
     const refusal = this.#refusals.get<string>(id);
     if (refusal !== undefined) return { kind: 'refused', reason: refusal };
-    return await this.#reviewOnce(id, token, { entry: isGone ? undefined : entry, bypassServerCache: isGone });
+    const resolution = await this.#reviewOnce(id, token, { entry, bypassServerCache: isGone });
+    return resolution.kind === 'unavailable' && entry !== undefined && this.#goesOn(entry) ? this.#serve(entry) : resolution;
   }
 
-  #serve(entry: Entry, { withoutApi = false } = {}): Resolution {
+  #serve(entry: Entry): Resolution {
     const { now, events } = this.#options;
+    const withoutApi = this.#goesOn(entry);
     events.served({ ageMs: now() - entry.reviewedAt, withoutApi });
-    const goodUntil = withoutApi ? entry.goesOnUntil : this.#freshUntil(entry);
+    const goodUntil = Math.min(withoutApi ? this.#goesOnUntil(entry) : this.#freshUntil(entry), entry.expiresAt);
     return { kind: 'identity', identity: entry.identity, cached: true, goodUntil };
+  }
+
+  #goesOn(entry: Entry): boolean {
+    return this.#options.now() < this.#goesOnUntil(entry);
+  }
+
+  /** Counted from the first refresh that got no answer, and never past the token's own end. */
+  #goesOnUntil({ unansweredSince, expiresAt }: Entry): number {
+    return unansweredSince === undefined ? 0 : Math.min(unansweredSince + this.#options.withoutApiMs, expiresAt);
+  }
+
+  #mayBeStale(entry: Entry): boolean {
+    const { now, pods } = this.#options;
+    return pods.healthy && entry.isWatched && now() < Math.min(this.#freshUntil(entry) + staleMs, entry.expiresAt);
   }
 
   #isPodGone({ isWatched, identity: { namespace, pod } }: Entry): boolean {
@@ -145,11 +162,11 @@ export class IdentityResolver {
       this.#entries.del(id);
       return local;
     }
-    if (local.kind === 'unavailable') return this.#goOn(entry) ?? local;
+    if (local.kind === 'unavailable') return this.#unanswered(id, entry, local);
     const answer = await this.#ask(token, bypassServerCache);
     switch (answer.kind) {
       case 'unavailable':
-        return this.#goOn(entry) ?? answer;
+        return this.#unanswered(id, entry, answer);
       case 'refused':
         this.#entries.del(id);
         remember(this.#refusals, id, answer.reason);
@@ -183,20 +200,23 @@ export class IdentityResolver {
       isWatched: pod !== undefined && pods.healthy && pods.isRunning({ namespace, ...pod }),
       watchedAgeMs: watchedResultAgeMs * (1 - jitter + 2 * jitter * random()),
       expiresAt,
-      goesOnUntil: 0,
+      unansweredSince: undefined,
+      askAgainAt: 0,
     };
-    remember(this.#entries, id, entry, (Math.max(resultAgeMs, entry.watchedAgeMs) + withoutApiMs) / 1000);
-    return { kind: 'identity', identity, cached: false, goodUntil: this.#freshUntil(entry) };
+    remember(this.#entries, id, entry, (Math.max(resultAgeMs, entry.watchedAgeMs) + withoutApiMs + askAgainMs) / 1000);
+    return { kind: 'identity', identity, cached: false, goodUntil: Math.min(this.#freshUntil(entry), expiresAt) };
   }
 
-  /** A refresh got no answer: the known identity goes on, for a bounded time after its review. */
-  #goOn(entry: Entry | undefined): Resolution | undefined {
+  /** A refresh got no answer, which says nothing of the token: an identity that is known goes on. */
+  #unanswered(id: string, entry: Entry | undefined, answer: Extract<ReviewAnswer, { kind: 'unavailable' }>): Resolution {
     const { now, withoutApiMs } = this.#options;
-    if (entry === undefined || withoutApiMs === 0) return undefined;
-    const end = Math.min(entry.expiresAt, this.#freshUntil(entry) + withoutApiMs);
-    if (now() >= end) return undefined;
-    entry.goesOnUntil = Math.min(now() + askAgainMs, end);
-    return this.#serve(entry, { withoutApi: true });
+    if (entry === undefined) return answer;
+    entry.askAgainAt = now() + askAgainMs;
+    if (entry.unansweredSince === undefined) {
+      entry.unansweredSince = now();
+      this.#entries.ttl(id, (withoutApiMs + askAgainMs) / 1000);
+    }
+    return answer;
   }
 }
 
