@@ -1,71 +1,66 @@
 /** `kura epoch`: reads a folder through the cache as a training job would, epoch after epoch in a new order. */
 import { randomInt } from 'node:crypto';
-import { availableBytes } from './capacity.ts';
-import { listFiles, type SourceFile } from './files.ts';
+import path from 'node:path';
+import type { Command } from 'commander';
+import { connect, count, exits, type Run, type ServerOptions, type Surroundings, withServerOptions } from './command.ts';
+import { readThrough } from './file-transfers.ts';
+import { listFolder, type SourceFile, sizeOf } from './files.ts';
 import { keyOfFile } from './key-of-file.ts';
-import type { ObjectClient } from './object-client.ts';
-import { startProgress } from './progress.ts';
-import { readThrough } from './read-through.ts';
-import { type EpochSummary, EpochTally, possibleHitRatio } from './tally.ts';
-import type { Terminal } from './terminal.ts';
+import { runFiles } from './run-files.ts';
+import { readShards, type ShardSource } from './shard-numbers.ts';
+import { describe, possibleHitRatio } from './tally.ts';
 import { formatBytes, formatPercent } from './units.ts';
 
-export interface EpochOptions {
-  readonly folder: string;
-  readonly prefix: string;
+interface EpochOptions extends ServerOptions {
   readonly epochs: number;
   readonly workers: number;
-  readonly client: ObjectClient;
-  /** Where the shards tell their size; empty where nobody knows. */
-  readonly shardMetricsUrls: readonly string[];
-  readonly terminal: Terminal;
-  /** Ends the run; the objects under way are given up and not counted. */
-  readonly signal: AbortSignal;
 }
 
-/** Resolves with a summary per epoch, the unfinished one included when `signal` aborts. Rejects when the folder cannot be read or nothing answers at the server's address. */
-export async function runEpochs(options: EpochOptions): Promise<EpochSummary[]> {
-  const { folder, prefix, epochs, client, terminal, signal } = options;
-  await client.reach(signal);
-  const { files, skipped } = await listFiles(folder);
-  if (files.length === 0) throw new Error(`${folder} has no files`);
-  const bytes = files.reduce((sum, { size }) => sum + size, 0);
-  terminal.say(`${files.length} files, ${formatBytes(bytes)}, from ${folder} to ${prefix}/`);
-  if (skipped.length > 0)
-    terminal.say(`skipped, not a file or a link to one, or a name that is not UTF-8: ${skipped.length}, such as ${skipped[0]}`);
-  terminal.say(await outlook(files, options));
-
-  const summaries: EpochSummary[] = [];
-  for (let epoch = 1; epoch <= epochs && !signal.aborted; epoch++) {
-    const summary = await runEpoch(`epoch ${epoch}`, files, options);
-    summaries.push(summary);
-    terminal.say(describe(epoch, summary));
-    for (const problem of summary.problems) terminal.say(`  ${problem}`);
-  }
-  return summaries;
+export function addEpochCommand(program: Command, surroundings: Surroundings, act: (run: () => Run) => Promise<void>): void {
+  withServerOptions(program.command('epoch'))
+    .description(
+      'read every file of a folder through the cache, as a training job would: in a new order each epoch, GET first, PUT on a miss, every byte compared',
+    )
+    .argument('<dir>', 'the folder')
+    .option('--epochs <n>', 'how many epochs', count({ max: 1_000 }), 2)
+    .option('--workers <n>', 'how many requests at a time', count({ max: 1_024 }), 8)
+    .addHelpText(
+      'after',
+      '\nKeys begin with --prefix, or with vision/ and the name of the folder.\nExample: kura epoch node_modules --epochs 3 --workers 16\nEnds with 0 when all was well, 1 when a byte differed or a request failed.',
+    )
+    .action((dir: string, options: EpochOptions) => act(() => runEpochs(dir, options, surroundings)));
 }
 
-async function runEpoch(
-  label: string,
-  files: readonly SourceFile[],
-  { prefix, workers, client, terminal, signal }: EpochOptions,
-): Promise<EpochSummary> {
-  const order = shuffle(files);
-  const tally = new EpochTally();
-  const progress = startProgress({ label, total: files.length, out: terminal.out, isTerminal: terminal.isTerminal });
-  const startedAt = performance.now();
-  const work = async (): Promise<void> => {
-    for (let file = order.pop(); file !== undefined && !signal.aborted; file = order.pop()) {
-      const from = performance.now();
-      const outcome = await readThrough(client, { key: keyOfFile(prefix, file.name), file, signal }).catch(() => undefined);
-      if (outcome === undefined) return;
-      tally.add(outcome, { name: file.name, size: file.size, tookMs: performance.now() - from });
-      progress.update(tally.objects, tally.bytes);
+async function runEpochs(dir: string, options: EpochOptions, surroundings: Surroundings): Run {
+  const { here, terminal, signal } = surroundings;
+  const folder = path.resolve(here, dir);
+  const fallbackPrefix = keyOfFile('vision', path.basename(folder));
+  const { client, local, prefix } = connect(options, surroundings, { fallbackPrefix, connections: options.workers });
+  try {
+    await client.reach(signal);
+    const say = options.json ? () => undefined : terminal.say;
+    const files = await listFolder(folder, say);
+    say(`${files.length} files, ${formatBytes(sizeOf(files))}, from ${folder} to ${prefix}/`);
+    say(await outlook(files, local?.shards ?? []));
+    let isGood = true;
+    for (let epoch = 1; epoch <= options.epochs && !signal.aborted; epoch++) {
+      const summary = await runFiles({
+        label: `epoch ${epoch}`,
+        files: shuffle(files),
+        workers: options.workers,
+        work: (file) => readThrough(client, { key: keyOfFile(prefix, file.name), file, signal }),
+        terminal: options.json ? surroundings.errors : terminal,
+        signal,
+      });
+      isGood &&= summary.failures + summary.differences === 0;
+      if (options.json) terminal.say(JSON.stringify({ epoch, ...summary }));
+      say(`epoch ${epoch}: ${describe(summary)}`);
+      for (const problem of summary.problems) say(`  ${problem}`);
     }
-  };
-  await Promise.all(Array.from({ length: workers }, work));
-  progress.stop();
-  return tally.summarize((performance.now() - startedAt) / 1000);
+    return isGood ? exits.good : exits.bad;
+  } finally {
+    await client.close();
+  }
 }
 
 /** Fisher and Yates. */
@@ -79,22 +74,14 @@ function shuffle<T>(items: readonly T[]): T[] {
 }
 
 /** What can be hoped for, so that nobody takes a cache that is too small for one that is broken. */
-async function outlook(files: readonly SourceFile[], { shardMetricsUrls }: EpochOptions): Promise<string> {
-  const capacity = await availableBytes(shardMetricsUrls);
-  if (capacity === undefined) return 'How much the cache can hold is not known here.';
+async function outlook(files: readonly SourceFile[], sources: readonly ShardSource[]): Promise<string> {
+  const limits = (await readShards(sources)).map(({ numbers }) => numbers?.limitBytes);
+  if (limits.length === 0 || limits.includes(undefined)) return 'How much the cache can hold is not known here.';
+  const capacity = limits.reduce((sum: number, limit) => sum + (limit ?? 0), 0);
   const needed = files.reduce((sum, { size }) => sum + Math.max(1, Math.ceil(size / 4096)) * 4096, 0);
   const ratio = possibleHitRatio(capacity / needed);
   const room = `The cache holds ${formatBytes(capacity)}, the files need ${formatBytes(needed)}`;
   return ratio === 1
     ? `${room}: a second epoch can hit everything.`
     : `${room}: a second epoch in a new order can hit ${formatPercent(ratio)} (LRU).`;
-}
-
-function describe(epoch: number, summary: EpochSummary): string {
-  const { hits, misses, failures, failuresByKind, retries, differences, objects, seconds, bytes, hitRatio, p50Ms, p99Ms } = summary;
-  const speed = `${Math.round(objects / seconds)} objects/s, ${(bytes / seconds / 1e9).toFixed(2)} GB/s`;
-  const times = `p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms`;
-  const kinds = failures === 0 ? '' : ` (${[...failuresByKind].map(([kind, count]) => `${count} × ${kind}`).join(', ')})`;
-  const repeated = retries === 0 ? '' : `; ${retries} answers of 503 tried again`;
-  return `epoch ${epoch}: ${hits} hits (${formatPercent(hitRatio)}), ${misses} misses, ${failures} failures${kinds}, ${differences} differences; ${speed}; ${times}${repeated}`;
 }

@@ -3,6 +3,7 @@ import { readFile, stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Dispatcher, Pool } from 'undici';
+import { UsageError } from './usage-error.ts';
 
 /** Only «a dependency is down» is worth another try; all else is an answer. */
 const retryStatus = 503;
@@ -40,19 +41,25 @@ export class ObjectClient {
   }
 
   /**
-   * One request, repeated with back-off while the answer is 503. `body` is asked for anew for each try. Rejects on network errors and when `signal` aborts; the
-   * caller reads the answer's body or dumps it.
+   * One request, repeated with back-off while the answer is 503. `body` is asked for anew for each try; a stream is sent once, whatever the answer. Rejects on
+   * network errors and when `signal` aborts; the caller reads the answer's body or dumps it.
    */
   async request(
     method: 'GET' | 'HEAD' | 'PUT' | 'DELETE',
     key: string,
-    { body, length, signal }: { body?: () => Readable; length?: number; signal: AbortSignal },
+    { body, length, signal }: { body?: Readable | (() => Readable); length?: number; signal: AbortSignal },
   ): Promise<Answer> {
     for (let retries = 0; ; retries++) {
       const headers: Record<string, string> = { authorization: `Bearer ${await this.#readToken()}` };
       if (length !== undefined) headers['content-length'] = String(length);
-      const answer = await this.#pool.request({ method, path: `/objects/${key}`, headers, body: body?.() ?? null, signal });
-      if (answer.statusCode !== retryStatus || retries + 1 >= tries) {
+      const answer = await this.#pool.request({
+        method,
+        path: `/objects/${key}`,
+        headers,
+        body: typeof body === 'function' ? body() : (body ?? null),
+        signal,
+      });
+      if (answer.statusCode !== retryStatus || retries + 1 >= tries || typeof body === 'object') {
         return { status: answer.statusCode, headers: answer.headers, body: answer.body, retries };
       }
       await answer.body.dump();
@@ -60,7 +67,7 @@ export class ObjectClient {
     }
   }
 
-  /** Rejects when nothing answers at the server's address; any answer will do. */
+  /** Throws UsageError when nothing answers at the server's address; any answer will do. */
   async reach(signal: AbortSignal): Promise<void> {
     const { server } = this.#options;
     try {
@@ -68,7 +75,7 @@ export class ObjectClient {
       await body.dump();
     } catch (error) {
       signal.throwIfAborted();
-      throw new Error(`nothing answers at ${server}: ${(error as Error).message}`, { cause: error });
+      throw new UsageError(`nothing answers at ${server}: ${(error as Error).message}`, { cause: error });
     }
   }
 

@@ -1,16 +1,17 @@
-/** Pure: what an epoch has come to. */
-import type { Read } from './read-through.ts';
+/** Pure: what a run over many files has come to. */
+import type { Read } from './file-transfers.ts';
+import { formatPercent } from './units.ts';
 
 const shownProblems = 5;
 
-export interface EpochSummary {
+export interface Summary {
   readonly objects: number;
   readonly hits: number;
   readonly misses: number;
   readonly differences: number;
   readonly failures: number;
   /** By cause, such as `GET 503`. */
-  readonly failuresByKind: ReadonlyMap<string, number>;
+  readonly failuresByKind: Readonly<Record<string, number>>;
   /** Answers of 503 after which a request was made again. */
   readonly retries: number;
   readonly seconds: number;
@@ -23,7 +24,7 @@ export interface EpochSummary {
   readonly problems: readonly string[];
 }
 
-export class EpochTally {
+export class Tally {
   readonly #counts = { hit: 0, miss: 0, difference: 0, failure: 0 };
   readonly #causes = new Map<string, number>();
   readonly #problems: string[] = [];
@@ -48,7 +49,7 @@ export class EpochTally {
     return this.#bytes;
   }
 
-  summarize(seconds: number): EpochSummary {
+  summarize(seconds: number): Summary {
     const { hit, miss, difference, failure } = this.#counts;
     const times = Float64Array.from(this.#times).sort();
     const objects = times.length;
@@ -58,7 +59,7 @@ export class EpochTally {
       misses: miss,
       differences: difference,
       failures: failure,
-      failuresByKind: this.#causes,
+      failuresByKind: Object.fromEntries(this.#causes),
       retries: this.#retries,
       seconds,
       bytes: this.#bytes,
@@ -82,4 +83,17 @@ export function percentile(sorted: Float64Array, at: number): number {
 export function possibleHitRatio(cached: number): number {
   if (cached >= 1) return 1;
   return cached + (1 - cached) * Math.log(1 - cached);
+}
+
+/** A summary in a line. What a hit and a miss mean, `words` says. */
+export function describe(
+  { hits, misses, failures, failuresByKind, retries, differences, objects, seconds, bytes, hitRatio, p50Ms, p99Ms }: Summary,
+  words: { readonly hits: string; readonly misses: string } = { hits: 'hits', misses: 'misses' },
+): string {
+  const speed = `${Math.round(objects / seconds)} objects/s, ${(bytes / seconds / 1e9).toFixed(2)} GB/s`;
+  const times = `p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms`;
+  const causes = Object.entries(failuresByKind).map(([cause, count]) => `${count} × ${cause}`);
+  const kinds = failures === 0 ? '' : ` (${causes.join(', ')})`;
+  const repeated = retries === 0 ? '' : `; ${retries} answers of 503 tried again`;
+  return `${hits} ${words.hits} (${formatPercent(hitRatio)}), ${misses} ${words.misses}, ${failures} failures${kinds}, ${differences} differences; ${speed}; ${times}${repeated}`;
 }

@@ -1,0 +1,159 @@
+/** `kura status` and `kura top`: what the shards hold and do. */
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Command } from 'commander';
+import { count, exits, type Run, readLocal, type Surroundings } from './command.ts';
+import { readShards, type ShardNumbers, type ShardSource } from './shard-numbers.ts';
+import { formatTable } from './table.ts';
+import { formatBytes, formatDuration, formatPercent } from './units.ts';
+import { UsageError } from './usage-error.ts';
+
+interface StatusOptions {
+  readonly local?: string;
+  readonly metrics?: readonly string[];
+  readonly json?: boolean;
+}
+
+interface TopOptions extends StatusOptions {
+  readonly interval: number;
+  readonly times?: number;
+}
+
+const clearScreen = '\x1b[H\x1b[J';
+
+export function addStatusCommands(program: Command, surroundings: Surroundings, act: (run: () => Run) => Promise<void>): void {
+  const withSources = (command: Command): Command =>
+    command
+      .option('--local <file>', 'local.json of a local system (default: .kura/local.json in the clone)')
+      .option('--metrics <url...>', 'metrics of shards elsewhere, such as http://10.0.0.7:7100/metrics')
+      .option('--json', 'print the result as JSON');
+  withSources(program.command('status'))
+    .description('what each shard holds and has done since its start')
+    .addHelpText('after', '\nEnds with 1 when a shard does not answer or does not serve.')
+    .action((options: StatusOptions) => act(() => status(options, surroundings)));
+  withSources(program.command('top'))
+    .description('what each shard does just now, again and again')
+    .option('--interval <seconds>', 'between two looks', count({ max: 3_600 }), 2)
+    .option('--times <n>', 'how often (default: until Ctrl-C)', count({ max: 1_000_000 }))
+    .action((options: TopOptions) => act(() => top(options, surroundings)));
+}
+
+async function status(options: StatusOptions, { here, terminal }: Surroundings): Run {
+  const shards = await readShards(sources(options, here));
+  if (options.json) terminal.say(JSON.stringify(shards));
+  else terminal.say(describe(shards));
+  return shards.every(({ numbers }) => numbers?.serving) ? exits.good : exits.bad;
+}
+
+function describe(shards: readonly ShardNumbers[]): string {
+  const head = ['shard', 'state', 'objects', 'used', 'limit', 'full', 'hit ratio', 'evicted', 'oldest kept'];
+  const rows = shards.map(({ name, numbers }) => {
+    if (numbers === undefined) return [name, 'no answer', '', '', '', '', '', '', ''];
+    const { serving, objects, usedBytes, limitBytes, hits, misses, evicted, victimIdleSeconds } = numbers;
+    return [
+      name,
+      serving ? 'serving' : 'out of service',
+      String(objects),
+      formatBytes(usedBytes),
+      formatBytes(limitBytes),
+      formatPercent(usedBytes / limitBytes),
+      ratio(hits, misses),
+      String(evicted),
+      // What was evicted last had been idle for so long: nothing that was used since has gone.
+      evicted === 0 ? '–' : formatDuration(victimIdleSeconds),
+    ];
+  });
+  const known = shards.flatMap(({ numbers }) => (numbers === undefined ? [] : [numbers]));
+  const sum = (read: (numbers: (typeof known)[number]) => number): number => known.reduce((total, each) => total + read(each), 0);
+  const [used, limit] = [sum(({ usedBytes }) => usedBytes), sum(({ limitBytes }) => limitBytes)];
+  const total = [
+    `${known.length} of ${shards.length}`,
+    '',
+    String(sum(({ objects }) => objects)),
+    formatBytes(used),
+    formatBytes(limit),
+    formatPercent(limit === 0 ? 0 : used / limit),
+    ratio(
+      sum(({ hits }) => hits),
+      sum(({ misses }) => misses),
+    ),
+    String(sum(({ evicted }) => evicted)),
+    '',
+  ];
+  return formatTable([head, ...rows, total]);
+}
+
+async function top(options: TopOptions, { here, terminal, signal }: Surroundings): Run {
+  const from = sources(options, here);
+  let before = await readShards(from);
+  let beforeMs = performance.now();
+  for (let time = 0; time < (options.times ?? Number.POSITIVE_INFINITY) && !signal.aborted; time++) {
+    await delay(options.interval * 1000, undefined, { signal }).catch(() => undefined);
+    if (signal.aborted) break;
+    const now = await readShards(from);
+    const seconds = (performance.now() - beforeMs) / 1000;
+    beforeMs += seconds * 1000;
+    const rates = now.map((shard, index) => ({ name: shard.name, rates: ratesBetween(before[index], shard, seconds) }));
+    before = now;
+    if (options.json) terminal.say(JSON.stringify(rates));
+    else terminal.say(`${terminal.isTerminal ? clearScreen : ''}${describeRates(rates)}`);
+  }
+  return exits.good;
+}
+
+interface Rates {
+  readonly hits: number;
+  readonly misses: number;
+  readonly stored: number;
+  readonly failed: number;
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
+  readonly evicted: number;
+  readonly full: number;
+}
+
+/** A second; undefined where a shard did not answer both times, or began anew in between. */
+function ratesBetween(before: ShardNumbers | undefined, now: ShardNumbers, seconds: number): Rates | undefined {
+  const [from, to] = [before?.numbers, now.numbers];
+  if (from === undefined || to === undefined || to.sentBytes < from.sentBytes || to.receivedBytes < from.receivedBytes) return undefined;
+  const rate = (read: (numbers: NonNullable<ShardNumbers['numbers']>) => number): number => (read(to) - read(from)) / seconds;
+  return {
+    hits: rate(({ hits }) => hits),
+    misses: rate(({ misses }) => misses),
+    stored: rate(({ stored }) => stored),
+    failed: rate(({ failed }) => failed),
+    sentBytes: rate(({ sentBytes }) => sentBytes),
+    receivedBytes: rate(({ receivedBytes }) => receivedBytes),
+    evicted: rate(({ evicted }) => evicted),
+    full: to.usedBytes / to.limitBytes,
+  };
+}
+
+function describeRates(shards: readonly { name: string; rates: Rates | undefined }[]): string {
+  const head = ['shard', 'GET/s', 'hit ratio', 'out/s', 'PUT/s', 'in/s', 'evicted/s', 'failed/s', 'full'];
+  const rows = shards.map(({ name, rates }) => {
+    if (rates === undefined) return [name, 'no answer', '', '', '', '', '', '', ''];
+    const { hits, misses, stored, failed, sentBytes, receivedBytes, evicted, full } = rates;
+    const numbers = [
+      (hits + misses).toFixed(0),
+      ratio(hits, misses),
+      formatBytes(sentBytes),
+      stored.toFixed(0),
+      formatBytes(receivedBytes),
+    ];
+    return [name, ...numbers, evicted.toFixed(0), failed.toFixed(0), formatPercent(full)];
+  });
+  return formatTable([head, ...rows]);
+}
+
+function ratio(hits: number, misses: number): string {
+  return hits + misses === 0 ? '–' : formatPercent(hits / (hits + misses));
+}
+
+function sources({ local, metrics }: StatusOptions, here: string): ShardSource[] {
+  if (metrics === undefined) return readLocal(path.resolve(here, local ?? path.resolve('.kura/local.json'))).shards.map((shard) => shard);
+  return metrics.map((url) => {
+    if (!URL.canParse(url)) throw new UsageError(`--metrics ${url} is not a URL`);
+    return { name: new URL(url).host, metricsUrl: url };
+  });
+}

@@ -1,0 +1,92 @@
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { type Kura, startKura } from './support/kura.ts';
+
+/** A folder `data` of three files. */
+async function withData(t: ExecutionContext): Promise<Kura> {
+  const kura = await startKura(t);
+  await mkdir(path.join(kura.folder, 'data', 'sub'), { recursive: true });
+  await writeFile(path.join(kura.folder, 'data', 'a.jpg'), 'a'.repeat(1000));
+  await writeFile(path.join(kura.folder, 'data', 'empty'), '');
+  await writeFile(path.join(kura.folder, 'data', 'sub', 'my file'), 'b'.repeat(200_000));
+  return kura;
+}
+
+test.serial('warm stores a folder, and a second time finds it there without sending it', async (t) => {
+  const { server, run } = await withData(t);
+  const first = await run(['warm', 'data', 'vision/data/']);
+  t.is(first.status, 0, first.stderr);
+  t.regex(first.stdout, /^3 files, 196\.3 KiB, from \S+\/data to vision\/data\/\nwarm: 0 there already \(0\.0 %\), 3 stored, 0 failures/);
+  t.deepEqual([...server.objects.keys()].sort(), ['vision/data/a.jpg', 'vision/data/empty', 'vision/data/sub/my%20file']);
+  const asked = server.requests.length;
+  t.regex((await run(['warm', 'data', 'vision/data'])).stdout, /warm: 3 there already \(100\.0 %\), 0 stored/);
+  t.deepEqual(
+    server.requests.slice(asked).map(({ method }) => method),
+    ['HEAD', 'HEAD', 'HEAD'],
+  );
+});
+
+test.serial('warm stores again what has another size, and everything with --force', async (t) => {
+  const { server, run } = await withData(t);
+  await run(['warm', 'data', 'vision/data']);
+  server.objects.set('vision/data/a.jpg', Buffer.from('half'));
+  t.regex((await run(['warm', 'data', 'vision/data'])).stdout, /2 there already \(66\.7 %\), 1 stored/);
+  t.is(server.objects.get('vision/data/a.jpg')?.length, 1000);
+  t.regex((await run(['warm', 'data', 'vision/data', '--force'])).stdout, /0 there already .*, 3 stored/);
+});
+
+test.serial('warm takes a list of names; one that is no file in its folder is told with its line', async (t) => {
+  const { server, folder, run } = await withData(t);
+  await writeFile(path.join(folder, 'list'), 'data/a.jpg\n\ndata/sub/my file\n');
+  t.is((await run(['warm', 'list', 'vision'])).status, 0);
+  t.deepEqual([...server.objects.keys()].sort(), ['vision/data/a.jpg', 'vision/data/sub/my%20file']);
+  for (const name of ['data/absent', 'data', '../../etc/passwd']) {
+    await writeFile(path.join(folder, 'list'), `data/a.jpg\n${name}\n`);
+    const { status, stderr } = await run(['warm', 'list', 'vision']);
+    t.is(status, 2);
+    t.is(stderr, `kura: ${folder}/list, line 2: ${name} is not a file in or below the list's folder\n`);
+  }
+});
+
+test.serial('verify finds a byte that differs, and tells what is not there without calling it a fault', async (t) => {
+  const { server, run } = await withData(t);
+  await run(['warm', 'data', 'vision/data']);
+  t.regex((await run(['verify', 'data', 'vision/data'])).stdout, /verify: 3 the same \(100\.0 %\), 0 not there, 0 failures, 0 differences/);
+  server.objects.delete('vision/data/empty');
+  const missing = await run(['verify', 'data', 'vision/data']);
+  t.is(missing.status, 0);
+  t.regex(missing.stdout, /2 the same .*, 1 not there/);
+  (server.objects.get('vision/data/sub/my%20file') as Buffer).writeUInt8(0, 199_999);
+  const { status, stdout } = await run(['verify', 'data', 'vision/data']);
+  t.is(status, 1);
+  t.regex(stdout, /1 differences/);
+  t.regex(stdout, /difference: sub\/my file: other bytes than the file between/);
+  t.false(server.requests.slice(-3).some(({ method }) => method === 'PUT'));
+});
+
+test.serial('what fails is counted by kind and ends with 1; --json prints the summary alone', async (t) => {
+  const { server, run } = await withData(t);
+  server.intercept = (request, response) => {
+    if (request.method !== 'PUT') return false;
+    request.resume().on('end', () => response.writeHead(507).end('{"code":"no-room","detail":"full"}'));
+    return true;
+  };
+  const { status, stdout } = await run(['warm', 'data', 'vision/data', '--json']);
+  t.is(status, 1);
+  t.like(JSON.parse(stdout), { hits: 0, failures: 3, failuresByKind: { 'PUT 507': 3 } });
+  t.regex((await run(['warm', 'data', 'vision/data'])).stdout, /failure: \S+: PUT answered 507 no-room: full/);
+});
+
+test.serial('a folder that is not there, an empty one and a server that does not answer are told with status 2', async (t) => {
+  const { server, folder, run } = await withData(t);
+  t.like(await run(['warm', 'absent', 'vision']), {
+    status: 2,
+    stderr: `kura: ENOENT: no such file or directory, stat '${folder}/absent'\n`,
+  });
+  await rm(path.join(folder, 'data'), { recursive: true });
+  await mkdir(path.join(folder, 'data'));
+  t.like(await run(['verify', 'data', 'vision']), { status: 2, stderr: `kura: ${folder}/data has no files\n` });
+  await server.close();
+  t.regex((await run(['warm', 'data', 'vision'])).stderr, /^kura: nothing answers at http/);
+});

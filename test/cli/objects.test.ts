@@ -1,0 +1,183 @@
+import { existsSync } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import test from 'ava';
+import { startKura } from './support/kura.ts';
+
+test.serial('what is put is had by get, told by stat, and gone after rm', async (t) => {
+  const { server, folder, run } = await startKura(t);
+  const bytes = Buffer.from(Array.from({ length: 300_000 }, (_, at) => at % 251));
+  await writeFile(path.join(folder, 'a.bin'), bytes);
+  t.like(await run(['put', 'a.bin', 'vision/a.bin']), { status: 0, stdout: 'stored vision/a.bin, 293.0 KiB\n', stderr: '' });
+  t.true(server.objects.get('vision/a.bin')?.equals(bytes));
+  t.is((await run(['get', 'vision/a.bin'])).stdout, bytes.toString('latin1'));
+  t.like(await run(['get', 'vision/a.bin', '-o', 'b.bin']), { status: 0, stdout: `${folder}/b.bin, 293.0 KiB\n` });
+  t.true((await readFile(path.join(folder, 'b.bin'))).equals(bytes));
+  t.regex((await run(['stat', 'vision/a.bin'])).stdout, /^vision\/a\.bin\n {2}size {2}293\.0 KiB \(300000 bytes\)\n/);
+  t.like(await run(['rm', 'vision/a.bin']), { status: 0, stdout: 'removed vision/a.bin\n' });
+  t.is(server.objects.size, 0);
+  t.deepEqual([...new Set(server.requests.map(({ authorization }) => authorization))], ['Bearer secret-token']);
+});
+
+test.serial('standard input is put as it comes, and an empty object is one', async (t) => {
+  const { server, run } = await startKura(t);
+  t.is((await run(['put', '-', 'vision/in'], { stdin: 'x'.repeat(1_000_000) })).status, 0);
+  t.is(server.objects.get('vision/in')?.length, 1_000_000);
+  t.is((await run(['put', '-', 'vision/empty'])).status, 0);
+  t.like(await run(['get', 'vision/empty']), { status: 0, stdout: '' });
+});
+
+test.serial('an object that is not there is told, ends with 3, and leaves no file', async (t) => {
+  const { folder, run } = await startKura(t);
+  for (const args of [
+    ['get', 'vision/no'],
+    ['stat', 'vision/no'],
+    ['rm', 'vision/no'],
+    ['get', 'vision/no', '-o', 'no'],
+  ]) {
+    const { status, stdout, stderr } = await run(args);
+    t.is(status, 3, args.join(' '));
+    t.is(stdout, '');
+    t.is(stderr, `kura ${args[0]}: there is no object vision/no\n`);
+  }
+  t.false(existsSync(path.join(folder, 'no')));
+});
+
+test.serial('a refusal is told with its code and ends with 1; only 503 is tried again', async (t) => {
+  const { server, folder, run } = await startKura(t);
+  await writeFile(path.join(folder, 'a'), 'a');
+  let status = 403;
+  server.intercept = (request, response) => {
+    request.resume();
+    response
+      .writeHead(status, { 'content-type': 'application/problem+json' })
+      .end('{"status":403,"code":"forbidden","detail":"no rule allows it"}');
+    return true;
+  };
+  t.like(await run(['put', 'a', 'nlp/a']), { status: 1, stderr: 'kura put nlp/a: 403 forbidden: no rule allows it\n' });
+  t.like(await run(['get', 'nlp/a']), { status: 1, stderr: 'kura get nlp/a: 403 forbidden: no rule allows it\n' });
+  t.is(server.requests.length, 2);
+  status = 503;
+  t.is((await run(['put', 'a', 'nlp/a'])).status, 1);
+  t.is(server.requests.length, 6, 'four tries');
+  t.is((await run(['put', '-', 'nlp/a'], { stdin: 'a' })).status, 1);
+  t.is(server.requests.length, 7, 'standard input is sent once');
+});
+
+test.serial('a transfer that breaks off ends with 1 and leaves no file', async (t) => {
+  const { server, folder, run } = await startKura(t);
+  server.intercept = (_request, response) => {
+    response.writeHead(200, { 'content-length': 1_000_000 });
+    response.write(Buffer.alloc(1000), () => response.destroy());
+    return true;
+  };
+  const { status, stderr } = await run(['get', 'vision/a', '-o', 'a']);
+  t.is(status, 1);
+  t.regex(stderr, /^kura: .+\n$/);
+  t.false(existsSync(path.join(folder, 'a')));
+  t.false(existsSync(path.join(folder, 'a.part')));
+});
+
+test.serial('a PUT that is taken and not kept is told so', async (t) => {
+  const { server, run } = await startKura(t);
+  server.intercept = (request, response) => {
+    request.resume().on('end', () => response.writeHead(201, { 'x-kura-stored': 'no', 'content-length': 0 }).end());
+    return true;
+  };
+  t.regex((await run(['put', '-', 'vision/a'], { stdin: 'a' })).stdout, /vision\/a was taken and not kept/);
+  t.like(JSON.parse((await run(['put', '-', 'vision/a', '--json'], { stdin: 'a' })).stdout), { key: 'vision/a', bytes: 1, stored: false });
+});
+
+test.serial('--json prints one object a result', async (t) => {
+  const { server, folder, run } = await startKura(t);
+  server.objects.set('vision/a', Buffer.from('abc'));
+  const json = async (...args: string[]): Promise<Record<string, unknown>> => JSON.parse((await run([...args, '--json'])).stdout);
+  t.like(await json('stat', 'vision/a'), { key: 'vision/a', bytes: 3 });
+  t.like(await json('get', 'vision/a', '-o', 'out'), { key: 'vision/a', bytes: 3, file: path.join(folder, 'out') });
+  t.like(await json('rm', 'vision/a'), { key: 'vision/a', removed: true });
+  t.like(await run(['get', 'vision/a', '--json']), {
+    status: 2,
+    stderr: 'kura: --json needs --output: the object itself goes to standard output\n',
+  });
+});
+
+test.serial('what a key cannot hold is encoded, what is encoded stays, and --prefix goes before it', async (t) => {
+  const { server, run } = await startKura(t);
+  for (const [typed, key] of [
+    ['vision/my data', 'vision/my%20data'],
+    ['vision/my%20data', 'vision/my%20data'],
+    ['vision/s3://b/ü?x=1', 'vision/s3://b/%C3%BC?x=1'],
+  ] as const) {
+    t.is((await run(['put', '-', typed], { stdin: 'x' })).status, 0);
+    t.deepEqual([...server.objects.keys()], [key]);
+    server.objects.clear();
+  }
+  await run(['put', '-', 'a', '--prefix', 'vision/run 7/'], { stdin: 'x' });
+  t.deepEqual([...server.objects.keys()], ['vision/run%207/a']);
+  t.like(await run(['get', 'vision/../nlp/a']), {
+    status: 2,
+    stderr: 'kura: "vision/../nlp/a" cannot be a key: 1 to 1,024 bytes without a . or .. segment\n',
+  });
+});
+
+test.serial('flags come before the environment, and that before ~/.config/kura.json', async (t) => {
+  const { server, home, folder, tokenFile, run } = await startKura(t);
+  const other = path.join(folder, 'other-token');
+  await writeFile(other, 'other');
+  const config = path.join(home, '.config', 'kura.json');
+  await writeFile(config, JSON.stringify({ server: server.url, tokenFile: other, prefix: 'vision/config' }));
+  const put = (args: string[], environment: Record<string, string> = {}) => run(['put', '-', 'a', ...args], { stdin: 'x', environment });
+  await put([]);
+  await put([], { KURA_TOKEN_FILE: tokenFile, KURA_PREFIX: 'vision/environment' });
+  await put(['--prefix', 'vision/flag'], { KURA_PREFIX: 'vision/environment' });
+  await put(['--token-file', 'token'], { KURA_TOKEN_FILE: other });
+  t.deepEqual(
+    server.requests.map(({ key, authorization }) => [key, authorization]),
+    [
+      ['vision/config/a', 'Bearer other'],
+      ['vision/environment/a', 'Bearer secret-token'],
+      ['vision/flag/a', 'Bearer other'],
+      ['vision/config/a', 'Bearer secret-token'],
+    ],
+  );
+  for (const [text, complaint] of [
+    ['[]', /kura\.json is not a JSON object/],
+    ['{', /kura\.json is not a JSON object/],
+    ['{"serve": "x"}', /kura\.json: serve is none of server, tokenFile, prefix/],
+    ['{"server": 1}', /kura\.json: server is not a text/],
+    ['{"server": "kura"}', /--server kura is not a URL/],
+  ] as const) {
+    await writeFile(config, text);
+    const { status, stderr } = await put([]);
+    t.is(status, 2);
+    t.regex(stderr, complaint);
+  }
+});
+
+test.serial('what is missing is told in one line with status 2', async (t) => {
+  const { server, folder, tokenFile, run } = await startKura(t);
+  for (const [args, environment, complaint] of [
+    [['get', 'a'], {}, /^kura: \S+local\.json is not there: start the system with `npm start`/],
+    [['get', 'a'], { KURA_SERVER: server.url }, /^kura: no token for namespace a: name a file with --token-file\n$/],
+    [['get', 'a'], { KURA_SERVER: server.url, KURA_TOKEN_FILE: 'absent' }, /^kura: the token file \S+absent is not there\n$/],
+    [['put', 'absent', 'a'], { KURA_SERVER: server.url, KURA_TOKEN_FILE: tokenFile }, /^kura: ENOENT/],
+    [['put', '.', 'a'], { KURA_SERVER: server.url, KURA_TOKEN_FILE: tokenFile }, /^kura: \S+ is not a file\n$/],
+    [['put', 'a'], {}, /missing required argument/],
+    [['dance'], {}, /unknown command/],
+  ] as const) {
+    const { status, stderr } = await run(args, { environment });
+    t.is(status, 2, args.join(' '));
+    t.regex(stderr, complaint);
+  }
+  t.false(existsSync(path.join(folder, '.kura')));
+});
+
+test.serial('every command has help, with an example where it is not plain', async (t) => {
+  const { run } = await startKura(t);
+  const { stdout } = await run(['--help']);
+  for (const command of ['put', 'get', 'stat', 'rm', 'warm', 'verify', 'epoch', 'status', 'top', 'token']) {
+    t.regex(stdout, new RegExp(`^ {2}${command} `, 'm'));
+    t.is((await run([command, '--help'])).status, 0);
+  }
+  t.regex(stdout, /Ends with 0 when all was well/);
+});

@@ -1,0 +1,87 @@
+/** The `kura` command against a running system, through the real Envoy. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import anyTest, { type TestFn } from 'ava';
+import { temporaryFolder } from '../support/service.ts';
+import { type LocalSystem, root, startLocalSystem } from './support/system.ts';
+
+const test = anyTest as TestFn;
+let system: LocalSystem;
+test.before(async () => {
+  system = await startLocalSystem({ args: ['--shards', '2'] });
+});
+test.after.always(() => system?.stop());
+
+interface Ended {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+async function kura(...args: readonly string[]): Promise<Ended> {
+  const local = path.join(system.stateDirectory, 'local.json');
+  const words = [path.join(root, 'services', 'cli', 'main.ts'), ...args, '--local', local];
+  const child = spawn(process.execPath, words, {
+    env: { PATH: process.env.PATH, HOME: system.stateDirectory },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let [stdout, stderr] = ['', ''];
+  child.stdout.on('data', (chunk) => (stdout += chunk));
+  child.stderr.on('data', (chunk) => (stderr += chunk));
+  const [status] = (await once(child, 'close')) as [number | null];
+  return { status, stdout, stderr };
+}
+
+test.serial('a file goes in, is described, comes back and is removed', async (t) => {
+  const folder = await temporaryFolder(t);
+  const file = path.join(folder, 'a.bin');
+  await writeFile(file, Buffer.alloc(5_000_000, 'kura'));
+  t.like(await kura('put', file, 'vision/my file'), { status: 0, stdout: 'stored vision/my%20file, 4.8 MiB\n' });
+  const { stdout } = await kura('stat', 'vision/my file');
+  t.regex(stdout, /size {2}4\.8 MiB \(5000000 bytes\)/);
+  t.regex(stdout, /etag {2}"5000000-/);
+  t.regex(stdout, /shard kura-cache-\d\/shard-0/);
+  t.is((await kura('get', 'vision/my file', '-o', path.join(folder, 'b.bin'))).status, 0);
+  t.true((await readFile(path.join(folder, 'b.bin'))).equals(await readFile(file)));
+  t.is((await kura('rm', 'vision/my file')).status, 0);
+  t.is((await kura('get', 'vision/my file')).status, 3);
+});
+
+test.serial('each namespace has its own token, and another’s prefix is refused in words', async (t) => {
+  t.is((await kura('put', path.join(root, 'LICENSE'), 'nlp/license')).status, 0);
+  const { status, stderr } = await kura('get', 'nlp/license', '--token-file', (await system.local()).tokens['vision/eval'] as string);
+  t.is(status, 1);
+  t.regex(stderr, /^kura get nlp\/license: 403 forbidden: /);
+  t.is((await kura('token', 'nlp/eval')).stdout.trim(), await system.token('nlp/eval'));
+  t.like(await kura('token', 'nobody/x'), { status: 2 });
+});
+
+test.serial('a folder is warmed, found there, verified, and read as epochs', async (t) => {
+  const folder = path.join(await temporaryFolder(t), 'data');
+  await mkdir(folder);
+  for (let index = 0; index < 50; index++) await writeFile(path.join(folder, `${index}.bin`), Buffer.alloc(index * 3_000, index));
+  t.regex((await kura('warm', folder, 'vision/set')).stdout, /warm: 0 there already .*, 50 stored, 0 failures/);
+  t.regex((await kura('warm', folder, 'vision/set')).stdout, /warm: 50 there already/);
+  t.regex((await kura('verify', folder, 'vision/set')).stdout, /verify: 50 the same/);
+  t.regex((await kura('epoch', folder, '--prefix', 'vision/set', '--epochs', '1')).stdout, /epoch 1: 50 hits \(100\.0 %\)/);
+});
+
+test.serial('status and top tell what the shards hold and do', async (t) => {
+  const { status, stdout } = await kura('status');
+  t.is(status, 0, stdout);
+  t.regex(stdout, /^kura-cache-0\/shard-0 +serving +\d+ .* 1\.0 GiB /m);
+  t.regex(stdout, /^2 of 2 /m);
+  const shards = JSON.parse((await kura('status', '--json')).stdout) as { numbers: { objects: number } }[];
+  t.true(shards.reduce((sum, { numbers }) => sum + numbers.objects, 0) >= 51);
+  t.regex((await kura('top', '--interval', '1', '--times', '1')).stdout, /^shard +GET\/s +hit ratio .*\nkura-cache-0\/shard-0 +\d+ /);
+});
+
+test.serial('a shard that does not answer is told, and ends with 1', async (t) => {
+  const url = (await system.local()).shards[0]?.metricsUrl as string;
+  const { status, stdout } = await kura('status', '--metrics', url, 'http://127.0.0.1:1/metrics');
+  t.is(status, 1);
+  t.regex(stdout, /^127\.0\.0\.1:1 +no answer$/m);
+  t.regex(stdout, /^1 of 2 /m);
+});
