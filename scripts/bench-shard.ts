@@ -5,12 +5,13 @@
 import { execFile, execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { cpus, totalmem } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { better, type LoadResult, load, randomReads } from './bench-load.ts';
+import { benchMixed } from './bench-mixed.ts';
 import { createManyObjects } from './bench-objects.ts';
 import { type BenchServer, residentBytes, shardMetric, startNginx, startShard } from './bench-servers.ts';
+import { compare, printTable, type Row } from './bench-table.ts';
 
 const run = promisify(execFile);
 const [KiB, MiB, GiB] = [1024, 1024 ** 2, 1024 ** 3];
@@ -28,18 +29,11 @@ const folder = mkdtempSync(path.join(process.env.KURA_BENCH_DIRECTORY ?? '/var/t
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1));
 
-interface Row {
-  readonly what: string;
-  readonly bound: string;
-  readonly result: string;
-  readonly isMet: boolean | undefined;
-  readonly details: string;
-}
-
 const steps: readonly (readonly [string, () => Promise<Row[]>])[] = [
   ['cached reads', benchCachedReads],
   ['cold reads', benchColdReads],
   ['uploads', benchUploads],
+  ['mixed', benchGetsAndPuts],
   ['connections', benchConnections],
   ['index', benchIndex],
   ['start', benchStart],
@@ -56,7 +50,7 @@ for (const [at, [name, work]] of steps.entries()) {
   }
 }
 progress('done');
-printTable(rows);
+printTable(rows, isQuick);
 process.exit(rows.some((row) => row.result.startsWith('failed')) ? 1 : 0);
 
 /** Reads of what is in the page cache, servers in turn. */
@@ -194,6 +188,19 @@ async function benchUploads(): Promise<Row[]> {
   }
 }
 
+/** Through Envoy, since its pools mix GET and PUT on a connection. */
+async function benchGetsAndPuts(): Promise<Row[]> {
+  const directory = fresh('mixed');
+  const shard = await startShard(path.join(directory, 'shard'), { KURA_CACHE_MAX_BYTES: '4Gi' });
+  const nginx = await startNginx(directory, 18_084, true);
+  try {
+    return await benchMixed({ shard, nginx, folder: directory, seconds, rounds, progress });
+  } finally {
+    await Promise.all([shard.stop(), nginx.stop()]);
+    rmSync(directory, { recursive: true });
+  }
+}
+
 async function benchConnections(): Promise<Row[]> {
   const directory = fresh('connections');
   const shard = await startShard(directory, { KURA_CACHE_MAX_BYTES: '1Gi' });
@@ -278,19 +285,6 @@ async function benchStart(): Promise<Row[]> {
   }
 }
 
-function compare(what: string, bound: number, ours: LoadResult, theirs: LoadResult): Row {
-  const ratio = ours.machineMicros / theirs.machineMicros;
-  const show = ({ machineMicros, serverMicros, requestsPerSecond, p50, p99, failures }: LoadResult) =>
-    `${machineMicros.toFixed(0)} µs (own ${serverMicros.toFixed(0)}), ${requestsPerSecond.toFixed(0)} req/s, p50 ${p50}, p99 ${p99}${failures > 0 ? `, ${failures} failures` : ''}`;
-  return {
-    what,
-    bound: `<= ${bound.toFixed(1)} × nginx`,
-    result: `${ratio.toFixed(2)} ×`,
-    isMet: ratio <= bound && ours.failures === 0,
-    details: `kura ${show(ours)}; nginx ${show(theirs)}`,
-  };
-}
-
 async function putObject(server: BenchServer, target: string, body: Buffer): Promise<void> {
   const { status } = await fetch(server.url + target, { method: 'PUT', body: new Uint8Array(body) });
   if (status !== 201) throw new Error(`PUT ${target} answered ${status}`);
@@ -329,14 +323,4 @@ function isInstalled(program: string): boolean {
 function progress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[2K${text}`);
   else console.error(text);
-}
-
-function printTable(all: readonly Row[]): void {
-  console.log(
-    `\n${cpus()[0]?.model.trim()}, ${cpus().length} cores, ${(totalmem() / GiB).toFixed(0)} GiB, Node ${process.version}, ${new Date().toISOString().slice(0, 10)}${isQuick ? ', quick run' : ''}\n`,
-  );
-  console.log('| case | bound | measured | met | details (CPU of the whole machine a request) |\n| --- | --- | --- | --- | --- |');
-  for (const { what, bound, result, isMet, details } of all) {
-    console.log(`| ${what} | ${bound} | ${result} | ${isMet === undefined ? 'not measured' : isMet ? 'yes' : '**no**'} | ${details} |`);
-  }
 }

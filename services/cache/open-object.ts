@@ -1,6 +1,7 @@
 /** One version of one object, open for reading. It stays whole while anybody reads it, whatever happens to its name. */
 import { crc32 } from 'node:zlib';
 import type { Key } from '../shared/key.ts';
+import { noRow } from './object-index.ts';
 import { blockBytes, entityTag, type Trailer } from './trailer.ts';
 
 /** The bytes are not what was written: the object must not be served. */
@@ -31,7 +32,7 @@ export class OpenObject {
   #loaded: LoadedBody | undefined;
   /** The head of a whole 200 answer, made once; heads.ts keeps it here. */
   head: Buffer | undefined;
-  readonly #close: () => void;
+  readonly #close: (isStored: boolean) => void;
   readonly #closed = Promise.withResolvers<void>();
   /** Sums of blocks that nobody has checked yet; undefined when all are. */
   #sums: Uint32Array | undefined;
@@ -40,7 +41,8 @@ export class OpenObject {
   /** The cache of descriptors counts as one reference. */
   #references = 1;
 
-  constructor(options: { trailer: Trailer; sums: Uint32Array; fd: number; row: number; close: () => void }) {
+  /** `close` is told whether the file still has its name: the last descriptor of another frees its blocks, which takes its time. */
+  constructor(options: { trailer: Trailer; sums: Uint32Array; fd: number; row: number; close: (isStored: boolean) => void }) {
     const { trailer, sums } = options;
     this.key = trailer.key;
     this.length = trailer.length;
@@ -87,7 +89,7 @@ export class OpenObject {
   release(): void {
     this.#references -= 1;
     if (this.#references > 0) return;
-    this.#close();
+    this.#close(this.row !== noRow);
     this.#closed.resolve();
   }
 

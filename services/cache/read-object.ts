@@ -3,6 +3,7 @@
 import type { Key } from '../shared/key.ts';
 import type { BufferPool } from './buffers.ts';
 import { type Files, faultKind } from './files.ts';
+import { noRow } from './object-index.ts';
 import { CorruptObjectError, OpenObject } from './open-object.ts';
 import { fileBlockBytes } from './space.ts';
 import { blockBytes, decodeSums, decodeTrailer, maxTailBytes, type Trailer } from './trailer.ts';
@@ -42,7 +43,13 @@ export async function readObject(options: ReadObjectOptions): Promise<OpenObject
     if (trailer === undefined) throw new CorruptObjectError('the trailer is damaged');
     const sums = decodeSums(await readSums({ files, fd, trailer, tail, sizeBytes }), trailer);
     if (sums === undefined) throw new CorruptObjectError('the sums are damaged');
-    const object = new OpenObject({ trailer, sums, fd, row: 0, close: () => files.close(fd) });
+    const object = new OpenObject({
+      trailer,
+      sums,
+      fd,
+      row: noRow,
+      close: (isStored) => (isStored ? files.closeSync(fd) : files.close(fd)),
+    });
     if (from === 0 && trailer.length > 0 && trailer.length <= blockBytes) {
       object.check(tail.subarray(0, trailer.length), 0);
       object.load({ buffer, offset: headRoomBytes });

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, statSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { ListenAddress, Settings } from '../shared/environment.ts';
 import type { ListeningMessage, Running } from '../shared/lifecycle.ts';
 import { formatAddress } from '../shared/listen.ts';
@@ -14,6 +15,8 @@ import { settingPrefix, type settings } from './config.ts';
 const firstBackoffMs = 500;
 const maxBackoffMs = 30_000;
 const stableMs = 60_000;
+/** How often each shard is asked whether it serves, and how long it may take to say so. */
+const lookMs = 1_000;
 /** What a shard may take beyond its drain and grace, for its snapshot. */
 const closeMs = 60_000;
 
@@ -63,9 +66,11 @@ export interface ShardsOptions {
 export async function startShards(options: ShardsOptions): Promise<Running> {
   const shards = options.plans.map((plan) => new ShardProcess(plan, options));
   let isStopping = false;
-  const notReady = () => (isStopping ? 'stopping' : shards.some((shard) => shard.metrics !== undefined) ? undefined : 'no shard serves');
+  const notReady = () => (isStopping ? 'stopping' : shards.some((shard) => shard.isServing) ? undefined : 'no shard serves');
   const health = await startMetricsServer({ address: options.healthAddress, registry: createRegistry(), notReady });
   await Promise.all(shards.map((shard) => shard.start()));
+  const looking = new AbortController();
+  for (const shard of shards) void shard.watch(looking.signal);
   const listening: Record<string, string> = { health: health.address };
   for (const { plan, objects, metrics } of shards) {
     if (objects !== undefined) listening[`objects-${plan.number}`] = objects;
@@ -75,6 +80,7 @@ export async function startShards(options: ShardsOptions): Promise<Running> {
     listening,
     close: async () => {
       isStopping = true;
+      looking.abort();
       await Promise.all(shards.map((shard) => shard.stop(options.stopMs + closeMs)));
       await health.close();
     },
@@ -85,6 +91,8 @@ class ShardProcess {
   readonly plan: ShardPlan;
   objects: string | undefined;
   metrics: string | undefined;
+  /** As its own `/readyz` says: not while it starts, hangs, or its disk keeps failing. */
+  isServing = false;
   readonly #options: ShardsOptions;
   #child: ChildProcess | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -111,17 +119,37 @@ class ShardProcess {
       if (message.kind !== 'listening') return;
       this.objects = message.listening.objects;
       this.metrics = message.listening.metrics;
+      this.isServing = true;
       serves.resolve();
     });
     child.on('error', (error) => log.error({ err: error }, 'setpriv of util-linux is needed and does not start'));
     child.on('close', (status, signal) => {
       this.objects = undefined;
       this.metrics = undefined;
+      this.isServing = false;
       this.#child = undefined;
       serves.resolve();
       if (!this.#isStopping) this.#restartLater(performance.now() - startedMs, status, signal);
     });
     await serves.promise;
+  }
+
+  /** Looks again and again until `signal` aborts. */
+  async watch(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await delay(lookMs, undefined, { signal }).catch(() => undefined);
+      const { metrics } = this;
+      if (metrics === undefined || signal.aborted) continue;
+      const isReady = await fetch(`http://${metrics}/readyz`, { signal: AbortSignal.timeout(lookMs) }).then(
+        async (answer) => {
+          await answer.arrayBuffer();
+          return answer.ok;
+        },
+        () => false,
+      );
+      // It may have ended and come back meanwhile.
+      if (this.metrics === metrics) this.isServing = isReady;
+    }
   }
 
   async stop(withinMs: number): Promise<void> {

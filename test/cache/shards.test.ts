@@ -32,6 +32,26 @@ test('several shards in one Pod serve their own directories, and one that is kil
   t.is(await pod.ended, 0);
 });
 
+test('the Pod is ready while at least one of its shards serves, and not while all of them hang', async (t) => {
+  const directory = await temporaryDirectory(t);
+  const pod = await startCacheProcess(t, {
+    KURA_CACHE_SHARDS: '2',
+    KURA_CACHE_DIRECTORY: directory,
+    KURA_CACHE_POD_LISTEN: '127.0.0.1:0',
+    KURA_CACHE_LISTEN: '127.0.0.1:0',
+  });
+  const isReady = async (): Promise<boolean> => (await call(`http://${pod.listening.health}`, { path: '/readyz' })).status === 200;
+  const pids = await Promise.all([0, 1].map((number) => shardPid(pod.child.pid as number, path.join(directory, `shard-${number}`))));
+  t.true(await isReady());
+  for (const pid of pids) process.kill(pid, 'SIGSTOP');
+  await waitFor('the Pod is not ready', async () => !(await isReady()));
+  process.kill(pids[0] as number, 'SIGCONT');
+  await waitFor('the Pod is ready again', isReady);
+  process.kill(pids[1] as number, 'SIGCONT');
+  pod.child.kill('SIGTERM');
+  t.is(await pod.ended, 0);
+});
+
 test('a number of directories that does not fit the number of shards stops the parent with one line', async (t) => {
   const directory = await temporaryDirectory(t);
   await mkdir(path.join(directory, 'a'));

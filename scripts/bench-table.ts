@@ -1,0 +1,38 @@
+/** The table that the shard's bench prints. */
+import { cpus, totalmem } from 'node:os';
+import type { LoadResult } from './bench-load.ts';
+
+export interface Row {
+  readonly what: string;
+  readonly bound: string;
+  readonly result: string;
+  /** Undefined where it was not measured, or has no bound. */
+  readonly isMet: boolean | undefined;
+  readonly details: string;
+}
+
+/** Ours against nginx, by the machine's CPU a request. */
+export function compare(what: string, bound: number | undefined, ours: LoadResult, theirs: LoadResult): Row {
+  const ratio = ours.machineMicros / theirs.machineMicros;
+  const show = ({ machineMicros, serverMicros, requestsPerSecond, p50, p99, failures }: LoadResult) =>
+    `${machineMicros.toFixed(0)} µs (own ${serverMicros.toFixed(0)}), ${requestsPerSecond.toFixed(0)} req/s, p50 ${p50}, p99 ${p99}${failures > 0 ? `, ${failures} failures` : ''}`;
+  return {
+    what,
+    bound: bound === undefined ? '–' : `<= ${bound.toFixed(1)} × nginx`,
+    result: `${ratio.toFixed(2)} ×`,
+    isMet: bound === undefined ? undefined : ratio <= bound && ours.failures === 0,
+    details: `kura ${show(ours)}; nginx ${show(theirs)}`,
+  };
+}
+
+export function printTable(rows: readonly Row[], isQuick: boolean): void {
+  const memory = (totalmem() / 2 ** 30).toFixed(0);
+  const day = new Date().toISOString().slice(0, 10);
+  console.log(
+    `\n${cpus()[0]?.model.trim()}, ${cpus().length} cores, ${memory} GiB, Node ${process.version}, ${day}${isQuick ? ', quick run' : ''}\n`,
+  );
+  console.log('| case | bound | measured | met | details (CPU of the whole machine a request) |\n| --- | --- | --- | --- | --- |');
+  for (const { what, bound, result, isMet, details } of rows) {
+    console.log(`| ${what} | ${bound} | ${result} | ${isMet === undefined ? '–' : isMet ? 'yes' : '**no**'} | ${details} |`);
+  }
+}
