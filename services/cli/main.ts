@@ -5,6 +5,7 @@ import { exits, type Run, type Surroundings } from './command.ts';
 import { addEpochCommand } from './epoch.ts';
 import { addFolderCommands } from './folders.ts';
 import { addObjectCommands } from './objects.ts';
+import { addPolicyCommands } from './policy.ts';
 import { addStatusCommands } from './status.ts';
 import { createTerminal } from './terminal.ts';
 import { addTokenCommand } from './token.ts';
@@ -37,7 +38,7 @@ it is the local system that \`npm start\` runs.
 
 Ends with 0 when all was well, 1 when requests failed or bytes differed, 2 when it could not begin, 3 when there is no such object, 130 after Ctrl-C.`,
   );
-for (const add of [addObjectCommands, addFolderCommands, addEpochCommand, addStatusCommands, addTokenCommand])
+for (const add of [addObjectCommands, addFolderCommands, addEpochCommand, addPolicyCommands, addStatusCommands, addTokenCommand])
   add(program, surroundings, act);
 await program.parseAsync();
 

@@ -175,7 +175,7 @@ test.serial('what is missing is told in one line with status 2', async (t) => {
 test.serial('every command has help, with an example where it is not plain', async (t) => {
   const { run } = await startKura(t);
   const { stdout } = await run(['--help']);
-  for (const command of ['put', 'get', 'stat', 'rm', 'warm', 'verify', 'epoch', 'status', 'top', 'token']) {
+  for (const command of ['put', 'get', 'stat', 'rm', 'warm', 'verify', 'epoch', 'policy', 'status', 'top', 'token']) {
     t.regex(stdout, new RegExp(`^ {2}${command} `, 'm'));
     t.is((await run([command, '--help'])).status, 0);
   }

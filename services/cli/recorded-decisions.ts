@@ -1,0 +1,39 @@
+/** Pure: what was asked, as authz's audit log or a list of JSON lines tells it. */
+import { type Verb, verbs } from '../authz/policy-document.ts';
+import { isKey } from '../shared/key.ts';
+
+export interface RecordedDecision {
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  readonly verb: Verb;
+  readonly key: string;
+}
+
+/** Lines of the log that are about something else, or name nobody, are counted and left out; so are the prefixes of a local system's terminal. */
+export function readDecisions(text: string): { readonly decisions: readonly RecordedDecision[]; readonly unread: number } {
+  const decisions: RecordedDecision[] = [];
+  let unread = 0;
+  for (const line of text.split('\n')) {
+    if (line.trim() === '') continue;
+    const decision = readLine(line);
+    if (decision === undefined) unread += 1;
+    else decisions.push(decision);
+  }
+  return { decisions, unread };
+}
+
+function readLine(line: string): RecordedDecision | undefined {
+  let entry: unknown;
+  try {
+    entry = JSON.parse(line.slice(line.indexOf('{')));
+  } catch {
+    return undefined;
+  }
+  const { audit = entry } = entry as { audit?: unknown };
+  const { who, verb, key } = (audit ?? {}) as { who?: unknown; verb?: unknown; key?: unknown };
+  if (typeof who !== 'string' || typeof key !== 'string' || !isKey(key)) return undefined;
+  const [namespace, serviceAccount, ...rest] = who.split('/');
+  const known = verbs.find((each) => each === verb);
+  if (!namespace || !serviceAccount || rest.length > 0 || known === undefined) return undefined;
+  return { namespace, serviceAccount, verb: known, key };
+}

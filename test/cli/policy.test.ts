@@ -1,0 +1,123 @@
+import { writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { type Ended, startKura } from './support/kura.ts';
+
+const policy = `apiVersion: kura/v1
+kind: AccessPolicy
+mode: enforce
+default: deny
+limits: { maxObjectBytes: 64Gi }
+rules:
+  - { name: own, subjects: [{ namespaces: ["*"] }], verbs: [GET, HEAD, PUT, DELETE], keys: ["{namespace}/"] }
+  - name: imagenet-read
+    subjects: [{ namespaceSelector: { matchLabels: { team: vision } } }]
+    verbs: [GET, HEAD]
+    keys: [datasets/imagenet/]
+  - { name: freeze, effect: deny, subjects: [{ namespaces: ["intern-*"] }], verbs: [PUT, DELETE], keys: [""] }
+overrides:
+  - { namespaces: ["batch-*"], limits: { maxObjectBytes: 1Gi } }
+tests:
+  - { as: vision/trainer, verb: PUT, key: datasets/imagenet/x, expect: deny }
+  - { as: intern-7/job, verb: PUT, key: intern-7/x, expect: deny }
+  - { as: vision/trainer, verb: GET, key: vision/x, expect: allow }
+`;
+
+async function withPolicies(
+  t: ExecutionContext,
+  files: Readonly<Record<string, string>>,
+): Promise<(args: readonly string[], stdin?: string) => Promise<Ended>> {
+  const { folder, run } = await startKura(t);
+  for (const [name, text] of Object.entries(files)) await writeFile(path.join(folder, name), text);
+  return (args, stdin = '') => run(['policy', ...args], { stdin, environment: {} });
+}
+
+test.serial('a document’s own tests are run and told one by one; one that fails ends with 1', async (t) => {
+  const run = await withPolicies(t, { good: policy, bad: policy.replace('key: vision/x, expect: allow', 'key: nlp/x, expect: allow') });
+  t.like(await run(['test', 'good']), {
+    status: 0,
+    stdout: [
+      'ok     line 16: vision/trainer PUT datasets/imagenet/x: deny by default',
+      'ok     line 17: intern-7/job PUT intern-7/x: deny by freeze',
+      'ok     line 18: vision/trainer GET vision/x: allow by own',
+      '3 of 3 tests passed; 3 rules, mode enforce\n',
+    ].join('\n'),
+  });
+  const { status, stdout } = await run(['test', 'bad']);
+  t.is(status, 1);
+  t.regex(stdout, /^FAILED line 18: vision\/trainer GET nlp\/x: deny by default, expected allow$/m);
+  t.like(JSON.parse((await run(['test', 'bad', '--json'])).stdout)[2], { passed: false, expect: 'allow', found: 'deny' });
+});
+
+test.serial('a document that is not good is told with line and column, and ends with 2', async (t) => {
+  const run = await withPolicies(t, { bad: policy.replace('default: deny', 'default: maybe').replace('mode: enforce', 'mood: enforce') });
+  const { status, stderr } = await run(['test', 'bad']);
+  t.is(status, 2);
+  t.regex(stderr, /^kura: \S+bad:3:1: .*mood/m);
+  t.regex(stderr, /:4:10: default/m);
+  t.like(await run(['test', 'absent']), { status: 2 });
+});
+
+test.serial('explain names the rule that decided, the others that match, and the limits', async (t) => {
+  const run = await withPolicies(t, { policy, dry: policy.replace('mode: enforce', 'mode: dryRun') });
+  const ask = async (file: string, ...words: string[]): Promise<string> => (await run(['explain', file, ...words])).stdout;
+  t.is(
+    await ask('policy', '--as', 'intern-7/job', '--verb', 'put', '--key', 'intern-7/x'),
+    'deny, by rule freeze\nalso matching: own\nlimits: maxObjectBytes 68719476736\n',
+  );
+  const imagenet = ['--as', 'batch-1/trainer', '--verb', 'GET', '--key', 'datasets/imagenet/x'];
+  t.regex(await ask('policy', ...imagenet), /^deny, by the default, since no rule matches\nlimits: maxObjectBytes 1073741824\n$/);
+  t.regex(await ask('policy', ...imagenet, '--labels', 'team=vision'), /^allow, by rule imagenet-read\n/);
+  t.regex(await ask('dry', ...imagenet), /mode dryRun: it is let in, and counted as would-deny/);
+  const { stdout } = await run(['explain', 'policy', ...imagenet, '--json']);
+  t.like(JSON.parse(stdout), { allowed: false, rule: 'default', matched: [] });
+});
+
+test.serial('diff tells which recorded decisions another policy turns, from the audit log or a list', async (t) => {
+  const run = await withPolicies(t, {
+    now: policy,
+    next: policy.replace('namespaces: ["intern-*"]', 'namespaces: ["intern-*", nlp]'),
+    recorded: [
+      '{"level":30,"msg":"check","audit":{"decision":"allow","verb":"PUT","key":"nlp/x","who":"nlp/trainer","rule":"own","cached":true}}',
+      '{"level":30,"msg":"ready"}',
+      'authz         │ {"audit":{"decision":"allow","verb":"GET","key":"nlp/x","who":"nlp/trainer"}}',
+      '{"who":"vision/eval","verb":"PUT","key":"vision/x"}',
+      '{"audit":{"decision":"unauthenticated","verb":"GET","key":"x","reason":"no token"}}',
+      'not JSON',
+    ].join('\n'),
+  });
+  const first = await run(['diff', 'now', 'next', '--decisions', 'recorded']);
+  t.is(first.status, 1);
+  t.is(
+    first.stdout,
+    'nlp/trainer PUT nlp/x: allow (own) → deny (freeze)\n1 of 3 decisions differ\n'.replace('→', Buffer.from('→').toString('latin1')),
+  );
+  t.is(first.stderr, '3 lines are no recorded decisions and are left out\n');
+  t.like(await run(['diff', 'now', 'now', '--decisions', 'recorded']), { status: 0, stdout: '0 of 3 decisions differ\n' });
+  const labelled = '{"who":"x/y","verb":"GET","key":"datasets/imagenet/a"}';
+  const without = policy.replace('team: vision', 'team: nobody');
+  const other = await withPolicies(t, { now: policy, next: without });
+  t.is((await other(['diff', 'now', 'next', '--decisions', '-'], labelled)).status, 0);
+  t.like(JSON.parse((await other(['diff', 'now', 'next', '--decisions', '-', '--labels', 'x:team=vision', '--json'], labelled)).stdout), {
+    who: 'x/y',
+    before: { decision: 'allow', rule: 'imagenet-read' },
+    after: { decision: 'deny', rule: 'default' },
+  });
+});
+
+test.serial('what is asked wrongly is told with status 2', async (t) => {
+  const run = await withPolicies(t, { policy });
+  for (const [args, complaint] of [
+    [['explain', 'policy'], /--as/],
+    [['explain', 'policy', '--as', 'vision', '--verb', 'GET', '--key', 'x'], /namespace\/serviceaccount/],
+    [['explain', 'policy', '--as', 'a/b', '--verb', 'POST', '--key', 'x'], /GET, HEAD, PUT, DELETE/],
+    [['explain', 'policy', '--as', 'a/b', '--verb', 'GET', '--key', 'a/../b'], /cannot be a key/],
+    [['explain', 'policy', '--as', 'a/b', '--verb', 'GET', '--key', 'x', '--labels', 'team'], /key=value/],
+    [['diff', 'policy', 'policy', '--decisions', 'absent'], /ENOENT/],
+    [['diff', 'policy', 'policy', '--decisions', '-', '--labels', 'team=x'], /namespace:key=value/],
+  ] as const) {
+    const { status, stderr } = await run(args);
+    t.is(status, 2, args.join(' '));
+    t.regex(stderr, complaint);
+  }
+});
