@@ -16,11 +16,14 @@ const file = process.argv[2] ?? path.join(root, 'envoy', 'bootstrap.yaml');
 const longestFailureSeconds = 2.5;
 /** The shard's keep-alive time (decisions.md). */
 const shardKeepAliveSeconds = 120;
+/** Where a Pod has it (k8s/base/envoy.yaml). */
+const grantsFile = '/etc/envoy/grants.lua';
 
 // biome-ignore lint/suspicious/noExplicitAny: an operator's YAML of any shape; what is not where it should be reads as undefined and is a breach.
 type Yaml = any;
 
-const bootstrap: Yaml = parse(readFileSync(file, 'utf8'));
+const text = readFileSync(file, 'utf8');
+const bootstrap: Yaml = parse(text);
 const breaches: string[] = [];
 const require = (holds: boolean, breach: string): void => {
   if (!holds) breaches.push(breach);
@@ -53,6 +56,12 @@ for (const prefix of ['x-kura-', 'x-envoy-']) {
 require(authorization?.failure_mode_allow === false, 'ext_authz has failure_mode_allow: without authz everything would be let in');
 require(manager?.http_filters.indexOf(named(manager.http_filters, 'envoy.filters.http.ext_authz')) ===
   manager?.http_filters.length - 2, 'ext_authz does not stand right before the router');
+const grants: Yaml = named(manager?.http_filters, 'envoy.filters.http.lua');
+require(manager?.http_filters[0] === grants &&
+  grants?.typed_config.default_source_code.filename ===
+    grantsFile, `grants.lua (${grantsFile}) is not the first filter: every request would ask authz`);
+require(JSON.stringify(authorization?.filter_enabled_metadata) ===
+  '{"filter":"kura.grant","path":[{"key":"hit"}],"value":{"present_match":true},"invert":true}', 'ext_authz is not skipped just where grants.lua says so');
 require(bootstrap.admin.address.socket_address.address === '127.0.0.1', 'the admin interface is not on loopback: anybody could stop Envoy');
 
 // A failure reaches its client in time, and a transfer that goes on is not cut.
@@ -99,7 +108,9 @@ require(String(edsSettings.listen.fallback).endsWith(`:${port(endpoint('eds'))}`
 
 const binary = envoyBinary({ root, override: process.env.KURA_ENVOY });
 const identity = ['--service-node', 'check', '--service-cluster', 'check', '--service-zone', 'check'];
-const validation = spawnSync(binary, ['--mode', 'validate', '-c', file, '--log-level', 'error', ...identity], { encoding: 'utf8' });
+const here = text.replaceAll(grantsFile, path.join(root, 'envoy', 'grants.lua'));
+const words = ['--mode', 'validate', '--config-yaml', here, '--log-level', 'error', ...identity];
+const validation = spawnSync(binary, words, { encoding: 'utf8' });
 require(validation.status === 0, `Envoy refuses it: ${validation.error?.message ?? validation.stderr.trim()}`);
 
 for (const breach of breaches) console.error(`${path.relative(root, file)}: ${breach}`);

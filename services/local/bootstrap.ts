@@ -7,11 +7,13 @@ export interface LocalAddresses {
   readonly adminPort: number;
   readonly authzSocket: string;
   readonly edsPort: number;
+  /** The file of envoy/grants.lua. */
+  readonly grantsFile: string;
 }
 
 const loopback = '127.0.0.1';
 
-/** Replaces the addresses in `text` and nothing else. Throws an Error that names what the bootstrap lacks. */
+/** Replaces the addresses in `text`, and where grants.lua lies, and nothing else. Throws an Error that names what the bootstrap lacks. */
 export function localBootstrap(text: string, addresses: LocalAddresses): string {
   const document = parseDocument(text);
   const [fault] = document.errors;
@@ -32,6 +34,11 @@ export function localBootstrap(text: string, addresses: LocalAddresses): string 
   document.setIn(['admin', 'address'], document.createNode(socketAddress(addresses.adminPort)));
   named('listeners', 'objects').set('address', document.createNode(socketAddress(addresses.objectsPort)));
   named('listeners', 'metrics').set('address', document.createNode(socketAddress(addresses.metricsPort)));
+  const filters = ['filter_chains', 0, 'filters', 0, 'typed_config', 'http_filters'];
+  const list = named('listeners', 'objects').getIn(filters);
+  const grants = isSeq(list) ? list.items.find((item) => isMap(item) && item.get('name') === 'envoy.filters.http.lua') : undefined;
+  if (!isMap(grants)) throw new Error('the Envoy bootstrap has no filter "envoy.filters.http.lua" in its listener "objects"');
+  grants.setIn(['typed_config', 'default_source_code', 'filename'], addresses.grantsFile);
   setEndpoint('authz', { pipe: { path: addresses.authzSocket } });
   setEndpoint('eds', socketAddress(addresses.edsPort));
   setEndpoint('admin', socketAddress(addresses.adminPort));

@@ -87,7 +87,8 @@ export async function envoyProgram(
   const edsPort = portOf(processes.address('eds', 'grpc'));
   const source = await readFile(path.join(root, 'envoy', 'bootstrap.yaml'), 'utf8');
   const file = path.join(stateDirectory, 'envoy.yaml');
-  await writeFile(file, localBootstrap(source, { objectsPort, metricsPort, adminPort, authzSocket: socket, edsPort }));
+  const grantsFile = path.join(root, 'envoy', 'grants.lua');
+  await writeFile(file, localBootstrap(source, { objectsPort, metricsPort, adminPort, authzSocket: socket, edsPort, grantsFile }));
   const identity = ['--service-node', 'local', '--service-cluster', 'kura-envoy', '--service-zone', zone];
   const listening = { objects: `127.0.0.1:${objectsPort}`, metrics: `127.0.0.1:${metricsPort}`, admin: `127.0.0.1:${adminPort}` };
   return {

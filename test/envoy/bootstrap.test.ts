@@ -24,6 +24,8 @@ for (const [from, to, breach] of [
   ['merge_slashes: false', 'merge_slashes: true', /keys with \/\/ would become others/],
   ['path_with_escaped_slashes_action: REJECT_REQUEST', 'path_with_escaped_slashes_action: KEEP_UNCHANGED', /two spellings/],
   ['prefix: x-kura-, ignore_case: true', 'prefix: x-other-, ignore_case: true', /x-kura-\* headers of clients are not stripped/],
+  ['filename: /etc/envoy/grants.lua', 'filename: /etc/envoy/other.lua', /every request would ask authz/],
+  ['path: [{ key: hit }]', 'path: [{ key: other }]', /not skipped just where grants\.lua says so/],
   ['failure_mode_allow: false', 'failure_mode_allow: true', /everything would be let in/],
   [
     'address: 127.0.0.1, port_value: 9901 } } # loopback',

@@ -3,7 +3,7 @@ import { listen } from '../../services/shared/listen.ts';
 
 export interface Recorder {
   readonly port: number;
-  readonly requests: readonly { readonly method: string; readonly url: string; readonly headers: IncomingHttpHeaders }[];
+  readonly requests: { readonly method: string; readonly url: string; readonly headers: IncomingHttpHeaders }[];
   close(): Promise<void>;
 }
 
@@ -16,8 +16,7 @@ export async function startRecorder(): Promise<Recorder> {
       return;
     }
     requests.push({ method: request.method ?? '', url: request.url ?? '', headers: request.headers });
-    request.resume();
-    response.writeHead(404, { 'content-length': 0 }).end();
+    request.resume().on('end', () => response.writeHead(404, { 'content-length': 0 }).end());
   });
   const listening = await listen(server, { host: '127.0.0.1', port: 0 });
   return { port: Number(listening.address.split(':').at(-1)), requests, close: listening.close };

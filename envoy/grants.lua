@@ -1,0 +1,96 @@
+-- Lets a request pass without asking authz again for as long as an earlier answer allows. authz sends a grant with an allow (services/authz/README.md): by verb,
+-- prefixes of keys that its identity may and may not use, for some seconds. What a grant does not clearly allow goes to authz; nothing is ever refused here, and a
+-- refusal is never kept. Grants are known by the whole Authorization value, so two tokens never share one.
+--
+-- The tables live in each worker thread of Envoy. Two generations bound them: when the young one is full it becomes the old one, which is forgotten.
+local most_tokens = 10000 -- in each generation
+local longest_authorization = 8192
+local longest_key = 1024
+local own_metadata = "kura.grant"
+local authz_metadata = "envoy.filters.http.ext_authz"
+
+local young, old, young_count = {}, {}, 0
+
+local function remember(authorization, grant)
+  if young[authorization] == nil then
+    if young_count >= most_tokens then
+      young, old, young_count = {}, young, 0
+    end
+    young_count = young_count + 1
+  end
+  young[authorization] = grant
+end
+
+-- A clock that was put back ends a grant too.
+local function recall(authorization, now)
+  local grant = young[authorization]
+  if grant == nil then
+    grant = old[authorization]
+    if grant == nil then return nil end
+    remember(authorization, grant)
+  end
+  if now < grant.from or now >= grant.to then return nil end
+  return grant
+end
+
+local function is_under(key, prefixes)
+  for _, prefix in ipairs(prefixes or {}) do
+    if key:sub(1, #prefix) == prefix then return true end
+  end
+  return false
+end
+
+-- What is no key is authz's to refuse (services/shared/key.ts).
+local function key_of(path)
+  if path:sub(1, 9) ~= "/objects/" then return nil end
+  local key = path:sub(10)
+  if #key == 0 or #key > longest_key or key:find("[^!-~]") then return nil end
+  if key:find("^%.%.?/") or key:find("/%.%.?/") or key:find("/%.%.?$") or key == "." or key == ".." then return nil end
+  return key
+end
+
+local function allows(grant, headers)
+  local method, key = headers:get(":method"), key_of(headers:get(":path"))
+  if key == nil or is_under(key, grant.denied[method]) or not is_under(key, grant.allowed[method]) then return false end
+  local length = headers:get("content-length")
+  if method ~= "PUT" or length == nil then return true end
+  return (tonumber(length) or math.huge) <= tonumber(grant.max_object_bytes)
+end
+
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local authorization = headers:get("authorization")
+  if authorization == nil or #authorization == 0 or #authorization > longest_authorization then return end
+  -- Envoy joins several lines with a comma, which no token has.
+  if authorization:find(",", 1, true) then return end
+  local now = handle:timestamp()
+  local metadata = handle:streamInfo():dynamicMetadata()
+  local grant = recall(authorization, now)
+  if grant == nil or not allows(grant, headers) then
+    -- For the response, which sees neither the request's headers nor its time.
+    metadata:set(own_metadata, "authorization", authorization)
+    metadata:set(own_metadata, "asked", now)
+    return
+  end
+  -- The same headers as authz's answer sets.
+  headers:remove("authorization")
+  headers:replace("x-kura-namespace", grant.namespace)
+  headers:replace("x-kura-service-account", grant.service_account)
+  headers:replace("x-kura-max-object-bytes", grant.max_object_bytes)
+  if grant.max_share ~= nil then headers:replace("x-kura-max-share", grant.max_share) end
+  -- Last: ext_authz is skipped where this is set.
+  metadata:set(own_metadata, "hit", "1")
+end
+
+function envoy_on_response(handle)
+  local metadata = handle:streamInfo():dynamicMetadata()
+  local own = metadata:get(own_metadata)
+  if own == nil or own.authorization == nil then return end
+  local answer = metadata:get(authz_metadata)
+  local grant = answer ~= nil and answer.grant or nil
+  if grant == nil then return end
+  -- From when it was asked: an upload may have taken minutes since.
+  grant.from = own.asked
+  grant.to = own.asked + grant.seconds * 1000
+  if handle:timestamp() < grant.to then remember(own.authorization, grant) end
+end

@@ -1,0 +1,125 @@
+/** The operators' bootstrap in the real Envoy, between an authz whose decisions a test makes and a shard that only records what it gets. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile, writeFile } from 'node:fs/promises';
+import { Agent, request } from 'node:http';
+import path from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { isMap, isSeq, parseDocument } from 'yaml';
+import { loadEnvoyProtos } from '../../../proto/load.ts';
+import { createCheck } from '../../../services/authz/check.ts';
+import type { Decision, Question } from '../../../services/authz/decision.ts';
+import { localBootstrap } from '../../../services/local/bootstrap.ts';
+import { envoyBinary } from '../../../services/local/envoy-binary.ts';
+import { freePorts } from '../../../services/local/free-ports.ts';
+import { startGrpcServer } from '../../../services/shared/grpc.ts';
+import { createLogger } from '../../../services/shared/log.ts';
+import { type Recorder, startRecorder } from '../../support/recorder.ts';
+import { temporaryFolder } from '../../support/service.ts';
+import { waitFor } from '../../support/wait.ts';
+
+const root = path.resolve(import.meta.dirname, '..', '..', '..');
+
+export interface Rig {
+  /** What authz was asked. */
+  readonly asked: Question[];
+  /** What authz says. */
+  decide: (question: Question) => Decision;
+  readonly recorder: Recorder;
+  readonly pid: number;
+  /** One request on a kept connection; `authorization` may be several lines. */
+  call(request: {
+    method?: string;
+    key?: string;
+    authorization?: string | readonly string[];
+    headers?: Record<string, string>;
+    /** A body of two bytes that takes so long. */
+    bodyMs?: number;
+  }): Promise<number>;
+}
+
+/** One worker thread, so that there is one table of grants. */
+export async function startRig(t: ExecutionContext): Promise<Rig> {
+  const folder = await temporaryFolder(t);
+  const recorder = await startRecorder();
+  t.teardown(() => recorder.close());
+  const asked: Question[] = [];
+  const socket = path.join(folder, 'authz.sock');
+  const { Authorization } = loadEnvoyProtos().envoy.service.auth.v3;
+  const check = createCheck({
+    decide: async (question) => {
+      asked.push(question);
+      return rig.decide(question);
+    },
+    log: createLogger({ service: 'authz', level: 'error' }),
+  });
+  const authz = await startGrpcServer({
+    target: `unix:${socket}`,
+    graceMs: 0,
+    register: (server) => server.addService(Authorization.service, { Check: check }),
+  });
+  t.teardown(() => authz.close());
+  const [objectsPort, metricsPort, adminPort, edsPort] = (await freePorts(4)) as [number, number, number, number];
+  const source = await readFile(path.join(root, 'envoy', 'bootstrap.yaml'), 'utf8');
+  const grantsFile = path.join(root, 'envoy', 'grants.lua');
+  const local = localBootstrap(source, { objectsPort, metricsPort, adminPort, authzSocket: socket, edsPort, grantsFile });
+  const file = path.join(folder, 'envoy.yaml');
+  await writeFile(file, withShard(local, recorder.port));
+  const args = ['-c', file, '--concurrency', '1', '--use-dynamic-base-id', '--log-level', 'error'];
+  const identity = ['--service-node', 'rig', '--service-cluster', 'kura-envoy', '--service-zone', 'rig'];
+  const binary = envoyBinary({ root, override: process.env.KURA_ENVOY });
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', binary, ...args, ...identity], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let errors = '';
+  child.stderr.on('data', (chunk) => (errors += chunk));
+  const exited = once(child, 'exit');
+  t.teardown(async () => {
+    child.kill('SIGKILL');
+    await exited;
+  });
+  const agent = new Agent({ keepAlive: true, maxSockets: 32 });
+  t.teardown(() => agent.destroy());
+  const call: Rig['call'] = ({ method = 'GET', key = 'vision/x', authorization, headers = {}, bodyMs }) =>
+    new Promise((resolve, reject) => {
+      const outgoing = request(`http://127.0.0.1:${objectsPort}`, {
+        agent,
+        method,
+        path: `/objects/${key}`,
+        headers: { ...headers, ...(authorization === undefined ? {} : { authorization: authorization as string }) },
+      });
+      outgoing.on('error', reject);
+      outgoing.on('response', (response) => {
+        response.resume();
+        response.on('end', () => resolve(response.statusCode as number));
+      });
+      if (bodyMs === undefined) outgoing.end();
+      else {
+        outgoing.write('a');
+        setTimeout(() => outgoing.end('b'), bodyMs);
+      }
+    });
+  const rig: Rig = { asked, decide: () => ({ kind: 'no-policy' }), recorder, pid: child.pid as number, call };
+  await waitFor('Envoy serves', async () => {
+    if (child.exitCode !== null) throw new Error(errors);
+    const answer = await fetch(`http://127.0.0.1:${adminPort}/ready`, { signal: AbortSignal.timeout(2_000) });
+    return answer.ok && (await call({})) === 503;
+  });
+  asked.length = 0;
+  return rig;
+}
+
+/** The cluster of the shards with one fixed address, instead of what eds tells. */
+function withShard(bootstrap: string, port: number): string {
+  const document = parseDocument(bootstrap);
+  const clusters = document.getIn(['static_resources', 'clusters']);
+  const cache = isSeq(clusters) ? clusters.items.find((item) => isMap(item) && item.get('name') === 'kura-cache') : undefined;
+  if (!isMap(cache)) throw new Error('the bootstrap has no cluster kura-cache');
+  cache.delete('eds_cluster_config');
+  cache.delete('health_checks');
+  cache.set('type', 'STATIC');
+  const address = { socket_address: { address: '127.0.0.1', port_value: port } };
+  cache.set(
+    'load_assignment',
+    document.createNode({ cluster_name: 'kura-cache', endpoints: [{ lb_endpoints: [{ endpoint: { address } }] }] }),
+  );
+  return document.toString();
+}
