@@ -1,0 +1,175 @@
+/**
+ * `npm run bench:path`: a request's whole way through kura (Envoy with grants, authz, one shard; `npm start`'s own system) against a plain Envoy in front of nginx, without
+ * authorization, in turn and in one run. CPU is that of the whole machine, client included. Needs nginx and wrk (Debian packages of these names). Some five minutes.
+ */
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { requestToken } from '../services/local/cluster.ts';
+import type { LocalFile } from '../services/local/local-file.ts';
+import { connectKubernetes } from '../services/shared/kubernetes.ts';
+import { startPlainEnvoy } from './bench-envoy.ts';
+import { better, type LoadResult, load } from './bench-load.ts';
+import { type BenchServer, processSeconds, startNginx } from './bench-servers.ts';
+import { compare, printTable, type Row } from './bench-table.ts';
+
+const [KiB, MiB] = [1024, 1024 ** 2];
+const root = path.resolve(import.meta.dirname, '..');
+const isQuick = process.argv.includes('--quick');
+const seconds = isQuick ? 2 : 4;
+const rounds = isQuick ? 1 : 3;
+const tokenCount = 64;
+/** `-- '--only=4 KiB,1 MiB'` */
+const only = process.argv
+  .find((argument) => argument.startsWith('--only='))
+  ?.slice('--only='.length)
+  .split(',');
+const folder = mkdtempSync(path.join(process.env.KURA_BENCH_DIRECTORY ?? '/var/tmp', 'kura-path-'));
+process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1));
+
+const local = await startLocal();
+const nginx = await startNginx(folder, 18_095, true);
+const yardstick = await startPlainEnvoy({ server: nginx, folder, port: 18_096, workers: 2 });
+const ours: BenchServer = {
+  name: 'kura',
+  url: local.url,
+  metricsUrl: undefined,
+  pid: local.processes.envoy as number,
+  stop: async () => {},
+};
+const servers = [ours, yardstick];
+const tokens = await makeTokens();
+const lua = `local tokens = {${tokens.map((token) => `"Bearer ${token}"`).join(',')}}; local n = 0
+local function headers() n = n + 1; return { Authorization = tokens[n % ${tokenCount} + 1] } end\n`;
+const rows: Row[] = [];
+
+for (const { name, bytes, bound } of [
+  { name: '4 KiB', bytes: 4 * KiB, bound: 1.5 },
+  { name: '112 KiB', bytes: 112 * KiB, bound: 1.4 },
+  { name: '1 MiB', bytes: MiB, bound: 1.1 },
+  { name: '64 MiB', bytes: 64 * MiB, bound: 1.1 },
+]) {
+  if (only !== undefined && !only.includes(name)) continue;
+  const target = `/objects/vision/bench-${bytes}`;
+  await place(target, randomBytes(bytes));
+  const script = `${lua}request = function() return wrk.format("GET", "${target}", headers()) end`;
+  rows.push(await inTurn(`GET ${name}`, bound, script));
+  if (bytes === 4 * KiB) rows.push(await latencies(target));
+}
+if (only === undefined || only.includes('PUT')) {
+  rows.push(
+    await inTurn(
+      'PUT 112 KiB, new keys, against nginx WebDAV',
+      1.5,
+      `${lua}local body = string.rep("x", ${112 * KiB}); local run = tostring({}):sub(8)
+request = function() local h = headers(); return wrk.format("PUT", "/objects/vision/put-" .. run .. "/" .. n, h, body) end`,
+    ),
+  );
+}
+progress('done');
+printTable(rows, isQuick);
+process.exit(0);
+
+async function inTurn(what: string, bound: number, script: string): Promise<Row> {
+  const best = new Map<BenchServer, LoadResult & { parts: string }>();
+  // Node compiles what is hot, and every token is reviewed once.
+  for (const server of servers) await load({ server, path: '/', seconds: 2, folder, script });
+  for (let round = 0; round < rounds; round += 1) {
+    for (const server of servers) {
+      progress(`${what}, ${server.name}`);
+      const before = ourSeconds();
+      const result = await load({ server, path: '/', seconds, folder, script });
+      const after = ourSeconds();
+      const parts = [...after]
+        .map(([part, busy]) => `${part} ${(((busy - (before.get(part) ?? 0)) * 1e6) / result.requests).toFixed(0)}`)
+        .join(', ');
+      const known = best.get(server);
+      if (known === undefined || better(result, known) === result) best.set(server, { ...result, parts });
+    }
+  }
+  const [mine, theirs] = servers.map((server) => best.get(server)) as [LoadResult & { parts: string }, LoadResult];
+  const row = compare(what, bound, mine, theirs);
+  return {
+    ...row,
+    bound: `<= ${bound} × yardstick`,
+    details: `${row.details.replace('nginx', 'Envoy to nginx').replaceAll('own', 'its Envoy')}; ours: ${mine.parts} µs`,
+  };
+}
+
+/** At about half of what the yardstick can serve: each connection waits before its next request. */
+async function latencies(target: string): Promise<Row> {
+  const script = `${lua}request = function() return wrk.format("GET", "${target}", headers()) end\ndelay = function() return math.random(1, 3) end`;
+  const p99 = new Map<BenchServer, number[]>();
+  let rate = 0;
+  for (let round = 0; round < rounds; round += 1) {
+    for (const server of servers) {
+      progress(`p99 at half load, ${server.name}`);
+      const result = await load({ server, path: '/', seconds, folder, script });
+      rate = result.requestsPerSecond;
+      p99.set(server, [...(p99.get(server) ?? []), Number.parseFloat(result.p99)]);
+    }
+  }
+  const [mine, theirs] = servers.map((server) => Math.min(...(p99.get(server) ?? []))) as [number, number];
+  return {
+    what: 'p99 of GET 4 KiB at half load',
+    bound: '<= 2 × yardstick',
+    result: `${(mine / theirs).toFixed(2)} ×`,
+    isMet: mine <= 2 * theirs,
+    details: `${mine} ms and ${theirs} ms at some ${rate.toFixed(0)} req/s`,
+  };
+}
+
+/** CPU seconds of each of our processes. */
+function ourSeconds(): Map<string, number> {
+  const { envoy, authz, 'kura-cache-0': shard, eds, kubernetes } = local.processes as Record<string, number>;
+  return new Map(Object.entries({ envoy, authz, shard, eds, kubernetes }).map(([name, pid]) => [name, processSeconds(pid as number)]));
+}
+
+/** `npm start`'s own system with one shard; it dies with this process. */
+async function startLocal(): Promise<LocalFile> {
+  const state = path.join(folder, 'state');
+  const words = [path.join(root, 'services', 'local', 'main.ts'), '--state', state, '--port', '0', '--shards', '1', '--shard-bytes', '8Gi'];
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, ...words], { stdio: 'ignore' });
+  const ended = once(child, 'exit').then(() => Promise.reject(new Error('the local system did not start')));
+  const file = path.join(state, 'local.json');
+  const ready = async (): Promise<LocalFile> => {
+    for (;;) {
+      try {
+        return JSON.parse(readFileSync(file, 'utf8')) as LocalFile;
+      } catch {
+        await delay(100);
+      }
+    }
+  };
+  return await Promise.race([ready(), ended]);
+}
+
+async function makeTokens(): Promise<string[]> {
+  const client = connectKubernetes({ kubeconfig: local.kubeconfig });
+  const wanted = { namespace: 'vision', serviceAccount: 'trainer', audience: 'kura', seconds: 3_600 };
+  const made = await Promise.all(Array.from({ length: tokenCount }, () => requestToken(client, wanted)));
+  await client.close();
+  return made.map(({ token }) => token);
+}
+
+/** The same body under the same path on both. */
+async function place(target: string, body: Buffer): Promise<void> {
+  const { status } = await fetch(ours.url + target, {
+    method: 'PUT',
+    body: new Uint8Array(body),
+    headers: { authorization: `Bearer ${tokens[0]}` },
+  });
+  if (status !== 201) throw new Error(`PUT ${target} answered ${status}`);
+  const file = path.join(folder, 'www', target);
+  mkdirSync(path.dirname(file), { recursive: true });
+  writeFileSync(file, body);
+}
+
+function progress(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[2K${text}`);
+  else console.error(text);
+}
