@@ -63,13 +63,14 @@ function allow({ identity, maxObjectBytes, maxShare, grant }: Extract<Decision, 
 }
 
 /** The grant as Envoy's filter reads it (README, «The grant»). */
-function grantForm({ namespace, serviceAccount, maxObjectBytes, maxShare, seconds, allowed, denied }: Grant): object {
+function grantForm({ namespace, serviceAccount, maxObjectBytes, maxShare, seconds, policy, allowed, denied }: Grant): object {
   return {
     namespace,
     service_account: serviceAccount,
     max_object_bytes: String(maxObjectBytes),
     ...(maxShare === undefined ? {} : { max_share: String(maxShare) }),
     seconds,
+    policy,
     allowed,
     denied,
   };

@@ -56,6 +56,7 @@ export function createDecide({
   resolve,
   policy: inForce,
   next,
+  version,
   labelsOf,
   grantSeconds,
   now,
@@ -64,6 +65,8 @@ export function createDecide({
   policy: () => Policy | undefined;
   /** The policy that is evaluated in the shadow. */
   next: () => Policy | undefined;
+  /** Of the policy in force. */
+  version: () => string;
   labelsOf: (namespace: string) => Labels;
   /** How long Envoy may reuse an allow; 0 = not at all. */
   grantSeconds: number;
@@ -98,7 +101,7 @@ export function createDecide({
     const { maxObjectBytes, share } = limits;
     if (verb === 'PUT' && contentLength !== undefined && contentLength > maxObjectBytes) return { kind: 'too-large', maxObjectBytes };
     const seconds = Math.min(grantSeconds, Math.floor((resolution.goodUntil - now()) / 1000));
-    const grant = grantOf({ identity, labels, policies: shadow === undefined ? [policy] : [policy, shadow], seconds });
+    const grant = grantOf({ identity, labels, policies: shadow === undefined ? [policy] : [policy, shadow], version: version(), seconds });
     return { kind: 'allow', identity, rule, cached, maxObjectBytes, maxShare: share, wouldDeny: !allowed, difference, grant };
   };
 }

@@ -13,6 +13,8 @@ export interface Grant {
   readonly allowed: Prefixes;
   readonly denied: Prefixes;
   readonly seconds: number;
+  /** Version of the policy in force. */
+  readonly policy: string;
 }
 
 export interface GrantRequest {
@@ -20,6 +22,7 @@ export interface GrantRequest {
   readonly labels: Labels;
   /** The one in force first, then those that are only counted: a grant covers nothing on which they differ. */
   readonly policies: readonly [Policy, ...Policy[]];
+  readonly version: string;
   /** How long it may be reused; 0 or less = no grant. */
   readonly seconds: number;
 }
@@ -28,7 +31,7 @@ export interface GrantRequest {
 const mostPrefixes = 64;
 
 /** None where there is nothing to grant, too much to compare, or a rate that only authz can count. */
-export function grantOf({ identity, labels, policies, seconds }: GrantRequest): Grant | undefined {
+export function grantOf({ identity, labels, policies, version, seconds }: GrantRequest): Grant | undefined {
   const { maxObjectBytes, share, requestsPerSecond, bytesPerSecond } = policies[0].permissions({ identity, labels }).limits;
   if (!(seconds > 0) || requestsPerSecond !== undefined || bytesPerSecond !== undefined) return undefined;
   const permissions = policies.map((policy) => policy.permissions({ identity, labels }));
@@ -40,7 +43,7 @@ export function grantOf({ identity, labels, policies, seconds }: GrantRequest): 
   const denied = byVerb((verb) => deniedOf[verb].filter((prefix) => isUnder(prefix, allowed[verb])));
   if (count(allowed) === 0 || count(allowed) + count(denied) > mostPrefixes) return undefined;
   const { namespace, serviceAccount } = identity;
-  return { namespace, serviceAccount, maxObjectBytes, maxShare: share, allowed, denied, seconds };
+  return { namespace, serviceAccount, maxObjectBytes, maxShare: share, allowed, denied, seconds, policy: version };
 }
 
 function byVerb(of: (verb: Verb) => readonly string[]): Prefixes {

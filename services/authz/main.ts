@@ -67,6 +67,7 @@ await runService(async () => {
     resolve: (token) => identities.resolve(token),
     policy: () => policy.current,
     next: () => policy.next,
+    version: () => policy.hash ?? '',
     labelsOf: (name) => policy.labelsOf(name),
     grantSeconds: limits.grant / 1000,
     now: Date.now,
@@ -81,7 +82,7 @@ await runService(async () => {
   const metricsServer = await startMetricsServer({
     address: metricsListen,
     registry,
-    notReady: () => (policy.current === undefined ? 'no policy has been seen yet' : undefined),
+    notReady: () => (policy.current === undefined ? policy.missing : undefined),
   });
   return {
     log,

@@ -21,6 +21,8 @@ export interface PolicySource {
   readonly current: Policy | undefined;
   /** What `policy.next.yaml` says, evaluated in the shadow; undefined without a good one. */
   readonly next: Policy | undefined;
+  /** Why `current` is undefined, in a line. */
+  readonly missing: string;
   /** Of the document in force: a hash of its text. */
   readonly hash: string | undefined;
   /** How many documents were taken and rejected since the start. */
@@ -48,6 +50,8 @@ export function startPolicySource({ client, namespace, lastGoodFile, log }: Poli
   let hash: string | undefined;
   let accepted = 0;
   let rejected = 0;
+  let complaint = `ConfigMap ${configMapName} of namespace ${namespace} has not been seen`;
+  let keeping: Promise<void> = Promise.resolve();
   if (lastGoodFile !== undefined) restore(lastGoodFile);
 
   const namespaces = startReflector<V1Namespace>({ client, path: '/api/v1/namespaces', metadataOnly: true, log });
@@ -56,8 +60,10 @@ export function startPolicySource({ client, namespace, lastGoodFile, log }: Poli
     path: `/api/v1/namespaces/${namespace}/configmaps`,
     fieldSelector: `metadata.name=${configMapName}`,
     onChange: ({ type, object }) => {
-      if (type === 'deleted') log.warn('the policy was deleted: the last one stays in force');
-      else {
+      if (type === 'deleted') {
+        complaint = `ConfigMap ${configMapName} was deleted`;
+        log.warn(`the policy was deleted: ${whatHolds()}`);
+      } else {
         take(object);
         takeNext(object.data?.[nextKey]);
       }
@@ -71,6 +77,9 @@ export function startPolicySource({ client, namespace, lastGoodFile, log }: Poli
     },
     get next() {
       return namespaces.synced ? next : undefined;
+    },
+    get missing() {
+      return policy === undefined ? `no policy yet: ${complaint}` : 'no policy yet: the labels of the namespaces are not known';
     },
     get hash() {
       return hash;
@@ -87,8 +96,13 @@ export function startPolicySource({ client, namespace, lastGoodFile, log }: Poli
     labelsOf: (name) => namespaces.get(name)?.metadata?.labels ?? {},
     close: async () => {
       await Promise.all([configMaps.close(), namespaces.close()]);
+      await keeping;
     },
   };
+
+  function whatHolds(): string {
+    return policy === undefined ? 'there is none in force' : 'the last one stays in force';
+  }
 
   function restore(file: string): void {
     let text: string;
@@ -116,7 +130,8 @@ export function startPolicySource({ client, namespace, lastGoodFile, log }: Poli
     if (result.kind === 'rejected') {
       rejected++;
       const problems = describe(result.problems);
-      log.error({ hash: news, problems }, 'the policy is rejected: the last one stays in force');
+      complaint = `the policy is rejected: ${problems[0]}`;
+      log.error({ hash: news, problems }, `the policy is rejected: ${whatHolds()}`);
       report(configMap, { reason: 'PolicyRejected', type: 'Warning', hash: news, message: problems.join('; ') });
       return;
     }
@@ -129,9 +144,10 @@ export function startPolicySource({ client, namespace, lastGoodFile, log }: Poli
     );
     report(configMap, { reason: 'PolicyAccepted', type: 'Normal', hash, message: `policy ${hash} is in force` });
     if (lastGoodFile !== undefined) {
-      keep(lastGoodFile, text).catch((error: Error) =>
-        log.warn({ err: error, file: lastGoodFile }, 'the policy cannot be kept for a restart'),
-      );
+      // One after the other: two changes at once would write one file.
+      keeping = keeping
+        .then(() => keep(lastGoodFile, text))
+        .catch((error: Error) => log.warn({ err: error, file: lastGoodFile }, 'the policy cannot be kept for a restart'));
     }
   }
 

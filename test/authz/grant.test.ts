@@ -15,7 +15,7 @@ function compile(document: Partial<PolicyDocument>): Policy {
 }
 
 function grant(policies: [Policy, ...Policy[]], { seconds = 5 } = {}) {
-  return grantOf({ identity, labels: {}, policies, seconds });
+  return grantOf({ identity, labels: {}, policies, version: 'v1', seconds });
 }
 
 test('a grant covers only what the policy in force and the next one both allow', (t) => {

@@ -20,6 +20,7 @@ function grant(changes: Partial<Grant> = {}): Grant {
     allowed: everywhere(['vision/']),
     denied: everywhere([]),
     seconds: 60,
+    policy: 'v1',
     ...changes,
   };
 }
