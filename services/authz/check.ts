@@ -120,6 +120,10 @@ function refusalOf(decision: Exclude<Decision, { kind: 'allow' }>): Refusal {
       const detail = `an object may have at most ${decision.maxObjectBytes} bytes here`;
       return { status: 413, name: 'PayloadTooLarge', code: 'too-large', detail };
     }
+    case 'too-many-requests': {
+      const detail = `${decision.identity.namespace} may make ${decision.requestsPerSecond} requests a second here`;
+      return { status: 429, name: 'TooManyRequests', code: 'too-many-requests', detail, headers: { 'retry-after': '1' } };
+    }
     case 'unavailable':
       return {
         status: 503,

@@ -47,6 +47,7 @@ export type Decision =
   | { readonly kind: 'bad-key' }
   | { readonly kind: 'bad-method'; readonly allowed: readonly string[] }
   | { readonly kind: 'too-large'; readonly maxObjectBytes: number }
+  | { readonly kind: 'too-many-requests'; readonly identity: Identity; readonly requestsPerSecond: number }
   | { readonly kind: 'unavailable'; readonly reason: string }
   | { readonly kind: 'no-policy' };
 
@@ -58,6 +59,7 @@ export function createDecide({
   next,
   version,
   labelsOf,
+  isWithinRate,
   grantSeconds,
   now,
 }: {
@@ -68,6 +70,8 @@ export function createDecide({
   /** Of the policy in force. */
   version: () => string;
   labelsOf: (namespace: string) => Labels;
+  /** Counts a request of a namespace with a limited rate. */
+  isWithinRate: (namespace: string, requestsPerSecond: number) => boolean;
   /** How long Envoy may reuse an allow; 0 = not at all. */
   grantSeconds: number;
   /** In milliseconds since the epoch. */
@@ -98,7 +102,9 @@ export function createDecide({
       const reason = `the policy does not let ${identity.namespace}/${identity.serviceAccount} ${verb} this key`;
       return { kind: 'forbidden', reason, identity, rule, difference };
     }
-    const { maxObjectBytes, share } = limits;
+    const { maxObjectBytes, share, requestsPerSecond } = limits;
+    if (requestsPerSecond !== undefined && policy.document.mode === 'enforce' && !isWithinRate(identity.namespace, requestsPerSecond))
+      return { kind: 'too-many-requests', identity, requestsPerSecond };
     if (verb === 'PUT' && contentLength !== undefined && contentLength > maxObjectBytes) return { kind: 'too-large', maxObjectBytes };
     const seconds = Math.min(grantSeconds, Math.floor((resolution.goodUntil - now()) / 1000));
     const grant = grantOf({ identity, labels, policies: shadow === undefined ? [policy] : [policy, shadow], version: version(), seconds });

@@ -16,6 +16,7 @@ import { createLocalCheck } from './jwt.ts';
 import { createMetrics } from './metrics.ts';
 import { watchPods } from './pods.ts';
 import { startPolicySource } from './policy-source.ts';
+import { RequestRates } from './rate.ts';
 import { TokenReviewer } from './token-review.ts';
 
 /** Calls in flight may end; Envoy gives each 1 s. */
@@ -63,12 +64,14 @@ await runService(async () => {
   // Before the first check, so that no forged token slips through to the API; an API that is away delays the start by 2 s at most.
   await keys.refresh();
   const audit = createAudit({ log, allowSample: limits.auditSample, now: Date.now });
+  const rates = new RequestRates({ now: () => performance.now() });
   const decide = createDecide({
     resolve: (token) => identities.resolve(token),
     policy: () => policy.current,
     next: () => policy.next,
     version: () => policy.hash ?? '',
     labelsOf: (name) => policy.labelsOf(name),
+    isWithinRate: (name, perSecond) => rates.take(name, perSecond),
     grantSeconds: limits.grant / 1000,
     now: Date.now,
   });

@@ -15,6 +15,7 @@ const head = 'apiVersion: kura/v1\nkind: AccessPolicy\ndefault: deny\n';
 const own = `${head}mode: enforce\nrules:\n- { name: own, subjects: [{ namespaces: ["*"] }], verbs: [GET, PUT], keys: ["{namespace}/"] }\n`;
 const closed = `${head}mode: enforce\nrules: []\n`;
 const dryRun = `${head}mode: dryRun\nrules: []\n`;
+const limited = own.replace('rules:', 'limits: { requestsPerSecond: 3 }\nrules:');
 const labelled = `${head}mode: enforce\nlimits: { maxObjectBytes: 1Ki, share: 0.5 }\nrules:\n- { name: team, subjects: [{ namespaceSelector: { matchLabels: { team: vision } } }], verbs: [GET, PUT], keys: [""] }\n`;
 
 /** The grant of the last allow. */
@@ -142,6 +143,18 @@ test.serial('a dry run lets everybody in and counts what it would deny', async (
   await waitFor('the policy is in force', async () => (await check('nlp/x')).startsWith('allow'));
   const metrics = await (await fetch(`http://${authz.listening.metrics}/metrics`)).text();
   t.regex(metrics, /^kura_authz_checks_total\{decision="would-deny"\} 1$/m);
+});
+
+test.serial('a namespace above its rate gets 429 and no grant, and comes back within a second', async (t) => {
+  const { standIn, start } = await setting(t);
+  await apply(standIn.client, limited);
+  const { check } = await start();
+  await waitFor('the policy is in force', async () => (await check('vision/x')).startsWith('allow'));
+  const answers = await Promise.all(Array.from({ length: 40 }, () => check('vision/x')));
+  t.true(answers.filter((answer) => answer === 'too-many-requests').length > 20, answers.join('\n'));
+  t.is(await check('nlp/x'), 'forbidden');
+  await waitFor('it is let in again', async () => (await check('vision/x')).startsWith('allow'));
+  t.is(grant, undefined);
 });
 
 test.serial('labels of a namespace count from the moment that they change, and limits reach the shard', async (t) => {
