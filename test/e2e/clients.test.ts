@@ -36,8 +36,10 @@ async function installPackages(): Promise<string> {
   await mkdir(path.dirname(target), { recursive: true });
   const scratch = await mkdtemp(`${target}-`);
   try {
-    const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--root-user-action=ignore', '--only-binary=:all:'];
-    await run('python3', [...pip, '--no-warn-conflicts', '--target', scratch, '-r', list]);
+    const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--only-binary=:all:'];
+    await run('python3', [...pip, '--no-warn-conflicts', '--target', scratch, '-r', list], {
+      env: { ...process.env, PIP_ROOT_USER_ACTION: 'ignore' },
+    });
     await rename(scratch, target);
   } finally {
     await rm(scratch, { recursive: true, force: true });
