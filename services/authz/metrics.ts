@@ -20,7 +20,12 @@ const buckets = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2
 /** Counts and times decisions, reviews and what is served from memory. */
 export function createMetrics({ registry, log, reviewsInFlight, rememberedTokens, isPodWatchHealthy, policy }: MetricsOptions) {
   const registers = [registry];
-  const checks = new Counter({ name: 'kura_authz_checks_total', help: 'Checks by decision.', labelNames: ['decision'], registers });
+  const checks = new Counter({
+    name: 'kura_authz_checks_total',
+    help: 'Checks by decision and reason.',
+    labelNames: ['decision', 'reason'],
+    registers,
+  });
   const checkSeconds = new Histogram({ name: 'kura_authz_check_duration_seconds', help: 'Time of a check.', buckets, registers });
   const reviews = new Counter({ name: 'kura_authz_reviews_total', help: 'TokenReviews by result.', labelNames: ['result'], registers });
   const reviewSeconds = new Histogram({ name: 'kura_authz_review_duration_seconds', help: 'Time of a TokenReview.', buckets, registers });
@@ -96,7 +101,10 @@ export function createMetrics({ registry, log, reviewsInFlight, rememberedTokens
         const decision = await decide(question);
         end();
         // In a dry run what would be denied is let in and counted apart.
-        checks.inc({ decision: decision.kind === 'allow' && decision.wouldDeny ? 'would-deny' : decision.kind });
+        checks.inc({
+          decision: decision.kind === 'allow' && decision.wouldDeny ? 'would-deny' : decision.kind,
+          reason: reasonOf(decision, question),
+        });
         if ('difference' in decision && decision.difference !== undefined) shadow.inc({ next: decision.difference.next });
         audit(question, decision);
         return decision;
@@ -115,4 +123,22 @@ export function createMetrics({ registry, log, reviewsInFlight, rememberedTokens
         return answer;
       },
   };
+}
+
+/** Few words, since each is a series. */
+function reasonOf(decision: Decision, { token }: Question): string {
+  switch (decision.kind) {
+    case 'allow':
+      return decision.cached ? 'remembered' : 'reviewed';
+    case 'unauthenticated':
+      return token === undefined ? 'no-token' : 'bad-token';
+    case 'forbidden':
+      return decision.rule === 'default' ? 'no-rule' : 'rule';
+    case 'unavailable':
+      return 'kubernetes-api';
+    case 'no-policy':
+      return 'policy';
+    default:
+      return 'request';
+  }
 }
