@@ -27,6 +27,7 @@ export async function startShard(directory: string, environment: Readonly<Record
       KURA_CACHE_LISTEN: '127.0.0.1:0',
       KURA_CACHE_METRICS_LISTEN: '127.0.0.1:0',
       KURA_CACHE_DRAIN: '0ms',
+      KURA_CACHE_CREDENTIAL_FILE: 'off',
       KURA_CACHE_SCRUB: '0',
       KURA_CACHE_LOG_LEVEL: 'error',
       ...environment,

@@ -16,8 +16,9 @@ const file = process.argv[2] ?? path.join(root, 'envoy', 'bootstrap.yaml');
 const longestFailureSeconds = 2.5;
 /** The shard's keep-alive time (decisions.md). */
 const shardKeepAliveSeconds = 120;
-/** Where a Pod has it (k8s/base/envoy.yaml). */
+/** Where a Pod has them (k8s/base/envoy.yaml). */
 const grantsFile = '/etc/envoy/grants.lua';
+const credentialFile = '/etc/envoy/credential.yaml';
 
 // biome-ignore lint/suspicious/noExplicitAny: an operator's YAML of any shape; what is not where it should be reads as undefined and is a breach.
 type Yaml = any;
@@ -54,12 +55,18 @@ for (const prefix of ['x-kura-', 'x-envoy-']) {
 
 // Nothing that was not checked is let in.
 require(authorization?.failure_mode_allow === false, 'ext_authz has failure_mode_allow: without authz everything would be let in');
-require(manager?.http_filters.indexOf(named(manager.http_filters, 'envoy.filters.http.ext_authz')) ===
-  manager?.http_filters.length - 2, 'ext_authz does not stand right before the router');
+const order = manager?.http_filters.map(({ name }: { name: string }) => name.replace('envoy.filters.http.', '')).join(' ');
+require(order ===
+  'lua ext_authz credential_injector router', `the filters stand in the order "${order}": a request could pass unchecked, or without the credential`);
+const injector: Yaml = named(manager?.http_filters, 'envoy.filters.http.credential_injector')?.typed_config;
+const generic: Yaml = injector?.credential.typed_config;
+require(injector?.overwrite === true &&
+  injector.allow_request_without_credential !== true &&
+  generic?.header === 'x-kura-credential' &&
+  generic.credential.sds_config.path_config_source.path === credentialFile, `shards do not get the credential of ${credentialFile}`);
 const grants: Yaml = named(manager?.http_filters, 'envoy.filters.http.lua');
-require(manager?.http_filters[0] === grants &&
-  grants?.typed_config.default_source_code.filename ===
-    grantsFile, `grants.lua (${grantsFile}) is not the first filter: every request would ask authz`);
+require(grants?.typed_config.default_source_code.filename ===
+  grantsFile, `grants.lua (${grantsFile}) is not there: every request would ask authz`);
 require(JSON.stringify(authorization?.filter_enabled_metadata) ===
   '{"filter":"kura.grant","path":[{"key":"hit"}],"value":{"present_match":true},"invert":true}', 'ext_authz is not skipped just where grants.lua says so');
 require(bootstrap.admin.address.socket_address.address === '127.0.0.1', 'the admin interface is not on loopback: anybody could stop Envoy');
@@ -108,7 +115,8 @@ require(String(edsSettings.listen.fallback).endsWith(`:${port(endpoint('eds'))}`
 
 const binary = envoyBinary({ root, override: process.env.KURA_ENVOY });
 const identity = ['--service-node', 'check', '--service-cluster', 'check', '--service-zone', 'check'];
-const here = text.replaceAll(grantsFile, path.join(root, 'envoy', 'grants.lua'));
+const inClone = (name: string): string => path.join(root, 'envoy', path.basename(name));
+const here = [grantsFile, credentialFile].reduce((moved, name) => moved.replaceAll(name, inClone(name)), text);
 const words = ['--mode', 'validate', '--config-yaml', here, '--log-level', 'error', ...identity];
 const validation = spawnSync(binary, words, { encoding: 'utf8' });
 require(validation.status === 0, `Envoy refuses it: ${validation.error?.message ?? validation.stderr.trim()}`);

@@ -18,6 +18,9 @@ export const settings = {
       "The shard's name, which is its hash_key in the assignment; kept in the directory, which then refuses another. With several shards the Pod's name: each adds /shard-i.",
     ),
   ),
+  credentialFile: text(
+    'File with the credential that Envoy sends, a second one on a line of its own while it is rotated; `off` lets in whoever reaches the port.',
+  ),
   maxBytes: optional(
     bytes('Most bytes that objects, temporary files and folders take, in blocks of 4 KiB; without it 90 % of what the file system has.', {
       min: 16 * 1024 ** 2,

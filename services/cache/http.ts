@@ -52,6 +52,10 @@ class Exchange {
   async run(): Promise<void> {
     const target = originForm(this.#request.url ?? '');
     if (target === '/healthz') return this.#health();
+    if (!this.#service.credentials.accepts(single(this.#request.headers['x-kura-credential']))) {
+      this.#service.tally.badCredentials += 1;
+      return this.#refuse('bad-credential');
+    }
     const { expect } = this.#request.headers;
     if (expect !== undefined && !isExpecting(this.#request)) return this.#refuse('expectation-failed');
     const parsed = parseTarget(target);
@@ -271,4 +275,9 @@ function refuseConnection(service: ObjectService, error: NodeJS.ErrnoException, 
   const { status, body } = problemAnswer(code);
   const head = `HTTP/1.1 ${status} ${code}\r\nx-kura-shard: ${service.name}\r\ncontent-type: ${problemContentType}\r\ncontent-length: ${body.length}\r\nconnection: close\r\n\r\n`;
   socket.end(head + body, () => socket.destroy());
+}
+
+/** Node joins the lines of a field with a comma, which no credential that comes twice survives. */
+function single(value: string | string[] | undefined): string | undefined {
+  return Array.isArray(value) ? undefined : value;
 }

@@ -65,6 +65,7 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
   gauge('kura_cache_connections', 'Open connections.', numbers.connections);
   total('kura_cache_handed_over_total', 'Requests given to the slower parser.', () => tally.handedOver);
   total('kura_cache_bad_requests_total', 'Connections whose bytes were not HTTP.', () => tally.badRequests);
+  total('kura_cache_bad_credentials_total', 'Requests without a credential that is known.', () => tally.badCredentials);
   total('kura_cache_cut_off_total', 'Connections closed because the client stalled.', () => tally.cutOff);
   gauge('kura_cache_serving', '1 while traffic is wanted.', () => (numbers.isServing() ? 1 : 0));
   registerDiskErrors(registry, tally);

@@ -93,6 +93,11 @@ export class PlainConnection {
           this.#handOver(this.#bytes);
           return;
         case 'request':
+          // Refused there, body and all.
+          if (!this.#options.service.credentials.accepts(head.credential)) {
+            this.#handOver(this.#bytes);
+            return;
+          }
           this.#bytes = head.headBytes === this.#bytes.length ? undefined : this.#bytes.subarray(head.headBytes);
           this.#startedMs = performance.now();
           this.#answer(head);

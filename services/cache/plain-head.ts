@@ -18,6 +18,7 @@ export interface PlainRequest {
   ifNoneMatch: string | undefined;
   contentType: string | undefined;
   namespace: string | undefined;
+  credential: string | undefined;
   maxObjectBytes: number | undefined;
 }
 
@@ -79,6 +80,7 @@ export function readPlainHead(bytes: Buffer): PlainHead {
     ifNoneMatch: undefined,
     contentType: undefined,
     namespace: undefined,
+    credential: undefined,
     maxObjectBytes: undefined,
   };
   if (!readFields(head, lineEnd, request)) return unusual;
@@ -147,6 +149,10 @@ function readField(name: string, head: string, start: number, end: number, reque
     case 'x-kura-namespace':
       if (request.namespace !== undefined) return false;
       request.namespace = head.slice(start, end);
+      return true;
+    case 'x-kura-credential':
+      if (request.credential !== undefined) return false;
+      request.credential = head.slice(start, end);
       return true;
     default:
       return !unusualFields.has(name);

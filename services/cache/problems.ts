@@ -5,6 +5,7 @@ export const problems = {
   'bad-request': { status: 400, detail: 'The request is not valid HTTP/1.1.' },
   'bad-key': { status: 400, detail: 'A key is 1 to 1,024 bytes of printable ASCII without a . or .. segment.' },
   'bad-header': { status: 400, detail: 'x-kura-max-object-bytes is not a whole number.' },
+  'bad-credential': { status: 401, detail: 'Only Envoy may speak to a shard.' },
   miss: { status: 404, detail: 'There is no such object here.' },
   'no-such-path': { status: 404, detail: 'Objects are under /objects/.' },
   'method-not-allowed': { status: 405, detail: 'Objects have GET, HEAD, PUT and DELETE.' },

@@ -1,5 +1,6 @@
 /** What both HTTP edges of a shard work with. */
 import type { BufferPool } from './buffers.ts';
+import type { Credentials } from './credentials.ts';
 import type { Reader } from './reader.ts';
 import type { Store } from './store.ts';
 import type { Tally } from './tally.ts';
@@ -11,6 +12,8 @@ export interface ObjectService {
   readonly reader: Reader;
   readonly buffers: BufferPool;
   readonly tally: Tally;
+  /** Of what comes in `x-kura-credential`. */
+  readonly credentials: Credentials;
   readonly readerTimeoutMs: number;
   readonly writerTimeoutMs: number;
   /** Undefined while traffic is wanted, otherwise why not: for `/healthz` and `/readyz`. */

@@ -9,6 +9,7 @@ import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
 import { BufferPool } from './buffers.ts';
 import { Clock } from './clock.ts';
 import type { settings } from './config.ts';
+import { noCredentials, readCredentials } from './credentials.ts';
 import { type Identity, prepareDirectory } from './directory.ts';
 import { DiskHealth } from './disk-health.ts';
 import { temporaryFolder } from './file-name.ts';
@@ -45,6 +46,7 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
   const stopped = new AbortController();
   const parts = createParts({ config, identity, log, files, signal: stopped.signal });
   const { store, reader, buffers, tally, window, health, recovery, keeper } = parts;
+  const credentials = config.credentialFile === 'off' ? noCredentials : readCredentials(config.credentialFile, log);
   let stopping: 'no' | 'draining' | 'closing' = 'no';
   const notReady = () => (stopping !== 'no' ? 'stopping' : health.isFailing ? 'the disk keeps failing' : undefined);
   const service: ObjectService = {
@@ -53,6 +55,7 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
     reader,
     buffers,
     tally,
+    credentials,
     notReady,
     onFault: health.note.bind(health),
     isClosing: () => stopping === 'closing',
@@ -91,6 +94,7 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
       // A snapshot of half the objects would cost the other half its recency: then the old one stays.
       if (store.space.isCounted) await keeper.writeSnapshot();
       health.close();
+      credentials.close();
       stopMetrics();
       store.openFiles.shrink(0);
       await metrics.close();

@@ -27,6 +27,7 @@ export class Tally {
   coldSyncReads = 0;
   handedOver = 0;
   badRequests = 0;
+  badCredentials = 0;
   cutOff = 0;
 
   constructor() {

@@ -9,11 +9,13 @@ export interface LocalAddresses {
   readonly edsPort: number;
   /** The file of envoy/grants.lua. */
   readonly grantsFile: string;
+  /** In the place of envoy/credential.yaml. */
+  readonly credentialFile: string;
 }
 
 const loopback = '127.0.0.1';
 
-/** Replaces the addresses in `text`, and where grants.lua lies, and nothing else. Throws an Error that names what the bootstrap lacks. */
+/** Replaces the addresses in `text`, and where its other files lie, and nothing else. Throws an Error that names what the bootstrap lacks. */
 export function localBootstrap(text: string, addresses: LocalAddresses): string {
   const document = parseDocument(text);
   const [fault] = document.errors;
@@ -34,11 +36,15 @@ export function localBootstrap(text: string, addresses: LocalAddresses): string 
   document.setIn(['admin', 'address'], document.createNode(socketAddress(addresses.adminPort)));
   named('listeners', 'objects').set('address', document.createNode(socketAddress(addresses.objectsPort)));
   named('listeners', 'metrics').set('address', document.createNode(socketAddress(addresses.metricsPort)));
-  const filters = ['filter_chains', 0, 'filters', 0, 'typed_config', 'http_filters'];
-  const list = named('listeners', 'objects').getIn(filters);
-  const grants = isSeq(list) ? list.items.find((item) => isMap(item) && item.get('name') === 'envoy.filters.http.lua') : undefined;
-  if (!isMap(grants)) throw new Error('the Envoy bootstrap has no filter "envoy.filters.http.lua" in its listener "objects"');
-  grants.setIn(['typed_config', 'default_source_code', 'filename'], addresses.grantsFile);
+  const setFile = (filter: string, at: readonly string[], file: string): void => {
+    const list = named('listeners', 'objects').getIn(['filter_chains', 0, 'filters', 0, 'typed_config', 'http_filters']);
+    const found = isSeq(list) ? list.items.find((item) => isMap(item) && item.get('name') === filter) : undefined;
+    if (!isMap(found)) throw new Error(`the Envoy bootstrap has no filter "${filter}" in its listener "objects"`);
+    found.setIn(['typed_config', ...at], file);
+  };
+  setFile('envoy.filters.http.lua', ['default_source_code', 'filename'], addresses.grantsFile);
+  const secret = ['credential', 'typed_config', 'credential', 'sds_config', 'path_config_source', 'path'];
+  setFile('envoy.filters.http.credential_injector', secret, addresses.credentialFile);
   setEndpoint('authz', { pipe: { path: addresses.authzSocket } });
   setEndpoint('eds', socketAddress(addresses.edsPort));
   setEndpoint('admin', socketAddress(addresses.adminPort));

@@ -3,6 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { localBootstrap } from './bootstrap.ts';
 import { zone } from './cluster.ts';
+import { credentialFiles } from './credential.ts';
 import { freePorts } from './free-ports.ts';
 import type { Processes, Program } from './processes.ts';
 import { whyNotReady } from './readiness.ts';
@@ -47,6 +48,7 @@ export function shardProgram(
     DIRECTORY: shardDirectory(context, pod),
     MAX_BYTES: String(maxBytes),
     NAME: hashKey,
+    CREDENTIAL_FILE: credentialFiles(context.stateDirectory).shard,
     DRAIN: '0s',
   }));
 }
@@ -88,7 +90,9 @@ export async function envoyProgram(
   const source = await readFile(path.join(root, 'envoy', 'bootstrap.yaml'), 'utf8');
   const file = path.join(stateDirectory, 'envoy.yaml');
   const grantsFile = path.join(root, 'envoy', 'grants.lua');
-  await writeFile(file, localBootstrap(source, { objectsPort, metricsPort, adminPort, authzSocket: socket, edsPort, grantsFile }));
+  const credentialFile = credentialFiles(stateDirectory).resource;
+  const addresses = { objectsPort, metricsPort, adminPort, authzSocket: socket, edsPort, grantsFile, credentialFile };
+  await writeFile(file, localBootstrap(source, addresses));
   const identity = ['--service-node', 'local', '--service-cluster', 'kura-envoy', '--service-zone', zone];
   const listening = { objects: `127.0.0.1:${objectsPort}`, metrics: `127.0.0.1:${metricsPort}`, admin: `127.0.0.1:${adminPort}` };
   return {

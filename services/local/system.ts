@@ -4,6 +4,7 @@ import { takeDirectoryLock } from '../shared/directory-lock.ts';
 import { connectKubernetes, type KubernetesClient } from '../shared/kubernetes.ts';
 import { createCluster, publishShard, removeOtherShards, type ShardEndpoint, workloads } from './cluster.ts';
 import type { Console } from './console.ts';
+import { createCredential } from './credential.ts';
 import { requireFree } from './free-ports.ts';
 import { publishLatest } from './latest.ts';
 import { type LocalFile, removeLocalFile, writeLocalFile } from './local-file.ts';
@@ -101,6 +102,7 @@ export async function startSystem(options: SystemOptions): Promise<System> {
     await lock.release();
   };
   try {
+    await createCredential(stateDirectory);
     const cluster = startCluster(start).then((connected) => {
       client = connected;
       return connected;

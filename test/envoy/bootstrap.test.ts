@@ -26,6 +26,8 @@ for (const [from, to, breach] of [
   ['prefix: x-kura-, ignore_case: true', 'prefix: x-other-, ignore_case: true', /x-kura-\* headers of clients are not stripped/],
   ['filename: /etc/envoy/grants.lua', 'filename: /etc/envoy/other.lua', /every request would ask authz/],
   ['path: [{ key: hit }]', 'path: [{ key: other }]', /not skipped just where grants\.lua says so/],
+  ['overwrite: true', 'overwrite: false', /shards do not get the credential/],
+  ['name: envoy.filters.http.credential_injector', 'name: envoy.filters.http.other', /in the order "lua ext_authz other router"/],
   ['failure_mode_allow: false', 'failure_mode_allow: true', /everything would be let in/],
   [
     'address: 127.0.0.1, port_value: 9901 } } # loopback',

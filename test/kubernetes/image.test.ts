@@ -92,7 +92,12 @@ test.serial('each service starts from it as another user who may write nothing b
   const anyPort = '127.0.0.1:0';
   const kubeconfig = path.join(data, 'kubernetes', 'admin.kubeconfig');
   const starts = {
-    cache: { KURA_CACHE_LISTEN: anyPort, KURA_CACHE_METRICS_LISTEN: anyPort, KURA_CACHE_DIRECTORY: path.join(data, 'shard-0') },
+    cache: {
+      KURA_CACHE_LISTEN: anyPort,
+      KURA_CACHE_METRICS_LISTEN: anyPort,
+      KURA_CACHE_DIRECTORY: path.join(data, 'shard-0'),
+      KURA_CACHE_CREDENTIAL_FILE: 'off',
+    },
     eds: { KURA_EDS_LISTEN: anyPort, KURA_EDS_METRICS_LISTEN: anyPort, KURA_EDS_KUBECONFIG: kubeconfig },
     authz: {
       KURA_AUTHZ_LISTEN: `unix:${path.join(data, 'authz.sock')}`,

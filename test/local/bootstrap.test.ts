@@ -5,17 +5,30 @@ import { parse } from 'yaml';
 import { localBootstrap } from '../../services/local/bootstrap.ts';
 
 const source = await readFile(path.resolve(import.meta.dirname, '..', '..', 'envoy', 'bootstrap.yaml'), 'utf8');
-const addresses = { objectsPort: 1, metricsPort: 2, adminPort: 3, authzSocket: '/s/authz.sock', edsPort: 4, grantsFile: '/g/grants.lua' };
+const addresses = {
+  objectsPort: 1,
+  metricsPort: 2,
+  adminPort: 3,
+  authzSocket: '/s/authz.sock',
+  edsPort: 4,
+  grantsFile: '/g/grants.lua',
+  credentialFile: '/c/c.yaml',
+};
 
-test('only addresses of the operators’ bootstrap change, and where grants.lua lies', (t) => {
+test('only addresses of the operators’ bootstrap change, and where its other files lie', (t) => {
   const withoutAddresses = (text: string): unknown =>
-    JSON.parse(JSON.stringify(parse(text), (key, value) => (key === 'address' || key === 'filename' ? undefined : value)));
+    JSON.parse(
+      JSON.stringify(parse(text), (key, value) =>
+        ['address', 'filename'].includes(key) || (key === 'path' && String(value).endsWith('.yaml')) ? undefined : value,
+      ),
+    );
   const local = localBootstrap(source, addresses);
   t.deepEqual(withoutAddresses(local), withoutAddresses(source));
   const found = JSON.stringify(parse(local));
   for (const port of [1, 2, 3, 4]) t.true(found.includes(`"address":"127.0.0.1","port_value":${port}`), String(port));
   t.true(found.includes('"path":"/s/authz.sock"'));
   t.true(found.includes('"filename":"/g/grants.lua"'));
+  t.true(found.includes('"path":"/c/c.yaml"'));
   t.false(found.includes('0.0.0.0'));
 });
 

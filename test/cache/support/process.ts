@@ -29,6 +29,7 @@ export async function startCacheProcess(
       KURA_CACHE_LISTEN: '127.0.0.1:0',
       KURA_CACHE_METRICS_LISTEN: '127.0.0.1:0',
       KURA_CACHE_DRAIN: '0ms',
+      KURA_CACHE_CREDENTIAL_FILE: 'off',
       KURA_CACHE_MAX_BYTES: '64Mi',
       KURA_CACHE_MAX_OBJECTS: '20000',
       ...environment,

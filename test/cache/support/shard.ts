@@ -36,6 +36,7 @@ export function shardSettings(directory: string, environment: Readonly<Record<st
     KURA_CACHE_LISTEN: '127.0.0.1:0',
     KURA_CACHE_METRICS_LISTEN: '127.0.0.1:0',
     KURA_CACHE_NAME: 'kura-cache-0/shard-0',
+    KURA_CACHE_CREDENTIAL_FILE: 'off',
     KURA_CACHE_MAX_BYTES: '256Mi',
     KURA_CACHE_MAX_OBJECTS: '10000',
     KURA_CACHE_DRAIN: '0ms',

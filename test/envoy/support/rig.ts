@@ -10,6 +10,7 @@ import { loadEnvoyProtos } from '../../../proto/load.ts';
 import { createCheck } from '../../../services/authz/check.ts';
 import type { Decision, Question } from '../../../services/authz/decision.ts';
 import { localBootstrap } from '../../../services/local/bootstrap.ts';
+import { createCredential, credentialFiles } from '../../../services/local/credential.ts';
 import { envoyBinary } from '../../../services/local/envoy-binary.ts';
 import { freePorts } from '../../../services/local/free-ports.ts';
 import { startGrpcServer } from '../../../services/shared/grpc.ts';
@@ -62,7 +63,16 @@ export async function startRig(t: ExecutionContext): Promise<Rig> {
   const [objectsPort, metricsPort, adminPort, edsPort] = (await freePorts(4)) as [number, number, number, number];
   const source = await readFile(path.join(root, 'envoy', 'bootstrap.yaml'), 'utf8');
   const grantsFile = path.join(root, 'envoy', 'grants.lua');
-  const local = localBootstrap(source, { objectsPort, metricsPort, adminPort, authzSocket: socket, edsPort, grantsFile });
+  const local = localBootstrap(source, {
+    objectsPort,
+    metricsPort,
+    adminPort,
+    authzSocket: socket,
+    edsPort,
+    grantsFile,
+    credentialFile: credentialFiles(folder).resource,
+  });
+  await createCredential(folder);
   const file = path.join(folder, 'envoy.yaml');
   await writeFile(file, withShard(local, recorder.port));
   const args = ['-c', file, '--concurrency', '1', '--use-dynamic-base-id', '--log-level', 'error'];
