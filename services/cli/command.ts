@@ -94,7 +94,7 @@ export function connect(
     return whole;
   };
   const namedServer = options.local === undefined ? (options.server ?? KURA_SERVER ?? config.server) : options.server;
-  const local = namedServer === undefined ? readLocal(path.resolve(here, options.local ?? path.resolve('.kura/local.json'))) : undefined;
+  const local = namedServer === undefined ? readLocal(options.local, here) : undefined;
   const server = namedServer ?? (local as LocalFile).url;
   if (!/^https?:\/\/[^/]+$/.test(server.replace(/\/$/, '')))
     throw new UsageError(`--server ${server} is not a URL such as http://kura.kura-system`);
@@ -113,8 +113,9 @@ export function connect(
   return { client: new ObjectClient({ server: server.replace(/\/$/, ''), tokenFile: file, connections }), prefix, key, local };
 }
 
-/** Throws UsageError for a file that is not there or is none. */
-export function readLocal(file: string): LocalFile {
+/** The local.json that the user names, or the clone's own: npm runs scripts there. Throws UsageError for a file that is not there or is none. */
+export function readLocal(named: string | undefined, here: string): LocalFile {
+  const file = path.resolve(named === undefined ? '.kura/local.json' : path.resolve(here, named));
   const text = readText(file);
   if (text === undefined)
     throw new UsageError(

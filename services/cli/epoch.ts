@@ -8,7 +8,7 @@ import { listFolder, type SourceFile, sizeOf } from './files.ts';
 import { keyOfFile } from './key-of-file.ts';
 import { runFiles } from './run-files.ts';
 import { readShards, type ShardSource } from './shard-numbers.ts';
-import { describe, possibleHitRatio } from './tally.ts';
+import { describe, isGood, possibleHitRatio } from './tally.ts';
 import { formatBytes, formatPercent } from './units.ts';
 
 interface EpochOptions extends ServerOptions {
@@ -42,7 +42,7 @@ async function runEpochs(dir: string, options: EpochOptions, surroundings: Surro
     const files = await listFolder(folder, say);
     say(`${files.length} files, ${formatBytes(sizeOf(files))}, from ${folder} to ${prefix}/`);
     say(await outlook(files, local?.shards ?? []));
-    let isGood = true;
+    let status: number = exits.good;
     for (let epoch = 1; epoch <= options.epochs && !signal.aborted; epoch++) {
       const summary = await runFiles({
         label: `epoch ${epoch}`,
@@ -52,12 +52,11 @@ async function runEpochs(dir: string, options: EpochOptions, surroundings: Surro
         terminal: options.json ? surroundings.errors : terminal,
         signal,
       });
-      isGood &&= summary.failures + summary.differences === 0;
+      if (!isGood(summary)) status = exits.bad;
       if (options.json) terminal.say(JSON.stringify({ epoch, ...summary }));
-      say(`epoch ${epoch}: ${describe(summary)}`);
-      for (const problem of summary.problems) say(`  ${problem}`);
+      for (const line of describe(`epoch ${epoch}`, summary)) say(line);
     }
-    return isGood ? exits.good : exits.bad;
+    return status;
   } finally {
     await client.close();
   }

@@ -1,6 +1,6 @@
 import { opendir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { UsageError } from './usage-error.ts';
+import { orUsageError, UsageError } from './usage-error.ts';
 
 export interface SourceFile {
   /** Relative to the folder, joined by `/`. */
@@ -35,9 +35,7 @@ export async function listFolder(folder: string, say: (line: string) => void): P
 
 /** The files that a list names, a line each, relative to the list's own folder. Throws UsageError for one that is not there. */
 export async function readList(list: string): Promise<SourceFile[]> {
-  const text = await readFile(list, 'utf8').catch((error: Error) => {
-    throw new UsageError(error.message, { cause: error });
-  });
+  const text = await orUsageError(readFile(list, 'utf8'));
   const files: SourceFile[] = [];
   for (const [index, line] of text.split('\n').entries()) {
     if (line.trim() === '') continue;

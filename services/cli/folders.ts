@@ -8,9 +8,9 @@ import { listFolder, readList, type SourceFile, sizeOf } from './files.ts';
 import { keyOfFile } from './key-of-file.ts';
 import type { ObjectClient } from './object-client.ts';
 import { runFiles } from './run-files.ts';
-import { describe } from './tally.ts';
+import { describe, isGood } from './tally.ts';
 import { formatBytes } from './units.ts';
-import { UsageError } from './usage-error.ts';
+import { orUsageError } from './usage-error.ts';
 
 interface FolderOptions extends ServerOptions {
   readonly workers: number;
@@ -75,9 +75,7 @@ async function runFolder({ verb, source, keys, words, work }: FolderRun, options
     await client.reach(signal);
     const say = options.json ? () => undefined : terminal.say;
     const from = path.resolve(here, source);
-    const status = await stat(from).catch((error: Error) => {
-      throw new UsageError(error.message, { cause: error });
-    });
+    const status = await orUsageError(stat(from));
     const files = verb === 'warm' && status.isFile() ? await readList(from) : await listFolder(from, say);
     say(`${files.length} files, ${formatBytes(sizeOf(files))}, from ${from} to ${prefix}/`);
     const summary = await runFiles({
@@ -89,9 +87,8 @@ async function runFolder({ verb, source, keys, words, work }: FolderRun, options
       signal,
     });
     if (options.json) terminal.say(JSON.stringify(summary));
-    say(`${verb}: ${describe(summary, words)}`);
-    for (const problem of summary.problems) say(`  ${problem}`);
-    return summary.failures + summary.differences === 0 ? exits.good : exits.bad;
+    for (const line of describe(verb, summary, words)) say(line);
+    return isGood(summary) ? exits.good : exits.bad;
   } finally {
     await client.close();
   }

@@ -11,7 +11,7 @@ import type { Answer } from './object-client.ts';
 import { problemOf } from './problem-of.ts';
 import { startByteProgress } from './progress.ts';
 import { formatBytes } from './units.ts';
-import { UsageError } from './usage-error.ts';
+import { orUsageError, UsageError } from './usage-error.ts';
 
 type Act = (connection: Connection, surroundings: Surroundings) => Run;
 
@@ -172,9 +172,7 @@ function refuse(errors: Surroundings['errors'], verb: string, key: string, statu
 }
 
 async function regularFile(file: string): Promise<{ path: string; size: number }> {
-  const status = await statFile(file).catch((error: Error) => {
-    throw new UsageError(error.message, { cause: error });
-  });
+  const status = await orUsageError(statFile(file));
   if (!status.isFile()) throw new UsageError(`${file} is not a file`);
   return { path: file, size: status.size };
 }

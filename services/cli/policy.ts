@@ -10,7 +10,7 @@ import type { Problem } from '../authz/strict-reader.ts';
 import { isKey } from '../shared/key.ts';
 import { exits, type Run, type Surroundings } from './command.ts';
 import { readDecisions } from './recorded-decisions.ts';
-import { UsageError } from './usage-error.ts';
+import { orUsageError, UsageError } from './usage-error.ts';
 
 interface ExplainOptions {
   readonly as: readonly [namespace: string, serviceAccount: string];
@@ -143,10 +143,7 @@ function describe(verdict: Verdict): string {
 }
 
 async function readPolicy(file: string): Promise<PolicyDocument> {
-  const text = await readFile(file, 'utf8').catch((error: Error) => {
-    throw new UsageError(error.message, { cause: error });
-  });
-  const parsed = parsePolicy(text);
+  const parsed = parsePolicy(await orUsageError(readFile(file, 'utf8')));
   if (parsed.kind === 'rejected') throw new UsageError(complaint(file, parsed.problems));
   return parsed.policy;
 }
@@ -162,10 +159,7 @@ function complaint(file: string, problems: readonly Problem[]): string {
 }
 
 async function readText(file: string, here: string, stdin: Readable): Promise<string> {
-  if (file === '-') return await readAll(stdin);
-  return await readFile(path.resolve(here, file), 'utf8').catch((error: Error) => {
-    throw new UsageError(error.message, { cause: error });
-  });
+  return file === '-' ? await readAll(stdin) : await orUsageError(readFile(path.resolve(here, file), 'utf8'));
 }
 
 function identity(value: string): readonly [string, string] {

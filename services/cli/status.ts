@@ -1,5 +1,4 @@
 /** `kura status` and `kura top`: what the shards hold and do. */
-import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { count, exits, type Run, readLocal, type Surroundings } from './command.ts';
@@ -64,20 +63,18 @@ function describe(shards: readonly ShardNumbers[]): string {
     ];
   });
   const known = shards.flatMap(({ numbers }) => (numbers === undefined ? [] : [numbers]));
-  const sum = (read: (numbers: (typeof known)[number]) => number): number => known.reduce((total, each) => total + read(each), 0);
-  const [used, limit] = [sum(({ usedBytes }) => usedBytes), sum(({ limitBytes }) => limitBytes)];
+  const sum = (name: 'objects' | 'usedBytes' | 'limitBytes' | 'hits' | 'misses' | 'evicted'): number =>
+    known.reduce((total, each) => total + each[name], 0);
+  const [used, limit] = [sum('usedBytes'), sum('limitBytes')];
   const total = [
     `${known.length} of ${shards.length}`,
     '',
-    String(sum(({ objects }) => objects)),
+    String(sum('objects')),
     formatBytes(used),
     formatBytes(limit),
     formatPercent(limit === 0 ? 0 : used / limit),
-    ratio(
-      sum(({ hits }) => hits),
-      sum(({ misses }) => misses),
-    ),
-    String(sum(({ evicted }) => evicted)),
+    ratio(sum('hits'), sum('misses')),
+    String(sum('evicted')),
     '',
   ];
   return formatTable([head, ...rows, total]);
@@ -101,32 +98,16 @@ async function top(options: TopOptions, { here, terminal, signal }: Surroundings
   return exits.good;
 }
 
-interface Rates {
-  readonly hits: number;
-  readonly misses: number;
-  readonly stored: number;
-  readonly failed: number;
-  readonly sentBytes: number;
-  readonly receivedBytes: number;
-  readonly evicted: number;
-  readonly full: number;
-}
+/** What only grows while a shard runs. */
+const counters = ['hits', 'misses', 'stored', 'failed', 'sentBytes', 'receivedBytes', 'evicted'] as const;
+type Rates = Readonly<Record<(typeof counters)[number] | 'full', number>>;
 
 /** A second; undefined where a shard did not answer both times, or began anew in between. */
 function ratesBetween(before: ShardNumbers | undefined, now: ShardNumbers, seconds: number): Rates | undefined {
   const [from, to] = [before?.numbers, now.numbers];
   if (from === undefined || to === undefined || to.sentBytes < from.sentBytes || to.receivedBytes < from.receivedBytes) return undefined;
-  const rate = (read: (numbers: NonNullable<ShardNumbers['numbers']>) => number): number => (read(to) - read(from)) / seconds;
-  return {
-    hits: rate(({ hits }) => hits),
-    misses: rate(({ misses }) => misses),
-    stored: rate(({ stored }) => stored),
-    failed: rate(({ failed }) => failed),
-    sentBytes: rate(({ sentBytes }) => sentBytes),
-    receivedBytes: rate(({ receivedBytes }) => receivedBytes),
-    evicted: rate(({ evicted }) => evicted),
-    full: to.usedBytes / to.limitBytes,
-  };
+  const rates = counters.map((name) => [name, (to[name] - from[name]) / seconds]);
+  return { ...Object.fromEntries(rates), full: to.usedBytes / to.limitBytes } as Rates;
 }
 
 function describeRates(shards: readonly { name: string; rates: Rates | undefined }[]): string {
@@ -151,7 +132,7 @@ function ratio(hits: number, misses: number): string {
 }
 
 function sources({ local, metrics }: StatusOptions, here: string): ShardSource[] {
-  if (metrics === undefined) return readLocal(path.resolve(here, local ?? path.resolve('.kura/local.json'))).shards.map((shard) => shard);
+  if (metrics === undefined) return [...readLocal(local, here).shards];
   return metrics.map((url) => {
     if (!URL.canParse(url)) throw new UsageError(`--metrics ${url} is not a URL`);
     return { name: new URL(url).host, metricsUrl: url };

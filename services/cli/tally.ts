@@ -85,15 +85,22 @@ export function possibleHitRatio(cached: number): number {
   return cached + (1 - cached) * Math.log(1 - cached);
 }
 
-/** A summary in a line. What a hit and a miss mean, `words` says. */
+/** No byte differed and no request failed. */
+export function isGood({ failures, differences }: Summary): boolean {
+  return failures + differences === 0;
+}
+
+/** A summary in a line, and a line for each problem that is shown. What a hit and a miss mean, `words` says. */
 export function describe(
-  { hits, misses, failures, failuresByKind, retries, differences, objects, seconds, bytes, hitRatio, p50Ms, p99Ms }: Summary,
+  label: string,
+  { hits, misses, failures, failuresByKind, retries, differences, objects, seconds, bytes, hitRatio, p50Ms, p99Ms, problems }: Summary,
   words: { readonly hits: string; readonly misses: string } = { hits: 'hits', misses: 'misses' },
-): string {
+): string[] {
   const speed = `${Math.round(objects / seconds)} objects/s, ${(bytes / seconds / 1e9).toFixed(2)} GB/s`;
   const times = `p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms`;
   const causes = Object.entries(failuresByKind).map(([cause, count]) => `${count} × ${cause}`);
   const kinds = failures === 0 ? '' : ` (${causes.join(', ')})`;
   const repeated = retries === 0 ? '' : `; ${retries} answers of 503 tried again`;
-  return `${hits} ${words.hits} (${formatPercent(hitRatio)}), ${misses} ${words.misses}, ${failures} failures${kinds}, ${differences} differences; ${speed}; ${times}${repeated}`;
+  const line = `${label}: ${hits} ${words.hits} (${formatPercent(hitRatio)}), ${misses} ${words.misses}, ${failures} failures${kinds}, ${differences} differences; ${speed}; ${times}${repeated}`;
+  return [line, ...problems.map((problem) => `  ${problem}`)];
 }

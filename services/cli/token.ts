@@ -1,6 +1,5 @@
 /** `kura token`: a workload's token of the local system. */
 import { readFile } from 'node:fs/promises';
-import path from 'node:path';
 import type { Command } from 'commander';
 import { exits, type Run, readLocal, type Surroundings } from './command.ts';
 import { UsageError } from './usage-error.ts';
@@ -27,7 +26,7 @@ export function addTokenCommand(program: Command, surroundings: Surroundings, ac
 }
 
 async function token(workload: string, options: TokenOptions, { here, terminal }: Surroundings): Run {
-  const { tokens } = readLocal(path.resolve(here, options.local ?? path.resolve('.kura/local.json')));
+  const { tokens } = readLocal(options.local, here);
   const file = tokens[workload];
   if (file === undefined) throw new UsageError(`there is no workload ${workload}: known are ${Object.keys(tokens).join(', ') || 'none'}`);
   const text = (await readFile(file, 'utf8')).trim();
