@@ -20,28 +20,21 @@ export function localBootstrap(text: string, addresses: LocalAddresses): string 
   const document = parseDocument(text);
   const [fault] = document.errors;
   if (fault !== undefined) throw new Error(`the Envoy bootstrap is not YAML: ${fault.message}`);
-  const named = (kind: 'listeners' | 'clusters', name: string): YAMLMap => {
-    const list = document.getIn(['static_resources', kind]);
-    const found = isSeq(list) ? list.items.find((item) => isMap(item) && item.get('name') === name) : undefined;
-    if (!isMap(found)) throw new Error(`the Envoy bootstrap has no entry "${name}" under static_resources.${kind}`);
-    return found;
-  };
+  const listener = (name: string): YAMLMap => namedEntry(document, ['static_resources', 'listeners'], name);
   const setEndpoint = (cluster: string, address: unknown): void => {
-    named('clusters', cluster).setIn(
+    namedEntry(document, ['static_resources', 'clusters'], cluster).setIn(
       ['load_assignment', 'endpoints', 0, 'lb_endpoints', 0, 'endpoint', 'address'],
       document.createNode(address),
     );
   };
+  const setFile = (filter: string, at: readonly string[], file: string): void => {
+    const filters = ['filter_chains', 0, 'filters', 0, 'typed_config', 'http_filters'];
+    namedEntry(listener('objects'), filters, filter).setIn(['typed_config', ...at], file);
+  };
 
   document.setIn(['admin', 'address'], document.createNode(socketAddress(addresses.adminPort)));
-  named('listeners', 'objects').set('address', document.createNode(socketAddress(addresses.objectsPort)));
-  named('listeners', 'metrics').set('address', document.createNode(socketAddress(addresses.metricsPort)));
-  const setFile = (filter: string, at: readonly string[], file: string): void => {
-    const list = named('listeners', 'objects').getIn(['filter_chains', 0, 'filters', 0, 'typed_config', 'http_filters']);
-    const found = isSeq(list) ? list.items.find((item) => isMap(item) && item.get('name') === filter) : undefined;
-    if (!isMap(found)) throw new Error(`the Envoy bootstrap has no filter "${filter}" in its listener "objects"`);
-    found.setIn(['typed_config', ...at], file);
-  };
+  listener('objects').set('address', document.createNode(socketAddress(addresses.objectsPort)));
+  listener('metrics').set('address', document.createNode(socketAddress(addresses.metricsPort)));
   setFile('envoy.filters.http.lua', ['default_source_code', 'filename'], addresses.grantsFile);
   const secret = ['credential', 'typed_config', 'credential', 'sds_config', 'path_config_source', 'path'];
   setFile('envoy.filters.http.credential_injector', secret, addresses.credentialFile);
@@ -49,6 +42,14 @@ export function localBootstrap(text: string, addresses: LocalAddresses): string 
   setEndpoint('eds', socketAddress(addresses.edsPort));
   setEndpoint('admin', socketAddress(addresses.adminPort));
   return document.toString();
+}
+
+/** The entry of that name in the list at `at`. Throws an Error that names what is not there. */
+export function namedEntry(node: Pick<YAMLMap, 'getIn'>, at: readonly (string | number)[], name: string): YAMLMap {
+  const list = node.getIn(at);
+  const found = isSeq(list) ? list.items.find((item) => isMap(item) && item.get('name') === name) : undefined;
+  if (!isMap(found)) throw new Error(`the Envoy bootstrap has no entry "${name}" under ${at.join('.')}`);
+  return found;
 }
 
 function socketAddress(port: number): unknown {

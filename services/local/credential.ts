@@ -1,16 +1,18 @@
 /** The credential by which shards know Envoy: made once for a state folder, in two files, so that it can be rotated as on a cluster. */
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { stringify } from 'yaml';
+
+/** Where a Pod has the credential (k8s/base/envoy.yaml). */
+const podDirectory = '/etc/kura/credential';
 
 export interface CredentialFiles {
   /** What Envoy sends: one line. */
   readonly envoy: string;
   /** What shards take: one line or two. */
   readonly shard: string;
-  /** Tells Envoy where the first one lies (envoy/credential.yaml). */
+  /** Tells Envoy where the first one lies: envoy/credential.yaml, moved here. */
   readonly resource: string;
 }
 
@@ -19,8 +21,8 @@ export function credentialFiles(stateDirectory: string): CredentialFiles {
   return { envoy: path.join(directory, 'envoy'), shard: path.join(directory, 'shard'), resource: path.join(directory, 'credential.yaml') };
 }
 
-/** Makes what is not there; only the owner can read it. */
-export async function createCredential(stateDirectory: string): Promise<void> {
+/** Makes what is not there; only the owner can read it. `root` is the clone. */
+export async function createCredential(stateDirectory: string, root: string): Promise<void> {
   const { envoy, shard, resource } = credentialFiles(stateDirectory);
   const directory = path.dirname(envoy);
   await mkdir(directory, { recursive: true, mode: 0o700 });
@@ -28,10 +30,6 @@ export async function createCredential(stateDirectory: string): Promise<void> {
     const credential = randomBytes(32).toString('base64url');
     for (const file of [shard, envoy]) await writeFile(file, credential, { mode: 0o600 });
   }
-  const secret = {
-    '@type': 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret',
-    name: 'shard-credential',
-    generic_secret: { secret: { filename: envoy, watched_directory: { path: directory } } },
-  };
-  await writeFile(resource, stringify({ resources: [secret] }));
+  const operators = await readFile(path.join(root, 'envoy', 'credential.yaml'), 'utf8');
+  await writeFile(resource, operators.replaceAll(podDirectory, directory));
 }

@@ -102,7 +102,7 @@ export async function startSystem(options: SystemOptions): Promise<System> {
     await lock.release();
   };
   try {
-    await createCredential(stateDirectory);
+    await createCredential(stateDirectory, options.root);
     const cluster = startCluster(start).then((connected) => {
       client = connected;
       return connected;

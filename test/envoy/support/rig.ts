@@ -5,11 +5,11 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { Agent, request } from 'node:http';
 import path from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { isMap, isSeq, parseDocument } from 'yaml';
+import { parseDocument } from 'yaml';
 import { loadEnvoyProtos } from '../../../proto/load.ts';
 import { createCheck } from '../../../services/authz/check.ts';
 import type { Decision, Question } from '../../../services/authz/decision.ts';
-import { localBootstrap } from '../../../services/local/bootstrap.ts';
+import { localBootstrap, namedEntry } from '../../../services/local/bootstrap.ts';
 import { createCredential, credentialFiles } from '../../../services/local/credential.ts';
 import { envoyBinary } from '../../../services/local/envoy-binary.ts';
 import { freePorts } from '../../../services/local/free-ports.ts';
@@ -72,7 +72,7 @@ export async function startRig(t: ExecutionContext): Promise<Rig> {
     grantsFile,
     credentialFile: credentialFiles(folder).resource,
   });
-  await createCredential(folder);
+  await createCredential(folder, root);
   const file = path.join(folder, 'envoy.yaml');
   await writeFile(file, withShard(local, recorder.port));
   const args = ['-c', file, '--concurrency', '1', '--use-dynamic-base-id', '--log-level', 'error'];
@@ -120,9 +120,7 @@ export async function startRig(t: ExecutionContext): Promise<Rig> {
 /** The cluster of the shards with one fixed address, instead of what eds tells. */
 function withShard(bootstrap: string, port: number): string {
   const document = parseDocument(bootstrap);
-  const clusters = document.getIn(['static_resources', 'clusters']);
-  const cache = isSeq(clusters) ? clusters.items.find((item) => isMap(item) && item.get('name') === 'kura-cache') : undefined;
-  if (!isMap(cache)) throw new Error('the bootstrap has no cluster kura-cache');
+  const cache = namedEntry(document, ['static_resources', 'clusters'], 'kura-cache');
   cache.delete('eds_cluster_config');
   cache.delete('health_checks');
   cache.set('type', 'STATIC');
