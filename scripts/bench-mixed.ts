@@ -4,6 +4,7 @@
  */
 import { startPlainEnvoy } from './bench-envoy.ts';
 import { better, type LoadResult, load } from './bench-load.ts';
+import { progress, rounds, seconds } from './bench-run.ts';
 import { type BenchServer, shardMetric } from './bench-servers.ts';
 import { compare, type Row } from './bench-table.ts';
 
@@ -12,15 +13,7 @@ const hotObjects = 500;
 const putEvery = 20;
 
 /** Both servers take PUTs under /objects/. */
-export async function benchMixed(options: {
-  shard: BenchServer;
-  nginx: BenchServer;
-  folder: string;
-  seconds: number;
-  rounds: number;
-  progress: (text: string) => void;
-}): Promise<Row[]> {
-  const { shard, nginx, folder, seconds, rounds, progress } = options;
+export async function benchMixed({ shard, nginx, folder }: { shard: BenchServer; nginx: BenchServer; folder: string }): Promise<Row[]> {
   const envoys = await Promise.all([shard, nginx].map((server, at) => startPlainEnvoy({ server, folder, port: 18_090 + at, workers: 1 })));
   const best = new Map<BenchServer, LoadResult>();
   try {
@@ -40,12 +33,10 @@ return wrk.format("GET", "/objects/hot/" .. (n * 7919) % ${hotObjects}) end`;
       }
     }
     const handedOver = await shardMetric(shard, 'kura_cache_handed_over_total');
-    const row = compare(
-      '95 % GET cached, 5 % PUT, 112 KiB, through Envoy',
-      undefined,
-      best.get(shard) as LoadResult,
-      best.get(nginx) as LoadResult,
-    );
+    const row = compare('95 % GET cached, 5 % PUT, 112 KiB, through Envoy', undefined, {
+      ours: best.get(shard) as LoadResult,
+      theirs: best.get(nginx) as LoadResult,
+    });
     return [{ ...row, details: `${row.details}; ${handedOver} requests given to the slower parser` }];
   } finally {
     await Promise.all(envoys.map((envoy) => envoy.stop()));

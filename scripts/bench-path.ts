@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { requestToken } from '../services/local/cluster.ts';
@@ -13,23 +13,15 @@ import type { LocalFile } from '../services/local/local-file.ts';
 import { connectKubernetes } from '../services/shared/kubernetes.ts';
 import { startPlainEnvoy } from './bench-envoy.ts';
 import { better, type LoadResult, load } from './bench-load.ts';
+import { isQuick, isWanted, makeFolder, progress, requirePrograms, rounds, seconds } from './bench-run.ts';
 import { type BenchServer, processSeconds, startNginx } from './bench-servers.ts';
 import { compare, printTable, type Row } from './bench-table.ts';
 
 const [KiB, MiB] = [1024, 1024 ** 2];
 const root = path.resolve(import.meta.dirname, '..');
-const isQuick = process.argv.includes('--quick');
-const seconds = isQuick ? 2 : 4;
-const rounds = isQuick ? 1 : 3;
 const tokenCount = 64;
-/** `-- '--only=4 KiB,1 MiB'` */
-const only = process.argv
-  .find((argument) => argument.startsWith('--only='))
-  ?.slice('--only='.length)
-  .split(',');
-const folder = mkdtempSync(path.join(process.env.KURA_BENCH_DIRECTORY ?? '/var/tmp', 'kura-path-'));
-process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1));
+requirePrograms('bench:path', ['nginx', 'wrk', 'setpriv']);
+const folder = makeFolder();
 
 const local = await startLocal();
 const nginx = await startNginx(folder, 18_095, true);
@@ -53,14 +45,14 @@ for (const { name, bytes, bound } of [
   { name: '1 MiB', bytes: MiB, bound: 1.1 },
   { name: '64 MiB', bytes: 64 * MiB, bound: 1.1 },
 ]) {
-  if (only !== undefined && !only.includes(name)) continue;
+  if (!isWanted(name)) continue;
   const target = `/objects/vision/bench-${bytes}`;
   await place(target, randomBytes(bytes));
   const script = `${lua}request = function() return wrk.format("GET", "${target}", headers()) end`;
   rows.push(await inTurn(`GET ${name}`, bound, script));
   if (bytes === 4 * KiB) rows.push(await latencies(target));
 }
-if (only === undefined || only.includes('PUT')) {
+if (isWanted('PUT')) {
   rows.push(
     await inTurn(
       'PUT 112 KiB, new keys, against nginx WebDAV',
@@ -71,7 +63,7 @@ request = function() local h = headers(); return wrk.format("PUT", "/objects/vis
   );
 }
 progress('done');
-printTable(rows, isQuick);
+printTable(rows, { isQuick });
 process.exit(0);
 
 async function inTurn(what: string, bound: number, script: string): Promise<Row> {
@@ -92,12 +84,8 @@ async function inTurn(what: string, bound: number, script: string): Promise<Row>
     }
   }
   const [mine, theirs] = servers.map((server) => best.get(server)) as [LoadResult & { parts: string }, LoadResult];
-  const row = compare(what, bound, mine, theirs);
-  return {
-    ...row,
-    bound: `<= ${bound} × yardstick`,
-    details: `${row.details.replace('nginx', 'Envoy to nginx').replaceAll('own', 'its Envoy')}; ours: ${mine.parts} µs`,
-  };
+  const row = compare(what, bound, { ours: mine, theirs, words: { yardstick: 'yardstick', theirs: 'Envoy to nginx', own: 'its Envoy' } });
+  return { ...row, details: `${row.details}; ours: ${mine.parts} µs` };
 }
 
 /** At about half of what the yardstick can serve: each connection waits before its next request. */
@@ -167,9 +155,4 @@ async function place(target: string, body: Buffer): Promise<void> {
   const file = path.join(folder, 'www', target);
   mkdirSync(path.dirname(file), { recursive: true });
   writeFileSync(file, body);
-}
-
-function progress(text: string): void {
-  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[2K${text}`);
-  else console.error(text);
 }

@@ -4,30 +4,20 @@
  */
 import { execFile, execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { better, type LoadResult, load, randomReads } from './bench-load.ts';
 import { benchMixed } from './bench-mixed.ts';
 import { createManyObjects } from './bench-objects.ts';
+import { isQuick, isWanted, makeFolder, progress, requirePrograms, rounds, seconds } from './bench-run.ts';
 import { type BenchServer, residentBytes, shardMetric, startNginx, startShard } from './bench-servers.ts';
 import { compare, printTable, type Row } from './bench-table.ts';
 
 const run = promisify(execFile);
 const [KiB, MiB, GiB] = [1024, 1024 ** 2, 1024 ** 3];
-/** A quick look, with runs of a second and a tenth of the objects: `npm run bench:shard -- --quick`. */
-const isQuick = process.argv.includes('--quick');
-const seconds = isQuick ? 2 : 4;
-const rounds = isQuick ? 1 : 3;
-
-const missing = ['nginx', 'wrk', 'fio', 'setpriv'].filter((program) => !isInstalled(program));
-if (missing.length > 0) {
-  console.error(`bench:shard needs ${missing.join(', ')}: apt-get install nginx wrk fio util-linux`);
-  process.exit(2);
-}
-const folder = mkdtempSync(path.join(process.env.KURA_BENCH_DIRECTORY ?? '/var/tmp', 'kura-bench-'));
-process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1));
+requirePrograms('bench:shard', ['nginx', 'wrk', 'fio', 'setpriv']);
+const folder = makeFolder();
 
 const steps: readonly (readonly [string, () => Promise<Row[]>])[] = [
   ['cached reads', benchCachedReads],
@@ -38,10 +28,9 @@ const steps: readonly (readonly [string, () => Promise<Row[]>])[] = [
   ['index', benchIndex],
   ['start', benchStart],
 ];
-const only = process.argv.find((argument) => argument.startsWith('--only='))?.slice('--only='.length);
 const rows: Row[] = [];
 for (const [at, [name, work]] of steps.entries()) {
-  if (only !== undefined && !only.split(',').includes(name)) continue;
+  if (!isWanted(name)) continue;
   progress(`${at + 1}/${steps.length} ${name}`);
   try {
     rows.push(...(await work()));
@@ -50,7 +39,7 @@ for (const [at, [name, work]] of steps.entries()) {
   }
 }
 progress('done');
-printTable(rows, isQuick);
+printTable(rows, { isQuick });
 process.exit(rows.some((row) => row.result.startsWith('failed')) ? 1 : 0);
 
 /** Reads of what is in the page cache, servers in turn. */
@@ -80,7 +69,7 @@ async function benchCachedReads(): Promise<Row[]> {
         }
       }
       const [ours, ...theirs] = servers.map((server) => best.get(server) as LoadResult) as [LoadResult, LoadResult, LoadResult];
-      made.push(compare(`GET ${name}, cached`, bound, ours, better(...(theirs as [LoadResult, LoadResult]))));
+      made.push(compare(`GET ${name}, cached`, bound, { ours, theirs: better(...(theirs as [LoadResult, LoadResult])) }));
     }
   } finally {
     await Promise.all(servers.map((server) => server.stop()));
@@ -175,12 +164,10 @@ async function benchUploads(): Promise<Row[]> {
       }
     }
     const evicted = await shardMetric(shard, 'kura_cache_evicted_objects_total');
-    const row = compare(
-      'PUT 112 KiB, new keys, while evicting',
-      2,
-      best.get(shard) as LoadResult,
-      best.get(servers[1] as BenchServer) as LoadResult,
-    );
+    const row = compare('PUT 112 KiB, new keys, while evicting', 2, {
+      ours: best.get(shard) as LoadResult,
+      theirs: best.get(servers[1] as BenchServer) as LoadResult,
+    });
     return [{ ...row, details: `${row.details}; ${evicted} evicted` }];
   } finally {
     await Promise.all(servers.map((server) => server.stop()));
@@ -194,7 +181,7 @@ async function benchGetsAndPuts(): Promise<Row[]> {
   const shard = await startShard(path.join(directory, 'shard'), { KURA_CACHE_MAX_BYTES: '4Gi' });
   const nginx = await startNginx(directory, 18_084, true);
   try {
-    return await benchMixed({ shard, nginx, folder: directory, seconds, rounds, progress });
+    return await benchMixed({ shard, nginx, folder: directory });
   } finally {
     await Promise.all([shard.stop(), nginx.stop()]);
     rmSync(directory, { recursive: true });
@@ -309,18 +296,4 @@ function fresh(name: string): string {
   const directory = path.join(folder, name);
   mkdirSync(directory);
   return directory;
-}
-
-function isInstalled(program: string): boolean {
-  try {
-    execFileSync('sh', ['-c', `command -v ${program}`], { stdio: 'ignore' });
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function progress(text: string): void {
-  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[2K${text}`);
-  else console.error(text);
 }

@@ -1,0 +1,51 @@
+/** What the benches against nginx share: their options, their folder, what they need and how they tell how far they are. */
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import path from 'node:path';
+
+/** A quick look, with shorter runs and fewer objects: `-- --quick`. */
+export const isQuick = process.argv.includes('--quick');
+export const seconds = isQuick ? 2 : 4;
+export const rounds = isQuick ? 1 : 3;
+const only = process.argv
+  .find((argument) => argument.startsWith('--only='))
+  ?.slice('--only='.length)
+  .split(',');
+
+/** Programs and the Debian packages that have them. */
+const packages = { nginx: 'nginx', wrk: 'wrk', fio: 'fio', setpriv: 'util-linux' } as const;
+
+/** Whether a case is wanted: `-- '--only=ONE,OTHER'`. */
+export function isWanted(name: string): boolean {
+  return only === undefined || only.includes(name);
+}
+
+/** Ends the process with a line that names what is not installed. */
+export function requirePrograms(bench: string, programs: readonly (keyof typeof packages)[]): void {
+  const missing = programs.filter((program) => !isInstalled(program));
+  if (missing.length === 0) return;
+  console.error(`${bench} needs ${missing.join(', ')}: apt-get install ${programs.map((program) => packages[program]).join(' ')}`);
+  process.exit(2);
+}
+
+/** A folder on a disk that is gone when the process ends. */
+export function makeFolder(): string {
+  const folder = mkdtempSync(path.join(process.env.KURA_BENCH_DIRECTORY ?? '/var/tmp', 'kura-bench-'));
+  process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1));
+  return folder;
+}
+
+export function progress(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\x1b[2K${text}`);
+  else console.error(text);
+}
+
+function isInstalled(program: string): boolean {
+  try {
+    execFileSync('sh', ['-c', `command -v ${program}`], { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
+}
