@@ -11,7 +11,7 @@ import { binariesDirectory, type Plane, startPlane } from './plane/plane.ts';
 
 const run = promisify(execFile);
 const root = path.resolve(import.meta.dirname, '..', '..');
-const overlays = await readdir(path.join(root, 'k8s', 'overlays'));
+const manifests = ['base', ...(await readdir(path.join(root, 'k8s', 'overlays'))).map((overlay) => `overlays/${overlay}`)];
 /** The test makes the namespace without kubectl's own note of what it applied; and the API server here is newer than those that know nothing else. */
 const expectedWarnings = [
   'Warning: resource namespaces/kura-system is missing the kubectl.kubernetes.io/last-applied-configuration annotation',
@@ -50,7 +50,7 @@ test.after.always(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-for (const name of ['base', ...overlays.map((overlay) => `overlays/${overlay}`)]) {
+for (const name of manifests) {
   test.serial(`k8s/${name} is taken by the API server without a word of warning`, async (t) => {
     const { status, stdout, stderr } = await kubectl('apply', '--dry-run=server', '--validate=strict', '-k', `k8s/${name}`);
     t.deepEqual(
@@ -165,7 +165,7 @@ for (const [account, allowed] of [
 }
 
 test('no manifest names a registry, a machine or a mutable image', async (t) => {
-  for (const name of ['base', ...overlays.map((overlay) => `overlays/${overlay}`)]) {
+  for (const name of manifests) {
     const { stdout } = await kubectl('kustomize', `k8s/${name}`);
     for (const document of parseAllDocuments(stdout)) {
       const text = document.toString();
