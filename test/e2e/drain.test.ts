@@ -1,11 +1,10 @@
 /** What the preStop hook of authz's container does to the Envoy beside it (k8s/base/envoy.yaml). */
-import { type ExecFileException, execFile } from 'node:child_process';
 import { Agent, request } from 'node:http';
-import path from 'node:path';
 import anyTest, { type TestFn } from 'ava';
 import { call } from '../support/http.ts';
+import { runProgram } from '../support/program.ts';
 import { waitFor } from '../support/wait.ts';
-import { type LocalSystem, root, startLocalSystem } from './support/system.ts';
+import { type LocalSystem, startLocalSystem } from './support/system.ts';
 
 const test = anyTest as TestFn;
 let system: LocalSystem;
@@ -14,19 +13,9 @@ test.before(async () => {
 });
 test.after.always(() => system?.stop());
 
-interface Ended {
-  readonly status: number;
-  readonly stderr: string;
-}
-
-function drain(...args: readonly string[]): Promise<Ended> {
-  return new Promise((resolve) => {
-    execFile(
-      process.execPath,
-      [path.join(root, 'services', 'authz', 'drain.ts'), ...args],
-      (error: ExecFileException | null, _stdout, stderr) => resolve({ status: error === null ? 0 : Number(error.code), stderr }),
-    );
-  });
+async function drain(...args: readonly string[]): Promise<{ status: number | null; stderr: string }> {
+  const { status, stderr } = await runProgram('services/authz/drain.ts', args);
+  return { status, stderr };
 }
 
 test.serial('a drain asks every connection to close, fails no request, and ends when none is left', async (t) => {

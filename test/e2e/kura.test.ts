@@ -1,9 +1,8 @@
 /** The `kura` command against a running system, through the real Envoy. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import anyTest, { type TestFn } from 'ava';
+import { runProgram } from '../support/program.ts';
 import { temporaryFolder } from '../support/service.ts';
 import { type LocalSystem, root, startLocalSystem } from './support/system.ts';
 
@@ -14,24 +13,10 @@ test.before(async () => {
 });
 test.after.always(() => system?.stop());
 
-interface Ended {
-  readonly status: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-async function kura(...args: readonly string[]): Promise<Ended> {
-  const local = path.join(system.stateDirectory, 'local.json');
-  const words = [path.join(root, 'services', 'cli', 'main.ts'), ...args, '--local', local];
-  const child = spawn(process.execPath, words, {
-    env: { PATH: process.env.PATH, HOME: system.stateDirectory },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let [stdout, stderr] = ['', ''];
-  child.stdout.on('data', (chunk) => (stdout += chunk));
-  child.stderr.on('data', (chunk) => (stderr += chunk));
-  const [status] = (await once(child, 'close')) as [number | null];
-  return { status, stdout, stderr };
+async function kura(...args: readonly string[]): Promise<{ status: number | null; stdout: string; stderr: string }> {
+  const words = [...args, '--local', path.join(system.stateDirectory, 'local.json')];
+  const ended = await runProgram('services/cli/main.ts', words, { environment: { HOME: system.stateDirectory } });
+  return { ...ended, stdout: ended.stdout.toString() };
 }
 
 test.serial('a file goes in, is described, comes back and is removed', async (t) => {

@@ -6,6 +6,7 @@ import { CoreV1Api } from '@kubernetes/client-node';
 import type { ExecutionContext } from 'ava';
 import { loadEnvoyProtos } from '../../../proto/load.ts';
 import { pod, type StandIn, startStandIn } from '../../local/kubernetes/stand-in.ts';
+import { readMetric } from '../../support/metrics.ts';
 import { type Service, startService, temporaryFolder } from '../../support/service.ts';
 import { waitFor } from '../../support/wait.ts';
 
@@ -82,11 +83,7 @@ export async function startAuthz(t: ExecutionContext, kubeconfig: string, enviro
     await service.stop('SIGKILL');
   });
   const page = async (name: string): Promise<Response> => fetch(`http://${service.listening.metrics}/${name}`);
-  const metric: Authz['metric'] = async (name, labels = '') => {
-    const lines = (await (await page('metrics')).text()).split('\n');
-    const ours = lines.filter((line) => (line.startsWith(`${name}{`) || line.startsWith(`${name} `)) && line.includes(labels));
-    return ours.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
-  };
+  const metric: Authz['metric'] = (name, labels = '') => readMetric(`http://${service.listening.metrics}/metrics`, name, labels);
   await waitFor(
     'authz is ready and watches',
     async () => (await page('readyz')).ok && (await metric('kura_authz_pod_watch_healthy')) === 1,

@@ -8,6 +8,7 @@ import { settings } from '../../../services/cache/config.ts';
 import { type Files, systemFiles } from '../../../services/cache/files.ts';
 import { type ShardSettings, startShard } from '../../../services/cache/shard.ts';
 import { readSettings } from '../../../services/shared/environment.ts';
+import { readMetric } from '../../support/metrics.ts';
 
 export interface TestShard {
   readonly directory: string;
@@ -61,8 +62,6 @@ export async function startTestShard(t: ExecutionContext, options: TestShardOpti
 }
 
 /** One metric's value, all its label sets summed unless `labels` picks some. */
-export async function metric(shard: TestShard, name: string, labels = ''): Promise<number> {
-  const text = await (await fetch(`${shard.metricsUrl}/metrics`)).text();
-  const lines = text.split('\n').filter((line) => (line.startsWith(`${name} `) || line.startsWith(`${name}{`)) && line.includes(labels));
-  return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
+export function metric(shard: TestShard, name: string, labels = ''): Promise<number> {
+  return readMetric(`${shard.metricsUrl}/metrics`, name, labels);
 }

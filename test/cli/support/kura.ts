@@ -1,13 +1,10 @@
 /** The `kura` command as its user runs it: a process with a home, a folder to type in, and a server. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { type ObjectServer, startObjectServer } from '../../support/object-server.ts';
+import { runProgram } from '../../support/program.ts';
 import { temporaryFolder } from '../../support/service.ts';
-
-const main = path.resolve(import.meta.dirname, '..', '..', '..', 'services', 'cli', 'main.ts');
 
 export interface Ended {
   readonly status: number | null;
@@ -37,17 +34,9 @@ export async function startKura(t: ExecutionContext): Promise<Kura> {
   const server = await startObjectServer();
   t.teardown(() => server.close());
   const run: Kura['run'] = async (args, { stdin = '', environment = { KURA_SERVER: server.url, KURA_TOKEN_FILE: tokenFile } } = {}) => {
-    const words = ['--pdeathsig', 'KILL', '--', process.execPath, main, ...args];
-    const env = { PATH: process.env.PATH ?? '', HOME: home, INIT_CWD: folder, ...environment };
-    const child = spawn('setpriv', words, { cwd: folder, env, stdio: ['pipe', 'pipe', 'pipe'] });
-    child.stdin.on('error', () => undefined);
-    child.stdin.end(stdin);
-    const chunks: Buffer[] = [];
-    let stderr = '';
-    child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk));
-    child.stderr.on('data', (chunk) => (stderr += chunk));
-    const [status] = (await once(child, 'close')) as [number | null];
-    return { status, stdout: Buffer.concat(chunks).toString('latin1'), stderr };
+    const surroundings = { HOME: home, INIT_CWD: folder, ...environment };
+    const ended = await runProgram('services/cli/main.ts', args, { cwd: folder, environment: surroundings, stdin });
+    return { ...ended, stdout: ended.stdout.toString('latin1') };
   };
   return { server, folder, home, tokenFile, run };
 }
