@@ -1,6 +1,8 @@
 /** The public keys that the cluster signs ServiceAccount tokens with, read from `/openid/v1/jwks` and kept. */
-import { type CryptoKey, importJWK, type JSONWebKeySet } from 'jose';
+import { createPublicKey, type JsonWebKey } from 'node:crypto';
+import type { JSONWebKeySet, JWK } from 'jose';
 import type { KubernetesClient } from '../shared/kubernetes.ts';
+import { isAlgorithm, type VerifyingKey } from './signature.ts';
 
 export type KeysAnswer =
   | { readonly kind: 'keys'; readonly set: JSONWebKeySet }
@@ -8,13 +10,8 @@ export type KeysAnswer =
   | { readonly kind: 'hidden' }
   | { readonly kind: 'unavailable' };
 
-interface VerifyingKey {
-  readonly key: CryptoKey | Uint8Array;
-  readonly algorithm: string;
-}
-
 export type KeyLookup =
-  | ({ readonly kind: 'key' } & VerifyingKey)
+  | { readonly kind: 'key'; readonly key: VerifyingKey }
   | { readonly kind: 'no-such-key' }
   /** There are no keys to check with: the API decides alone. */
   | { readonly kind: 'unchecked' }
@@ -47,11 +44,11 @@ export class ClusterKeys {
 
   async find(id: string | undefined): Promise<KeyLookup> {
     const known = this.#keys.get(id ?? '');
-    if (known !== undefined) return { kind: 'key', ...known };
+    if (known !== undefined) return { kind: 'key', key: known };
     if (this.#now() - this.#readAt >= (this.#state === 'hidden' ? hiddenMs : rereadMs)) await withinLimit(this.refresh());
     else if (this.#reading !== undefined) await withinLimit(this.#reading);
     const found = this.#keys.get(id ?? '');
-    if (found !== undefined) return { kind: 'key', ...found };
+    if (found !== undefined) return { kind: 'key', key: found };
     switch (this.#state) {
       case 'keys':
         return { kind: 'no-such-key' };
@@ -80,13 +77,21 @@ export class ClusterKeys {
     if (answer.kind !== 'keys') return;
     const keys = new Map<string, VerifyingKey>();
     for (const jwk of answer.set.keys.slice(0, mostKeys)) {
-      const algorithm = jwk.alg ?? 'RS256';
-      // A key of a kind that is not known here verifies nothing; the others still do. Symmetric ones are never a cluster's.
-      if (jwk.kty === 'oct') continue;
-      const key = await importJWK(jwk, algorithm).catch(() => undefined);
-      if (key !== undefined) keys.set(jwk.kid ?? '', { key, algorithm });
+      const key = verifyingKeyOf(jwk);
+      if (key !== undefined) keys.set(jwk.kid ?? '', key);
     }
     this.#keys = keys;
+  }
+}
+
+/** A key of a kind that is not known here, a symmetric one above all, verifies nothing; the others of the set still do. */
+function verifyingKeyOf(jwk: JWK): VerifyingKey | undefined {
+  const algorithm = jwk.alg ?? 'RS256';
+  if (!isAlgorithm(algorithm) || jwk.kty !== (algorithm.startsWith('RS') ? 'RSA' : 'EC')) return undefined;
+  try {
+    return { algorithm, key: createPublicKey({ key: jwk as JsonWebKey, format: 'jwk' }) };
+  } catch {
+    return undefined;
   }
 }
 
