@@ -1,10 +1,11 @@
 /** Envoy's question (ext_authz `Check`) and its answer: the edge between gRPC, HTTP status codes and decisions. */
-import { status as grpcStatus, type ServerUnaryCall, type sendUnaryData } from '@grpc/grpc-js';
+import { status as grpcStatus, type Server, type ServerUnaryCall, type sendUnaryData } from '@grpc/grpc-js';
 import type { HeaderValueOption } from '../../proto/generated/envoy/config/core/v3/HeaderValueOption.ts';
 import type { CheckRequest__Output } from '../../proto/generated/envoy/service/auth/v3/CheckRequest.ts';
 import type { CheckResponse } from '../../proto/generated/envoy/service/auth/v3/CheckResponse.ts';
 import type { StatusCode } from '../../proto/generated/envoy/type/v3/StatusCode.ts';
 import type { Value } from '../../proto/generated/google/protobuf/Value.ts';
+import { loadEnvoyProtos } from '../../proto/load.ts';
 import { maxKeyBytes } from '../shared/key.ts';
 import type { Logger } from '../shared/log.ts';
 import { problemBody, problemContentType } from '../shared/problem.ts';
@@ -22,17 +23,39 @@ interface Refusal {
 /** One Authorization line, one token: what a comma joined is two lines. */
 const bearer = /^bearer +([\w~+/.=-]+)$/i;
 
-/** The handler of `Check`. A fault of ours is a gRPC error, which Envoy answers with 503: never an allow. */
-export function createCheck({ decide, log }: { decide: Decide; log: Logger }) {
-  return (call: ServerUnaryCall<CheckRequest__Output, CheckResponse>, callback: sendUnaryData<CheckResponse>): void => {
-    decide(readQuestion(call.request)).then(
-      (decision) => callback(null, decision.kind === 'allow' ? allow(decision) : deny(refusalOf(decision))),
-      (error: unknown) => {
-        log.error({ err: error }, 'unexpected fault in a check');
-        callback({ code: grpcStatus.INTERNAL, details: 'unexpected fault' });
-      },
-    );
+/** Adds `Check` to the server. A fault of ours is a gRPC error, which Envoy answers with 503: never an allow. */
+export function addCheck(server: Server, { decide, log }: { decide: Decide; log: Logger }): void {
+  const { Check } = loadEnvoyProtos().envoy.service.auth.v3.Authorization.service;
+  /** An allow with a grant says nothing that is not in the grant, and a remembered caller's grant is the same object each time: its bytes are kept with it. */
+  const encodedAllows = new WeakMap<Grant, Buffer>();
+  const encode = (decision: Decision): Buffer => {
+    if (decision.kind !== 'allow') return Check.responseSerialize(deny(refusalOf(decision)));
+    const { grant } = decision;
+    const known = grant && encodedAllows.get(grant);
+    if (known !== undefined) return known;
+    const encoded = Check.responseSerialize(allow(decision));
+    if (grant !== undefined) encodedAllows.set(grant, onItsOwn(encoded));
+    return encoded;
   };
+  const handle = ({ request }: ServerUnaryCall<CheckRequest__Output, Buffer>, callback: sendUnaryData<Buffer>): void => {
+    decide(readQuestion(request))
+      .then(encode)
+      .then(
+        (bytes) => callback(null, bytes),
+        (error: unknown) => {
+          log.error({ err: error }, 'unexpected fault in a check');
+          callback({ code: grpcStatus.INTERNAL, details: 'unexpected fault' });
+        },
+      );
+  };
+  server.addService({ Check: { ...Check, responseSerialize: (bytes: Buffer) => bytes } }, { Check: handle });
+}
+
+/** A small Buffer is a piece of a shared one of 64 KiB, which would be kept whole with it. */
+function onItsOwn(bytes: Buffer): Buffer {
+  const copy = Buffer.allocUnsafeSlow(bytes.length);
+  bytes.copy(copy);
+  return copy;
 }
 
 /** Envoy sends no `headers` at all when none of the allowed ones is there. */

@@ -1,6 +1,7 @@
 /** From a request to a decision: what it asks for, who asks, and whether that is allowed. */
 import { parseTarget } from '../shared/key.ts';
-import { type Grant, grantOf } from './grant.ts';
+import { rememberAccess } from './access.ts';
+import type { Grant } from './grant.ts';
 import type { Identity, Resolution } from './identity.ts';
 import { longestTokenBytes } from './jwt.ts';
 import type { Labels, Policy } from './policy.ts';
@@ -77,6 +78,7 @@ export function createDecide({
   /** In milliseconds since the epoch. */
   now: () => number;
 }): Decide {
+  const accessOf = rememberAccess();
   return async ({ method, target, token, contentLength }) => {
     if (token === undefined) return { kind: 'unauthenticated', reason: 'one Authorization header with a bearer token is needed' };
     if (token.length > longestTokenBytes) return { kind: 'unauthenticated', reason: `a token has at most ${longestTokenBytes} bytes` };
@@ -93,10 +95,9 @@ export function createDecide({
     const policy = inForce();
     if (policy === undefined) return { kind: 'no-policy' };
     const { key } = parsed;
-    const labels = labelsOf(identity.namespace);
-    const { allowed, rule, limits } = policy.decide({ identity, labels, verb, key });
-    const shadow = next();
-    const other = shadow?.decide({ identity, labels, verb, key });
+    const access = accessOf(identity, { policy, next: next(), labels: labelsOf(identity.namespace), version: version() });
+    const { allowed, rule, limits } = access.inForce.decide({ verb, key });
+    const other = access.next?.decide({ verb, key });
     const difference = other !== undefined && other.allowed !== allowed ? { next: word(other.allowed), nextRule: other.rule } : undefined;
     if (!allowed && policy.document.mode === 'enforce') {
       const reason = `the policy does not let ${identity.namespace}/${identity.serviceAccount} ${verb} this key`;
@@ -107,7 +108,7 @@ export function createDecide({
       return { kind: 'too-many-requests', identity, requestsPerSecond };
     if (verb === 'PUT' && contentLength !== undefined && contentLength > maxObjectBytes) return { kind: 'too-large', maxObjectBytes };
     const seconds = Math.min(grantSeconds, Math.floor((resolution.goodUntil - now()) / 1000));
-    const grant = grantOf({ identity, labels, policies: shadow === undefined ? [policy] : [policy, shadow], version: version(), seconds });
+    const grant = access.grantFor(seconds);
     return { kind: 'allow', identity, rule, cached, maxObjectBytes, maxShare: share, wouldDeny: !allowed, difference, grant };
   };
 }

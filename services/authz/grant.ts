@@ -1,6 +1,6 @@
 /** Pure: a grant: what Envoy may let an identity do for a few seconds without asking again. What it does not allow is asked, never refused by it. */
-import type { Labels, Policy, Question } from './policy.ts';
-import { type Verb, verbs } from './policy-document.ts';
+import type { Access, Question } from './policy.ts';
+import { byVerb, type Verb, verbs } from './policy-document.ts';
 
 type Prefixes = Readonly<Record<Verb, readonly string[]>>;
 
@@ -19,9 +19,8 @@ export interface Grant {
 
 export interface GrantRequest {
   readonly identity: Question['identity'];
-  readonly labels: Labels;
-  /** The one in force first, then those that are only counted: a grant covers nothing on which they differ. */
-  readonly policies: readonly [Policy, ...Policy[]];
+  /** Under the policy in force, then under those that are only counted: a grant covers nothing on which they differ. */
+  readonly accesses: readonly [Access, ...Access[]];
   readonly version: string;
   /** How long it may be reused; 0 or less = no grant. */
   readonly seconds: number;
@@ -31,23 +30,18 @@ export interface GrantRequest {
 const mostPrefixes = 64;
 
 /** None where there is nothing to grant, too much to compare, or a rate that only authz can count. */
-export function grantOf({ identity, labels, policies, version, seconds }: GrantRequest): Grant | undefined {
-  const { maxObjectBytes, share, requestsPerSecond, bytesPerSecond } = policies[0].permissions({ identity, labels }).limits;
+export function grantOf({ identity, accesses, version, seconds }: GrantRequest): Grant | undefined {
+  const { maxObjectBytes, share, requestsPerSecond, bytesPerSecond } = accesses[0].limits;
   if (!(seconds > 0) || requestsPerSecond !== undefined || bytesPerSecond !== undefined) return undefined;
-  const permissions = policies.map((policy) => policy.permissions({ identity, labels }));
-  const deniedOf = byVerb((verb) => shortest(permissions.flatMap(({ denied }) => denied[verb])));
+  const deniedOf = byVerb((verb) => shortest(accesses.flatMap(({ denied }) => denied[verb])));
   const allowed = byVerb((verb) => {
-    const everywhere = permissions.map((each) => shortest(each.allowed[verb])).reduce(common);
+    const everywhere = accesses.map((each) => shortest(each.allowed[verb])).reduce(common);
     return everywhere.filter((prefix) => !isUnder(prefix, deniedOf[verb]));
   });
   const denied = byVerb((verb) => deniedOf[verb].filter((prefix) => isUnder(prefix, allowed[verb])));
   if (count(allowed) === 0 || count(allowed) + count(denied) > mostPrefixes) return undefined;
   const { namespace, serviceAccount } = identity;
   return { namespace, serviceAccount, maxObjectBytes, maxShare: share, allowed, denied, seconds, policy: version };
-}
-
-function byVerb(of: (verb: Verb) => readonly string[]): Prefixes {
-  return { GET: of('GET'), HEAD: of('HEAD'), PUT: of('PUT'), DELETE: of('DELETE') };
 }
 
 function count(prefixes: Prefixes): number {

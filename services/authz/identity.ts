@@ -1,5 +1,5 @@
 /** From a token to the identity behind it: checked here, reviewed by the Kubernetes API, remembered. */
-import { createHmac, randomBytes } from 'node:crypto';
+import { hash, randomBytes } from 'node:crypto';
 import NodeCache from 'node-cache';
 import { clockSkewMs, type LocalCheck } from './jwt.ts';
 import type { RunningPods } from './pods.ts';
@@ -69,8 +69,11 @@ export class IdentityResolver {
   readonly #entries: NodeCache;
   readonly #refusals: NodeCache;
   readonly #reviews = new Map<string, Promise<Resolution>>();
-  /** Tokens are remembered by a keyed hash: neither they nor anything computable from them is in memory for long. */
-  readonly #hashKey = randomBytes(32);
+  /**
+   * Tokens are remembered by a keyed hash: neither they nor anything computable from them is in memory for long. The hash leaves the process nowhere, so the key
+   * in front is enough; Node's HMAC would cost 20 µs of a check's 60.
+   */
+  readonly #hashKey = randomBytes(32).toString('base64url');
 
   constructor(options: IdentityOptions) {
     this.#options = options;
@@ -90,7 +93,7 @@ export class IdentityResolver {
   }
 
   async resolve(token: string): Promise<Resolution> {
-    const id = createHmac('sha256', this.#hashKey).update(token).digest('base64url');
+    const id = hash('sha256', this.#hashKey + token, 'base64url');
     const known = this.#entries.get<Entry>(id);
     const isGone = known !== undefined && this.#isPodGone(known);
     if (isGone) this.#entries.del(id);

