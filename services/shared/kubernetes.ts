@@ -10,6 +10,8 @@ const callConnections = 4;
 const credentialAgeMs = 1_000;
 const connectTimeoutMs = 2_000;
 const keepAliveMs = 60_000;
+/** A watch keeps its connection as long as it lives; a list's is not needed for long. */
+const streamKeepAliveMs = 1_000;
 /** The longest that a call waits for its answer; most callers have a shorter deadline of their own. */
 const answerLimitMs = 10_000;
 
@@ -83,10 +85,11 @@ export function connectKubernetes({ kubeconfig }: { kubeconfig?: string | undefi
       servername,
       timeout: connectTimeoutMs,
     } as NonNullable<Agent.Options['connect']>;
-    const shared = { connect, keepAliveTimeout: keepAliveMs, bodyTimeout: 0 };
+    const shared = { connect, bodyTimeout: 0 };
     const agents = {
-      calls: new Agent({ ...shared, connections: callConnections, headersTimeout: answerLimitMs }),
-      streams: new Agent(shared),
+      calls: new Agent({ ...shared, keepAliveTimeout: keepAliveMs, connections: callConnections, headersTimeout: answerLimitMs }),
+      // The server's own hint, 90 s, would count otherwise.
+      streams: new Agent({ ...shared, keepAliveTimeout: streamKeepAliveMs, keepAliveMaxTimeout: streamKeepAliveMs }),
     };
     if (known !== undefined) void Promise.all([known.agents.calls.close(), known.agents.streams.close()]);
     return { readAt: performance.now(), headers, agents };

@@ -1,8 +1,10 @@
 /** authz before the stand-in Kubernetes API: real tokens, real Pods, a real socket. */
 import { generateKeyPairSync } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
-import { CoreV1Api } from '@kubernetes/client-node';
+import { CoreV1Api, PatchStrategy, setHeaderOptions } from '@kubernetes/client-node';
 import test from 'ava';
+import { watchPods } from '../../services/authz/pods.ts';
+import { createLogger } from '../../services/shared/log.ts';
 import { pod, startStandInOn } from '../local/kubernetes/stand-in.ts';
 import { remint } from '../support/tokens.ts';
 import { waitFor } from '../support/wait.ts';
@@ -123,4 +125,98 @@ test.serial('keys that the cluster signs with anew are taken up', async (t) => {
     },
   });
   await waitFor('the new key is known', async () => (await authz.check(status?.token as string)) === 200);
+});
+
+test.serial('the token of a ServiceAccount that was deleted, or made anew under its name, is refused', async (t) => {
+  const cluster = await startCluster(t);
+  const authz = await startAuthz(t, cluster.kubeconfig);
+  const core = cluster.client.api(CoreV1Api);
+  const { token } = await cluster.run('p');
+  await core.deleteNamespacedServiceAccount({ namespace: 'vision', name: 'trainer' });
+  t.is(await authz.check(token), 401);
+  await core.createNamespacedServiceAccount({ namespace: 'vision', body: { metadata: { name: 'trainer' } } });
+  const second = await startAuthz(t, cluster.kubeconfig);
+  t.is(await second.check(token), 401, 'the account has another uid');
+  t.is(await second.check(await cluster.tokenOf('p')), 200);
+});
+
+test.serial('the token of a Pod that succeeded is good as long as the API says so, and asked for every 10 s', async (t) => {
+  const cluster = await startCluster(t);
+  const authz = await startAuthz(t, cluster.kubeconfig, { KURA_AUTHZ_RESULT_AGE: '500ms' });
+  const { token } = await cluster.run('p');
+  await waitFor('the watch holds the Pod', async () => {
+    const reviews = await authz.metric('kura_authz_reviews_total');
+    t.is(await authz.check(token), 200);
+    return (await authz.metric('kura_authz_reviews_total')) === reviews;
+  });
+  const core = cluster.client.api(CoreV1Api);
+  await core.patchNamespacedPodStatus(
+    { namespace: 'vision', name: 'p', body: { status: { phase: 'Succeeded' } } },
+    setHeaderOptions('Content-Type', PatchStrategy.MergePatch),
+  );
+  const before = await authz.metric('kura_authz_reviews_total');
+  await waitFor('its result no longer lives long', async () => {
+    t.is(await authz.check(token), 200);
+    return (await authz.metric('kura_authz_reviews_total')) > before + 2;
+  });
+});
+
+test.serial('two authz decide alike, before and after the policy changes', async (t) => {
+  const cluster = await startCluster(t);
+  const both = await Promise.all([startAuthz(t, cluster.kubeconfig), startAuthz(t, cluster.kubeconfig)]);
+  const { token } = await cluster.run('p');
+  const presented = [token, await cluster.tokenOf(undefined), await cluster.tokenOf('p', { audience: 'other' }), 'garbage'];
+  const decideAll = async (authz: (typeof both)[0]): Promise<number[]> => {
+    const found: number[] = [];
+    for (const one of presented) {
+      for (const method of ['GET', 'HEAD', 'PUT', 'DELETE', 'POST']) {
+        for (const key of ['vision/x', 'other/x', 'datasets/imagenet/x', 'vision', '../x']) {
+          found.push(await authz.check(one, { method, target: `/objects/${key}` }));
+        }
+      }
+    }
+    return found;
+  };
+  const [first, second] = await Promise.all(both.map(decideAll));
+  t.deepEqual(first, second);
+  t.true(new Set(first).size >= 4, 'allows and refusals of several kinds');
+  const text =
+    'apiVersion: kura/v1\nkind: AccessPolicy\nmode: enforce\ndefault: allow\nrules: [{name: d, effect: deny, subjects: [{namespaces: ["*"]}], verbs: [PUT], keys: [vision/]}]\n';
+  const body = { metadata: { name: 'kura-policy' }, data: { 'policy.yaml': text } };
+  await cluster.client.api(CoreV1Api).replaceNamespacedConfigMap({ namespace: 'kura-system', name: 'kura-policy', body });
+  for (const authz of both) {
+    await waitFor('the change is in force', async () => (await authz.check(token, { method: 'PUT' })) === 403, { withinMs: 1_000 });
+  }
+  const [third, fourth] = await Promise.all(both.map(decideAll));
+  t.deepEqual(third, fourth);
+  t.notDeepEqual(third, first);
+});
+
+test.serial('a Pod counts as running until 60 s past its deletionTimestamp, wherever that moves', async (t) => {
+  const cluster = await startCluster(t);
+  const core = cluster.client.api(CoreV1Api);
+  const made = await core.createNamespacedPod({ namespace: 'vision', body: pod('p', { node: 'node-a' }) });
+  const uid = made.metadata?.uid as string;
+  let offsetMs = 0;
+  const pods = watchPods({
+    client: cluster.client,
+    log: createLogger({ service: 'test', level: 'error' }),
+    now: () => Date.now() + offsetMs,
+  });
+  t.teardown(() => pods.close());
+  const isRunning = (seconds: number, of = uid): boolean => {
+    offsetMs = seconds * 1_000;
+    return pods.isRunning({ namespace: 'vision', name: 'p', uid: of });
+  };
+  await waitFor('the watch holds the Pod', () => pods.healthy && isRunning(0));
+  t.true(isRunning(1_000_000));
+  t.false(isRunning(0, 'another uid'));
+  await core.deleteNamespacedPod({ namespace: 'vision', name: 'p', gracePeriodSeconds: 300 });
+  await waitFor('the deletion is known', () => !isRunning(1_000));
+  t.true(isRunning(350));
+  t.false(isRunning(361));
+  await core.deleteNamespacedPod({ namespace: 'vision', name: 'p', gracePeriodSeconds: 30 });
+  await waitFor('it was moved', () => !isRunning(350));
+  t.true(isRunning(80));
+  t.false(isRunning(91));
 });

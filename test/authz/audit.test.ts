@@ -1,0 +1,83 @@
+import test from 'ava';
+import { createAudit } from '../../services/authz/audit.ts';
+import type { Decision, Question } from '../../services/authz/decision.ts';
+import type { Logger } from '../../services/shared/log.ts';
+
+const identity = { namespace: 'vision', serviceAccount: 'trainer', pod: { name: 'p', uid: 'u' } };
+const allow: Decision = {
+  kind: 'allow',
+  identity,
+  rule: 'own',
+  cached: true,
+  maxObjectBytes: 1,
+  maxShare: undefined,
+  wouldDeny: false,
+  difference: undefined,
+  grant: undefined,
+};
+const deny: Decision = { kind: 'forbidden', identity, rule: 'freeze', reason: 'no', difference: undefined };
+
+interface Line {
+  readonly audit?: Record<string, unknown>;
+  readonly unwritten?: number;
+}
+
+function setting(allowSample: number) {
+  const lines: Line[] = [];
+  const world = { now: 0 };
+  const write = (line: Line): number => lines.push(line);
+  const audit = createAudit({ log: { info: write, warn: write } as unknown as Logger, allowSample, now: () => world.now });
+  const ask = (decision: Decision, asked: Partial<Question> = {}): void =>
+    audit({ method: 'GET', target: '/objects/vision/x', token: 'the token', contentLength: undefined, ...asked }, decision);
+  return { lines, world, ask };
+}
+
+test('a denial says who, verb, key, rule and reason; an allow whether it was remembered', (t) => {
+  const { lines, ask } = setting(1);
+  ask(deny, { method: 'PUT' });
+  ask(allow);
+  t.deepEqual(
+    lines.map(({ audit }) => audit),
+    [
+      { decision: 'forbidden', verb: 'PUT', key: 'vision/x', who: 'vision/trainer', rule: 'freeze', reason: 'no' },
+      { decision: 'allow', verb: 'GET', key: 'vision/x', who: 'vision/trainer', rule: 'own', cached: true },
+    ],
+  );
+});
+
+test('one of so many allows is written, and none where that is 0; those that a dry run or the next policy would deny all are', (t) => {
+  const sampled = setting(10);
+  for (let index = 0; index < 100; index++) sampled.ask(allow);
+  t.is(sampled.lines.length, 10);
+  const none = setting(0);
+  none.ask(allow);
+  t.is(none.lines.length, 0);
+  none.ask({ ...allow, wouldDeny: true });
+  none.ask({ ...allow, difference: { next: 'deny', nextRule: 'later' } });
+  t.deepEqual(
+    none.lines.map(({ audit }) => [audit?.decision, audit?.nextRule]),
+    [
+      ['would-deny', undefined],
+      ['allow', 'later'],
+    ],
+  );
+});
+
+test('200 denials a second are written and the rest is told as a number', (t) => {
+  const { lines, world, ask } = setting(0);
+  for (let index = 0; index < 1_000; index++) ask(deny);
+  t.is(lines.length, 200);
+  world.now = 1_000;
+  ask(deny);
+  t.deepEqual([lines[200]?.unwritten, lines.length], [800, 202]);
+});
+
+test('whatever looks like a token in the URL is taken out, the query is not written, and a line stays short', (t) => {
+  const { lines, ask } = setting(0);
+  const secret = 'eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOlsia3VyYSJdfQ.c2lnbmF0dXJl';
+  ask(deny, { target: `/objects/vision/${secret}/x?token=${secret}` });
+  ask(deny, { target: `/objects/${'x'.repeat(100_000)}`, method: 'M'.repeat(1_000) });
+  t.is(lines[0]?.audit?.key, 'vision/<token>/x');
+  t.true(JSON.stringify(lines[1]).length < 1_500);
+  t.false(JSON.stringify(lines).includes('eyJ') || JSON.stringify(lines).includes('the token'));
+});
