@@ -57,7 +57,7 @@ for (const prefix of ['x-kura-', 'x-envoy-']) {
 require(authorization?.failure_mode_allow === false, 'ext_authz has failure_mode_allow: without authz everything would be let in');
 const order = manager?.http_filters.map(({ name }: { name: string }) => name.replace('envoy.filters.http.', '')).join(' ');
 require(order ===
-  'lua ext_authz credential_injector router', `the filters stand in the order "${order}": a request could pass unchecked, or without the credential`);
+  'local_ratelimit lua ext_authz credential_injector router', `the filters stand in the order "${order}": a request could pass unchecked, or without the credential`);
 const injector: Yaml = named(manager?.http_filters, 'envoy.filters.http.credential_injector')?.typed_config;
 const generic: Yaml = injector?.credential.typed_config;
 require(injector?.overwrite === true &&

@@ -27,7 +27,11 @@ for (const [from, to, breach] of [
   ['filename: /etc/envoy/grants.lua', 'filename: /etc/envoy/other.lua', /every request would ask authz/],
   ['path: [{ key: hit }]', 'path: [{ key: other }]', /not skipped just where grants\.lua says so/],
   ['overwrite: true', 'overwrite: false', /shards do not get the credential/],
-  ['name: envoy.filters.http.credential_injector', 'name: envoy.filters.http.other', /in the order "lua ext_authz other router"/],
+  [
+    'name: envoy.filters.http.credential_injector',
+    'name: envoy.filters.http.other',
+    /in the order "local_ratelimit lua ext_authz other router"/,
+  ],
   ['failure_mode_allow: false', 'failure_mode_allow: true', /everything would be let in/],
   [
     'address: 127.0.0.1, port_value: 9901 } } # loopback',
