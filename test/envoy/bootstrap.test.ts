@@ -51,6 +51,8 @@ for (const [from, to, breach] of [
   ['initial_fetch_timeout: 0s', 'initial_fetch_timeout: 15s', /go live without shards/],
   ['path: /run/kura/authz.sock', 'path: /run/other.sock', /not at authz's socket/],
   ['port_value: 18000', 'port_value: 18001', /not at eds' port/],
+  ['status: "%RESPONSE_CODE%"', 'token: "%REQ(AUTHORIZATION)%"', /would hold tokens/],
+  ['path: [{ key: counts_bytes }]', 'path: [{ key: another }]', /bytesPerSecond would limit nobody/],
   ['codec_type: HTTP1', 'codec_type: HTTP9', /Envoy refuses it: /],
 ] as const) {
   test(`${to} is refused with what would happen`, async (t) => {

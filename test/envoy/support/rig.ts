@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { Agent, request } from 'node:http';
+import { request as requestTls, Agent as TlsAgent } from 'node:https';
 import path from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { type Document, parseDocument } from 'yaml';
@@ -45,8 +46,15 @@ export interface Rig {
   }): Promise<number>;
 }
 
-/** One worker thread, so that there is one table of grants. `edit` changes the bootstrap as an operator would. */
-export async function startRig(t: ExecutionContext, { edit }: { edit?: (bootstrap: Document) => void } = {}): Promise<Rig> {
+export interface RigOptions {
+  /** Changes the bootstrap as an operator would. */
+  readonly edit?: (bootstrap: Document) => void;
+  /** PEM: clients speak TLS with an Envoy that this CA knows. */
+  readonly authority?: string;
+}
+
+/** One worker thread, so that there is one table of grants. */
+export async function startRig(t: ExecutionContext, { edit, authority }: RigOptions = {}): Promise<Rig> {
   const folder = await temporaryFolder(t);
   const recorder = await startRecorder();
   t.teardown(() => recorder.close());
@@ -98,11 +106,13 @@ export async function startRig(t: ExecutionContext, { edit }: { edit?: (bootstra
     child.kill('SIGKILL');
     await exited;
   });
-  const agent = new Agent({ keepAlive: true, maxSockets: 32 });
+  const kept = { keepAlive: true, maxSockets: 32 };
+  const agent = authority === undefined ? new Agent(kept) : new TlsAgent({ ...kept, ca: authority });
+  const send = authority === undefined ? request : requestTls;
   t.teardown(() => agent.destroy());
   const call: Rig['call'] = ({ method = 'GET', key = 'vision/x', authorization, headers = {}, bodyMs }) =>
     new Promise((resolve, reject) => {
-      const outgoing = request(`http://127.0.0.1:${objectsPort}`, {
+      const outgoing = send(`http${authority === undefined ? '' : 's'}://127.0.0.1:${objectsPort}`, {
         agent,
         method,
         path: `/objects/${key}`,
