@@ -7,6 +7,7 @@ import { longestTokenBytes } from './jwt.ts';
 import type { Labels, Policy } from './policy.ts';
 import { type Limits, verbs } from './policy-document.ts';
 import type { Excess } from './rate.ts';
+import type { Throttle } from './throttle.ts';
 
 export interface Question {
   readonly method: string;
@@ -63,7 +64,7 @@ export function createDecide({
   next,
   version,
   labelsOf,
-  admit,
+  throttle,
   grantSeconds,
   now,
 }: {
@@ -74,8 +75,7 @@ export function createDecide({
   /** Of the policy in force. */
   version: () => string;
   labelsOf: (namespace: string) => Labels;
-  /** Counts a request of a namespace, or says which of its limits is used up. */
-  admit: (namespace: string, limits: Limits) => Excess | undefined;
+  throttle: Throttle;
   /** How long Envoy may reuse an allow; 0 = not at all. */
   grantSeconds: number;
   /** In milliseconds since the epoch. */
@@ -107,7 +107,7 @@ export function createDecide({
       return { kind: 'forbidden', reason, identity, rule, difference };
     }
     const { maxObjectBytes, share, bytesPerSecond } = limits;
-    const excess = policy.document.mode === 'enforce' ? admit(identity.namespace, limits) : undefined;
+    const excess = isLimited(limits) && policy.document.mode === 'enforce' ? await throttle(identity.namespace, limits) : undefined;
     if (excess !== undefined) return { kind: 'too-many-requests', identity, excess };
     if (verb === 'PUT' && contentLength !== undefined && contentLength > maxObjectBytes) return { kind: 'too-large', maxObjectBytes };
     const seconds = Math.min(grantSeconds, Math.floor((resolution.goodUntil - now()) / 1000));
@@ -115,6 +115,10 @@ export function createDecide({
     const countsBytes = bytesPerSecond !== undefined;
     return { kind: 'allow', identity, rule, cached, maxObjectBytes, maxShare: share, wouldDeny: !allowed, difference, grant, countsBytes };
   };
+}
+
+function isLimited({ requestsPerSecond, bytesPerSecond }: Limits): boolean {
+  return requestsPerSecond !== undefined || bytesPerSecond !== undefined;
 }
 
 function word(allowed: boolean): 'allow' | 'deny' {

@@ -1,4 +1,5 @@
 /** authz: tells Envoy who is asking and whether they may. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { readSettings } from '../shared/environment.ts';
 import { startGrpcServer } from '../shared/grpc.ts';
 import { connectKubernetes } from '../shared/kubernetes.ts';
@@ -16,6 +17,7 @@ import { createMetrics } from './metrics.ts';
 import { watchPods } from './pods.ts';
 import { startPolicySource } from './policy-source.ts';
 import { NamespaceRates } from './rate.ts';
+import { createThrottle } from './throttle.ts';
 import { TokenReviewer } from './token-review.ts';
 import { addTransfers } from './transfers.ts';
 
@@ -71,7 +73,7 @@ await runService(async () => {
     next: () => policy.next,
     version: () => policy.hash ?? '',
     labelsOf: (name) => policy.labelsOf(name),
-    admit: (name, own) => rates.admit(name, own),
+    throttle: createThrottle({ rates, delay }),
     grantSeconds: limits.grant / 1000,
     now: Date.now,
   });

@@ -8,6 +8,20 @@ export interface Excess {
   readonly waitSeconds: number;
 }
 
+export interface Admission {
+  /** How long the answer is held back. */
+  readonly holdSeconds: number;
+  /** Where it is a refusal. */
+  readonly excess: Excess | undefined;
+}
+
+/**
+ * A request whose turn comes within this time waits for it; one that is refused waits as long, so that who asks one request after the other cannot flood with
+ * refusals. Envoy gives the whole check 1 s.
+ */
+const longestHoldSeconds = 0.5;
+const atOnce: Admission = { holdSeconds: 0, excess: undefined };
+
 /** Counts what each namespace has had, by buckets that hold a second's worth. */
 export class NamespaceRates {
   readonly #requests: Buckets;
@@ -19,20 +33,22 @@ export class NamespaceRates {
     this.#bytes = new Buckets(now);
   }
 
-  /** Undefined where one more request of the namespace is within its limits: it then counts. */
-  admit(
-    namespace: string,
-    { requestsPerSecond, bytesPerSecond }: Pick<Limits, 'requestsPerSecond' | 'bytesPerSecond'>,
-  ): Excess | undefined {
-    for (const [limit, buckets, perSecond] of [
-      ['bytesPerSecond', this.#bytes, bytesPerSecond],
-      ['requestsPerSecond', this.#requests, requestsPerSecond],
-    ] as const) {
-      const waitSeconds = perSecond === undefined ? 0 : buckets.waitSeconds(namespace, perSecond);
-      if (perSecond !== undefined && waitSeconds > 0) return { limit, perSecond, waitSeconds };
+  /** Counts one more request of the namespace, unless it is refused. */
+  admit(namespace: string, { requestsPerSecond, bytesPerSecond }: Pick<Limits, 'requestsPerSecond' | 'bytesPerSecond'>): Admission {
+    if (requestsPerSecond === undefined && bytesPerSecond === undefined) return atOnce;
+    const waits = [
+      { limit: 'bytesPerSecond', perSecond: bytesPerSecond, buckets: this.#bytes },
+      { limit: 'requestsPerSecond', perSecond: requestsPerSecond, buckets: this.#requests },
+    ] as const;
+    let holdSeconds = 0;
+    for (const { limit, perSecond, buckets } of waits) {
+      if (perSecond === undefined) continue;
+      const waitSeconds = buckets.waitSeconds(namespace, perSecond);
+      if (waitSeconds > longestHoldSeconds) return { holdSeconds: longestHoldSeconds, excess: { limit, perSecond, waitSeconds } };
+      holdSeconds = Math.max(holdSeconds, waitSeconds);
     }
     if (requestsPerSecond !== undefined) this.#requests.spend(namespace, 1);
-    return undefined;
+    return { holdSeconds, excess: undefined };
   }
 
   /** The bytes of a transfer, which are known only at its end: they are owed, so that the next one waits. */

@@ -1,24 +1,31 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { NamespaceRates } from '../../services/authz/rate.ts';
+import { createThrottle } from '../../services/authz/throttle.ts';
 
 function setting() {
   const world = { now: 0 };
   const rates = new NamespaceRates({ now: () => world.now });
-  const isLetIn = (namespace: string, requestsPerSecond: number): boolean => rates.admit(namespace, { requestsPerSecond }) === undefined;
+  const isLetIn = (namespace: string, requestsPerSecond: number): boolean =>
+    rates.admit(namespace, { requestsPerSecond }).excess === undefined;
   return { world, rates, isLetIn };
 }
 
-test('a second’s requests may come at once, and then as many as the rate allows', (t) => {
-  const { world, isLetIn } = setting();
-  const letIn = (count: number): number => Array.from({ length: count }, () => isLetIn('a', 10)).filter(Boolean).length;
-  t.is(letIn(50), 10);
-  world.now += 100;
-  t.is(letIn(50), 1);
+test('a second’s requests may come at once, half a second’s wait for their turn, and the others are refused after as long', (t) => {
+  const { world, rates } = setting();
+  const admit = (count: number) => Array.from({ length: count }, () => rates.admit('a', { requestsPerSecond: 10 }));
+  const holds = (admissions: ReturnType<typeof admit>): number[] => admissions.map(({ holdSeconds }) => Math.round(holdSeconds * 10) / 10);
+  const first = admit(30);
+  t.deepEqual(holds(first.slice(0, 15)), [...Array<number>(10).fill(0), 0.1, 0.2, 0.3, 0.4, 0.5]);
+  t.true(first.slice(0, 15).every(({ excess }) => excess === undefined));
+  for (const { holdSeconds, excess } of first.slice(15)) {
+    t.is(holdSeconds, 0.5);
+    t.like(excess, { limit: 'requestsPerSecond', perSecond: 10 });
+  }
   world.now += 450;
-  t.is(letIn(50), 4);
+  t.is(admit(50).filter(({ excess }) => excess === undefined).length, 4);
   world.now += 60_000;
-  t.is(letIn(50), 10, 'what was not used is not saved up');
+  t.is(holds(admit(50)).filter((hold) => hold === 0).length, 10, 'what was not used is not saved up');
 });
 
 test('one namespace’s requests do not count for another, and none without a limit', (t) => {
@@ -26,19 +33,20 @@ test('one namespace’s requests do not count for another, and none without a li
   t.true(isLetIn('a', 1));
   t.false(isLetIn('a', 1));
   t.true(isLetIn('b', 1));
-  t.is(rates.admit('a', {}), undefined);
+  t.deepEqual(rates.admit('a', {}), { holdSeconds: 0, excess: undefined });
 });
 
-test('in any time no more are let in than the rate and one second’s worth', (t) => {
+test('at any time no more have been let in than the rate and one second’s worth', (t) => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 50 }), fc.array(fc.integer({ min: 0, max: 400 }), { maxLength: 200 }), (perSecond, pauses) => {
-      const { world, isLetIn } = setting();
+      const { world, rates } = setting();
       let passed = 0;
       for (const pause of pauses) {
         world.now += pause;
-        if (isLetIn('a', perSecond)) passed += 1;
+        const { holdSeconds, excess } = rates.admit('a', { requestsPerSecond: perSecond });
+        if (excess === undefined) passed += 1;
+        t.true(passed <= perSecond + (world.now / 1000 + holdSeconds) * perSecond + 1e-6);
       }
-      t.true(passed <= perSecond + (world.now / 1000) * perSecond + 1e-6);
     }),
   );
 });
@@ -60,34 +68,55 @@ test('more namespaces than are remembered cost no more memory, and those that as
 test('bytes are owed once a transfer has ended: the namespace waits until they are made up', (t) => {
   const { world, rates } = setting();
   const limits = { bytesPerSecond: 100 };
-  t.is(rates.admit('a', limits), undefined);
+  t.is(rates.admit('a', limits).excess, undefined);
   rates.transferred('a', 1_100);
-  t.like(rates.admit('a', limits), { limit: 'bytesPerSecond', perSecond: 100 });
-  t.is(Math.ceil(rates.admit('a', limits)?.waitSeconds ?? 0), 11);
-  world.now += 9_900;
-  t.not(rates.admit('a', limits), undefined);
+  const { holdSeconds, excess } = rates.admit('a', limits);
+  t.is(holdSeconds, 0.5);
+  t.like(excess, { limit: 'bytesPerSecond', perSecond: 100 });
+  t.is(Math.ceil(excess?.waitSeconds ?? 0), 11);
+  world.now += 9_400;
+  t.not(rates.admit('a', limits).excess, undefined);
   world.now += 200;
-  t.is(rates.admit('a', limits), undefined);
-  t.is(rates.admit('b', limits), undefined);
+  const next = rates.admit('a', limits);
+  t.true(next.excess === undefined && next.holdSeconds > 0.3, 'the rest of its time is waited for');
+  t.is(rates.admit('b', limits).excess, undefined);
 });
 
 test('a request that its bytes keep out does not count as one', (t) => {
   const { rates } = setting();
-  const limits = { requestsPerSecond: 2, bytesPerSecond: 100 };
-  t.is(rates.admit('a', limits), undefined);
-  rates.transferred('a', 100);
-  t.is(rates.admit('a', limits)?.limit, 'bytesPerSecond');
-  t.is(rates.admit('a', { requestsPerSecond: 2 }), undefined);
-  t.is(rates.admit('a', { requestsPerSecond: 2 })?.limit, 'requestsPerSecond');
+  const limits = { requestsPerSecond: 1, bytesPerSecond: 100 };
+  rates.admit('a', { bytesPerSecond: 100 });
+  rates.transferred('a', 1_000);
+  t.is(rates.admit('a', limits).excess?.limit, 'bytesPerSecond');
+  t.is(rates.admit('a', { requestsPerSecond: 1 }).excess, undefined);
+  t.is(rates.admit('a', { requestsPerSecond: 1 }).excess?.limit, 'requestsPerSecond');
 });
 
 test('no more than a minute is owed, whatever was transferred, and nothing by whom nobody let in', (t) => {
   const { world, rates } = setting();
   const limits = { bytesPerSecond: 1 };
   rates.transferred('stranger', 2 ** 40);
-  t.is(rates.admit('stranger', limits), undefined);
+  t.is(rates.admit('stranger', limits).excess, undefined);
   rates.transferred('stranger', 2 ** 40);
-  t.is(Math.floor(rates.admit('stranger', limits)?.waitSeconds ?? 0), 61);
+  t.is(Math.floor(rates.admit('stranger', limits).excess?.waitSeconds ?? 0), 61);
   world.now += 62_000;
-  t.is(rates.admit('stranger', limits), undefined);
+  t.is(rates.admit('stranger', limits).excess, undefined);
+});
+
+test('a thousand requests are held back at once, and no more', async (t) => {
+  const held: (() => void)[] = [];
+  const excess = { limit: 'requestsPerSecond', perSecond: 1, waitSeconds: 9 } as const;
+  const throttle = createThrottle({
+    rates: { admit: () => ({ holdSeconds: 0.5, excess }) },
+    delay: () => new Promise<void>((resolve) => held.push(resolve)),
+  });
+  const answers = Array.from({ length: 1_000 }, () => throttle('a', {}));
+  t.is(await throttle('a', {}), excess, 'at once');
+  t.is(held.length, 1_000);
+  for (const release of held) release();
+  t.deepEqual(new Set(await Promise.all(answers)), new Set([excess]));
+  const again = throttle('a', {});
+  t.is(held.length, 1_001);
+  held.at(-1)?.();
+  t.is(await again, excess);
 });
