@@ -95,7 +95,8 @@ for (const [name, route] of Object.entries({ read, write })) {
 require(write?.retry_policy?.retry_on === undefined, 'route write has retry_on: Envoy would buffer every body');
 require(JSON.stringify(named(routes, 'read')?.match.headers) ===
   '[{"name":":method","string_match":{"safe_regex":{"regex":"GET|HEAD"}}}]', 'route read takes more than GET and HEAD: others must not be retried');
-require(seconds(manager?.delayed_close_timeout) <= 1, 'delayed_close_timeout is over 1 s: a broken transfer would be learnt of too late');
+require(manager?.delayed_close_timeout ===
+  '0s', 'delayed_close_timeout is not 0s: a client that pauses would lose the end of an answer that ends its connection');
 require(seconds(cache?.connect_timeout) <
   seconds(read?.retry_policy?.per_try_timeout), 'connect_timeout of kura-cache is not below per_try_timeout: no time for the next shard');
 const idle =

@@ -42,7 +42,7 @@ for (const [from, to, breach] of [
   ['per_try_timeout: 0.75s # to the first', 'per_try_timeout: 1.4s # to the first', /clients give up before/],
   ['retry_policy: { per_try_timeout: 1.4s }', 'retry_policy: { per_try_timeout: 1.4s, retry_on: 5xx }', /buffer every body/],
   ['regex: "GET|HEAD"', 'regex: "GET|HEAD|PUT"', /takes more than GET and HEAD/],
-  ['delayed_close_timeout: 1s', 'delayed_close_timeout: 10s', /learnt of too late/],
+  ['delayed_close_timeout: 0s', 'delayed_close_timeout: 1s', /would lose the end of an answer/],
   ['idle_timeout: 50s', 'idle_timeout: 500s', /would meet closing connections/],
   ['maglev.v3.Maglev', 'ring_hash.v3.RingHash', /not balanced by Maglev/],
   ['healthy_panic_threshold: { value: 0 }', 'healthy_panic_threshold: { value: 50 }', /panic mode is on/],

@@ -1,0 +1,112 @@
+/** An Envoy with an authz of its own, as one Pod of the Deployment kura-envoy has them, in front of a local system's shards; and the Service that workloads see. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile, writeFile } from 'node:fs/promises';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import path from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { localBootstrap } from '../../../services/local/bootstrap.ts';
+import { credentialFiles } from '../../../services/local/credential.ts';
+import { envoyBinary } from '../../../services/local/envoy-binary.ts';
+import { freePorts } from '../../../services/local/free-ports.ts';
+import { runProgram } from '../../support/program.ts';
+import { startService, temporaryFolder } from '../../support/service.ts';
+import { waitFor } from '../../support/wait.ts';
+import { type LocalSystem, root } from './system.ts';
+
+export interface EnvoyPod {
+  readonly port: number;
+  /** What the kubelet would say. */
+  isReady(): Promise<boolean>;
+  /** As a Pod ends (envoy/README.md): the preStop hook, then SIGTERM for Envoy, then for authz. Resolves with what the hook answered. */
+  terminate(): Promise<{ status: number | null; stderr: string }>;
+}
+
+/** Resolves when it is ready. */
+export async function startEnvoyPod(t: ExecutionContext, system: LocalSystem): Promise<EnvoyPod> {
+  const folder = await temporaryFolder(t);
+  const socket = path.join(folder, 'authz.sock');
+  const { kubeconfig, eds } = await system.local();
+  const authz = await startService('authz', {
+    KURA_AUTHZ_LISTEN: `unix:${socket}`,
+    KURA_AUTHZ_METRICS_LISTEN: '127.0.0.1:0',
+    KURA_AUTHZ_KUBECONFIG: kubeconfig,
+  });
+  const [objectsPort, metricsPort, adminPort] = (await freePorts(3)) as [number, number, number];
+  const file = path.join(folder, 'envoy.yaml');
+  const bootstrap = localBootstrap(await readFile(path.join(root, 'envoy', 'bootstrap.yaml'), 'utf8'), {
+    objectsPort,
+    metricsPort,
+    adminPort,
+    authzSocket: socket,
+    edsPort: Number(eds.address.split(':').at(-1)),
+    grantsFile: path.join(root, 'envoy', 'grants.lua'),
+    credentialFile: credentialFiles(system.stateDirectory).resource,
+  });
+  await writeFile(file, bootstrap);
+  const identity = ['--service-node', path.basename(folder), '--service-cluster', 'kura-envoy', '--service-zone', 'a'];
+  const options = ['--concurrency', '1', '--drain-time-s', '60', '--use-dynamic-base-id', '--log-level', 'error'];
+  const binary = envoyBinary({ root, override: process.env.KURA_ENVOY });
+  const envoy = spawn('setpriv', ['--pdeathsig', 'KILL', '--', binary, '-c', file, ...identity, ...options], { stdio: 'ignore' });
+  const answers = async (url: string): Promise<boolean> =>
+    (await fetch(url, { signal: AbortSignal.timeout(2_000) }).catch(() => undefined))?.ok ?? false;
+  const isReady = async (): Promise<boolean> =>
+    (await answers(`http://127.0.0.1:${metricsPort}/readyz`)) && (await answers(`http://${authz.listening.metrics}/readyz`));
+  const exited = once(envoy, 'exit');
+  t.teardown(async () => {
+    envoy.kill('SIGKILL');
+    await exited;
+    await authz.stop('SIGKILL');
+  });
+  await waitFor('the Envoy Pod is ready', isReady);
+  return {
+    port: objectsPort,
+    isReady,
+    terminate: async () => {
+      const { status, stderr } = await runProgram('services/authz/drain.ts', [`http://127.0.0.1:${adminPort}`, '60']);
+      envoy.kill('SIGTERM');
+      await exited;
+      await authz.stop();
+      return { status, stderr };
+    },
+  };
+}
+
+export interface TcpService {
+  readonly port: number;
+  readonly pods: EnvoyPod[];
+}
+
+/** Spreads new connections over the Pods that were ready at the last look, as kube-proxy does; what is connected stays. */
+export async function startTcpService(t: ExecutionContext, pods: readonly EnvoyPod[]): Promise<TcpService> {
+  const sockets = new Set<Socket>();
+  let ready: readonly EnvoyPod[] = [...pods];
+  let turn = 0;
+  const known = [...pods];
+  const look = async (): Promise<void> => {
+    const states = await Promise.all(known.map((pod) => pod.isReady()));
+    ready = known.filter((_, index) => states[index]);
+  };
+  const timer = setInterval(() => void look(), 200);
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (client) => {
+    const pod = ready[turn++ % ready.length];
+    if (pod === undefined) return void client.destroy();
+    const upstream = connect({ port: pod.port, host: '127.0.0.1', allowHalfOpen: true });
+    for (const [socket, other] of [
+      [client, upstream],
+      [upstream, client],
+    ] as const) {
+      sockets.add(socket);
+      socket.on('error', () => other.destroy()).on('close', () => sockets.delete(socket));
+    }
+    client.pipe(upstream).pipe(client);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.teardown(async () => {
+    clearInterval(timer);
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => server.close(resolve));
+  });
+  return { port: (server.address() as AddressInfo).port, pods: known };
+}
