@@ -6,7 +6,7 @@ import type { Identity, Resolution } from './identity.ts';
 import { longestTokenBytes } from './jwt.ts';
 import type { Labels, Policy } from './policy.ts';
 import { type Limits, verbs } from './policy-document.ts';
-import type { Excess } from './rate.ts';
+import { type Excess, isRateLimited } from './rate.ts';
 import type { Throttle } from './throttle.ts';
 
 export interface Question {
@@ -107,7 +107,7 @@ export function createDecide({
       return { kind: 'forbidden', reason, identity, rule, difference };
     }
     const { maxObjectBytes, share, bytesPerSecond } = limits;
-    const excess = isLimited(limits) && policy.document.mode === 'enforce' ? await throttle(identity.namespace, limits) : undefined;
+    const excess = isRateLimited(limits) && policy.document.mode === 'enforce' ? await throttle(identity.namespace, limits) : undefined;
     if (excess !== undefined) return { kind: 'too-many-requests', identity, excess };
     if (verb === 'PUT' && contentLength !== undefined && contentLength > maxObjectBytes) return { kind: 'too-large', maxObjectBytes };
     const seconds = Math.min(grantSeconds, Math.floor((resolution.goodUntil - now()) / 1000));
@@ -115,10 +115,6 @@ export function createDecide({
     const countsBytes = bytesPerSecond !== undefined;
     return { kind: 'allow', identity, rule, cached, maxObjectBytes, maxShare: share, wouldDeny: !allowed, difference, grant, countsBytes };
   };
-}
-
-function isLimited({ requestsPerSecond, bytesPerSecond }: Limits): boolean {
-  return requestsPerSecond !== undefined || bytesPerSecond !== undefined;
 }
 
 function word(allowed: boolean): 'allow' | 'deny' {

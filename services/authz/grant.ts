@@ -1,6 +1,7 @@
 /** Pure: a grant: what Envoy may let an identity do for a few seconds without asking again. What it does not allow is asked, never refused by it. */
 import type { Access, Question } from './policy.ts';
 import { byVerb, type Verb, verbs } from './policy-document.ts';
+import { isRateLimited } from './rate.ts';
 
 type Prefixes = Readonly<Record<Verb, readonly string[]>>;
 
@@ -31,8 +32,8 @@ const mostPrefixes = 64;
 
 /** None where there is nothing to grant, too much to compare, or a rate that only authz can count. */
 export function grantOf({ identity, accesses, version, seconds }: GrantRequest): Grant | undefined {
-  const { maxObjectBytes, share, requestsPerSecond, bytesPerSecond } = accesses[0].limits;
-  if (!(seconds > 0) || requestsPerSecond !== undefined || bytesPerSecond !== undefined) return undefined;
+  const { maxObjectBytes, share } = accesses[0].limits;
+  if (!(seconds > 0) || isRateLimited(accesses[0].limits)) return undefined;
   const deniedOf = byVerb((verb) => shortest(accesses.flatMap(({ denied }) => denied[verb])));
   const allowed = byVerb((verb) => {
     const everywhere = accesses.map((each) => shortest(each.allowed[verb])).reduce(common);

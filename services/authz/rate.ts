@@ -20,7 +20,13 @@ export interface Admission {
  * refusals. Envoy gives the whole check 1 s.
  */
 const longestHoldSeconds = 0.5;
-const atOnce: Admission = { holdSeconds: 0, excess: undefined };
+
+type Rates = Pick<Limits, 'requestsPerSecond' | 'bytesPerSecond'>;
+
+/** Whether authz has to see every request. */
+export function isRateLimited({ requestsPerSecond, bytesPerSecond }: Rates): boolean {
+  return requestsPerSecond !== undefined || bytesPerSecond !== undefined;
+}
 
 /** Counts what each namespace has had, by buckets that hold a second's worth. */
 export class NamespaceRates {
@@ -34,8 +40,7 @@ export class NamespaceRates {
   }
 
   /** Counts one more request of the namespace, unless it is refused. */
-  admit(namespace: string, { requestsPerSecond, bytesPerSecond }: Pick<Limits, 'requestsPerSecond' | 'bytesPerSecond'>): Admission {
-    if (requestsPerSecond === undefined && bytesPerSecond === undefined) return atOnce;
+  admit(namespace: string, { requestsPerSecond, bytesPerSecond }: Rates): Admission {
     const waits = [
       { limit: 'bytesPerSecond', perSecond: bytesPerSecond, buckets: this.#bytes },
       { limit: 'requestsPerSecond', perSecond: requestsPerSecond, buckets: this.#requests },
