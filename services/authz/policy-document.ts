@@ -209,7 +209,7 @@ function readLimits(reader: StrictReader, node: unknown): Limits {
   return {
     ...read('maxObjectBytes', (field) => reader.bytes(field, 'maxObjectBytes')),
     ...read('requestsPerSecond', (field) => reader.number(field, 'requestsPerSecond', { min: 1, max: 1e9 })),
-    ...read('bytesPerSecond', (field) => reader.bytes(field, 'bytesPerSecond')),
+    ...read('bytesPerSecond', (field) => reader.bytes(field, 'bytesPerSecond', { min: 1 })),
     ...read('share', (field) => reader.number(field, 'share', { min: 0.000_1, max: 1 })),
   };
 }

@@ -88,11 +88,11 @@ export class StrictReader {
   }
 
   /** A number, or a text such as `64Gi`. */
-  bytes(node: unknown, what: string): number {
+  bytes(node: unknown, what: string, { min = 0 }: { min?: number } = {}): number {
     const value = isScalar(node) ? node.value : undefined;
     const match = /^(\d{1,15})(|[KMGT]i?)$/.exec(String(value));
-    if (match === null) {
-      this.wrong(node, `${what} is not a size such as 500M or 64Gi`);
+    if (match === null || Number(match[1]) < min) {
+      this.wrong(node, `${what} is not a size such as 500M or 64Gi${min === 0 ? '' : `, ${min} or more`}`);
       return 0;
     }
     const unit = match[2] as string;

@@ -123,6 +123,7 @@ for (const [what, text, place, message] of [
     /two rules are named "imagenet-read"/,
   ],
   ['a size that is none', example.replace('64Gi', '64 gigs'), '64 gigs', /not a size/],
+  ['a rate of no bytes', example.replace('share: 0.25', 'bytesPerSecond: 0'), '0 }', /bytesPerSecond is not a size such as .*, 1 or more/],
   ['a share above 1', example.replace('share: 0.25', 'share: 25'), '25 }', /share is not a number from/],
   [
     'a test that fails',
