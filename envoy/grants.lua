@@ -4,6 +4,7 @@
 --
 -- The tables live in each worker thread of Envoy. Two generations bound them: when the young one is full it becomes the old one, which is forgotten.
 local most_tokens = 10000 -- in each generation
+local most_asked = 1000 -- checks whose answer is still to come; the grant of an older one is not kept
 local longest_authorization = 8192
 local longest_key = 1024
 local own_metadata = "kura.grant"
@@ -11,6 +12,8 @@ local authz_metadata = "envoy.filters.http.ext_authz"
 local grant_header = "x-kura-grant"
 
 local young, old, young_count = {}, {}, 0
+-- What the response needs of its request, by a number that no other request of this thread has; a stream's metadata, which logs can show, holds the number alone.
+local asked, last_asked = {}, 0
 
 local function remember(authorization, grant)
   if young[authorization] == nil then
@@ -70,10 +73,10 @@ function envoy_on_request(handle)
   if grant == nil or not allows(grant, headers) then
     -- Envoy joins several lines with a comma, which no token has. What is not kept is not found either.
     if #authorization == 0 or #authorization > longest_authorization or authorization:find(",", 1, true) then return end
-    -- For the response, which sees neither the request's headers nor its time.
-    local metadata = handle:streamInfo():dynamicMetadata()
-    metadata:set(own_metadata, "authorization", authorization)
-    metadata:set(own_metadata, "asked", now)
+    last_asked = last_asked + 1
+    asked[last_asked] = { authorization = authorization, at = now }
+    asked[last_asked - most_asked] = nil
+    handle:streamInfo():dynamicMetadata():set(own_metadata, "asked", last_asked)
     return
   end
   -- The same headers as authz's answer sets.
@@ -93,10 +96,12 @@ function envoy_on_response(handle)
   headers:remove(grant_header)
   local metadata = handle:streamInfo():dynamicMetadata()
   local own, answer = metadata:get(own_metadata), metadata:get(authz_metadata)
-  local grant = answer ~= nil and answer.grant or nil
-  if own == nil or own.authorization == nil or grant == nil then return end
+  local question = own ~= nil and asked[own.asked] or nil
+  if question == nil or answer == nil or answer.grant == nil then return end
+  asked[own.asked] = nil
+  local grant = answer.grant
   -- From when it was asked: an upload may have taken minutes since.
-  grant.from = own.asked
-  grant.to = own.asked + grant.seconds * 1000
-  if handle:timestamp() < grant.to then remember(own.authorization, grant) end
+  grant.from = question.at
+  grant.to = question.at + grant.seconds * 1000
+  if handle:timestamp() < grant.to then remember(question.authorization, grant) end
 end

@@ -5,6 +5,8 @@ import { isMap, isSeq, type Node, parseDocument, type YAMLMap, type YAMLSeq } fr
 export function mergeFragment(bootstrap: string, fragment: string): string {
   const document = parseDocument(bootstrap);
   const added = parseDocument(fragment);
+  const [fault] = [...document.errors, ...added.errors];
+  if (fault !== undefined) throw fault;
   merge(document.contents as Node, added.contents as Node, 'the bootstrap');
   return document.toString({ lineWidth: 0 });
 }

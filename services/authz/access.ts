@@ -1,9 +1,9 @@
-/** Pure: what an identity may do under the policies of the moment, worked out once for each remembered identity and not with every check. */
+/** What a ServiceAccount may do under the policies of the moment, worked out once and not with every check. */
 import { type Grant, grantOf } from './grant.ts';
 import type { Identity } from './identity.ts';
 import type { Access, Labels, Policy } from './policy.ts';
 
-/** All that an access depends on besides the identity; compared by reference. */
+/** All that an access depends on besides the ServiceAccount; compared by reference. */
 export interface Circumstances {
   readonly policy: Policy;
   /** The policy that is evaluated in the shadow. */
@@ -17,18 +17,23 @@ export interface Circumstances {
 export interface KnownAccess {
   readonly inForce: Access;
   readonly next: Access | undefined;
-  /** The same object as long as nothing changes, so that its encoded form can be kept with it. */
+  /** The same object as long as nothing changes, so that its encoded form can be kept with it. `seconds`: a whole number up to 60. */
   grantFor(seconds: number): Grant | undefined;
 }
 
-/** Returns the lookup. What is known goes with the identity's own object. */
+/** Of ServiceAccounts; beyond this those that were worked out first are worked out again. Each takes some KB, more with many rules. */
+const mostRemembered = 10_000;
+
 export function rememberAccess(): (identity: Identity, circumstances: Circumstances) => KnownAccess {
-  const remembered = new WeakMap<Identity, { circumstances: Circumstances; access: KnownAccess }>();
+  const remembered = new Map<string, { circumstances: Circumstances; access: KnownAccess }>();
   return (identity, circumstances) => {
-    const found = remembered.get(identity);
+    const name = `${identity.namespace}/${identity.serviceAccount}`;
+    const found = remembered.get(name);
     if (found !== undefined && isSame(found.circumstances, circumstances)) return found.access;
     const access = accessUnder(identity, circumstances);
-    remembered.set(identity, { circumstances, access });
+    remembered.delete(name);
+    remembered.set(name, { circumstances, access });
+    if (remembered.size > mostRemembered) remembered.delete(remembered.keys().next().value as string);
     return access;
   };
 }
@@ -36,15 +41,15 @@ export function rememberAccess(): (identity: Identity, circumstances: Circumstan
 function accessUnder(identity: Identity, { policy, next: nextPolicy, labels, version }: Circumstances): KnownAccess {
   const inForce = policy.accessOf({ identity, labels });
   const next = nextPolicy?.accessOf({ identity, labels });
-  let last: { seconds: number; grant: Grant | undefined } | undefined;
+  const accesses = next === undefined ? ([inForce] as const) : ([inForce, next] as const);
+  const grants = new Map<number, Grant | undefined>();
   return {
     inForce,
     next,
     grantFor: (seconds) => {
-      if (last?.seconds !== seconds) {
-        last = { seconds, grant: grantOf({ identity, accesses: next === undefined ? [inForce] : [inForce, next], version, seconds }) };
-      }
-      return last.grant;
+      if (seconds <= 0) return undefined;
+      if (!grants.has(seconds)) grants.set(seconds, grantOf({ identity, accesses, version, seconds }));
+      return grants.get(seconds);
     },
   };
 }

@@ -5,7 +5,7 @@ import type { Grant } from './grant.ts';
 import type { Identity, Resolution } from './identity.ts';
 import { longestTokenBytes } from './jwt.ts';
 import type { Labels, Policy } from './policy.ts';
-import { type Limits, verbs } from './policy-document.ts';
+import { verbs } from './policy-document.ts';
 import { type Excess, isRateLimited } from './rate.ts';
 import type { Throttle } from './throttle.ts';
 
@@ -91,6 +91,7 @@ export function createDecide({
     const verb = verbs.find((candidate) => candidate === method);
     if (verb === undefined) return { kind: 'bad-method', allowed: verbs };
 
+    const askedAt = now();
     const resolution = await resolve(token);
     if (resolution.kind === 'refused') return { kind: 'unauthenticated', reason: resolution.reason };
     if (resolution.kind === 'unavailable') return resolution;
@@ -99,16 +100,19 @@ export function createDecide({
     if (policy === undefined) return { kind: 'no-policy' };
     const { key } = parsed;
     const access = accessOf(identity, { policy, next: next(), labels: labelsOf(identity.namespace), version: version() });
-    const { allowed, rule, limits } = access.inForce.decide({ verb, key });
+    const { limits } = access.inForce;
+    const isEnforced = policy.document.mode === 'enforce';
+    // What is refused counts too: it costs as much.
+    const excess = isEnforced && isRateLimited(limits) ? await throttle(identity.namespace, limits, now() - askedAt) : undefined;
+    if (excess !== undefined) return { kind: 'too-many-requests', identity, excess };
+    const { allowed, rule } = access.inForce.decide({ verb, key });
     const other = access.next?.decide({ verb, key });
     const difference = other !== undefined && other.allowed !== allowed ? { next: word(other.allowed), nextRule: other.rule } : undefined;
-    if (!allowed && policy.document.mode === 'enforce') {
+    if (!allowed && isEnforced) {
       const reason = `the policy does not let ${identity.namespace}/${identity.serviceAccount} ${verb} this key`;
       return { kind: 'forbidden', reason, identity, rule, difference };
     }
     const { maxObjectBytes, share, bytesPerSecond } = limits;
-    const excess = isRateLimited(limits) && policy.document.mode === 'enforce' ? await throttle(identity.namespace, limits) : undefined;
-    if (excess !== undefined) return { kind: 'too-many-requests', identity, excess };
     if (verb === 'PUT' && contentLength !== undefined && contentLength > maxObjectBytes) return { kind: 'too-large', maxObjectBytes };
     const seconds = Math.min(grantSeconds, Math.floor((resolution.goodUntil - now()) / 1000));
     const grant = access.grantFor(seconds);

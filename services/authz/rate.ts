@@ -1,4 +1,5 @@
 /** Pure: how many requests, and how many bytes, a second each namespace may have. */
+import assert from 'node:assert/strict';
 import type { Limits } from './policy-document.ts';
 
 /** The limit that a namespace has used up, and when it may come back. */
@@ -58,6 +59,7 @@ export class NamespaceRates {
 
   /** The bytes of a transfer, which are known only at its end: they are owed, so that the next one waits. */
   transferred(namespace: string, bytes: number): void {
+    assert(Number.isSafeInteger(bytes));
     this.#bytes.spend(namespace, bytes);
   }
 }
@@ -86,8 +88,8 @@ class Buckets {
     const now = this.#now();
     const most = Math.max(1, perSecond);
     const known = this.#buckets.get(namespace);
-    const owed = -longestWaitSeconds * perSecond;
-    const tokens = known === undefined ? most : Math.min(most, Math.max(owed, known.tokens) + ((now - known.atMs) / 1000) * perSecond);
+    const refilled = known === undefined ? most : known.tokens + ((now - known.atMs) / 1000) * perSecond;
+    const tokens = Math.min(most, Math.max(refilled, -longestWaitSeconds * perSecond));
     this.#buckets.delete(namespace);
     this.#buckets.set(namespace, { tokens, atMs: now });
     if (this.#buckets.size > mostNamespaces) this.#buckets.delete(this.#buckets.keys().next().value as string);

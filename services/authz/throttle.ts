@@ -2,11 +2,13 @@
 import type { Limits } from './policy-document.ts';
 import type { Excess, NamespaceRates } from './rate.ts';
 
-/** Each is an open call of Envoy; beyond this nobody waits. */
-const mostHeld = 1_000;
+/** Of one namespace; each is an open call of Envoy. Beyond this nobody waits. */
+const mostHeld = 200;
+/** Envoy gives a check 1 s, and some of it is gone before a request is counted. */
+const answerWithinMs = 900;
 
-/** Resolves when a request of the namespace may be answered: with the limit that it exceeds, or undefined where it is let in. */
-export type Throttle = (namespace: string, limits: Limits) => Promise<Excess | undefined>;
+/** Resolves when a request of the namespace, asked `sinceMs` ago, may be answered: with the limit that it exceeds, or undefined where it is let in. */
+export type Throttle = (namespace: string, limits: Limits, sinceMs: number) => Promise<Excess | undefined>;
 
 export function createThrottle({
   rates,
@@ -15,15 +17,19 @@ export function createThrottle({
   rates: Pick<NamespaceRates, 'admit'>;
   delay: (ms: number) => Promise<unknown>;
 }): Throttle {
-  let held = 0;
-  return async (namespace, limits) => {
+  const held = new Map<string, number>();
+  return async (namespace, limits, sinceMs) => {
     const { holdSeconds, excess } = rates.admit(namespace, limits);
-    if (holdSeconds === 0 || held >= mostHeld) return excess;
-    held += 1;
+    const holdMs = Math.min(holdSeconds * 1000, answerWithinMs - sinceMs);
+    const others = held.get(namespace) ?? 0;
+    if (holdMs <= 0 || others >= mostHeld) return excess;
+    held.set(namespace, others + 1);
     try {
-      await delay(holdSeconds * 1000);
+      await delay(holdMs);
     } finally {
-      held -= 1;
+      const left = (held.get(namespace) ?? 1) - 1;
+      if (left > 0) held.set(namespace, left);
+      else held.delete(namespace);
     }
     return excess;
   };

@@ -14,8 +14,9 @@ export function addTransfers(server: Server, { transferred }: { transferred: (na
       call.on('data', ({ http_logs }: StreamAccessLogsMessage__Output) => {
         for (const { request, response } of http_logs?.log_entry ?? []) {
           const namespace = request?.request_headers?.['x-kura-namespace'];
-          if (namespace !== undefined)
-            transferred(namespace, Number(request?.request_body_bytes) + Number(response?.response_body_bytes ?? 0));
+          // A field of 0 is not on the wire.
+          const bytes = Number(request?.request_body_bytes ?? 0) + Number(response?.response_body_bytes ?? 0);
+          if (namespace !== undefined) transferred(namespace, bytes);
         }
       });
       call.on('end', () => callback(null, {}));

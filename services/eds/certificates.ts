@@ -1,4 +1,5 @@
 /** Certificates of eds from a folder like a Secret of type kubernetes.io/tls (`tls.crt`, `tls.key`, `ca.crt`), read again when they are replaced. */
+import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { createSecureContext } from 'node:tls';
@@ -61,15 +62,23 @@ export async function openCertificates(folder: string, { log }: { log: Logger })
 }
 
 async function read(folder: string): Promise<Certificates> {
+  const file = (name: string): Promise<Buffer> => readFile(path.join(folder, name));
   try {
-    const [certificate, privateKey, caCertificate] = (await Promise.all(
-      ['tls.crt', 'tls.key', 'ca.crt'].map((name) => readFile(path.join(folder, name))),
-    )) as [Buffer, Buffer, Buffer];
+    const [certificate, privateKey, caCertificate] = await Promise.all([file('tls.crt'), file('tls.key'), file('ca.crt')]);
     // What is no certificate, and a key that is another's, is found here and not when somebody connects.
-    createSecureContext({ cert: certificate, key: privateKey, ca: caCertificate });
+    check('tls.crt with tls.key', () => createSecureContext({ cert: certificate, key: privateKey }));
+    check('ca.crt', () => new X509Certificate(caCertificate));
     return { certificate, privateKey, caCertificate };
   } catch (error) {
     throw new Error(`the certificates in ${folder} cannot be used: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+function check(what: string, use: () => unknown): void {
+  try {
+    use();
+  } catch (error) {
+    throw new Error(`${what}: ${(error as Error).message}`, { cause: error });
   }
 }
 

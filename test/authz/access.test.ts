@@ -22,7 +22,19 @@ test('an access, and its grant for as many seconds, is the same object as long a
   t.is(access.grantFor(5), access.grantFor(5));
   t.is(access.grantFor(4)?.seconds, 4);
   t.is(access.grantFor(5)?.seconds, 5);
-  t.not(accessOf({ ...identity }, { ...circumstances }), access, 'another token');
+  t.is(access.grantFor(0), undefined);
+  t.is(accessOf({ ...identity }, { ...circumstances }), access, 'another token of the same ServiceAccount');
+  t.not(accessOf({ ...identity, serviceAccount: 'c' }, { ...circumstances }), access);
+});
+
+test('no more than 10,000 are remembered, those that were worked out last', (t) => {
+  const accessOf = rememberAccess();
+  const circumstances = { policy: policyOf({}), next: undefined, labels: {}, version: '1' };
+  const of = (index: number) => accessOf({ namespace: 'a', serviceAccount: `s${index}` }, circumstances);
+  const [first, second] = [of(0), of(1)];
+  for (let index = 2; index <= 10_000; index++) of(index);
+  t.is(of(1), second);
+  t.not(of(0), first);
 });
 
 test('a change of the policy, the next one, the namespace’s labels or the version counts at once', (t) => {

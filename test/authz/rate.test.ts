@@ -103,20 +103,40 @@ test('no more than a minute is owed, whatever was transferred, and nothing by wh
   t.is(rates.admit('stranger', limits).excess, undefined);
 });
 
-test('a thousand requests are held back at once, and no more', async (t) => {
-  const held: (() => void)[] = [];
+test('a transfer that takes long is not forgiven for it: what it had beyond its rate is owed', (t) => {
+  const { world, rates } = setting();
+  const limits = { bytesPerSecond: 100 };
+  rates.admit('a', limits);
+  world.now += 120_000;
+  rates.transferred('a', 100 * 150);
+  t.is(Math.round(rates.admit('a', limits).excess?.waitSeconds ?? 0), 29);
+  rates.admit('b', limits);
+  world.now += 120_000;
+  rates.transferred('b', 100 * 120);
+  t.true(rates.admit('b', limits).holdSeconds < 0.5, 'one that kept to it owes nothing');
+});
+
+test('200 requests of a namespace are held back at once and no more, and none for longer than Envoy waits', async (t) => {
+  const held: { ms: number; release: () => void }[] = [];
   const excess = { limit: 'requestsPerSecond', perSecond: 1, waitSeconds: 9 } as const;
   const throttle = createThrottle({
     rates: { admit: () => ({ holdSeconds: 0.5, excess }) },
-    delay: () => new Promise<void>((resolve) => held.push(resolve)),
+    delay: (ms) => new Promise<void>((release) => held.push({ ms, release })),
   });
-  const answers = Array.from({ length: 1_000 }, () => throttle('a', {}));
-  t.is(await throttle('a', {}), excess, 'at once');
-  t.is(held.length, 1_000);
-  for (const release of held) release();
+  const answers = Array.from({ length: 200 }, () => throttle('a', {}, 0));
+  t.is(await throttle('a', {}, 0), excess, 'at once');
+  void throttle('b', {}, 0);
+  t.is(held.length, 201, 'those of another one too');
+  for (const { release } of held) release();
   t.deepEqual(new Set(await Promise.all(answers)), new Set([excess]));
-  const again = throttle('a', {});
-  t.is(held.length, 1_001);
-  held.at(-1)?.();
+  const again = throttle('a', {}, 0);
+  t.is(held.length, 202);
+  held.at(-1)?.release();
   t.is(await again, excess);
+  void throttle('a', {}, 700);
+  t.deepEqual(
+    held.map(({ ms }) => ms),
+    [...Array<number>(202).fill(500), 200],
+  );
+  t.is(await throttle('a', {}, 950), excess, 'nothing is left of its time');
 });

@@ -62,7 +62,10 @@ test('a header that names another algorithm, none, or an extension is refused, a
     t.is(await check(token(rsa.privateKey, { header })), 'refused', JSON.stringify(header));
   }
   const good = token(rsa.privateKey);
-  for (const other of [`${good}=`, `${good}.`, `${good}~`, good.replace('.', '=.'), ` ${good}`, `${good}.x.y`])
+  const digits = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
+  // The same bytes, since four bits of the last digit count for nothing.
+  const respelled = good.slice(0, -1) + digits[digits.indexOf(good.at(-1) as string) ^ 1];
+  for (const other of [respelled, `${good}=`, `${good}.`, `${good}~`, good.replace('.', '=.'), ` ${good}`, `${good}.x.y`])
     t.is(await check(other), 'refused', other.slice(-6));
 });
 

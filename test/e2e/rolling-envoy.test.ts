@@ -13,6 +13,11 @@ const large = Buffer.alloc(24 * 2 ** 20, 'kura');
 const paths = Array.from({ length: 100 }, (_, index) => `/objects/vision/rollout/${index}`);
 const sha = (body: Buffer): string => createHash('sha256').update(body).digest('hex');
 
+interface Slowly {
+  readonly port: number;
+  readonly begun: () => void;
+}
+
 interface Outcome {
   readonly status: number;
   readonly body: Buffer;
@@ -26,21 +31,22 @@ test('a rolling restart of all Envoys and authz under load fails no GET and no P
   const service = await startTcpService(t, first);
   const agent = new Agent({ keepAlive: true, maxSockets: connections });
   t.teardown(() => agent.destroy());
-  const ask = (method: string, path: string, { body, slowly = false }: { body?: Buffer; slowly?: boolean } = {}): Promise<Outcome> =>
+  /** `slowly`: through this port, some 5 s for the large object; calls `begun` once the body flows. */
+  const ask = (method: string, path: string, { body, slowly }: { body?: Buffer; slowly?: Slowly } = {}): Promise<Outcome> =>
     new Promise((resolve, reject) => {
       const headers = { authorization: `Bearer ${token}`, ...(body === undefined ? {} : { 'content-length': body.length }) };
       const outgoing = request(
-        { port: service.port, host: '127.0.0.1', agent: slowly ? new Agent() : agent, method, path, headers },
+        { port: slowly?.port ?? service.port, host: '127.0.0.1', agent: slowly ? new Agent() : agent, method, path, headers },
         (response) => {
           const chunks: Buffer[] = [];
-          (slowly ? Readable.from(trickle(response)) : response)
+          (slowly && body === undefined ? Readable.from(trickle(response, slowly.begun)) : response)
             .on('data', (chunk: Buffer) => chunks.push(chunk))
             .on('error', reject)
             .on('end', () => resolve({ status: response.statusCode as number, body: Buffer.concat(chunks) }));
         },
       );
       outgoing.on('error', reject);
-      if (slowly && body !== undefined) Readable.from(trickle(Readable.from(pieces(body)))).pipe(outgoing);
+      if (slowly && body !== undefined) Readable.from(trickle(Readable.from(pieces(body)), slowly.begun)).pipe(outgoing);
       else outgoing.end(body);
     });
   for (const path of paths) t.is((await ask('PUT', path, { body: Buffer.from(`of ${path}`) })).status, 201);
@@ -68,13 +74,16 @@ test('a rolling restart of all Envoys and authz under load fails no GET and no P
     // maxSurge 1, maxUnavailable 0: the next Pod is ready before one goes.
     for (const old of first) {
       service.pods.push(await startEnvoyPod(t, system));
-      const inFlight = [
-        ask('GET', '/objects/vision/rollout/large', { slowly: true }),
-        ask('PUT', '/objects/vision/rollout/slow', { body: large, slowly: true }),
-      ];
+      const begun = new Set<string>();
+      const slowly = (what: string): Slowly => ({ port: old.port, begun: () => begun.add(what) });
+      const inFlight = Promise.all([
+        ask('GET', '/objects/vision/rollout/large', { slowly: slowly('GET') }),
+        ask('PUT', '/objects/vision/rollout/slow', { slowly: slowly('PUT'), body: large }),
+      ]);
+      await waitFor('both are under way', () => begun.size === 2);
       t.deepEqual(await old.terminate(), { status: 0, stderr: '' });
       service.pods.splice(service.pods.indexOf(old), 1);
-      const [read, written] = (await Promise.all(inFlight)) as [Outcome, Outcome];
+      const [read, written] = await inFlight;
       t.is(read.status, 200);
       t.is(sha(read.body), sha(large));
       t.is(written.status, 201, String(written.body));
@@ -91,10 +100,10 @@ function* pieces(body: Buffer): Generator<Buffer> {
   for (let at = 0; at < body.length; at += 2 ** 20) yield body.subarray(at, at + 2 ** 20);
 }
 
-/** Some 5 s for the large object: it is under way when its Envoy begins to drain. */
-async function* trickle(source: Readable): AsyncGenerator<Buffer> {
+async function* trickle(source: Readable, begun: () => void): AsyncGenerator<Buffer> {
   for await (const chunk of source as AsyncIterable<Buffer>) {
     yield chunk;
-    await delay(Math.ceil(chunk.length / 2 ** 20) * 200 * Math.min(1, chunk.length / 2 ** 20));
+    begun();
+    await delay((chunk.length / 2 ** 20) * 200);
   }
 }

@@ -7,17 +7,20 @@ import { startRig } from './support/rig.ts';
 
 const secret = 'Bearer eyJhbGciOiJSUzI1NiJ9.c2VjcmV0.c2lnbmF0dXJl';
 
-test('a failure is a line with who, how long and why, without key and token; a miss and a success are none', async (t) => {
+test('a refusal of somebody known is a line with how long and why, without key and token; misses and 401 are none but for a sample', async (t) => {
   const rig = await startRig(t, {
     edit: (bootstrap) => {
       const logger = namedEntry(objectsManager(bootstrap), ['access_log'], 'envoy.access_loggers.stdout');
-      const sample = ['filter', 'or_filter', 'filters', 3, 'runtime_filter', 'percent_sampled', 'numerator'];
+      const sample = ['filter', 'or_filter', 'filters', 0, 'runtime_filter', 'percent_sampled', 'numerator'];
       t.is(logger.getIn(sample), 1, 'one request in a hundred is written');
       logger.setIn(sample, 0);
     },
   });
-  rig.decide = ({ target }) => (target.includes('allowed') ? allow(undefined) : forbidden);
+  rig.decide = () => allow(undefined);
   t.is(await rig.call({ key: 'vision/allowed', authorization: secret }), 404);
+  rig.decide = () => ({ kind: 'unauthenticated', reason: 'no' });
+  t.is(await rig.call({ authorization: secret }), 401);
+  rig.decide = () => forbidden;
   t.is(
     await rig.call({ key: 'vision/of-somebody-else', authorization: secret, method: 'PUT', headers: { 'x-kura-namespace': 'forged' } }),
     403,
@@ -28,7 +31,7 @@ test('a failure is a line with who, how long and why, without key and token; a m
   t.is(typeof refused.duration_ms, 'number');
   const written = JSON.stringify(rig.accessLog());
   t.false(written.includes('somebody') || written.includes('eyJ') || written.includes('forged'));
-  // The refusals of the rig's own start, and this one.
+  // The rig's own start has 503s.
   t.deepEqual(new Set(rig.accessLog().map(({ status }) => status)), new Set([503, 403]));
 });
 
@@ -36,7 +39,7 @@ test('a sampled line names the identity, the shard’s address and whether a gra
   const rig = await startRig(t, {
     edit: (bootstrap) => {
       const logger = namedEntry(objectsManager(bootstrap), ['access_log'], 'envoy.access_loggers.stdout');
-      logger.setIn(['filter', 'or_filter', 'filters', 3, 'runtime_filter', 'percent_sampled', 'numerator'], 100);
+      logger.setIn(['filter', 'or_filter', 'filters', 0, 'runtime_filter', 'percent_sampled', 'numerator'], 100);
     },
   });
   rig.decide = () => allow(grant());
@@ -57,10 +60,13 @@ test('a sampled line names the identity, the shard’s address and whether a gra
 
 test('authz is told the bytes of the namespaces that it counts, of bodies in both directions, and of no others', async (t) => {
   const rig = await startRig(t);
-  rig.decide = ({ token }) => allow(undefined, { countsBytes: token === 'counted' });
+  rig.recorder.answer = Buffer.from('three');
+  rig.decide = ({ token }) =>
+    allow(grant({ namespace: String(token), seconds: 0 }), { grant: undefined, countsBytes: token === 'counted' });
   for (const authorization of ['Bearer counted', 'Bearer other', 'Bearer counted']) {
     t.is(await rig.call({ method: 'PUT', authorization, bodyMs: 1 }), 404);
+    t.is(await rig.call({ authorization }), 404);
   }
-  await waitFor('both transfers are told', () => rig.transferred.get('vision') === 4);
-  t.is(rig.transferred.size, 1);
+  await waitFor('all transfers are told', () => rig.transferred.get('counted') === 2 * (2 + 5 + 5));
+  t.deepEqual([...rig.transferred.keys()], ['counted']);
 });

@@ -3,6 +3,8 @@ import { listen } from '../../services/shared/listen.ts';
 
 export interface Recorder {
   readonly port: number;
+  /** The body of every answer. */
+  answer: Buffer;
   readonly requests: { readonly method: string; readonly url: string; readonly headers: IncomingHttpHeaders }[];
   close(): Promise<void>;
 }
@@ -16,8 +18,10 @@ export async function startRecorder(): Promise<Recorder> {
       return;
     }
     requests.push({ method: request.method ?? '', url: request.url ?? '', headers: request.headers });
-    request.resume().on('end', () => response.writeHead(404, { 'content-length': 0 }).end());
+    request.resume().on('end', () => response.writeHead(404, { 'content-length': recorder.answer.length }).end(recorder.answer));
   });
   const listening = await listen(server, { host: '127.0.0.1', port: 0 });
-  return { port: Number(listening.address.split(':').at(-1)), requests, close: listening.close };
+  const port = Number(listening.address.split(':').at(-1));
+  const recorder: Recorder = { port, answer: Buffer.alloc(0), requests, close: listening.close };
+  return recorder;
 }

@@ -33,6 +33,7 @@ export interface Rig {
   readonly pid: number;
   /** Envoy's port for clients. */
   readonly port: number;
+  readonly metricsPort: number;
   /** Its access log. */
   readonly accessLog: () => Record<string, unknown>[];
   /** One request on a kept connection; `authorization` may be several lines. */
@@ -142,6 +143,7 @@ export async function startRig(t: ExecutionContext, { edit, authority }: RigOpti
     recorder,
     pid: child.pid as number,
     port: objectsPort,
+    metricsPort,
     accessLog,
     call,
   };
