@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { planRead } from './answer.ts';
 import { sendBody } from './body.ts';
 import { BodyFeed, BrokenBodyError } from './body-feed.ts';
+import { wayOfBytes } from './direct.ts';
 import type { Heads } from './heads.ts';
 import type { OpenObject } from './open-object.ts';
 import { type PlainRequest, readPlainHead } from './plain-head.ts';
@@ -94,7 +95,7 @@ export class PlainConnection {
           return;
         case 'request':
           // Refused there, body and all.
-          if (!this.#options.service.credentials.accepts(head.credential)) {
+          if (!this.#isLetIn(head)) {
             this.#handOver(this.#bytes);
             return;
           }
@@ -106,6 +107,17 @@ export class PlainConnection {
           head satisfies never;
       }
     }
+  }
+
+  /** By Envoy's credential, or by a ticket: then who asks, and for what, is what the ticket says. */
+  #isLetIn(request: PlainRequest): boolean {
+    const { credentials, direct, tally } = this.#options.service;
+    if (request.ticket === undefined) return credentials.accepts(request.credential);
+    const redeemed = direct?.redeem(request, request.ticket);
+    if (redeemed?.kind !== 'used') return false;
+    tally.tickets.used += 1;
+    Object.assign(request, redeemed.asked);
+    return true;
   }
 
   #handOver(bytes: Buffer): void {
@@ -139,6 +151,7 @@ export class PlainConnection {
     if (request.isLast || request.range !== undefined || request.ifNoneMatch !== undefined || service.isClosing()) return false;
     const object = store.openNow(request.key);
     if (object === undefined || object.length > blockBytes || object.length === 0 || !store.isWarm(object)) return false;
+    if (object.tag !== (request.version ?? object.tag) || service.direct?.isWanted(request, object.length)) return false;
     const buffer = buffers.tryTake(heads.wholeHead(object).length + object.length);
     if (buffer === undefined) return false;
     store.use(object);
@@ -151,7 +164,7 @@ export class PlainConnection {
       this.#count('GET', 'miss');
       return true;
     }
-    service.tally.bytesOut += object.length;
+    service.tally.sent[wayOfBytes(request)] += object.length;
     let isWritten = false;
     this.socket.write(buffer.subarray(0, offset + object.length), () => {
       isWritten = true;
@@ -183,10 +196,16 @@ export class PlainConnection {
     const { service, heads } = this.#options;
     const isHead = request.method === 'HEAD';
     const isLast = request.isLast || service.isClosing();
-    const object = await service.store.open(request.key);
+    const object = await service.store.open(request.key, request.version);
     if (object === undefined) return this.#refuse(request, 'miss', 'miss');
     try {
       const plan = planRead(object, isHead, request);
+      const location = service.direct?.locateRead(request, object, plan);
+      if (location !== undefined) {
+        this.socket.write(heads.redirect(location, isLast));
+        this.#count('GET', 'redirected');
+        return isLast;
+      }
       const isWarm = service.store.use(object);
       switch (plan.kind) {
         case 'not-modified':
@@ -236,7 +255,7 @@ export class PlainConnection {
         if (isBegun) throw error;
         return this.#refuse(request, 'miss', 'miss');
       }
-      tally.bytesOut += end - start;
+      tally.sent[wayOfBytes(request)] += end - start;
     }
     this.#count(request.method, isPart ? 'partial' : 'hit');
     return isLast;
@@ -261,7 +280,7 @@ export class PlainConnection {
       maxObjectBytes: request.maxObjectBytes ?? Number.POSITIVE_INFINITY,
     };
     const outcome = await receivePut({ store: service.store, put, body: feed, onFault: service.onFault });
-    service.tally.bytesIn += request.contentLength - feed.remainingBytes;
+    service.tally.received[wayOfBytes(request)] += request.contentLength - feed.remainingBytes;
     const isLast = request.isLast || service.isClosing();
     switch (outcome.kind) {
       case 'stored':
