@@ -83,7 +83,7 @@ export class Direct {
 
   #locate(asked: Asked, { version, nonce }: Pick<Ticket, 'version' | 'nonce'>): string {
     const { address, lifeMs, now } = this.#options;
-    const ticket = sealTicket(this.#secret, asked, { ...asked, endsMs: now() + lifeMs, version, nonce });
+    const ticket = sealTicket(this.#secret, asked, { ...asked, endsMs: Math.ceil(now() + lifeMs), version, nonce });
     return `http://${address()}${ticketTarget(ticket, asked.key)}`;
   }
 }
