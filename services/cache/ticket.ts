@@ -1,5 +1,5 @@
 /** A ticket's form: what it says, sealed so that only who made it can tell a good one. Whoever holds one can read it; it has no secret in it. */
-import { createHmac, timingSafeEqual } from 'node:crypto';
+import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto';
 import type { Key } from '../shared/key.ts';
 
 /** Who asks, as Envoy says. */
@@ -27,7 +27,7 @@ export interface Ticket extends Caller {
 }
 
 /** Two parts of base64url with a dot between. */
-export function sealTicket(secret: Buffer, transfer: Transfer, ticket: Ticket): string {
+export function sealTicket(secret: KeyObject, transfer: Transfer, ticket: Ticket): string {
   const { endsMs, version, nonce, namespace, serviceAccount, maxObjectBytes, maxShare } = ticket;
   const content = JSON.stringify([endsMs, version, nonce, namespace, serviceAccount, maxObjectBytes, maxShare]);
   const text = Buffer.from(content).toString('base64url');
@@ -35,7 +35,7 @@ export function sealTicket(secret: Buffer, transfer: Transfer, ticket: Ticket): 
 }
 
 /** Undefined unless it was sealed with this secret for this transfer. The seal is compared as text: base64 has several spellings of the same bytes. */
-export function openTicket(secret: Buffer, transfer: Transfer, sealed: string): Ticket | undefined {
+export function openTicket(secret: KeyObject, transfer: Transfer, sealed: string): Ticket | undefined {
   const dot = sealed.indexOf('.');
   if (dot === -1) return undefined;
   const text = sealed.slice(0, dot);
@@ -49,6 +49,6 @@ export function openTicket(secret: Buffer, transfer: Transfer, sealed: string): 
 }
 
 /** Neither a method nor a key has a line end in it. */
-function sealOf(secret: Buffer, { method, key }: Transfer, text: string): string {
+function sealOf(secret: KeyObject, { method, key }: Transfer, text: string): string {
   return createHmac('sha256', secret).update(`${method}\n${key}\n${text}`).digest('base64url');
 }
