@@ -68,7 +68,16 @@ test('a ticket that was cut, forged, or edited in any of a thousand ways is refu
   for (let length = 0; length < ticket.length; length += 1) t.is(redeem(ticket.slice(0, length)), 'refused');
   const [content, seal] = ticket.split('.') as [string, string];
   const forged = Buffer.from(JSON.stringify([1e12, undefined, undefined, 'nlp'])).toString('base64url');
-  for (const text of ['.', `${content}.`, `.${seal}`, `${forged}.${seal}`, `${content}.${forged}`, `${ticket}.`, `${ticket}=`, ` ${ticket}`])
+  for (const text of [
+    '.',
+    `${content}.`,
+    `.${seal}`,
+    `${forged}.${seal}`,
+    `${content}.${forged}`,
+    `${ticket}.`,
+    `${ticket}=`,
+    ` ${ticket}`,
+  ])
     t.is(redeem(text), 'refused', text);
   const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=+/~ é';
   const letter = () => letters[randomInt(letters.length)] as string;

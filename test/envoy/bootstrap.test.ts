@@ -43,6 +43,8 @@ for (const [from, to, breach] of [
   ['retry_policy: { per_try_timeout: 1.4s }', 'retry_policy: { per_try_timeout: 1.4s, retry_on: 5xx }', /buffer every body/],
   ['regex: "GET|HEAD"', 'regex: "GET|HEAD|PUT"', /takes more than GET and HEAD/],
   ['delayed_close_timeout: 0s', 'delayed_close_timeout: 1s', /would lose the end of an answer/],
+  ['substitution: /objects/', 'substitution: /direct/', /route read-direct does not hash by the path alone, as under \/objects\//],
+  ['name: write-direct', 'name: other', /route write-direct has a timeout/],
   ['idle_timeout: 50s', 'idle_timeout: 500s', /would meet closing connections/],
   ['maglev.v3.Maglev', 'ring_hash.v3.RingHash', /not balanced by Maglev/],
   ['healthy_panic_threshold: { value: 0 }', 'healthy_panic_threshold: { value: 50 }', /panic mode is on/],
