@@ -14,8 +14,8 @@ export interface Asked extends Caller {
   readonly version: string | undefined;
   /** `direct` may be sent elsewhere, `ticket` is where it was sent to. */
   readonly way: 'objects' | 'direct' | 'ticket';
-  /** The client speaks TLS to Envoy: a shard does not, so nothing of it may go there. */
-  readonly isSecure: boolean;
+  /** Which the client speaks to Envoy, `http` where it is not told. A shard speaks no TLS, so nothing that came by it may go there. */
+  readonly protocol: string | undefined;
 }
 
 export interface DirectOptions {
@@ -45,8 +45,8 @@ export class Direct {
   }
 
   /** Whether a body of an object of so many bytes is to go straight. */
-  isWanted({ way, isSecure }: Asked, bytes: number): boolean {
-    return way === 'direct' && !isSecure && bytes >= this.#options.minBytes;
+  isWanted({ way, protocol = 'http' }: Asked, bytes: number): boolean {
+    return way === 'direct' && protocol === 'http' && bytes >= this.#options.minBytes;
   }
 
   /** Where a GET goes on; undefined when it is to be answered here, as whatever has no body is. */
@@ -78,7 +78,7 @@ export class Direct {
     const { endsMs, nonce, ...about } = ticket;
     if (endsMs <= this.#options.now()) return { kind: 'expired' };
     if (nonce !== undefined && !this.#uploads.delete(nonce)) return { kind: 'refused' };
-    return { kind: 'used', asked: { ...about, method, key, way: 'ticket', isSecure: false } };
+    return { kind: 'used', asked: { ...about, method, key, way: 'ticket', protocol: undefined } };
   }
 
   #locate(asked: Asked, { version, nonce }: Pick<Ticket, 'version' | 'nonce'>): string {

@@ -27,7 +27,7 @@ export function letIn(service: ObjectService, request: IncomingMessage, target: 
     key: target.key,
     version: undefined,
     way: target.isDirect ? 'direct' : 'objects',
-    isSecure: (headers['x-forwarded-proto'] ?? 'http') !== 'http',
+    protocol: single(headers['x-forwarded-proto']),
     namespace: single(headers['x-kura-namespace']),
     serviceAccount: single(headers['x-kura-service-account']),
     maxObjectBytes: limit === undefined ? undefined : Number(limit),

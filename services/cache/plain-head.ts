@@ -26,7 +26,7 @@ export interface PlainRequest {
   credential: string | undefined;
   maxObjectBytes: number | undefined;
   maxShare: string | undefined;
-  isSecure: boolean;
+  protocol: string | undefined;
   /** The one version that a ticket opens. */
   version: string | undefined;
 }
@@ -99,7 +99,7 @@ export function readPlainHead(bytes: Buffer): PlainHead {
     credential: undefined,
     maxObjectBytes: undefined,
     maxShare: undefined,
-    isSecure: false,
+    protocol: undefined,
     version: undefined,
   };
   if (!readFields(head, lineEnd, request)) return unusual;
@@ -178,7 +178,8 @@ function readField(name: string, head: string, start: number, end: number, reque
       request.maxShare = head.slice(start, end);
       return true;
     case 'x-forwarded-proto':
-      if (head.slice(start, end) !== 'http') request.isSecure = true;
+      if (request.protocol !== undefined) return false;
+      request.protocol = head.slice(start, end);
       return true;
     case 'x-kura-credential':
       if (request.credential !== undefined) return false;

@@ -41,6 +41,9 @@ const fieldName = fc.oneof(
     'Upgrade',
     'x-kura-namespace',
     'X-Kura-Max-Object-Bytes',
+    'X-Kura-Service-Account',
+    'x-kura-max-share',
+    'X-Forwarded-Proto',
     'Content-Type',
     'x-request-id',
     'Keep-Alive',
@@ -54,6 +57,7 @@ const fieldName = fc.oneof(
 const fieldValue = fc.oneof(
   fc.constantFrom(
     'localhost',
+    'http',
     '0',
     '5',
     '05',
@@ -91,8 +95,18 @@ const requestLine = fc
       { weight: 1, arbitrary: fc.constantFrom('get', 'POST', 'GETX', '\r\nGET', 'G\0T') },
     ),
     fc.oneof(
-      { weight: 20, arbitrary: fc.constant(' /objects/') },
-      { weight: 1, arbitrary: fc.constantFrom('  /objects/', '\t/objects/', ' /other/', ' http://h/objects/') },
+      { weight: 20, arbitrary: fc.constantFrom(' /objects/', ' /direct/', ' /ticket/a-B_1.c/objects/') },
+      {
+        weight: 1,
+        arbitrary: fc.constantFrom(
+          '  /objects/',
+          '\t/objects/',
+          ' /other/',
+          ' http://h/objects/',
+          ' /ticket/a b/objects/',
+          ' /ticket/\xe9/objects/',
+        ),
+      },
     ),
     keyText,
     fc.oneof(
@@ -124,13 +138,16 @@ test('whatever the plain parser accepts, Node accepts with the same meaning', as
       const { headers } = node;
       const expected = {
         method: plain.method,
-        url: `/objects/${plain.key}`,
+        url: `/${plain.ticket === undefined ? plain.way : `ticket/${plain.ticket}/objects`}/${plain.key}`,
         'content-length': plain.method === 'PUT' ? String(plain.contentLength) : undefined,
         range: plain.range,
         'if-range': plain.ifRange,
         'if-none-match': plain.ifNoneMatch,
         'content-type': plain.contentType,
         'x-kura-namespace': plain.namespace,
+        'x-kura-service-account': plain.serviceAccount,
+        'x-kura-max-share': plain.maxShare,
+        'x-forwarded-proto': plain.protocol,
         'transfer-encoding': undefined,
         expect: undefined,
         upgrade: undefined,
@@ -144,6 +161,9 @@ test('whatever the plain parser accepts, Node accepts with the same meaning', as
         'if-none-match': headers['if-none-match'],
         'content-type': headers['content-type'],
         'x-kura-namespace': headers['x-kura-namespace'],
+        'x-kura-service-account': headers['x-kura-service-account'],
+        'x-kura-max-share': headers['x-kura-max-share'],
+        'x-forwarded-proto': headers['x-forwarded-proto'],
         'transfer-encoding': headers['transfer-encoding'],
         expect: headers.expect,
         upgrade: headers.upgrade,

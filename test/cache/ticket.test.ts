@@ -15,7 +15,7 @@ const asked: Asked = {
   key,
   version: undefined,
   way: 'direct',
-  isSecure: false,
+  protocol: undefined,
   namespace: 'vision',
   serviceAccount: 'trainer',
   maxObjectBytes: 2_000_000,
@@ -130,7 +130,7 @@ test('only a body that is large, asked for under /direct/, and not over TLS, is 
   t.is(direct.locateRead(asked, small, whole), undefined);
   t.is(direct.locateRead({ ...asked, method: 'HEAD' }, object, whole), undefined);
   for (const kind of ['not-modified', 'unsatisfiable'] as const) t.is(direct.locateRead(asked, object, { kind }), undefined);
-  for (const change of [{ way: 'objects' }, { way: 'ticket' }, { isSecure: true }] as const) {
+  for (const change of [{ way: 'objects' }, { way: 'ticket' }, { protocol: 'https' }] as const) {
     t.is(direct.locateRead({ ...asked, ...change }, object, whole), undefined);
     t.is(direct.locateUpload({ ...put, ...change }), undefined);
   }

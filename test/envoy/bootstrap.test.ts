@@ -40,7 +40,7 @@ for (const [from, to, breach] of [
   ],
   ['timeout: 0s # 15 s', 'timeout: 15s # 15 s', /route read has a timeout/],
   ['per_try_timeout: 0.75s # to the first', 'per_try_timeout: 1.4s # to the first', /clients give up before/],
-  ['retry_policy: { per_try_timeout: 1.4s }', 'retry_policy: { per_try_timeout: 1.4s, retry_on: 5xx }', /buffer every body/],
+  ['{ per_try_timeout: 1.4s }', '{ per_try_timeout: 1.4s, retry_on: 5xx }', /route write has retry_on: .*buffer every body/],
   ['regex: "GET|HEAD"', 'regex: "GET|HEAD|PUT"', /takes more than GET and HEAD/],
   ['delayed_close_timeout: 0s', 'delayed_close_timeout: 1s', /would lose the end of an answer/],
   ['substitution: /objects/', 'substitution: /direct/', /route read-direct does not hash by the path alone, as under \/objects\//],
