@@ -44,30 +44,25 @@ export class Direct {
     this.#options = options;
   }
 
-  /** Whether a body of an object of so many bytes is to go straight. */
-  isWanted({ way, protocol = 'http' }: Asked, bytes: number): boolean {
-    return way === 'direct' && protocol === 'http' && bytes >= this.#options.minBytes;
-  }
-
   /** Where a GET goes on; undefined when it is to be answered here, as whatever has no body is. */
   locateRead(asked: Asked, object: OpenObject, plan: ReadPlan): string | undefined {
     const hasBody = asked.method === 'GET' && (plan.kind === 'whole' || plan.kind === 'part');
-    if (!hasBody || !this.isWanted(asked, object.length)) return undefined;
-    return this.#locate(asked, { version: object.tag, nonce: undefined });
+    if (!hasBody || !this.#isWanted(asked, object.length)) return undefined;
+    return this.#locate(asked, { version: object.tag, nonce: undefined, endsMs: this.#nextEnd() });
   }
 
   /** Where a PUT goes on whose sender waits for leave to send; undefined when it is to be taken here. `length` is undefined for a chunked body. */
   locateUpload(asked: Asked, length = Number.POSITIVE_INFINITY): string | undefined {
-    if (!this.isWanted(asked, length)) return undefined;
+    if (!this.#isWanted(asked, length)) return undefined;
     const now = this.#options.now();
     for (const [nonce, endsMs] of this.#uploads) {
       if (endsMs > now) break;
       this.#uploads.delete(nonce);
     }
     if (this.#uploads.size >= maxUploads) return undefined;
-    const nonce = randomBytes(12).toString('base64url');
-    this.#uploads.set(nonce, now + this.#options.lifeMs);
-    return this.#locate(asked, { version: undefined, nonce });
+    const [nonce, endsMs] = [randomBytes(12).toString('base64url'), this.#nextEnd()];
+    this.#uploads.set(nonce, endsMs);
+    return this.#locate(asked, { version: undefined, nonce, endsMs });
   }
 
   /** Lets a transfer in: a GET as often as it comes in time, a PUT once. */
@@ -81,10 +76,17 @@ export class Direct {
     return { kind: 'used', asked: { ...about, method, key, way: 'ticket', protocol: undefined } };
   }
 
-  #locate(asked: Asked, { version, nonce }: Pick<Ticket, 'version' | 'nonce'>): string {
-    const { address, lifeMs, now } = this.#options;
-    const ticket = sealTicket(this.#secret, asked, { ...asked, endsMs: Math.ceil(now() + lifeMs), version, nonce });
-    return `http://${address()}${ticketTarget(ticket, asked.key)}`;
+  #isWanted({ way, protocol = 'http' }: Asked, bytes: number): boolean {
+    return way === 'direct' && protocol === 'http' && bytes >= this.#options.minBytes;
+  }
+
+  #nextEnd(): number {
+    return Math.ceil(this.#options.now() + this.#options.lifeMs);
+  }
+
+  #locate(asked: Asked, about: Pick<Ticket, 'version' | 'nonce' | 'endsMs'>): string {
+    const ticket = sealTicket(this.#secret, asked, { ...asked, ...about });
+    return `http://${this.#options.address()}${ticketTarget(ticket, asked.key)}`;
   }
 }
 

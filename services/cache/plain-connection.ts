@@ -1,6 +1,6 @@
 /** One connection whose requests are in plain form: read, answered and kept open without Node's HTTP. The first unusual request takes the connection to http.ts. */
 import type { Socket } from 'node:net';
-import { planRead } from './answer.ts';
+import { planRead, type ReadPlan } from './answer.ts';
 import { sendBody } from './body.ts';
 import { BodyFeed, BrokenBodyError } from './body-feed.ts';
 import { wayOfBytes } from './direct.ts';
@@ -144,14 +144,18 @@ export class PlainConnection {
     );
   }
 
-  /** The hot path: an open, warm object of one block, head and body in one write. False when anything is otherwise. */
+  /** The hot path: an open object that is to be had elsewhere, or a warm one of one block, head and body in one write. False when anything is otherwise. */
   #answerAtOnce(request: PlainRequest): boolean {
     const { service, heads } = this.#options;
     const { store, buffers } = service;
     if (request.isLast || request.range !== undefined || request.ifNoneMatch !== undefined || service.isClosing()) return false;
     const object = store.openNow(request.key);
-    if (object === undefined || object.length > blockBytes || object.length === 0 || !store.isWarm(object)) return false;
-    if (object.tag !== (request.version ?? object.tag) || service.direct?.isWanted(request, object.length)) return false;
+    if (object === undefined || object.tag !== (request.version ?? object.tag)) return false;
+    if (request.way === 'direct' && this.#redirect(request, object, planRead(object, false, request), false)) {
+      this.#wait('request');
+      return true;
+    }
+    if (object.length > blockBytes || object.length === 0 || !store.isWarm(object)) return false;
     const buffer = buffers.tryTake(heads.wholeHead(object).length + object.length);
     if (buffer === undefined) return false;
     store.use(object);
@@ -200,12 +204,7 @@ export class PlainConnection {
     if (object === undefined) return this.#refuse(request, 'miss', 'miss');
     try {
       const plan = planRead(object, isHead, request);
-      const location = service.direct?.locateRead(request, object, plan);
-      if (location !== undefined) {
-        this.socket.write(heads.redirect(location, isLast));
-        this.#count('GET', 'redirected');
-        return isLast;
-      }
+      if (this.#redirect(request, object, plan, isLast)) return isLast;
       const isWarm = service.store.use(object);
       switch (plan.kind) {
         case 'not-modified':
@@ -223,6 +222,16 @@ export class PlainConnection {
     } finally {
       object.release();
     }
+  }
+
+  /** False when the body is to be sent here. */
+  #redirect(request: PlainRequest, object: OpenObject, plan: ReadPlan, isLast: boolean): boolean {
+    const { service, heads } = this.#options;
+    const location = service.direct?.locateRead(request, object, plan);
+    if (location === undefined) return false;
+    this.socket.write(heads.redirect(location, isLast));
+    this.#count('GET', 'redirected');
+    return true;
   }
 
   async #send(
