@@ -89,8 +89,3 @@ export class Direct {
     return `http://${this.#options.address()}${ticketTarget(ticket, asked.key)}`;
   }
 }
-
-/** How a body travels: through Envoy, or straight. */
-export function wayOfBytes({ way }: Pick<Asked, 'way'>): 'proxied' | 'direct' {
-  return way === 'ticket' ? 'direct' : 'proxied';
-}

@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { problemContentType } from '../shared/problem.ts';
 import { planRead } from './answer.ts';
 import { sendBody } from './body.ts';
-import { type Asked, wayOfBytes } from './direct.ts';
+import type { Asked } from './direct.ts';
 import { letIn } from './let-in.ts';
 import { type ProblemCode, problemAnswer } from './problems.ts';
 import { drain, receivePut } from './receive.ts';
@@ -54,11 +54,12 @@ class Exchange {
   }
 
   async run(): Promise<void> {
-    const target = originForm(this.#request.url ?? '');
-    if (target === '/healthz') return this.#health();
-    const asked = letIn(this.#service, this.#request, readTarget(target));
+    const path = originForm(this.#request.url ?? '');
+    if (path === '/healthz') return this.#health();
+    const target = readTarget(path);
+    if (target.kind === 'ticket') this.#way = 'direct';
+    const asked = letIn(this.#service, this.#request, target);
     if (typeof asked === 'string') return this.#refuse(asked);
-    this.#way = wayOfBytes(asked);
     const { expect } = this.#request.headers;
     if (expect !== undefined && !isExpecting(this.#request)) return this.#refuse('expectation-failed');
     switch (asked.method) {

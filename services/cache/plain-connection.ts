@@ -3,7 +3,6 @@ import type { Socket } from 'node:net';
 import { planRead, type ReadPlan } from './answer.ts';
 import { sendBody } from './body.ts';
 import { BodyFeed, BrokenBodyError } from './body-feed.ts';
-import { wayOfBytes } from './direct.ts';
 import type { Heads } from './heads.ts';
 import type { OpenObject } from './open-object.ts';
 import { type PlainRequest, readPlainHead } from './plain-head.ts';
@@ -168,7 +167,7 @@ export class PlainConnection {
       this.#count('GET', 'miss');
       return true;
     }
-    service.tally.sent[wayOfBytes(request)] += object.length;
+    service.tally.sent[bodyWay(request)] += object.length;
     let isWritten = false;
     this.socket.write(buffer.subarray(0, offset + object.length), () => {
       isWritten = true;
@@ -264,7 +263,7 @@ export class PlainConnection {
         if (isBegun) throw error;
         return this.#refuse(request, 'miss', 'miss');
       }
-      tally.sent[wayOfBytes(request)] += end - start;
+      tally.sent[bodyWay(request)] += end - start;
     }
     this.#count(request.method, isPart ? 'partial' : 'hit');
     return isLast;
@@ -289,7 +288,7 @@ export class PlainConnection {
       maxObjectBytes: request.maxObjectBytes ?? Number.POSITIVE_INFINITY,
     };
     const outcome = await receivePut({ store: service.store, put, body: feed, onFault: service.onFault });
-    service.tally.received[wayOfBytes(request)] += request.contentLength - feed.remainingBytes;
+    service.tally.received[bodyWay(request)] += request.contentLength - feed.remainingBytes;
     const isLast = request.isLast || service.isClosing();
     switch (outcome.kind) {
       case 'stored':
@@ -370,6 +369,10 @@ export class PlainConnection {
 
 function keep(value: string | undefined, maxBytes: number): string {
   return value !== undefined && value.length <= maxBytes ? value : '';
+}
+
+function bodyWay({ way }: PlainRequest): 'proxied' | 'direct' {
+  return way === 'ticket' ? 'direct' : 'proxied';
 }
 
 function ignore(): void {}

@@ -28,6 +28,8 @@ export function putWhenAsked({ server, path, headers, body, answerLimitMs, silen
       pipeline(body(), outgoing).catch(reject);
     });
     outgoing.on('response', (response) => {
+      // An answer to a body that was not asked for: nobody will end this request.
+      response.on('close', () => outgoing.destroy());
       const reading = Object.assign(response, { text: () => text(response), dump: () => pipeline(response, nowhere()) });
       resolve({ statusCode: response.statusCode as number, headers: response.headers, body: reading });
     });
