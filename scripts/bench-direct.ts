@@ -1,46 +1,58 @@
 /**
- * `npm run bench:direct`: a GET by the direct way (Envoy's 307 and the body from the shard, both requests counted) against the same through Envoy, and against a plain Envoy
- * in front of nginx without authorization, in turn and in one run. CPU is that of all server processes, without the client's. Needs nginx (Debian package). Some three minutes.
+ * `npm run bench:direct`: a GET by the direct way against the same through Envoy, and against a plain Envoy in front of nginx without authorization, in turn and in one run.
+ * CPU is that of all server processes, without the client's. wrk does not follow redirects: the direct way is the sum of its two requests, each loaded by itself, Envoy's 307
+ * and the body from the shard. Needs nginx and wrk (Debian packages of these names). Some four minutes.
  */
 import { randomBytes } from 'node:crypto';
-import { follow } from './bench-direct-load.ts';
 import { startPlainEnvoy } from './bench-envoy.ts';
+import { load } from './bench-load.ts';
 import { makeTokens, place, startLocal } from './bench-local.ts';
 import { isQuick, isWanted, makeFolder, progress, requirePrograms, rounds, seconds } from './bench-run.ts';
 import { processSeconds, startNginx } from './bench-servers.ts';
 import { printTable, type Row } from './bench-table.ts';
 
 const [KiB, MiB] = [1024, 1024 ** 2];
-const clients = 16;
-requirePrograms('bench:direct', ['nginx', 'setpriv']);
+requirePrograms('bench:direct', ['nginx', 'wrk', 'setpriv']);
 const folder = makeFolder();
 
 const local = await startLocal(folder);
 const nginx = await startNginx(folder, 18_097, true);
 const plain = await startPlainEnvoy({ server: nginx, folder, port: 18_098, workers: 2 });
 const tokens = await makeTokens(local, 64);
+const lua = `local tokens = {${tokens.map((token) => `"Bearer ${token}"`).join(',')}}; local n = 0
+local function headers() n = n + 1; return { Authorization = tokens[n % ${tokens.length} + 1] } end\n`;
+
+interface Asking {
+  readonly url: string;
+  readonly path: string;
+  readonly hasToken: boolean;
+}
 
 interface Way {
   readonly name: string;
-  readonly url: string;
-  readonly prefix: string;
+  /** What one GET asks, one after the other. */
+  readonly asks: readonly ((key: string) => Asking | Promise<Asking>)[];
   /** Every process that serves it, by what it is. */
   readonly pids: Readonly<Record<string, number>>;
 }
 
-const { envoy, authz, eds, kubernetes, 'kura-cache-0': shard } = local.processes as Record<string, number>;
-const ours = { envoy, shard, authz, eds, kubernetes } as Record<string, number>;
-const ways: readonly [Way, Way, Way] = [
-  { name: 'direct', url: local.url, prefix: '/direct', pids: ours },
-  { name: 'proxied', url: local.url, prefix: '/objects', pids: ours },
-  { name: 'Envoy to nginx', url: plain.url, prefix: '/objects', pids: { envoy: plain.pid, nginx: nginx.pid } },
+const { envoy, authz, eds, 'kura-cache-0': shard } = local.processes as Record<string, number>;
+const ours = { envoy, shard, authz, eds } as Record<string, number>;
+const ways: readonly Way[] = [
+  { name: 'direct', asks: [(key) => ({ url: local.url, path: `/direct${key}`, hasToken: true }), askByTicket], pids: ours },
+  { name: 'proxied', asks: [(key) => ({ url: local.url, path: `/objects${key}`, hasToken: true })], pids: ours },
+  {
+    name: 'Envoy to nginx',
+    asks: [(key) => ({ url: plain.url, path: `/objects${key}`, hasToken: true })],
+    pids: { envoy: plain.pid, nginx: nginx.pid },
+  },
 ];
 
 interface Measured {
   /** CPU of all server processes a GET. */
   readonly micros: number;
-  readonly perSecond: number;
-  readonly parts: string;
+  /** Of each request. */
+  readonly details: string;
 }
 
 const rows: Row[] = [];
@@ -52,47 +64,57 @@ for (const { name, bytes, bound } of [
   if (!isWanted(name)) continue;
   const key = `/vision/bench-${bytes}`;
   await place({ url: local.url, token: tokens[0] as string, folder }, `/objects${key}`, randomBytes(bytes));
-  rows.push(await inTurn(`GET ${name}`, { key, bytes, bound }));
+  rows.push(await inTurn(`GET ${name}`, key, bound));
 }
 progress('done');
 printTable(rows, { isQuick, cpu: 'all server processes' });
 process.exit(0);
 
-async function inTurn(what: string, { key, bytes, bound }: { key: string; bytes: number; bound: number }): Promise<Row> {
+async function inTurn(what: string, key: string, bound: number): Promise<Row> {
   const best = new Map<Way, Measured>();
   // Node compiles what is hot, and every token is reviewed once.
-  for (const way of ways) await measure(way, { key, bytes, seconds: 2 });
+  for (const way of ways) await measure(way, key, 2);
   for (let round = 0; round < rounds; round += 1) {
     for (const way of ways) {
       progress(`${what}, ${way.name}`);
-      const result = await measure(way, { key, bytes, seconds });
+      const result = await measure(way, key, seconds);
       const known = best.get(way);
       if (known === undefined || result.micros < known.micros) best.set(way, result);
     }
   }
-  const [direct, proxied, yardstick] = ways.map((way) => best.get(way)) as [Measured, Measured, Measured];
+  const [direct, proxied] = ways.map((way) => best.get(way)) as [Measured, Measured];
   const ratio = direct.micros / proxied.micros;
-  const show = ({ micros, perSecond, parts }: Measured) => `${micros.toFixed(0)} µs (${parts}), ${perSecond.toFixed(0)} a second`;
   return {
     what,
     bound: `<= ${bound} × proxied`,
     result: `${ratio.toFixed(2)} ×`,
     isMet: ratio <= bound,
-    details: `direct ${show(direct)}; proxied ${show(proxied)}; ${ways[2].name} ${show(yardstick)}`,
+    details: ways.map((way) => `${way.name} ${best.get(way)?.micros.toFixed(0)} µs: ${best.get(way)?.details}`).join('; '),
   };
 }
 
-async function measure(
-  { url, prefix, pids }: Way,
-  { key, bytes, seconds: length }: { key: string; bytes: number; seconds: number },
-): Promise<Measured> {
-  const used = (): [string, number][] => Object.entries(pids).map(([part, pid]) => [part, processSeconds(pid)]);
-  const [before, startedMs] = [used(), performance.now()];
-  const gets = await follow({ url, path: prefix + key, tokens, clients, seconds: length }, bytes);
-  const each = used().map(([part, busy], at): [string, number] => [part, ((busy - (before[at] as [string, number])[1]) * 1e6) / gets]);
-  return {
-    micros: each.reduce((sum, [, micros]) => sum + micros, 0),
-    perSecond: (gets * 1000) / (performance.now() - startedMs),
-    parts: each.map(([part, micros]) => `${part} ${micros.toFixed(0)}`).join(', '),
-  };
+/** Where Envoy sends a GET, with a ticket that outlives a run. */
+async function askByTicket(key: string): Promise<Asking> {
+  const answer = await fetch(`${local.url}/direct${key}`, { headers: { authorization: `Bearer ${tokens[0]}` }, redirect: 'manual' });
+  const { origin, pathname } = new URL(answer.headers.get('location') ?? '');
+  return { url: origin, path: pathname, hasToken: false };
+}
+
+async function measure({ name, asks, pids }: Way, key: string, length: number): Promise<Measured> {
+  let micros = 0;
+  const details: string[] = [];
+  for (const ask of asks) {
+    const { url, path, hasToken } = await ask(key);
+    const script = `${hasToken ? lua : 'local function headers() end\n'}request = function() return wrk.format("GET", "${path}", headers()) end`;
+    const used = () => Object.values(pids).map(processSeconds);
+    const before = used();
+    const server = { name, url, metricsUrl: undefined, pid: process.pid, stop: async () => {} };
+    const { requests, requestsPerSecond, failures } = await load({ server, path: '/', seconds: length, folder, script });
+    if (failures > 0) throw new Error(`${name}: ${failures} of ${requests} requests failed`);
+    const each = used().map((busy, at) => ((busy - (before[at] as number)) * 1e6) / requests);
+    micros += each.reduce((sum, part) => sum + part, 0);
+    const parts = Object.keys(pids).map((part, at) => `${part} ${each[at]?.toFixed(0)}`);
+    details.push(`${parts.join(', ')} at ${requestsPerSecond.toFixed(0)} a second`);
+  }
+  return { micros, details: details.join(' + ') };
 }
