@@ -20,11 +20,17 @@ interface DirectShard extends TestShard {
   readonly ticket: (request: Call) => Promise<string>;
 }
 
+/** Tickets last as long as they can: on a busy machine a test may take longer than their own 10 s. */
 async function startDirectShard(t: ExecutionContext, environment: Record<string, string> = {}): Promise<DirectShard> {
   const file = path.join(await temporaryDirectory(t), 'credential');
   await writeFile(file, credential);
   const shard = await startTestShard(t, {
-    environment: { KURA_CACHE_ADVERTISE: '127.0.0.1', KURA_CACHE_CREDENTIAL_FILE: file, ...environment },
+    environment: {
+      KURA_CACHE_ADVERTISE: '127.0.0.1',
+      KURA_CACHE_CREDENTIAL_FILE: file,
+      KURA_CACHE_TICKET_LIFE: '60s',
+      ...environment,
+    },
   });
   const ask = ({ headers, ...request }: Call) =>
     call(shard.url, {
@@ -247,7 +253,7 @@ test('an object that is replaced all the time is had whole, old or new, or not a
 });
 
 test('a ticket ends with its time, and is counted so; the transfer that it began goes on', async (t) => {
-  const shard = await startDirectShard(t, { KURA_CACHE_TICKET_LIFE: '5s' });
+  const shard = await startDirectShard(t, { KURA_CACHE_TICKET_LIFE: '10s' });
   const target = await shard.ticket({ path: '/direct/vision/a' });
   const put = await shard.ticket(upload());
   let send: () => void = () => undefined;
