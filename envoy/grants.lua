@@ -50,7 +50,7 @@ local function key_of(path)
   local key = path:sub(from)
   if #key == 0 or #key > longest_key or key:find("[^!-~]") then return nil end
   -- Few keys have a segment that begins with a dot, and the plain search is cheap.
-  if path:find("/.", 9, true) and (path:find("/%.%.?/", 9) or path:find("/%.%.?$", 9)) then return nil end
+  if path:find("/.", from - 1, true) and (path:find("/%.%.?/", from - 1) or path:find("/%.%.?$", from - 1)) then return nil end
   return key
 end
 

@@ -14,8 +14,6 @@ export interface Asked extends Caller {
   readonly version: string | undefined;
   /** `direct` may be sent elsewhere, `ticket` is where it was sent to. */
   readonly way: 'objects' | 'direct' | 'ticket';
-  /** Which the client speaks to Envoy, `http` where it is not told. A shard speaks no TLS, so nothing that came by it may go there. */
-  readonly protocol: string | undefined;
 }
 
 export interface DirectOptions {
@@ -73,11 +71,11 @@ export class Direct {
     const { endsMs, nonce, ...about } = ticket;
     if (endsMs <= this.#options.now()) return { kind: 'expired' };
     if (nonce !== undefined && !this.#uploads.delete(nonce)) return { kind: 'refused' };
-    return { kind: 'used', asked: { ...about, method, key, way: 'ticket', protocol: undefined } };
+    return { kind: 'used', asked: { ...about, method, key, way: 'ticket' } };
   }
 
-  #isWanted({ way, protocol = 'http' }: Asked, bytes: number): boolean {
-    return way === 'direct' && protocol === 'http' && bytes >= this.#options.minBytes;
+  #isWanted({ way }: Asked, bytes: number): boolean {
+    return way === 'direct' && bytes >= this.#options.minBytes;
   }
 
   #nextEnd(): number {

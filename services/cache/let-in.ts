@@ -26,13 +26,17 @@ export function letIn(service: ObjectService, request: IncomingMessage, target: 
     method,
     key: target.key,
     version: undefined,
-    way: target.isDirect ? 'direct' : 'objects',
-    protocol: single(headers['x-forwarded-proto']),
+    way: target.isDirect && isFreeToGo(headers) ? 'direct' : 'objects',
     namespace: single(headers['x-kura-namespace']),
     serviceAccount: single(headers['x-kura-service-account']),
     maxObjectBytes: limit === undefined ? undefined : Number(limit),
     maxShare: single(headers['x-kura-max-share']),
   };
+}
+
+/** A shard speaks no TLS, so nothing that came to Envoy by it may go there; and what authz counts as it passes has to pass (`x-kura-direct: no`). */
+function isFreeToGo(headers: IncomingMessage['headers']): boolean {
+  return (headers['x-forwarded-proto'] ?? 'http') === 'http' && headers['x-kura-direct'] === undefined;
 }
 
 /** Node joins the lines of a field with a comma, which no credential that comes twice survives. */

@@ -10,7 +10,7 @@ export interface PlainRequest {
   readonly kind: 'request';
   readonly method: 'GET' | 'HEAD' | 'PUT' | 'DELETE';
   readonly key: Key;
-  readonly way: Asked['way'];
+  way: Asked['way'];
   readonly ticket: string | undefined;
   /** Bytes of the head, the empty line included. */
   readonly headBytes: number;
@@ -26,7 +26,6 @@ export interface PlainRequest {
   credential: string | undefined;
   maxObjectBytes: number | undefined;
   maxShare: string | undefined;
-  protocol: string | undefined;
   /** The one version that a ticket opens. */
   version: string | undefined;
 }
@@ -99,7 +98,6 @@ export function readPlainHead(bytes: Buffer): PlainHead {
     credential: undefined,
     maxObjectBytes: undefined,
     maxShare: undefined,
-    protocol: undefined,
     version: undefined,
   };
   if (!readFields(head, lineEnd, request)) return unusual;
@@ -178,8 +176,11 @@ function readField(name: string, head: string, start: number, end: number, reque
       request.maxShare = head.slice(start, end);
       return true;
     case 'x-forwarded-proto':
-      if (request.protocol !== undefined) return false;
-      request.protocol = head.slice(start, end);
+      // let-in.ts says why.
+      if (head.slice(start, end) !== 'http') keepHere(request);
+      return true;
+    case 'x-kura-direct':
+      keepHere(request);
       return true;
     case 'x-kura-credential':
       if (request.credential !== undefined) return false;
@@ -188,6 +189,10 @@ function readField(name: string, head: string, start: number, end: number, reque
     default:
       return !unusualFields.has(name);
   }
+}
+
+function keepHere(request: PlainRequest): void {
+  if (request.way === 'direct') request.way = 'objects';
 }
 
 /** The place of the colon after a field name, or -1. */

@@ -116,7 +116,7 @@ test('a miss, an error, a HEAD, a condition that holds and a small object are an
   t.is((await shard.ask({ path: '/objects/vision/small' })).status, 404);
 });
 
-test('without an address to tell, and over TLS, /direct/ behaves as /objects/', async (t) => {
+test('without an address to tell, over TLS, and where authz counts bytes, /direct/ behaves as /objects/', async (t) => {
   const file = path.join(await temporaryDirectory(t), 'credential');
   await writeFile(file, credential);
   const off = await startTestShard(t, { environment: { KURA_CACHE_CREDENTIAL_FILE: file } });
@@ -124,6 +124,7 @@ test('without an address to tell, and over TLS, /direct/ behaves as /objects/', 
   for (const [url, more] of [
     [off.url, {}],
     [on.url, { 'x-forwarded-proto': 'https' }],
+    [on.url, { 'x-kura-direct': 'no' }],
   ] as const) {
     for (const also of [{}, unusual]) {
       const headers = { 'x-kura-credential': credential, ...more, ...also };

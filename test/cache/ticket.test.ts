@@ -15,7 +15,6 @@ const asked: Asked = {
   key,
   version: undefined,
   way: 'direct',
-  protocol: undefined,
   namespace: 'vision',
   serviceAccount: 'trainer',
   maxObjectBytes: 2_000_000,
@@ -122,7 +121,7 @@ test('uploads that never come bound what is kept: then they go through Envoy, un
   t.truthy(direct.locateUpload(put));
 });
 
-test('only a body that is large, asked for under /direct/, and not over TLS, is sent elsewhere', (t) => {
+test('only a body that is large and asked for under /direct/ is sent elsewhere', (t) => {
   const { direct } = makeDirect();
   const small = { ...object, length: 999 } as OpenObject;
   t.truthy(direct.locateRead(asked, { ...object, length: 1000 } as OpenObject, whole));
@@ -130,7 +129,7 @@ test('only a body that is large, asked for under /direct/, and not over TLS, is 
   t.is(direct.locateRead(asked, small, whole), undefined);
   t.is(direct.locateRead({ ...asked, method: 'HEAD' }, object, whole), undefined);
   for (const kind of ['not-modified', 'unsatisfiable'] as const) t.is(direct.locateRead(asked, object, { kind }), undefined);
-  for (const change of [{ way: 'objects' }, { way: 'ticket' }, { protocol: 'https' }] as const) {
+  for (const change of [{ way: 'objects' }, { way: 'ticket' }] as const) {
     t.is(direct.locateRead({ ...asked, ...change }, object, whole), undefined);
     t.is(direct.locateUpload({ ...put, ...change }), undefined);
   }

@@ -63,4 +63,9 @@ test('authz is told the bytes of the namespaces that it counts, of bodies in bot
   }
   await waitFor('both transfers are told', () => rig.transferred.get('vision') === 4);
   t.is(rig.transferred.size, 1);
+  // What goes straight to a shard is not told: so a shard may send nothing of theirs there.
+  t.deepEqual(
+    rig.recorder.requests.map(({ headers }) => headers['x-kura-direct']),
+    ['no', undefined, 'no'],
+  );
 });
