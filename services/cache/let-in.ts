@@ -35,7 +35,7 @@ export function letIn(service: ObjectService, request: IncomingMessage, target: 
 }
 
 /** A shard speaks no TLS, so nothing that came to Envoy by it may go there; and what authz counts as it passes has to pass (`x-kura-direct: no`). */
-function isFreeToGo(headers: IncomingMessage['headers']): boolean {
+export function isFreeToGo(headers: IncomingMessage['headers']): boolean {
   return (headers['x-forwarded-proto'] ?? 'http') === 'http' && headers['x-kura-direct'] === undefined;
 }
 

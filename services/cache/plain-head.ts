@@ -26,6 +26,7 @@ export interface PlainRequest {
   credential: string | undefined;
   maxObjectBytes: number | undefined;
   maxShare: string | undefined;
+  protocol: string | undefined;
   /** The one version that a ticket opens. */
   version: string | undefined;
 }
@@ -98,6 +99,7 @@ export function readPlainHead(bytes: Buffer): PlainHead {
     credential: undefined,
     maxObjectBytes: undefined,
     maxShare: undefined,
+    protocol: undefined,
     version: undefined,
   };
   if (!readFields(head, lineEnd, request)) return unusual;
@@ -176,8 +178,10 @@ function readField(name: string, head: string, start: number, end: number, reque
       request.maxShare = head.slice(start, end);
       return true;
     case 'x-forwarded-proto':
+      if (request.protocol !== undefined) return false;
+      request.protocol = head.slice(start, end);
       // let-in.ts says why.
-      if (head.slice(start, end) !== 'http') keepHere(request);
+      if (request.protocol !== 'http') keepHere(request);
       return true;
     case 'x-kura-direct':
       keepHere(request);

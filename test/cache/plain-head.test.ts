@@ -2,7 +2,9 @@ import { createServer, type IncomingMessage } from 'node:http';
 import { Duplex } from 'node:stream';
 import test from 'ava';
 import fc from 'fast-check';
+import { isFreeToGo } from '../../services/cache/let-in.ts';
 import { readPlainHead } from '../../services/cache/plain-head.ts';
+import { readTarget } from '../../services/cache/target.ts';
 
 /** What Node's parser makes of the same bytes; undefined when it refuses them. */
 async function readWithNode(bytes: Buffer): Promise<IncomingMessage | undefined> {
@@ -44,6 +46,7 @@ const fieldName = fc.oneof(
     'X-Kura-Service-Account',
     'x-kura-max-share',
     'X-Forwarded-Proto',
+    'X-Kura-Direct',
     'Content-Type',
     'x-request-id',
     'Keep-Alive',
@@ -136,9 +139,13 @@ test('whatever the plain parser accepts, Node accepts with the same meaning', as
       const node = await readWithNode(bytes);
       if (node === undefined) throw new Error('Node refuses it');
       const { headers } = node;
+      const target = readTarget(node.url ?? '');
+      if (target.kind === 'bad-key' || target.kind === 'other-path') throw new Error('Node reads no key');
       const expected = {
         method: plain.method,
-        url: `/${plain.ticket === undefined ? plain.way : `ticket/${plain.ticket}/objects`}/${plain.key}`,
+        key: plain.key,
+        way: plain.way,
+        ticket: plain.ticket,
         'content-length': plain.method === 'PUT' ? String(plain.contentLength) : undefined,
         range: plain.range,
         'if-range': plain.ifRange,
@@ -153,7 +160,9 @@ test('whatever the plain parser accepts, Node accepts with the same meaning', as
       };
       const actual = {
         method: node.method,
-        url: node.url,
+        key: target.key,
+        way: target.kind === 'ticket' ? 'ticket' : target.isDirect && isFreeToGo(headers) ? 'direct' : 'objects',
+        ticket: target.kind === 'ticket' ? target.ticket : undefined,
         'content-length': headers['content-length'] === undefined ? undefined : String(Number(headers['content-length'])),
         range: headers.range,
         'if-range': headers['if-range'],
