@@ -155,6 +155,23 @@ test.serial('the ticket of a deleted Pod ends with its 10 s, and it gets no othe
   t.is((await system.call({ as, path: '/direct/vision/a' })).status, 307);
 });
 
+test.serial('where the policy limits bytes a second, bodies stay on the way on which they are counted', async (t) => {
+  const file = (await system.local()).policy as string;
+  const policy = await readFile(file, 'utf8');
+  await writeFile(file, policy.replace('limits: { maxObjectBytes: 64Gi }', 'limits: { maxObjectBytes: 64Gi, bytesPerSecond: 64Gi }'));
+  await waitFor('a body comes through Envoy', async () => {
+    const answer = await system.call({ as, path: '/direct/vision/a' });
+    return answer.status === 200 && answer.body.equals(body);
+  });
+  const before = await direct();
+  const put = { as, method: 'PUT', path: '/direct/vision/counted', body, expect: true, headers: { 'content-length': body.length } };
+  t.is((await system.call(put)).status, 201);
+  t.true((await system.call({ as, path: '/direct/vision/counted' })).body.equals(body));
+  t.is(await direct(), before);
+  await writeFile(file, policy);
+  await waitFor('it goes straight again', async () => (await system.call({ as, path: '/direct/vision/a' })).status === 307);
+});
+
 test.serial('no ticket is in what the system logs', async (t) => {
   const { path } = await locate('vision/a');
   for (const part of (path.split('/')[2] as string).split('.')) t.false(system.output().includes(part));
