@@ -81,7 +81,7 @@ async function inTurn(what: string, key: string, bound: number): Promise<Row> {
       const result = await measure(way, key, seconds);
       progress(`${way.name}: ${result.micros.toFixed(0)} µs, ${result.details}`);
       const known = best.get(way);
-      if (known === undefined || result.micros < known.micros) best.set(way, result);
+      if (known === undefined || isBetter(result, known)) best.set(way, result);
     }
   }
   const [direct, proxied] = ways.map((way) => best.get(way)) as [Measured, Measured];
@@ -90,9 +90,14 @@ async function inTurn(what: string, key: string, bound: number): Promise<Row> {
     what,
     bound: `<= ${bound} × proxied`,
     result: `${ratio.toFixed(2)} ×`,
-    isMet: ratio <= bound && direct.failures === 0,
+    isMet: ratio <= bound && direct.failures + proxied.failures === 0,
     details: ways.map((way) => `${way.name} ${best.get(way)?.micros.toFixed(0)} µs: ${best.get(way)?.details}`).join('; '),
   };
+}
+
+/** A refusal costs little: a round with fewer of them says more, whatever its CPU. */
+function isBetter(one: Measured, other: Measured): boolean {
+  return one.failures < other.failures || (one.failures === other.failures && one.micros < other.micros);
 }
 
 /** Where Envoy sends a GET, with a ticket that outlives a run. */
