@@ -26,11 +26,23 @@ export interface Ticket extends Caller {
   readonly nonce: string | undefined;
 }
 
+type Text = string | undefined;
+/** In the order of a ticket's text. */
+type Content = [
+  endsMs: number,
+  version: Text,
+  nonce: Text,
+  namespace: Text,
+  account: Text,
+  maxObjectBytes: number | undefined,
+  share: Text,
+];
+
 /** Two parts of base64url with a dot between. */
 export function sealTicket(secret: KeyObject, transfer: Transfer, ticket: Ticket): string {
   const { endsMs, version, nonce, namespace, serviceAccount, maxObjectBytes, maxShare } = ticket;
-  const content = JSON.stringify([endsMs, version, nonce, namespace, serviceAccount, maxObjectBytes, maxShare]);
-  const text = Buffer.from(content).toString('base64url');
+  const content: Content = [endsMs, version, nonce, namespace, serviceAccount, maxObjectBytes, maxShare];
+  const text = Buffer.from(JSON.stringify(content)).toString('base64url');
   return `${text}.${sealOf(secret, transfer, text)}`;
 }
 
@@ -44,8 +56,8 @@ export function openTicket(secret: KeyObject, transfer: Transfer, sealed: string
   if (given.length !== right.length || !timingSafeEqual(given, right)) return undefined;
   // undefined is null in JSON.
   const fields = (JSON.parse(Buffer.from(text, 'base64url').toString()) as unknown[]).map((field) => field ?? undefined);
-  const [endsMs, version, nonce, namespace, serviceAccount, maxObjectBytes, maxShare] = fields as [number, ...string[]];
-  return { endsMs, version, nonce, namespace, serviceAccount, maxObjectBytes: maxObjectBytes as number | undefined, maxShare };
+  const [endsMs, version, nonce, namespace, serviceAccount, maxObjectBytes, maxShare] = fields as Content;
+  return { endsMs, version, nonce, namespace, serviceAccount, maxObjectBytes, maxShare };
 }
 
 /** Neither a method nor a key has a line end in it. */
