@@ -48,11 +48,12 @@ end
 
 -- What is no key is authz's to refuse (services/shared/key.ts).
 local function key_of(path)
-  if path:sub(1, 9) ~= "/objects/" then return nil end
-  local key = path:sub(10)
+  local from = path:sub(1, 9) == "/objects/" and 10 or path:sub(1, 8) == "/direct/" and 9
+  if not from then return nil end
+  local key = path:sub(from)
   if #key == 0 or #key > longest_key or key:find("[^!-~]") then return nil end
   -- Few keys have a segment that begins with a dot, and the plain search is cheap.
-  if path:find("/.", 9, true) and (path:find("/%.%.?/", 9) or path:find("/%.%.?$", 9)) then return nil end
+  if path:find("/.", from - 1, true) and (path:find("/%.%.?/", from - 1) or path:find("/%.%.?$", from - 1)) then return nil end
   return key
 end
 

@@ -2,28 +2,20 @@
  * `npm run bench:path`: a request's whole way through kura (Envoy with grants, authz, one shard; `npm start`'s own system) against a plain Envoy in front of nginx, without
  * authorization, in turn and in one run. CPU is that of the whole machine, client included. Needs nginx and wrk (Debian packages of these names). Some five minutes.
  */
-import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import path from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
-import { requestToken } from '../services/local/cluster.ts';
-import type { LocalFile } from '../services/local/local-file.ts';
-import { connectKubernetes } from '../services/shared/kubernetes.ts';
 import { startPlainEnvoy } from './bench-envoy.ts';
 import { better, type LoadResult, load } from './bench-load.ts';
+import { makeTokens, place, startLocal } from './bench-local.ts';
 import { isQuick, isWanted, makeFolder, progress, requirePrograms, rounds, seconds } from './bench-run.ts';
 import { type BenchServer, processSeconds, startNginx } from './bench-servers.ts';
 import { compare, printTable, type Row } from './bench-table.ts';
 
 const [KiB, MiB] = [1024, 1024 ** 2];
-const root = path.resolve(import.meta.dirname, '..');
 const tokenCount = 64;
 requirePrograms('bench:path', ['nginx', 'wrk', 'setpriv']);
 const folder = makeFolder();
 
-const local = await startLocal();
+const local = await startLocal(folder);
 const nginx = await startNginx(folder, 18_095, true);
 const yardstick = await startPlainEnvoy({ server: nginx, folder, port: 18_096, workers: 2 });
 const ours: BenchServer = {
@@ -34,7 +26,7 @@ const ours: BenchServer = {
   stop: async () => {},
 };
 const servers = [ours, yardstick];
-const tokens = await makeTokens();
+const tokens = await makeTokens(local, tokenCount);
 const lua = `local tokens = {${tokens.map((token) => `"Bearer ${token}"`).join(',')}}; local n = 0
 local function headers() n = n + 1; return { Authorization = tokens[n % ${tokenCount} + 1] } end\n`;
 const rows: Row[] = [];
@@ -47,7 +39,7 @@ for (const { name, bytes, bound } of [
 ]) {
   if (!isWanted(name)) continue;
   const target = `/objects/vision/bench-${bytes}`;
-  await place(target, randomBytes(bytes));
+  await place({ url: ours.url, token: tokens[0] as string, folder }, target, randomBytes(bytes));
   const script = `${lua}request = function() return wrk.format("GET", "${target}", headers()) end`;
   rows.push(await inTurn(`GET ${name}`, bound, script));
   if (bytes === 4 * KiB) rows.push(await latencies(target));
@@ -115,44 +107,4 @@ async function latencies(target: string): Promise<Row> {
 function ourSeconds(): Map<string, number> {
   const { envoy, authz, 'kura-cache-0': shard, eds, kubernetes } = local.processes as Record<string, number>;
   return new Map(Object.entries({ envoy, authz, shard, eds, kubernetes }).map(([name, pid]) => [name, processSeconds(pid as number)]));
-}
-
-/** `npm start`'s own system with one shard; it dies with this process. */
-async function startLocal(): Promise<LocalFile> {
-  const state = path.join(folder, 'state');
-  const words = [path.join(root, 'services', 'local', 'main.ts'), '--state', state, '--port', '0', '--shards', '1', '--shard-bytes', '8Gi'];
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, ...words], { stdio: 'ignore' });
-  const ended = once(child, 'exit').then(() => Promise.reject(new Error('the local system did not start')));
-  const file = path.join(state, 'local.json');
-  const ready = async (): Promise<LocalFile> => {
-    for (;;) {
-      try {
-        return JSON.parse(readFileSync(file, 'utf8')) as LocalFile;
-      } catch {
-        await delay(100);
-      }
-    }
-  };
-  return await Promise.race([ready(), ended]);
-}
-
-async function makeTokens(): Promise<string[]> {
-  const client = connectKubernetes({ kubeconfig: local.kubeconfig });
-  const wanted = { namespace: 'vision', serviceAccount: 'trainer', audience: 'kura', seconds: 3_600 };
-  const made = await Promise.all(Array.from({ length: tokenCount }, () => requestToken(client, wanted)));
-  await client.close();
-  return made.map(({ token }) => token);
-}
-
-/** The same body under the same path on both. */
-async function place(target: string, body: Buffer): Promise<void> {
-  const { status } = await fetch(ours.url + target, {
-    method: 'PUT',
-    body: new Uint8Array(body),
-    headers: { authorization: `Bearer ${tokens[0]}` },
-  });
-  if (status !== 201) throw new Error(`PUT ${target} answered ${status}`);
-  const file = path.join(folder, 'www', target);
-  mkdirSync(path.dirname(file), { recursive: true });
-  writeFileSync(file, body);
 }

@@ -37,8 +37,9 @@ const manager: Yaml = named(listeners, 'objects')?.filter_chains[0].filters[0].t
 const authorization: Yaml = named(manager?.http_filters, 'envoy.filters.http.ext_authz')?.typed_config;
 const routes: Yaml[] = manager?.route_config.virtual_hosts[0].routes ?? [];
 const cache: Yaml = named(clusters, 'kura-cache');
-const read = named(routes, 'read')?.route;
-const write = named(routes, 'write')?.route;
+const [read, write, readDirect, writeDirect] = ['read', 'write', 'read-direct', 'write-direct'].map((name) => named(routes, name)?.route);
+const byPath = { header: { header_name: ':path' } };
+const byDirectPath = { header: { ...byPath.header, regex_rewrite: { pattern: { regex: '^/direct/' }, substitution: '/objects/' } } };
 
 // Keys are compared byte for byte by authz, the hash and the shard.
 require(manager?.normalize_path === true, 'normalize_path is off: dot segments would reach authz and shards');
@@ -83,18 +84,23 @@ require(JSON.stringify(transfers?.filter) ===
 require(bootstrap.admin.address.socket_address.address === '127.0.0.1', 'the admin interface is not on loopback: anybody could stop Envoy');
 
 // A failure reaches its client in time, and a transfer that goes on is not cut.
-for (const [name, route] of Object.entries({ read, write })) {
+for (const [name, route] of Object.entries({ read, write, 'read-direct': readDirect, 'write-direct': writeDirect })) {
   require(route?.timeout === '0s', `route ${name} has a timeout: long transfers would be cut`);
+  const hash = name.endsWith('-direct') ? byDirectPath : byPath;
   require(JSON.stringify(route?.hash_policy) ===
-    '[{"header":{"header_name":":path"}}]', `route ${name} does not hash by the path alone: keys would move`);
+    JSON.stringify([
+      hash,
+    ]), `route ${name} does not hash by the path alone${hash === byPath ? '' : ', as under /objects/'}: keys would move`);
   const tries = route?.retry_policy?.retry_on === undefined ? 1 : 1 + route.retry_policy.num_retries;
   const longest = seconds(authorization?.grpc_service.timeout) + tries * seconds(route?.retry_policy?.per_try_timeout);
   require(longest <=
     longestFailureSeconds, `authz's time-out and the tries of route ${name} take ${longest} s together: clients give up before`);
 }
-require(write?.retry_policy?.retry_on === undefined, 'route write has retry_on: Envoy would buffer every body');
-require(JSON.stringify(named(routes, 'read')?.match.headers) ===
-  '[{"name":":method","string_match":{"safe_regex":{"regex":"GET|HEAD"}}}]', 'route read takes more than GET and HEAD: others must not be retried');
+for (const route of ['write', 'write-direct'])
+  require(named(routes, route)?.route.retry_policy?.retry_on === undefined, `route ${route} has retry_on: Envoy would buffer every body`);
+for (const route of ['read', 'read-direct'])
+  require(JSON.stringify(named(routes, route)?.match.headers) ===
+    '[{"name":":method","string_match":{"safe_regex":{"regex":"GET|HEAD"}}}]', `route ${route} takes more than GET and HEAD: others must not be retried`);
 require(manager?.delayed_close_timeout ===
   '0s', 'delayed_close_timeout is not 0s: a client that pauses would lose the end of an answer that ends its connection');
 require(seconds(cache?.connect_timeout) <

@@ -77,6 +77,8 @@ function allow({ identity, maxObjectBytes, maxShare, grant, countsBytes }: Extra
     'x-kura-service-account': identity.serviceAccount,
     'x-kura-max-object-bytes': String(maxObjectBytes),
     ...(maxShare === undefined ? {} : { 'x-kura-max-share': String(maxShare) }),
+    // What does not pass through Envoy is not counted.
+    ...(countsBytes ? { 'x-kura-direct': 'no' } : {}),
   };
   return {
     status: { code: grpcStatus.OK },

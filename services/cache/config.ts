@@ -1,5 +1,5 @@
 /** The settings of a shard; the table in README.md is checked against this one. */
-import { bytes, choice, duration, integer, listenAddress, logLevel, optional, text } from '../shared/environment.ts';
+import { advertisedAddress, bytes, choice, duration, integer, listenAddress, logLevel, optional, text } from '../shared/environment.ts';
 
 export const settingPrefix = 'KURA_CACHE_';
 
@@ -21,6 +21,13 @@ export const settings = {
   credentialFile: text(
     'File with the credential that Envoy sends, a second one on a line of its own while it is rotated; `off` lets in whoever reaches the port.',
   ),
+  advertise: optional(
+    advertisedAddress(
+      'HOST or HOST:PORT by which clients reach this shard itself, its own port unless another is named (shard i of several i ports higher); without it /direct/ behaves as /objects/.',
+    ),
+  ),
+  directMinBytes: bytes('Objects below this are answered on /direct/ as on /objects/.', { min: 0, max: 2 ** 50 }, '256Ki'),
+  ticketLife: duration('How long after its making a ticket for a direct transfer lets one begin.', { min: 100, max: 60_000 }, '10s'),
   maxBytes: optional(
     bytes('Most bytes that objects, temporary files and folders take, in blocks of 4 KiB; without it 90 % of what the file system has.', {
       min: 16 * 1024 ** 2,

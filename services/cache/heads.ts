@@ -9,6 +9,7 @@ const reasons: Readonly<Record<number, string>> = {
   204: 'No Content',
   206: 'Partial Content',
   304: 'Not Modified',
+  307: 'Temporary Redirect',
   400: 'Bad Request',
   404: 'Not Found',
   405: 'Method Not Allowed',
@@ -41,6 +42,10 @@ export class Heads {
   make(status: number, fields: string, isLast: boolean): string {
     const connection = isLast ? 'connection: close\r\n' : '';
     return `HTTP/1.1 ${status} ${reasons[status] ?? 'Unknown'}\r\ndate: ${this.#date}\r\nx-kura-shard: ${this.#name}\r\n${fields}${connection}\r\n`;
+  }
+
+  redirect(location: string, isLast: boolean): string {
+    return this.make(307, `location: ${location}\r\ncache-control: no-store\r\ncontent-length: 0\r\n`, isLast);
   }
 
   /** The fields of an object's own head. */

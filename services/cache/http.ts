@@ -1,14 +1,16 @@
 /** The edge that knows all of HTTP/1.1: Node's own server. Requests in plain form are answered by plain-connection.ts; what that does not know exactly comes here. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { type Key, parseTarget } from '../shared/key.ts';
 import { problemContentType } from '../shared/problem.ts';
 import { planRead } from './answer.ts';
 import { sendBody } from './body.ts';
+import type { Asked } from './direct.ts';
+import { letIn } from './let-in.ts';
 import { type ProblemCode, problemAnswer } from './problems.ts';
 import { drain, receivePut } from './receive.ts';
 import type { ObjectService } from './service.ts';
 import type { Method, Result } from './tally.ts';
+import { readTarget } from './target.ts';
 import { maxContentTypeBytes, maxNamespaceBytes } from './trailer.ts';
 
 export const allowedMethods = 'GET, HEAD, PUT, DELETE';
@@ -40,6 +42,8 @@ class Exchange {
   readonly #response: ServerResponse;
   readonly #startedMs = performance.now();
   #isContinued = false;
+  /** How bodies travel. */
+  #way: 'proxied' | 'direct' = 'proxied';
 
   constructor(service: ObjectService, request: IncomingMessage, response: ServerResponse) {
     this.#service = service;
@@ -50,33 +54,22 @@ class Exchange {
   }
 
   async run(): Promise<void> {
-    const target = originForm(this.#request.url ?? '');
-    if (target === '/healthz') return this.#health();
-    if (!this.#service.credentials.accepts(single(this.#request.headers['x-kura-credential']))) {
-      this.#service.tally.badCredentials += 1;
-      return this.#refuse('bad-credential');
-    }
+    const path = originForm(this.#request.url ?? '');
+    if (path === '/healthz') return this.#health();
+    const target = readTarget(path);
+    if (target.kind === 'ticket') this.#way = 'direct';
+    const asked = letIn(this.#service, this.#request, target);
+    if (typeof asked === 'string') return this.#refuse(asked);
     const { expect } = this.#request.headers;
     if (expect !== undefined && !isExpecting(this.#request)) return this.#refuse('expectation-failed');
-    const parsed = parseTarget(target);
-    switch (parsed.kind) {
-      case 'other-path':
-        return this.#refuse('no-such-path');
-      case 'bad-key':
-        return this.#refuse('bad-key');
-      case 'key':
-        break;
-      default:
-        return parsed satisfies never;
-    }
-    switch (this.#request.method) {
+    switch (asked.method) {
       case 'GET':
       case 'HEAD':
-        return this.#read(parsed.key);
+        return this.#read(asked);
       case 'PUT':
-        return this.#put(parsed.key);
+        return this.#put(asked);
       case 'DELETE':
-        return this.#delete(parsed.key);
+        return this.#delete(asked);
       default:
         this.#response.setHeader('allow', allowedMethods);
         return this.#refuse('method-not-allowed');
@@ -89,15 +82,17 @@ class Exchange {
     this.#response.writeHead(reason === undefined ? 200 : 503, { 'content-type': 'text/plain' }).end(`${reason ?? 'ok'}\n`);
   }
 
-  async #read(key: Key): Promise<void> {
-    const { store } = this.#service;
+  async #read(asked: Asked): Promise<void> {
+    const { store, direct } = this.#service;
     this.#request.resume();
-    const object = await store.open(key);
+    const object = await store.open(asked.key, asked.version);
     if (object === undefined) return this.#refuse('miss', 'miss');
     try {
-      const isHead = this.#request.method === 'HEAD';
+      const isHead = asked.method === 'HEAD';
       const { range, 'if-range': ifRange, 'if-none-match': ifNoneMatch } = this.#request.headers;
       const plan = planRead(object, isHead, { range, ifRange: ifRange as string | undefined, ifNoneMatch });
+      const location = direct?.locateRead(asked, object, plan);
+      if (location !== undefined) return this.#redirect(location);
       const isWarm = store.use(object);
       const response = this.#response.setHeader('etag', object.tag).setHeader('accept-ranges', 'bytes');
       switch (plan.kind) {
@@ -118,19 +113,20 @@ class Exchange {
       const status = plan.kind === 'part' ? 206 : 200;
       response.setHeader('content-length', plan.end - plan.start);
       if (isHead || plan.end === plan.start) response.writeHead(status).end();
-      else await this.#sendBody(object, plan, status, isWarm);
+      else if (!(await this.#sendBody(object, plan, status, isWarm))) return this.#refuse('miss', 'miss');
       this.#count(plan.kind === 'part' ? 'partial' : 'hit');
     } finally {
       object.release();
     }
   }
 
+  /** False when nothing was sent yet and nothing can be read. */
   async #sendBody(
     object: Parameters<typeof sendBody>[0]['object'],
     plan: { start: number; end: number },
     status: number,
     isWarm: boolean,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { reader, buffers, readerTimeoutMs: timeoutMs, tally } = this.#service;
     let isBegun = false;
     const begin = () => {
@@ -142,29 +138,30 @@ class Exchange {
         { object, start: plan.start, end: plan.end, isWarm, to: this.#response, head: undefined, reader, buffers, timeoutMs },
         begin,
       );
-      tally.bytesOut += plan.end - plan.start;
+      tally.sent[this.#way] += plan.end - plan.start;
       this.#response.end();
+      return true;
     } catch (error) {
-      // Nothing was sent yet: what cannot be read is a miss. In mid-body only a broken transfer says that it is not whole.
+      // In mid-body only a broken transfer says that it is not whole.
       if (isBegun) throw error;
       for (const name of ['etag', 'accept-ranges', 'content-length', 'content-range']) this.#response.removeHeader(name);
-      await this.#refuse('miss', 'miss');
+      return false;
     }
   }
 
-  async #put(key: Key): Promise<void> {
-    const { store, onFault } = this.#service;
-    const headers = this.#request.headers;
-    const limit = headers['x-kura-max-object-bytes'];
-    if (limit !== undefined && !/^\d{1,15}$/.test(limit as string)) return this.#refuse('bad-header');
+  async #put(asked: Asked): Promise<void> {
+    const { store, onFault, direct } = this.#service;
+    const { headers } = this.#request;
     const put = {
-      key,
+      key: asked.key,
       length: headers['content-length'] === undefined ? lengthWithout(headers) : Number(headers['content-length']),
       contentType: keep(headers['content-type'], maxContentTypeBytes),
-      namespace: keep(headers['x-kura-namespace'], maxNamespaceBytes),
-      maxObjectBytes: limit === undefined ? Number.POSITIVE_INFINITY : Number(limit),
+      namespace: keep(asked.namespace, maxNamespaceBytes),
+      maxObjectBytes: asked.maxObjectBytes ?? Number.POSITIVE_INFINITY,
     };
     if (put.length !== undefined && put.length > put.maxObjectBytes) return this.#refuse('too-large');
+    const location = isExpecting(this.#request) ? direct?.locateUpload(asked, put.length) : undefined;
+    if (location !== undefined) return this.#redirect(location);
     const body = this.#body();
     const outcome = await receivePut({ store, put, body, onFault });
     switch (outcome.kind) {
@@ -181,11 +178,11 @@ class Exchange {
     }
   }
 
-  async #delete(key: Key): Promise<void> {
+  async #delete(asked: Asked): Promise<void> {
     this.#request.resume();
     let isGone: boolean;
     try {
-      isGone = await this.#service.store.remove(key);
+      isGone = await this.#service.store.remove(asked.key);
     } catch (error) {
       this.#service.onFault(error, 'write');
       return this.#refuse('disk-fault', 'failed');
@@ -193,6 +190,11 @@ class Exchange {
     if (!isGone) return this.#refuse('miss', 'miss');
     this.#response.writeHead(204).end();
     this.#count('deleted');
+  }
+
+  #redirect(location: string): void {
+    this.#response.writeHead(307, { location, 'cache-control': 'no-store', 'content-length': 0 }).end();
+    this.#count('redirected');
   }
 
   /** The request's body; stalls and broken transfers throw. */
@@ -210,7 +212,7 @@ class Exchange {
     try {
       // Leaving the loop early must not destroy the connection: the rest may still be dropped and the refusal sent.
       for await (const chunk of this.#request.iterator({ destroyOnReturn: false })) {
-        tally.bytesIn += (chunk as Buffer).length;
+        tally.received[this.#way] += (chunk as Buffer).length;
         yield chunk as Buffer;
       }
       if (!this.#request.complete) throw new Error('the body ended early');
@@ -275,9 +277,4 @@ function refuseConnection(service: ObjectService, error: NodeJS.ErrnoException, 
   const { status, body } = problemAnswer(code);
   const head = `HTTP/1.1 ${status} ${code}\r\nx-kura-shard: ${service.name}\r\ncontent-type: ${problemContentType}\r\ncontent-length: ${body.length}\r\nconnection: close\r\n\r\n`;
   socket.end(head + body, () => socket.destroy());
-}
-
-/** Node joins the lines of a field with a comma, which no credential that comes twice survives. */
-function single(value: string | string[] | undefined): string | undefined {
-  return Array.isArray(value) ? undefined : value;
 }

@@ -35,8 +35,13 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
       }),
     );
   };
-  total('kura_cache_received_bytes_total', 'Body bytes of uploads.', () => tally.bytesIn);
-  total('kura_cache_sent_bytes_total', 'Body bytes of reads.', () => tally.bytesOut);
+  registerTotals(
+    registry,
+    { name: 'kura_cache_received_bytes_total', help: 'Body bytes of uploads by way.', label: 'way' },
+    tally.received,
+  );
+  registerTotals(registry, { name: 'kura_cache_sent_bytes_total', help: 'Body bytes of reads by way.', label: 'way' }, tally.sent);
+  registerTotals(registry, { name: 'kura_cache_tickets_total', help: 'Tickets that came, by result.', label: 'result' }, tally.tickets);
   gauge('kura_cache_hit_ratio', 'Hits of all GETs since the start.', () => hitRatio(tally));
   gauge('kura_cache_objects', 'Objects that are known.', () => store.index.count);
   gauge('kura_cache_used_bytes', 'Bytes that count against the limit, in blocks of 4 KiB.', () => store.space.usedBytes);
@@ -68,7 +73,8 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
   total('kura_cache_bad_credentials_total', 'Requests without a credential that is known.', () => tally.badCredentials);
   total('kura_cache_cut_off_total', 'Connections closed because the client stalled.', () => tally.cutOff);
   gauge('kura_cache_serving', '1 while traffic is wanted.', () => (numbers.isServing() ? 1 : 0));
-  registerDiskErrors(registry, tally);
+  const diskErrors = { name: 'kura_cache_disk_errors_total', help: 'Faults of the file system by kind.', label: 'kind' };
+  registerTotals(registry, diskErrors, tally.diskErrors);
   return registerLoopDelay(registry);
 }
 
@@ -143,16 +149,21 @@ function registerTotal(registry: Registry, name: string, help: string, read: () 
   );
 }
 
-function registerDiskErrors(registry: Registry, tally: Tally): void {
+/** One counter with a label: `counts` has a number for each of its values, and stays the same object. */
+function registerTotals(
+  registry: Registry,
+  { name, help, label }: { name: string; help: string; label: string },
+  counts: Readonly<Record<string, number>>,
+): void {
   registry.registerMetric(
     new Counter({
-      name: 'kura_cache_disk_errors_total',
-      help: 'Faults of the file system by kind: read, write, full, descriptors.',
-      labelNames: ['kind'],
+      name,
+      help,
+      labelNames: [label],
       registers: [],
       collect() {
         this.reset();
-        for (const [kind, count] of Object.entries(tally.diskErrors)) this.inc({ kind }, count);
+        for (const [value, count] of Object.entries(counts)) this.inc({ [label]: value }, count);
       },
     }),
   );

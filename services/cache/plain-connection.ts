@@ -1,6 +1,6 @@
 /** One connection whose requests are in plain form: read, answered and kept open without Node's HTTP. The first unusual request takes the connection to http.ts. */
 import type { Socket } from 'node:net';
-import { planRead } from './answer.ts';
+import { planRead, type ReadPlan } from './answer.ts';
 import { sendBody } from './body.ts';
 import { BodyFeed, BrokenBodyError } from './body-feed.ts';
 import type { Heads } from './heads.ts';
@@ -94,7 +94,7 @@ export class PlainConnection {
           return;
         case 'request':
           // Refused there, body and all.
-          if (!this.#options.service.credentials.accepts(head.credential)) {
+          if (!this.#isLetIn(head)) {
             this.#handOver(this.#bytes);
             return;
           }
@@ -106,6 +106,17 @@ export class PlainConnection {
           head satisfies never;
       }
     }
+  }
+
+  /** By Envoy's credential, or by a ticket: then who asks, and for what, is what the ticket says. */
+  #isLetIn(request: PlainRequest): boolean {
+    const { credentials, direct, tally } = this.#options.service;
+    if (request.ticket === undefined) return credentials.accepts(request.credential);
+    const redeemed = direct?.redeem(request, request.ticket);
+    if (redeemed?.kind !== 'used') return false;
+    tally.tickets.used += 1;
+    Object.assign(request, redeemed.asked);
+    return true;
   }
 
   #handOver(bytes: Buffer): void {
@@ -132,13 +143,18 @@ export class PlainConnection {
     );
   }
 
-  /** The hot path: an open, warm object of one block, head and body in one write. False when anything is otherwise. */
+  /** The hot path: an open object that is to be had elsewhere, or a warm one of one block, head and body in one write. False when anything is otherwise. */
   #answerAtOnce(request: PlainRequest): boolean {
     const { service, heads } = this.#options;
     const { store, buffers } = service;
     if (request.isLast || request.range !== undefined || request.ifNoneMatch !== undefined || service.isClosing()) return false;
     const object = store.openNow(request.key);
-    if (object === undefined || object.length > blockBytes || object.length === 0 || !store.isWarm(object)) return false;
+    if (object === undefined || object.tag !== (request.version ?? object.tag)) return false;
+    if (request.way === 'direct' && this.#redirect(request, object, planRead(object, false, request), false)) {
+      this.#wait('request');
+      return true;
+    }
+    if (object.length > blockBytes || object.length === 0 || !store.isWarm(object)) return false;
     const buffer = buffers.tryTake(heads.wholeHead(object).length + object.length);
     if (buffer === undefined) return false;
     store.use(object);
@@ -151,7 +167,7 @@ export class PlainConnection {
       this.#count('GET', 'miss');
       return true;
     }
-    service.tally.bytesOut += object.length;
+    service.tally.sent[bodyWay(request)] += object.length;
     let isWritten = false;
     this.socket.write(buffer.subarray(0, offset + object.length), () => {
       isWritten = true;
@@ -183,10 +199,11 @@ export class PlainConnection {
     const { service, heads } = this.#options;
     const isHead = request.method === 'HEAD';
     const isLast = request.isLast || service.isClosing();
-    const object = await service.store.open(request.key);
+    const object = await service.store.open(request.key, request.version);
     if (object === undefined) return this.#refuse(request, 'miss', 'miss');
     try {
       const plan = planRead(object, isHead, request);
+      if (this.#redirect(request, object, plan, isLast)) return isLast;
       const isWarm = service.store.use(object);
       switch (plan.kind) {
         case 'not-modified':
@@ -204,6 +221,16 @@ export class PlainConnection {
     } finally {
       object.release();
     }
+  }
+
+  /** False when the body is to be sent here. */
+  #redirect(request: PlainRequest, object: OpenObject, plan: ReadPlan, isLast: boolean): boolean {
+    const { service, heads } = this.#options;
+    const location = service.direct?.locateRead(request, object, plan);
+    if (location === undefined) return false;
+    this.socket.write(heads.redirect(location, isLast));
+    this.#count('GET', 'redirected');
+    return true;
   }
 
   async #send(
@@ -236,7 +263,7 @@ export class PlainConnection {
         if (isBegun) throw error;
         return this.#refuse(request, 'miss', 'miss');
       }
-      tally.bytesOut += end - start;
+      tally.sent[bodyWay(request)] += end - start;
     }
     this.#count(request.method, isPart ? 'partial' : 'hit');
     return isLast;
@@ -261,7 +288,7 @@ export class PlainConnection {
       maxObjectBytes: request.maxObjectBytes ?? Number.POSITIVE_INFINITY,
     };
     const outcome = await receivePut({ store: service.store, put, body: feed, onFault: service.onFault });
-    service.tally.bytesIn += request.contentLength - feed.remainingBytes;
+    service.tally.received[bodyWay(request)] += request.contentLength - feed.remainingBytes;
     const isLast = request.isLast || service.isClosing();
     switch (outcome.kind) {
       case 'stored':
@@ -342,6 +369,10 @@ export class PlainConnection {
 
 function keep(value: string | undefined, maxBytes: number): string {
   return value !== undefined && value.length <= maxBytes ? value : '';
+}
+
+function bodyWay({ way }: PlainRequest): 'proxied' | 'direct' {
+  return way === 'ticket' ? 'direct' : 'proxied';
 }
 
 function ignore(): void {}

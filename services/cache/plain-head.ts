@@ -2,12 +2,16 @@
  * Pure: reads the head of a request in plain form. It knows few forms exactly; a head that has anything else in it is 'unusual' and goes to Node's parser, connection
  * included. It never repairs anything: what it accepts, Node's parser accepts with the same meaning (test/cache/plain-head.test.ts fuzzes one against the other).
  */
-import { isKey, type Key } from '../shared/key.ts';
+import type { Key } from '../shared/key.ts';
+import type { Asked } from './direct.ts';
+import { readTarget } from './target.ts';
 
 export interface PlainRequest {
   readonly kind: 'request';
   readonly method: 'GET' | 'HEAD' | 'PUT' | 'DELETE';
   readonly key: Key;
+  way: Asked['way'];
+  readonly ticket: string | undefined;
   /** Bytes of the head, the empty line included. */
   readonly headBytes: number;
   /** 0 but for PUT. */
@@ -18,8 +22,13 @@ export interface PlainRequest {
   ifNoneMatch: string | undefined;
   contentType: string | undefined;
   namespace: string | undefined;
+  serviceAccount: string | undefined;
   credential: string | undefined;
   maxObjectBytes: number | undefined;
+  maxShare: string | undefined;
+  protocol: string | undefined;
+  /** The one version that a ticket opens. */
+  version: string | undefined;
 }
 
 export type PlainHead = PlainRequest | { readonly kind: 'unusual' } | { readonly kind: 'incomplete' };
@@ -27,11 +36,13 @@ export type PlainHead = PlainRequest | { readonly kind: 'unusual' } | { readonly
 const unusual: PlainHead = { kind: 'unusual' };
 const incomplete: PlainHead = { kind: 'incomplete' };
 const methodStarts = [
-  ['GET', 'GET /objects/'],
-  ['PUT', 'PUT /objects/'],
-  ['HEAD', 'HEAD /objects/'],
-  ['DELETE', 'DELETE /objects/'],
+  ['GET', 'GET '],
+  ['PUT', 'PUT '],
+  ['HEAD', 'HEAD '],
+  ['DELETE', 'DELETE '],
 ] as const;
+/** What a ticket of ours is made of; others are refused elsewhere. */
+const ticketForm = /^[\w.-]+$/;
 const requestEnd = ' HTTP/1.1\r\n';
 /** Heads beyond this go to Node's parser, which refuses them beyond 16 KiB. */
 const maxPlainBytes = 8 * 1024;
@@ -63,15 +74,19 @@ export function readPlainHead(bytes: Buffer): PlainHead {
   const head = bytes.toString('latin1', 0, end + 2);
   const lineEnd = head.indexOf('\r\n') + 2;
   const start = methodStarts.find(([, text]) => head.startsWith(text));
-  const keyEnd = lineEnd - requestEnd.length;
-  if (start === undefined || keyEnd < start[1].length || !head.startsWith(requestEnd, keyEnd)) return unusual;
-  const key = head.slice(start[1].length, keyEnd);
+  const targetEnd = lineEnd - requestEnd.length;
+  if (start === undefined || targetEnd < start[1].length || !head.startsWith(requestEnd, targetEnd)) return unusual;
+  const target = readTarget(head.slice(start[1].length, targetEnd));
   // A fragment has no place in a request; Node's parser judges it.
-  if (!isKey(key) || key.includes('#')) return unusual;
+  if (target.kind === 'bad-key' || target.kind === 'other-path' || target.key === undefined || target.key.includes('#')) return unusual;
+  const ticket = target.kind === 'ticket' ? target.ticket : undefined;
+  if (ticket !== undefined && !ticketForm.test(ticket)) return unusual;
   const request: PlainRequest = {
     kind: 'request',
     method: start[0],
-    key,
+    key: target.key,
+    way: target.kind === 'ticket' ? 'ticket' : target.isDirect ? 'direct' : 'objects',
+    ticket,
     headBytes: end + 4,
     contentLength: -1,
     isLast: false,
@@ -80,8 +95,12 @@ export function readPlainHead(bytes: Buffer): PlainHead {
     ifNoneMatch: undefined,
     contentType: undefined,
     namespace: undefined,
+    serviceAccount: undefined,
     credential: undefined,
     maxObjectBytes: undefined,
+    maxShare: undefined,
+    protocol: undefined,
+    version: undefined,
   };
   if (!readFields(head, lineEnd, request)) return unusual;
   const isPut = request.method === 'PUT';
@@ -150,6 +169,23 @@ function readField(name: string, head: string, start: number, end: number, reque
       if (request.namespace !== undefined) return false;
       request.namespace = head.slice(start, end);
       return true;
+    case 'x-kura-service-account':
+      if (request.serviceAccount !== undefined) return false;
+      request.serviceAccount = head.slice(start, end);
+      return true;
+    case 'x-kura-max-share':
+      if (request.maxShare !== undefined) return false;
+      request.maxShare = head.slice(start, end);
+      return true;
+    case 'x-forwarded-proto':
+      if (request.protocol !== undefined) return false;
+      request.protocol = head.slice(start, end);
+      // let-in.ts says why.
+      if (request.protocol !== 'http') keepHere(request);
+      return true;
+    case 'x-kura-direct':
+      keepHere(request);
+      return true;
     case 'x-kura-credential':
       if (request.credential !== undefined) return false;
       request.credential = head.slice(start, end);
@@ -157,6 +193,10 @@ function readField(name: string, head: string, start: number, end: number, reque
     default:
       return !unusualFields.has(name);
   }
+}
+
+function keepHere(request: PlainRequest): void {
+  if (request.way === 'direct') request.way = 'objects';
 }
 
 /** The place of the colon after a field name, or -1. */

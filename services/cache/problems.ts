@@ -6,6 +6,7 @@ export const problems = {
   'bad-key': { status: 400, detail: 'A key is 1 to 1,024 bytes of printable ASCII without a . or .. segment.' },
   'bad-header': { status: 400, detail: 'x-kura-max-object-bytes is not a whole number.' },
   'bad-credential': { status: 401, detail: 'Only Envoy may speak to a shard.' },
+  'bad-ticket': { status: 403, detail: 'The ticket is not good for this, or not any more: ask Envoy again.' },
   miss: { status: 404, detail: 'There is no such object here.' },
   'no-such-path': { status: 404, detail: 'Objects are under /objects/.' },
   'method-not-allowed': { status: 405, detail: 'Objects have GET, HEAD, PUT and DELETE.' },

@@ -1,6 +1,7 @@
 /** What both HTTP edges of a shard work with. */
 import type { BufferPool } from './buffers.ts';
 import type { Credentials } from './credentials.ts';
+import type { Direct } from './direct.ts';
 import type { Reader } from './reader.ts';
 import type { Store } from './store.ts';
 import type { Tally } from './tally.ts';
@@ -14,6 +15,8 @@ export interface ObjectService {
   readonly tally: Tally;
   /** Of what comes in `x-kura-credential`. */
   readonly credentials: Credentials;
+  /** Undefined where bodies go through Envoy only. */
+  readonly direct: Direct | undefined;
   readonly readerTimeoutMs: number;
   readonly writerTimeoutMs: number;
   /** Undefined while traffic is wanted, otherwise why not: for `/healthz` and `/readyz`. */

@@ -4,12 +4,14 @@ import { hostname } from 'node:os';
 import path from 'node:path';
 import type { Settings } from '../shared/environment.ts';
 import type { Running } from '../shared/lifecycle.ts';
+import { formatAddress } from '../shared/listen.ts';
 import type { Logger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
 import { BufferPool } from './buffers.ts';
 import { Clock } from './clock.ts';
 import type { settings } from './config.ts';
 import { noCredentials, readCredentials } from './credentials.ts';
+import { Direct } from './direct.ts';
 import { type Identity, prepareDirectory } from './directory.ts';
 import { DiskHealth } from './disk-health.ts';
 import { temporaryFolder } from './file-name.ts';
@@ -56,6 +58,7 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
     buffers,
     tally,
     credentials,
+    direct: createDirect(config, () => objects.address),
     notReady,
     onFault: health.note.bind(health),
     isClosing: () => stopping === 'closing',
@@ -101,6 +104,13 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
       await unlock();
     },
   };
+}
+
+/** `listening` tells where the shard listens, once it does. */
+function createDirect({ advertise, directMinBytes, ticketLife }: ShardSettings, listening: () => string): Direct | undefined {
+  if (advertise === undefined) return undefined;
+  const address = () => formatAddress({ host: advertise.host, port: advertise.port ?? Number(listening().split(':').at(-1)) });
+  return new Direct({ address, minBytes: directMinBytes, lifeMs: ticketLife, now: () => performance.now() });
 }
 
 interface PartsOptions {

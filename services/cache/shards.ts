@@ -45,6 +45,9 @@ export function planShards(config: Settings<typeof settings>): ShardPlan[] {
       [`${settingPrefix}DIRECTORY`]: directory,
       [`${settingPrefix}LISTEN`]: address(config.listen, number),
       [`${settingPrefix}METRICS_LISTEN`]: address(config.metricsListen, number),
+      ...(config.advertise?.port === undefined
+        ? {}
+        : { [`${settingPrefix}ADVERTISE`]: address({ ...config.advertise, port: config.advertise.port }, number) }),
       [`${settingPrefix}DEVICE_SHARDS`]: String(devices.filter((device) => device === devices[number]).length),
       ...(config.name === undefined ? {} : { [`${settingPrefix}NAME`]: `${config.name}/shard-${number}` }),
     },

@@ -83,9 +83,10 @@ export class Store {
     return this.openFiles.get(key);
   }
 
-  /** Opens an object for one reader, who must `release` it; undefined is a miss. Faults of the disk are misses too, told to `onFault`. */
-  async open(key: Key): Promise<OpenObject | undefined> {
+  /** Opens an object, or just that version of it, for one reader, who must `release` it; undefined is a miss. Faults of the disk are misses too, told to `onFault`. */
+  async open(key: Key, version?: string): Promise<OpenObject | undefined> {
     const object = this.openFiles.get(key) ?? (await this.#openCold(key));
+    if (version !== undefined && version !== object?.tag) return undefined;
     object?.acquire();
     return object;
   }

@@ -2,7 +2,18 @@
 
 export const methods = ['GET', 'HEAD', 'PUT', 'DELETE', 'other'] as const;
 export type Method = (typeof methods)[number];
-export const results = ['hit', 'miss', 'notModified', 'partial', 'stored', 'notStored', 'deleted', 'refused', 'failed'] as const;
+export const results = [
+  'hit',
+  'miss',
+  'notModified',
+  'partial',
+  'redirected',
+  'stored',
+  'notStored',
+  'deleted',
+  'refused',
+  'failed',
+] as const;
 export type Result = (typeof results)[number];
 /** Upper bounds of the latency histogram in seconds. */
 export const latencyBounds = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10] as const;
@@ -11,8 +22,10 @@ export class Tally {
   readonly requests: Record<Method, Record<Result, number>>;
   /** Counts by latencyBounds (one more for beyond), and the sum of seconds. */
   readonly latency: Record<Method, { counts: number[]; sum: number }>;
-  bytesIn = 0;
-  bytesOut = 0;
+  /** Body bytes by way: through Envoy, or straight on a ticket. */
+  received = { proxied: 0, direct: 0 };
+  sent = { proxied: 0, direct: 0 };
+  tickets = { used: 0, refused: 0, expired: 0 };
   evictedObjects = 0;
   evictedBytes = 0;
   /** Seconds since its last access of the object evicted last. */

@@ -45,6 +45,7 @@ export interface ServerOptions {
   readonly prefix?: string;
   readonly local?: string;
   readonly json?: boolean;
+  readonly direct?: boolean;
 }
 
 /** A server to speak to, and the keys there. */
@@ -74,6 +75,14 @@ export function withServerOptions(command: Command): Command {
     .option('--prefix <key>', 'put before each key, such as vision/run-7 (KURA_PREFIX)')
     .option('--local <file>', 'local.json of a local system, used where no server is named (default: .kura/local.json in the clone)')
     .option('--json', 'print the result as JSON');
+}
+
+/** For the commands that move bodies. */
+export function withDirectOption(command: Command): Command {
+  return command.option(
+    '--direct',
+    'large objects straight from and to the shards, where their ports are open to you; otherwise as without it',
+  );
 }
 
 /**
@@ -110,7 +119,12 @@ export function connect(
   }
   const file = path.resolve(here, tokenFile);
   if (!existsSync(file)) throw new UsageError(`the token file ${file} is not there`);
-  return { client: new ObjectClient({ server: server.replace(/\/$/, ''), tokenFile: file, connections }), prefix, key, local };
+  return {
+    client: new ObjectClient({ server: server.replace(/\/$/, ''), tokenFile: file, connections, isDirect: options.direct ?? false }),
+    prefix,
+    key,
+    local,
+  };
 }
 
 /** The local.json that the user names, or the clone's own: npm runs scripts there. Throws UsageError for a file that is not there or is none. */

@@ -2,7 +2,7 @@
 import { randomInt } from 'node:crypto';
 import path from 'node:path';
 import type { Command } from 'commander';
-import { connect, count, exits, type Run, type ServerOptions, type Surroundings, withServerOptions } from './command.ts';
+import { connect, count, exits, type Run, type ServerOptions, type Surroundings, withDirectOption, withServerOptions } from './command.ts';
 import { readThrough } from './file-transfers.ts';
 import { listFolder, type SourceFile, sizeOf } from './files.ts';
 import { keyOfFile } from './key-of-file.ts';
@@ -17,7 +17,7 @@ interface EpochOptions extends ServerOptions {
 }
 
 export function addEpochCommand(program: Command, surroundings: Surroundings, act: (run: () => Run) => Promise<void>): void {
-  withServerOptions(program.command('epoch'))
+  withDirectOption(withServerOptions(program.command('epoch')))
     .description(
       'read every file of a folder through the cache, as a training job would: in a new order each epoch, GET first, PUT on a miss, every byte compared',
     )

@@ -2,7 +2,7 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { Command } from 'commander';
-import { connect, count, exits, type Run, type ServerOptions, type Surroundings, withServerOptions } from './command.ts';
+import { connect, count, exits, type Run, type ServerOptions, type Surroundings, withDirectOption, withServerOptions } from './command.ts';
 import { type Read, verifyFile, warmFile } from './file-transfers.ts';
 import { listFolder, readList, type SourceFile, sizeOf } from './files.ts';
 import { keyOfFile } from './key-of-file.ts';
@@ -26,7 +26,7 @@ interface FolderRun {
 }
 
 export function addFolderCommands(program: Command, surroundings: Surroundings, act: (run: () => Run) => Promise<void>): void {
-  withServerOptions(program.command('warm'))
+  withDirectOption(withServerOptions(program.command('warm')))
     .description(
       'put the files of a folder, or of a list, into the cache; what is there in the same size is left alone, so that it can be resumed',
     )

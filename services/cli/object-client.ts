@@ -2,7 +2,8 @@
 import { readFile, stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Dispatcher, Pool } from 'undici';
+import { Agent } from 'undici';
+import { putWhenAsked } from './put-when-asked.ts';
 import { UsageError } from './usage-error.ts';
 
 /** Only «a dependency is down» is worth another try; all else is an answer. */
@@ -12,32 +13,62 @@ const firstBackOffMs = 200;
 const answerLimitMs = 5_000;
 const silenceLimitMs = 60_000;
 const tokenAgeMs = 1_000;
+/** Smaller bodies are sent without asking where to: a shard would take them through Envoy anyway. */
+const askFromBytes = 256 * 1024;
+/** A shard that cannot be reached is behind a network policy, and so are all. */
+const connectLimitMs = 2_000;
+const noDirectMs = 30_000;
 
 export interface ObjectClientOptions {
   /** Base URL, such as `http://kura.kura-system`. */
   readonly server: string;
   readonly tokenFile: string;
   readonly connections: number;
+  /** Large bodies straight from and to the shards, where these can be reached; otherwise through the server. */
+  readonly isDirect: boolean;
+}
+
+type Method = 'GET' | 'HEAD' | 'PUT' | 'DELETE';
+
+/** What came of one request. */
+export interface Reply {
+  readonly statusCode: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body: Readable & { text(): Promise<string>; dump(): Promise<unknown> };
 }
 
 /** The server's answer, or the last 503 after a few tries. */
 export interface Answer {
   readonly status: number;
-  readonly headers: Dispatcher.ResponseData['headers'];
-  readonly body: Dispatcher.ResponseData['body'];
+  readonly headers: Reply['headers'];
+  readonly body: Reply['body'];
   /** How often a 503 was answered before. */
   readonly retries: number;
 }
 
+interface Request {
+  readonly method: Method;
+  readonly key: string;
+  readonly headers: Readonly<Record<string, string>>;
+  /** A stream can be sent once, whatever the answer. */
+  readonly body: Readable | (() => Readable) | undefined;
+  readonly length: number | undefined;
+  readonly signal: AbortSignal;
+}
+
 export class ObjectClient {
   readonly #options: ObjectClientOptions;
-  readonly #pool: Pool;
+  readonly #agent: Agent;
   #token: { readonly text: string; readonly modifiedAt: number; readonly readAt: number } | undefined;
+  /** When shards may be tried again; a server that speaks TLS sends nobody to them. */
+  #directFrom: number;
 
   constructor(options: ObjectClientOptions) {
     this.#options = options;
-    const { server, connections } = options;
-    this.#pool = new Pool(server, { connections, pipelining: 1, headersTimeout: answerLimitMs, bodyTimeout: silenceLimitMs });
+    const { server, connections, isDirect } = options;
+    const limits = { headersTimeout: answerLimitMs, bodyTimeout: silenceLimitMs };
+    this.#agent = new Agent({ connections, pipelining: 1, ...limits, ...(isDirect ? { connect: { timeout: connectLimitMs } } : {}) });
+    this.#directFrom = isDirect && server.startsWith('http:') ? 0 : Number.POSITIVE_INFINITY;
   }
 
   /**
@@ -45,20 +76,14 @@ export class ObjectClient {
    * network errors and when `signal` aborts; the caller reads the answer's body or dumps it.
    */
   async request(
-    method: 'GET' | 'HEAD' | 'PUT' | 'DELETE',
+    method: Method,
     key: string,
     { body, length, signal }: { body?: Readable | (() => Readable); length?: number; signal: AbortSignal },
   ): Promise<Answer> {
     for (let retries = 0; ; retries++) {
       const headers: Record<string, string> = { authorization: `Bearer ${await this.#readToken()}` };
       if (length !== undefined) headers['content-length'] = String(length);
-      const answer = await this.#pool.request({
-        method,
-        path: `/objects/${key}`,
-        headers,
-        body: typeof body === 'function' ? body() : (body ?? null),
-        signal,
-      });
+      const answer = await this.#ask({ method, key, headers, body, length, signal });
       if (answer.statusCode !== retryStatus || retries + 1 >= tries || typeof body === 'object') {
         return { status: answer.statusCode, headers: answer.headers, body: answer.body, retries };
       }
@@ -71,7 +96,7 @@ export class ObjectClient {
   async reach(signal: AbortSignal): Promise<void> {
     const { server } = this.#options;
     try {
-      const { body } = await this.#pool.request({ method: 'HEAD', path: '/', signal });
+      const { body } = await this.#agent.request({ origin: server, method: 'HEAD', path: '/', signal });
       await body.dump();
     } catch (error) {
       signal.throwIfAborted();
@@ -80,7 +105,45 @@ export class ObjectClient {
   }
 
   async close(): Promise<void> {
-    await this.#pool.destroy();
+    await this.#agent.destroy();
+  }
+
+  /** Straight where that is wanted and works, otherwise through the server. */
+  async #ask(request: Request): Promise<Reply> {
+    const { method, key, headers, length = askFromBytes } = request;
+    const { server } = this.#options;
+    const isDirect = (method === 'GET' || (method === 'PUT' && length >= askFromBytes)) && performance.now() >= this.#directFrom;
+    if (!isDirect) return this.#send(server, `/objects/${key}`, request);
+    const path = `/direct/${key}`;
+    const reply =
+      method === 'GET'
+        ? await this.#send(server, path, request)
+        : await putWhenAsked({ ...request, server, path, headers, body: () => bodyOf(request) as Readable, answerLimitMs, silenceLimitMs });
+    const [, shard, target] = (reply.statusCode === 307 && /^(http:\/\/[^/]+)(\/.*)$/.exec(String(reply.headers.location))) || [];
+    if (shard === undefined || target === undefined) return reply;
+    await reply.body.dump();
+    return (await this.#sendToShard(shard, target, request)) ?? this.#send(server, `/objects/${key}`, request);
+  }
+
+  /** Undefined when the shard cannot be reached, does not know the ticket (any more), or has another version now: then the server is asked. */
+  async #sendToShard(shard: string, target: string, request: Request): Promise<Reply | undefined> {
+    const { authorization: _, ...headers } = request.headers;
+    const isRepeatable = typeof request.body !== 'object';
+    try {
+      const reply = await this.#send(shard, target, { ...request, headers });
+      if (!isRepeatable || (reply.statusCode !== 403 && reply.statusCode !== 404)) return reply;
+      await reply.body.dump();
+    } catch (error) {
+      request.signal.throwIfAborted();
+      if (!isRepeatable) throw error;
+      this.#directFrom = performance.now() + noDirectMs;
+    }
+    return undefined;
+  }
+
+  #send(origin: string, path: string, request: Request): Promise<Reply> {
+    const { method, headers, signal } = request;
+    return this.#agent.request({ origin, method, path, headers, body: bodyOf(request) ?? null, signal });
   }
 
   /** The kubelet replaces the file in mid-run. */
@@ -93,4 +156,8 @@ export class ObjectClient {
     this.#token = { text, modifiedAt: mtimeMs, readAt: performance.now() };
     return text;
   }
+}
+
+function bodyOf({ body }: Request): Readable | undefined {
+  return typeof body === 'function' ? body() : body;
 }

@@ -5,7 +5,16 @@ import path from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { Command } from 'commander';
-import { type Connection, connect, exits, type Run, type ServerOptions, type Surroundings, withServerOptions } from './command.ts';
+import {
+  type Connection,
+  connect,
+  exits,
+  type Run,
+  type ServerOptions,
+  type Surroundings,
+  withDirectOption,
+  withServerOptions,
+} from './command.ts';
 import { meter } from './meter.ts';
 import type { Answer } from './object-client.ts';
 import { problemOf } from './problem-of.ts';
@@ -25,7 +34,7 @@ export function addObjectCommands(program: Command, surroundings: Surroundings, 
         await connection.client.close();
       }
     });
-  withServerOptions(program.command('put'))
+  withDirectOption(withServerOptions(program.command('put')))
     .description('store a file, or standard input (-), as an object')
     .argument('<file>', 'the file, or - for standard input')
     .argument('<key>', 'such as vision/a.jpg; spaces and non-ASCII letters are percent-encoded')
@@ -33,7 +42,7 @@ export function addObjectCommands(program: Command, surroundings: Surroundings, 
     .action((file: string, key: string, options: ServerOptions) =>
       withConnection(options, key, (c, s) => put(c, s, { file, key, ...options })),
     );
-  withServerOptions(program.command('get'))
+  withDirectOption(withServerOptions(program.command('get')))
     .description('write an object to standard output or into a file')
     .argument('<key>')
     .option('-o, --output <file>', 'appears only when the object is whole')

@@ -45,6 +45,7 @@ export function shardProgram(
   return service(context, { name: pod, folder: 'cache', prefix: 'KURA_CACHE_' }, () => ({
     LISTEN: anyPort,
     METRICS_LISTEN: anyPort,
+    ADVERTISE: '127.0.0.1',
     DIRECTORY: shardDirectory(context, pod),
     MAX_BYTES: String(maxBytes),
     NAME: hashKey,

@@ -1,5 +1,7 @@
 /** Settings of a service: `KURA_<SERVICE>_…` environment variables, described once, checked as a whole at start (design.md, part 3). */
 
+import { isIP } from 'node:net';
+
 /** One setting: how its text becomes a value, what holds without it, and what it is for (one sentence; the README tables are checked against it). */
 export interface Setting<T> {
   readonly doc: string;
@@ -112,6 +114,14 @@ export function flag(doc: string, fallback?: 'true' | 'false'): Setting<boolean>
 /** `HOST:PORT`, an IPv6 host in brackets. */
 export function listenAddress(doc: string, fallback?: string): Setting<ListenAddress> {
   return make(doc, fallback, parseAddress);
+}
+
+/** `HOST` or `HOST:PORT`. An IPv6 host needs its brackets only before a port: the kubelet gives a Pod's address without them. */
+export function advertisedAddress(doc: string): Setting<{ readonly host: string; readonly port: number | undefined }> {
+  return make(doc, undefined, (value) => {
+    if (isIP(value) !== 0 || /^[\w.-]+$/.test(value)) return { host: value, port: undefined };
+    return parseAddress(value);
+  });
 }
 
 export function logLevel(): Setting<'trace' | 'debug' | 'info' | 'warn' | 'error'> {

@@ -1,18 +1,24 @@
 /** Pure: which request targets name an object. Keys are compared byte for byte; nothing here decodes, joins or cleans one. */
 
-/** The bytes after `/objects/`, exactly as they came (design.md, section 2). The brand keeps raw URLs and file paths out. */
+/** The bytes after `/objects/` or `/direct/`, exactly as they came (design.md, section 2). The brand keeps raw URLs and file paths out. */
 export type Key = string & { readonly brand: 'key' };
 
 export const maxKeyBytes = 1024;
 const objectsPath = '/objects/';
+/** The same objects, for clients that follow redirects. */
+const directPath = '/direct/';
 
-export type ParsedTarget = { readonly kind: 'key'; readonly key: Key } | { readonly kind: 'bad-key' } | { readonly kind: 'other-path' };
+export type ParsedTarget =
+  | { readonly kind: 'key'; readonly key: Key; readonly isDirect: boolean }
+  | { readonly kind: 'bad-key' }
+  | { readonly kind: 'other-path' };
 
 /** Reads a request target in origin form. Printable ASCII without space; no `.` or `..` segment, so that no later reader of a key can be led elsewhere. */
 export function parseTarget(target: string): ParsedTarget {
-  if (!target.startsWith(objectsPath)) return { kind: 'other-path' };
-  const key = target.slice(objectsPath.length);
-  return isKey(key) ? { kind: 'key', key } : { kind: 'bad-key' };
+  const isDirect = target.startsWith(directPath);
+  if (!isDirect && !target.startsWith(objectsPath)) return { kind: 'other-path' };
+  const key = target.slice(isDirect ? directPath.length : objectsPath.length);
+  return isKey(key) ? { kind: 'key', key, isDirect } : { kind: 'bad-key' };
 }
 
 export function isKey(text: string): text is Key {

@@ -2,7 +2,9 @@ import { createServer, type IncomingMessage } from 'node:http';
 import { Duplex } from 'node:stream';
 import test from 'ava';
 import fc from 'fast-check';
+import { isFreeToGo } from '../../services/cache/let-in.ts';
 import { readPlainHead } from '../../services/cache/plain-head.ts';
+import { readTarget } from '../../services/cache/target.ts';
 
 /** What Node's parser makes of the same bytes; undefined when it refuses them. */
 async function readWithNode(bytes: Buffer): Promise<IncomingMessage | undefined> {
@@ -41,6 +43,10 @@ const fieldName = fc.oneof(
     'Upgrade',
     'x-kura-namespace',
     'X-Kura-Max-Object-Bytes',
+    'X-Kura-Service-Account',
+    'x-kura-max-share',
+    'X-Forwarded-Proto',
+    'X-Kura-Direct',
     'Content-Type',
     'x-request-id',
     'Keep-Alive',
@@ -54,6 +60,7 @@ const fieldName = fc.oneof(
 const fieldValue = fc.oneof(
   fc.constantFrom(
     'localhost',
+    'http',
     '0',
     '5',
     '05',
@@ -91,8 +98,18 @@ const requestLine = fc
       { weight: 1, arbitrary: fc.constantFrom('get', 'POST', 'GETX', '\r\nGET', 'G\0T') },
     ),
     fc.oneof(
-      { weight: 20, arbitrary: fc.constant(' /objects/') },
-      { weight: 1, arbitrary: fc.constantFrom('  /objects/', '\t/objects/', ' /other/', ' http://h/objects/') },
+      { weight: 20, arbitrary: fc.constantFrom(' /objects/', ' /direct/', ' /ticket/a-B_1.c/objects/') },
+      {
+        weight: 1,
+        arbitrary: fc.constantFrom(
+          '  /objects/',
+          '\t/objects/',
+          ' /other/',
+          ' http://h/objects/',
+          ' /ticket/a b/objects/',
+          ' /ticket/\xe9/objects/',
+        ),
+      },
     ),
     keyText,
     fc.oneof(
@@ -122,28 +139,38 @@ test('whatever the plain parser accepts, Node accepts with the same meaning', as
       const node = await readWithNode(bytes);
       if (node === undefined) throw new Error('Node refuses it');
       const { headers } = node;
+      const target = readTarget(node.url ?? '');
+      if (target.kind === 'bad-key' || target.kind === 'other-path') throw new Error('Node reads no key');
       const expected = {
         method: plain.method,
-        url: `/objects/${plain.key}`,
+        key: plain.key,
+        way: plain.way,
+        ticket: plain.ticket,
         'content-length': plain.method === 'PUT' ? String(plain.contentLength) : undefined,
         range: plain.range,
         'if-range': plain.ifRange,
         'if-none-match': plain.ifNoneMatch,
         'content-type': plain.contentType,
         'x-kura-namespace': plain.namespace,
+        'x-kura-service-account': plain.serviceAccount,
+        'x-kura-max-share': plain.maxShare,
         'transfer-encoding': undefined,
         expect: undefined,
         upgrade: undefined,
       };
       const actual = {
         method: node.method,
-        url: node.url,
+        key: target.key,
+        way: target.kind === 'ticket' ? 'ticket' : target.isDirect && isFreeToGo(headers) ? 'direct' : 'objects',
+        ticket: target.kind === 'ticket' ? target.ticket : undefined,
         'content-length': headers['content-length'] === undefined ? undefined : String(Number(headers['content-length'])),
         range: headers.range,
         'if-range': headers['if-range'],
         'if-none-match': headers['if-none-match'],
         'content-type': headers['content-type'],
         'x-kura-namespace': headers['x-kura-namespace'],
+        'x-kura-service-account': headers['x-kura-service-account'],
+        'x-kura-max-share': headers['x-kura-max-share'],
         'transfer-encoding': headers['transfer-encoding'],
         expect: headers.expect,
         upgrade: headers.upgrade,

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { temporaryFolder } from '../support/service.ts';
-import { type LocalSystem, root, startLocalSystem } from './support/system.ts';
+import { type LocalSystem, root, shardMetric, startLocalSystem } from './support/system.ts';
 
 const run = promisify(execFile);
 const scripts = path.join(import.meta.dirname, 'clients');
@@ -18,7 +18,8 @@ let packages: string;
 test.before(async (t) => {
   t.timeout(5 * 60_000);
   packages = await installPackages();
-  system = await startLocalSystem();
+  // Most of the files are large enough to go straight under /direct/.
+  system = await startLocalSystem({ environment: { KURA_CACHE_DIRECT_MIN_BYTES: '1000' } });
 });
 test.after.always(() => system?.stop());
 
@@ -48,7 +49,7 @@ async function installPackages(): Promise<string> {
 }
 
 /** Twelve files of all sizes, and two good tokens, the second to take the place of the first. */
-async function runClient(t: ExecutionContext, script: string): Promise<void> {
+async function runClient(t: ExecutionContext, script: string, way = '/objects/'): Promise<void> {
   const folder = await temporaryFolder(t);
   const data = path.join(folder, 'data');
   await mkdir(data);
@@ -68,7 +69,8 @@ async function runClient(t: ExecutionContext, script: string): Promise<void> {
         PYTHONDONTWRITEBYTECODE: '1',
         KURA_SERVER: url,
         KURA_TOKEN_FILE: token,
-        KURA_PREFIX: `vision/${script}`,
+        KURA_WAY: way,
+        KURA_PREFIX: `vision/${way.replaceAll('/', '')}/${script}`,
         PFIO_HTTP_BEARER_TOKEN_PATH: token,
       },
       timeout: 120_000,
@@ -85,6 +87,33 @@ for (const [name, script] of [
 ] as const) {
   test.serial(name, (t) => runClient(t, script));
 }
+
+for (const [name, script] of [
+  ['fsspec over aiohttp', 'fsspec_client.py'],
+  ['requests', 'requests_client.py'],
+  ['WebDataset’s curl', 'webdataset_client.py'],
+] as const) {
+  test.serial(`${name} follows the redirects of /direct/ to the shards`, async (t) => {
+    const before = await shardMetric(system, 'kura_cache_tickets_total', 'used');
+    await runClient(t, script, '/direct/');
+    t.true((await shardMetric(system, 'kura_cache_tickets_total', 'used')) > before);
+    t.is(await shardMetric(system, 'kura_cache_tickets_total', 'refused'), 0);
+  });
+}
+
+test.serial('curl, requests and aiohttp drop the token when they go to another host or port; urllib does not', async (t) => {
+  const { stdout } = await run('python3', [path.join(scripts, 'token_after_redirect.py')], {
+    env: { PATH: process.env.PATH, PYTHONPATH: packages, PYTHONDONTWRITEBYTECODE: '1' },
+    timeout: 60_000,
+  });
+  t.deepEqual(JSON.parse(stdout), {
+    curl: { 'other port': 'dropped', 'other host': 'dropped' },
+    requests: { 'other port': 'dropped', 'other host': 'dropped' },
+    aiohttp: { 'other port': 'dropped', 'other host': 'dropped' },
+    fsspec: { 'other port': 'dropped', 'other host': 'dropped' },
+    urllib: { 'other port': 'sent', 'other host': 'sent' },
+  });
+});
 
 test.serial('Bazel’s protocol: PUT and GET under ac/ and cas/, and a miss has a length', async (t) => {
   const digest = createHash('sha256').update('output').digest('hex');

@@ -69,4 +69,9 @@ test('authz is told the bytes of the namespaces that it counts, of bodies in bot
   }
   await waitFor('all transfers are told', () => rig.transferred.get('counted') === 2 * (2 + 5 + 5));
   t.deepEqual([...rig.transferred.keys()], ['counted']);
+  // What goes straight to a shard is not told: so a shard may send nothing of theirs there.
+  t.deepEqual(
+    rig.recorder.requests.map(({ headers }) => headers['x-kura-direct']),
+    ['no', 'no', undefined, undefined, 'no', 'no'],
+  );
 });

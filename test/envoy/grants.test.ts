@@ -37,6 +37,30 @@ test('a grant and a full check give the shard the same headers, and never the to
   t.is(checked?.['x-kura-other'], undefined);
 });
 
+test('a grant holds under /direct/ as under /objects/, and nowhere else', async (t) => {
+  const rig = await startRig(t);
+  rig.decide = () => allow(grant());
+  const headers = { 'x-forwarded-proto': 'https' };
+  for (const prefix of ['/objects/', '/direct/', '/direct/']) t.is(await rig.call({ prefix, authorization: 'Bearer a', headers }), 404);
+  t.is(rig.asked.length, 1);
+  t.deepEqual(
+    rig.recorder.requests.map(({ url }) => url),
+    ['/objects/vision/x', '/direct/vision/x', '/direct/vision/x'],
+  );
+  // Who speaks plain HTTP to Envoy cannot say otherwise: a shard sends elsewhere by it.
+  t.deepEqual([...new Set(rig.recorder.requests.map((each) => each.headers['x-forwarded-proto']))], ['http']);
+  rig.decide = () => forbidden;
+  t.is(await rig.call({ prefix: '/direct/', key: 'nlp/x', authorization: 'Bearer a' }), 403);
+  t.is(await rig.call({ prefix: '/direct/', key: 'vision/', authorization: 'Bearer b' }), 403);
+  for (const prefix of ['/ticket/', '/direct', '/other/']) {
+    await rig.call({ prefix, authorization: 'Bearer a' });
+    t.false(
+      rig.recorder.requests.some(({ url }) => url.startsWith(prefix) && !url.startsWith('/direct/')),
+      prefix,
+    );
+  }
+});
+
 test('what the grant does not clearly allow goes to authz', async (t) => {
   const rig = await startRig(t);
   rig.decide = ({ target }) => (target === '/objects/vision/first' ? allow(grant({ denied: everywhere(['vision/secret/']) })) : forbidden);

@@ -50,6 +50,9 @@ test('clients reach their objects over TLS and not without it; a renewed certifi
   rig.decide = () => allow(undefined);
   t.is(await rig.call({ authorization: 'Bearer a' }), 404);
   await t.throwsAsync(call(`http://127.0.0.1:${rig.port}`, { path: '/objects/vision/x' }), { code: 'ECONNRESET' });
+  // By this a shard knows not to send what came over TLS elsewhere, whatever the client says itself.
+  t.is(await rig.call({ prefix: '/direct/', authorization: 'Bearer a', headers: { 'x-forwarded-proto': 'http' } }), 404);
+  t.is(rig.recorder.requests.at(-1)?.headers['x-forwarded-proto'], 'https');
   const before = await shown();
   await renew();
   await waitFor('the new certificate is shown', async () => {

@@ -164,6 +164,32 @@ for (const [account, allowed] of [
   });
 }
 
+test('workloads reach shards, and are told where they are, only with the overlay direct', async (t) => {
+  interface Object {
+    kind: string;
+    metadata: { name: string };
+    spec: {
+      ingress: { from: object[]; ports: object[] }[];
+      template: { spec: { containers: { env: { name: string; valueFrom?: object }[] }[] } };
+    };
+  }
+  for (const name of manifests) {
+    const { stdout } = await kubectl('kustomize', `k8s/${name}`);
+    const objects = parseAllDocuments(stdout).map((document) => document.toJS() as Object);
+    const find = (...kinds: string[]) => objects.find(({ kind, metadata }) => kinds.includes(kind) && metadata.name === 'kura-cache')?.spec;
+    const others = find('NetworkPolicy')?.ingress.filter(
+      ({ from, ports }) => !JSON.stringify(from).includes('kura-envoy') && !JSON.stringify(ports).includes('metrics'),
+    );
+    const told = find('StatefulSet', 'DaemonSet')?.template.spec.containers[0]?.env.filter(
+      ({ name: each }) => each === 'KURA_CACHE_ADVERTISE',
+    );
+    const isOpen = name === 'overlays/direct';
+    t.deepEqual(others, isOpen ? [{ from: [{ namespaceSelector: {} }], ports: [{ port: 'shard-0' }] }] : [], name);
+    const pod = { name: 'KURA_CACHE_ADVERTISE', valueFrom: { fieldRef: { fieldPath: 'status.podIP' } } };
+    t.deepEqual(told, isOpen ? [pod] : [], name);
+  }
+});
+
 test('no manifest names a registry, a machine or a mutable image', async (t) => {
   for (const name of manifests) {
     const { stdout } = await kubectl('kustomize', `k8s/${name}`);

@@ -1,5 +1,6 @@
 import test from 'ava';
 import {
+  advertisedAddress,
   bytes,
   choice,
   duration,
@@ -21,6 +22,7 @@ const table = {
   strict: flag('Strict.', 'true'),
   directory: text('Directory.'),
   name: optional(text('Name.')),
+  advertise: optional(advertisedAddress('Told to others.')),
 };
 const given = { KURA_CACHE_DIRECTORY: '/data' };
 
@@ -34,6 +36,7 @@ test('fallbacks hold where nothing is set, and an optional setting may be absent
     strict: true,
     directory: '/data',
     name: undefined,
+    advertise: undefined,
   });
 });
 
@@ -80,4 +83,18 @@ test('sizes take the units of Kubernetes quantities', (t) => {
   const read = (value: string) =>
     readSettings('K_', { size: bytes('Size.', { min: 0, max: Number.MAX_SAFE_INTEGER }) }, { K_SIZE: value }).size;
   t.deepEqual(['7', '2K', '2Ki', '3M', '3Mi', '4Gi', '1T', '1Ti'].map(read), [7, 2000, 2048, 3e6, 3 * 2 ** 20, 2 ** 32, 1e12, 2 ** 40]);
+});
+
+test('an advertised address is a host, with or without a port, as the kubelet and others write it', (t) => {
+  const read = (value: string) => readSettings('K_', { advertise: advertisedAddress('Told.') }, { K_ADVERTISE: value }).advertise;
+  for (const [value, host, port] of [
+    ['10.0.0.1', '10.0.0.1', undefined],
+    ['fd00::1', 'fd00::1', undefined],
+    ['node-7.example', 'node-7.example', undefined],
+    ['10.0.0.1:7000', '10.0.0.1', 7000],
+    ['[fd00::1]:7000', 'fd00::1', 7000],
+  ] as const)
+    t.deepEqual(read(value), { host, port });
+  for (const value of ['', 'fd00::1]:7000', 'http://10.0.0.1', '10.0.0.1:', '10.0.0.1:70000', 'a b'])
+    t.throws(() => read(value), { message: /is not an address/ });
 });

@@ -6,7 +6,7 @@ import sys
 import fsspec
 
 folder, _ = sys.argv[1:]
-base = os.environ["KURA_SERVER"] + "/objects/" + os.environ["KURA_PREFIX"] + "/fsspec/"
+base = os.environ["KURA_SERVER"] + os.environ["KURA_WAY"] + os.environ["KURA_PREFIX"] + "/fsspec/"
 token = open(os.environ["KURA_TOKEN_FILE"]).read()
 headers = {"Authorization": "Bearer " + token}
 files = fsspec.filesystem("http", headers=headers, client_kwargs={"headers": headers})

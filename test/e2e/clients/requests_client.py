@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 import requests
 
 folder, _ = sys.argv[1:]
-base = os.environ["KURA_SERVER"] + "/objects/" + os.environ["KURA_PREFIX"] + "/requests/"
+base = os.environ["KURA_SERVER"] + os.environ["KURA_WAY"] + os.environ["KURA_PREFIX"] + "/requests/"
 names = sorted(os.listdir(folder))
 session = None
 

@@ -5,7 +5,7 @@ import sys
 import webdataset
 
 folder, _ = sys.argv[1:]
-base = os.environ["KURA_SERVER"] + "/objects/" + os.environ["KURA_PREFIX"] + "/webdataset/"
+base = os.environ["KURA_SERVER"] + os.environ["KURA_WAY"] + os.environ["KURA_PREFIX"] + "/webdataset/"
 header = f"-H 'Authorization: Bearer {open(os.environ['KURA_TOKEN_FILE']).read()}'"
 names = sorted(os.listdir(folder))
 originals = [open(os.path.join(folder, name), "rb").read() for name in names]

@@ -7,6 +7,7 @@ import path from 'node:path';
 import type { LocalFile } from '../../../services/local/local-file.ts';
 import { connectKubernetes, type KubernetesClient } from '../../../services/shared/kubernetes.ts';
 import { type Answer, type Call, call } from '../../support/http.ts';
+import { readMetric } from '../../support/metrics.ts';
 import { waitFor } from '../../support/wait.ts';
 
 export const root = path.resolve(import.meta.dirname, '..', '..', '..');
@@ -28,6 +29,13 @@ export interface LocalSystem {
   readonly restarted: (name: string, formerPid: number) => Promise<number>;
   /** Stops it with SIGINT and removes its folder. */
   readonly stop: () => Promise<void>;
+}
+
+/** One metric of all shards together. */
+export async function shardMetric(system: LocalSystem, name: string, labels = ''): Promise<number> {
+  const { shards } = await system.local();
+  const each = await Promise.all(shards.map(({ metricsUrl }) => readMetric(metricsUrl, name, labels)));
+  return each.reduce((sum, value) => sum + value, 0);
 }
 
 /** Starts `npm start`'s own program; resolves when local.json is there. */

@@ -40,6 +40,8 @@ export interface Rig {
   call(request: {
     method?: string;
     key?: string;
+    /** `/objects/` unless named. */
+    prefix?: string;
     authorization?: string | readonly string[];
     headers?: Record<string, string>;
     /** A body of two bytes that takes so long. */
@@ -111,12 +113,12 @@ export async function startRig(t: ExecutionContext, { edit, authority }: RigOpti
   const agent = authority === undefined ? new Agent(kept) : new TlsAgent({ ...kept, ca: authority });
   const send = authority === undefined ? request : requestTls;
   t.teardown(() => agent.destroy());
-  const call: Rig['call'] = ({ method = 'GET', key = 'vision/x', authorization, headers = {}, bodyMs }) =>
+  const call: Rig['call'] = ({ method = 'GET', key = 'vision/x', prefix = '/objects/', authorization, headers = {}, bodyMs }) =>
     new Promise((resolve, reject) => {
       const outgoing = send(`http${authority === undefined ? '' : 's'}://127.0.0.1:${objectsPort}`, {
         agent,
         method,
-        path: `/objects/${key}`,
+        path: prefix + key,
         headers: { ...headers, ...(authorization === undefined ? {} : { authorization: authorization as string }) },
       });
       outgoing.on('error', reject);
