@@ -3,6 +3,9 @@
  * authorization, in turn and in one run. CPU is that of the whole machine, client included. Needs nginx and wrk (Debian packages of these names). Some five minutes.
  */
 import { randomBytes } from 'node:crypto';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { startPlainEnvoy } from './bench-envoy.ts';
 import { better, type LoadResult, load } from './bench-load.ts';
 import { makeTokens, place, startLocal } from './bench-local.ts';
@@ -12,6 +15,7 @@ import { compare, printTable, type Row } from './bench-table.ts';
 
 const [KiB, MiB] = [1024, 1024 ** 2];
 const tokenCount = 64;
+const limitPerSecond = 500;
 requirePrograms('bench:path', ['nginx', 'wrk', 'setpriv']);
 const folder = makeFolder();
 
@@ -54,6 +58,7 @@ request = function() local h = headers(); return wrk.format("PUT", "/objects/vis
     ),
   );
 }
+if (isWanted('fair')) rows.push(await fairness());
 progress('done');
 printTable(rows, { isQuick });
 process.exit(0);
@@ -100,6 +105,43 @@ async function latencies(target: string): Promise<Row> {
     result: `${(mine / theirs).toFixed(2)} ×`,
     isMet: mine <= 2 * theirs,
     details: `${mine} ms and ${theirs} ms at some ${rate.toFixed(0)} req/s`,
+  };
+}
+
+/** A calm reader of one namespace beside another one at full tilt, whose requests a second the policy limits. */
+async function fairness(): Promise<Row> {
+  const key = '/objects/vision/calm';
+  await place({ url: ours.url, token: tokens[0] as string, folder }, key, randomBytes(4 * KiB));
+  const script = `${lua}request = function() return wrk.format("GET", "${key}", headers()) end\ndelay = function() return math.random(2, 6) end`;
+  const calmly = (): Promise<LoadResult> => load({ server: ours, path: '/', seconds, folder, script, connections: 4 });
+  const elsewhere = path.join(folder, 'flood');
+  mkdirSync(elsewhere);
+  const token = readFileSync(local.tokens['nlp/trainer'] as string, 'utf8').trim();
+  const flood = `request = function() return wrk.format("GET", "/objects/nlp/x", { Authorization = "Bearer ${token}" }) end`;
+  const beside = async (): Promise<LoadResult> => {
+    const flooding = load({ server: ours, path: '/', seconds: seconds + 2, folder: elsewhere, script: flood });
+    const [calm] = await Promise.all([calmly(), flooding]);
+    return calm;
+  };
+  progress('fairness');
+  await calmly();
+  const alone = await calmly();
+  const unlimited = await beside();
+  const policy = local.policy as string;
+  writeFileSync(
+    policy,
+    `${readFileSync(policy, 'utf8')}\noverrides: [{ namespaces: [nlp], limits: { requestsPerSecond: ${limitPerSecond} } }]\n`,
+  );
+  // Until the grant that it had is over.
+  await delay(6_000);
+  const limited = await beside();
+  const ms = ({ p99 }: LoadResult): number => Number.parseFloat(p99);
+  return {
+    what: `p99 of a calm namespace beside one at full tilt, limited to ${limitPerSecond} requests a second`,
+    bound: '<= 2 × alone',
+    result: `${(ms(limited) / ms(alone)).toFixed(2)} ×`,
+    isMet: ms(limited) <= 2 * ms(alone),
+    details: `${alone.p99} alone, ${limited.p99} beside it, ${unlimited.p99} beside it without the limit`,
   };
 }
 
