@@ -8,6 +8,7 @@ import { sendBody } from './body.ts';
 import { type ProblemCode, problemAnswer } from './problems.ts';
 import { drain, receivePut } from './receive.ts';
 import type { ObjectService } from './service.ts';
+import { readShare } from './shares.ts';
 import type { Method, Result } from './tally.ts';
 import { maxContentTypeBytes, maxNamespaceBytes } from './trailer.ts';
 
@@ -157,12 +158,16 @@ class Exchange {
     const headers = this.#request.headers;
     const limit = headers['x-kura-max-object-bytes'];
     if (limit !== undefined && !/^\d{1,15}$/.test(limit as string)) return this.#refuse('bad-header');
+    const share = headers['x-kura-max-share'];
+    const maxShare = share === undefined ? undefined : readShare(share as string);
+    if (share !== undefined && maxShare === undefined) return this.#refuse('bad-header');
     const put = {
       key,
       length: headers['content-length'] === undefined ? lengthWithout(headers) : Number(headers['content-length']),
       contentType: keep(headers['content-type'], maxContentTypeBytes),
       namespace: keep(headers['x-kura-namespace'], maxNamespaceBytes),
       maxObjectBytes: limit === undefined ? Number.POSITIVE_INFINITY : Number(limit),
+      maxShare,
     };
     if (put.length !== undefined && put.length > put.maxObjectBytes) return this.#refuse('too-large');
     const body = this.#body();

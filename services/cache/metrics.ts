@@ -2,6 +2,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { BufferPool } from './buffers.ts';
+import { type NamespaceUse, namespaceUse } from './namespace-use.ts';
 import type { ReadWindow } from './read-window.ts';
 import { fileBlockBytes } from './space.ts';
 import type { Store } from './store.ts';
@@ -69,6 +70,7 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
   total('kura_cache_cut_off_total', 'Connections closed because the client stalled.', () => tally.cutOff);
   gauge('kura_cache_serving', '1 while traffic is wanted.', () => (numbers.isServing() ? 1 : 0));
   registerDiskErrors(registry, tally);
+  registerNamespaces(registry, store);
   return registerLoopDelay(registry);
 }
 
@@ -127,6 +129,34 @@ class LatencyHistogram extends Histogram<'method'> {
     }
     return { ...metric, values };
   }
+}
+
+/** Counted anew at each look, since nothing on the way of a request needs it: 65,536 groups take some milliseconds. */
+function registerNamespaces(registry: Registry, store: Store): void {
+  const gauge = (name: string, help: string, read: (use: NamespaceUse) => number | undefined) => {
+    registry.registerMetric(
+      new Gauge({
+        name,
+        help,
+        labelNames: ['namespace'],
+        registers: [],
+        collect() {
+          this.reset();
+          for (const use of namespaceUse(store)) {
+            const value = read(use);
+            if (value !== undefined) this.set({ namespace: use.namespace }, value);
+          }
+        },
+      }),
+    );
+  };
+  gauge('kura_cache_namespace_objects', 'Stored objects by the namespace that wrote them.', ({ objects }) => objects);
+  gauge('kura_cache_namespace_bytes', 'Their bytes, in blocks of 4 KiB.', ({ bytes }) => bytes);
+  gauge(
+    'kura_cache_namespace_share_ratio',
+    'The part of this shard that a namespace may have, where the policy sets one.',
+    ({ share }) => share,
+  );
 }
 
 function registerTotal(registry: Registry, name: string, help: string, read: () => number): void {

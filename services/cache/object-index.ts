@@ -3,11 +3,14 @@
  * A Map ends at 16.7 million entries; 8 TB of 110 KB objects are 73 million. The rows are allocated once for the capacity: the system gives a page when it is first
  * touched, so nothing is ever copied. The hash grows one bucket an insert (linear hashing), so there is no pause while it grows.
  */
-import { GroupHeap } from './group-heap.ts';
+import { PooledHeaps } from './group-heap.ts';
 
 /** No row: rows count from 1, so that untouched memory already says "none". */
 export const noRow = 0;
 export const maxGroups = 65_536;
+/** The pool of all groups that belong to no other (shares.ts). */
+export const commonPool = 0;
+export const maxPools = 1024;
 /** The row came from a snapshot and no scan has seen its file yet. */
 export const flagUnconfirmed = 1;
 /** The row's file has been read and checked by this process. */
@@ -45,7 +48,10 @@ export class ObjectIndex {
   readonly #oldest = new Uint32Array(maxGroups);
   readonly #counts = new Uint32Array(maxGroups);
   readonly #groupBlocks = new Float64Array(maxGroups);
-  readonly #heap = new GroupHeap();
+  readonly #pools = new Uint16Array(maxGroups);
+  readonly #poolCounts = new Uint32Array(maxPools);
+  readonly #poolBlocks = new Float64Array(maxPools);
+  readonly #heaps = new PooledHeaps();
   #nextFresh = 1;
   #freed = noRow;
   /** Buckets in use are `#span + #split`; the first `#split` of them have been split already. */
@@ -112,11 +118,13 @@ export class ObjectIndex {
     this.totalBlocks += row.blocks;
     if (this.count > this.#span + this.#split) this.#splitBucket();
     this.#link(at, row.group, place);
+    this.#count(row.group, 1, row.blocks);
     return at;
   }
 
   remove(row: number): void {
     this.#unlink(row);
+    this.#count(this.#groups[row] as number, -1, -(this.#blocks[row] as number));
     const bucket = this.#bucketOf(this.#digests[row * 3] as number);
     const next = this.#chain[row] as number;
     if (this.#buckets[bucket] === row) this.#buckets[bucket] = next;
@@ -142,23 +150,41 @@ export class ObjectIndex {
 
   /** Files a row under another group, as its newest. */
   regroup(row: number, group: number): void {
+    const blocks = this.#blocks[row] as number;
     this.#unlink(row);
+    this.#count(this.#groups[row] as number, -1, -blocks);
     this.#link(row, group, 'newest');
+    this.#count(group, 1, blocks);
+  }
+
+  /** Puts a group, with all that is in it, into another pool. */
+  assign(group: number, pool: number): void {
+    const before = this.#pools[group] as number;
+    if (before === pool) return;
+    const count = this.#counts[group] as number;
+    const blocks = this.#groupBlocks[group] as number;
+    this.#heaps.of(before).remove(group);
+    this.#countPool(before, -count, -blocks);
+    this.#pools[group] = pool;
+    this.#countPool(pool, count, blocks);
+    const row = this.#oldest[group] as number;
+    if (row !== noRow) this.#heaps.of(pool).offer(group, this.#ticks[row] as number);
   }
 
   resize(row: number, blocks: number): void {
     const change = blocks - (this.#blocks[row] as number);
     this.#blocks[row] = blocks;
     this.totalBlocks += change;
-    this.#addGroupBlocks(this.#groups[row] as number, change);
+    this.#count(this.#groups[row] as number, 0, change);
   }
 
-  /** The least recently used row of all groups, or noRow. */
-  oldest(): number {
-    for (let group = this.#heap.top(); group !== undefined; group = this.#heap.top()) {
+  /** The least recently used row of all groups of a pool, or noRow. */
+  oldest(pool: number = commonPool): number {
+    const heap = this.#heaps.of(pool);
+    for (let group = heap.top(); group !== undefined; group = heap.top()) {
       const row = this.#oldest[group] as number;
-      if (row === noRow) this.#heap.removeTop();
-      else if (this.#heap.keyOf(group) < (this.#ticks[row] as number)) this.#heap.raiseTop(this.#ticks[row] as number);
+      if (row === noRow) heap.removeTop();
+      else if (heap.keyOf(group) < (this.#ticks[row] as number)) heap.raiseTop(this.#ticks[row] as number);
       else return row;
     }
     return noRow;
@@ -207,6 +233,18 @@ export class ObjectIndex {
 
   groupBlocks(group: number): number {
     return this.#groupBlocks[group] as number;
+  }
+
+  poolOf(group: number): number {
+    return this.#pools[group] as number;
+  }
+
+  poolCount(pool: number): number {
+    return this.#poolCounts[pool] as number;
+  }
+
+  poolBlocks(pool: number): number {
+    return this.#poolBlocks[pool] as number;
   }
 
   hasFlag(row: number, flag: number): boolean {
@@ -267,8 +305,6 @@ export class ObjectIndex {
 
   #link(row: number, group: number, place: 'newest' | 'oldest'): void {
     this.#groups[row] = group;
-    this.#counts[group] = (this.#counts[group] as number) + 1;
-    this.#addGroupBlocks(group, this.#blocks[row] as number);
     const isNewest = place === 'newest';
     const ends = isNewest ? this.#newest : this.#oldest;
     const inward = isNewest ? this.#older : this.#newer;
@@ -279,7 +315,7 @@ export class ObjectIndex {
     ends[group] = row;
     if (neighbour !== noRow) outward[neighbour] = row;
     else (isNewest ? this.#oldest : this.#newest)[group] = row;
-    if (this.#oldest[group] === row) this.#heap.offer(group, this.#ticks[row] as number);
+    if (this.#oldest[group] === row) this.#heaps.of(this.#pools[group] as number).offer(group, this.#ticks[row] as number);
   }
 
   #unlink(row: number): void {
@@ -291,11 +327,16 @@ export class ObjectIndex {
     else this.#older[newer] = older;
     if (older === noRow) this.#oldest[group] = newer;
     else this.#newer[older] = newer;
-    this.#counts[group] = (this.#counts[group] as number) - 1;
-    this.#addGroupBlocks(group, -(this.#blocks[row] as number));
   }
 
-  #addGroupBlocks(group: number, change: number): void {
-    this.#groupBlocks[group] = (this.#groupBlocks[group] as number) + change;
+  #count(group: number, objects: number, blocks: number): void {
+    this.#counts[group] = (this.#counts[group] as number) + objects;
+    this.#groupBlocks[group] = (this.#groupBlocks[group] as number) + blocks;
+    this.#countPool(this.#pools[group] as number, objects, blocks);
+  }
+
+  #countPool(pool: number, objects: number, blocks: number): void {
+    this.#poolCounts[pool] = (this.#poolCounts[pool] as number) + objects;
+    this.#poolBlocks[pool] = (this.#poolBlocks[pool] as number) + blocks;
   }
 }

@@ -259,6 +259,7 @@ export class PlainConnection {
       contentType: keep(request.contentType, maxContentTypeBytes),
       namespace: keep(request.namespace, maxNamespaceBytes),
       maxObjectBytes: request.maxObjectBytes ?? Number.POSITIVE_INFINITY,
+      maxShare: request.maxShare,
     };
     const outcome = await receivePut({ store: service.store, put, body: feed, onFault: service.onFault });
     service.tally.bytesIn += request.contentLength - feed.remainingBytes;

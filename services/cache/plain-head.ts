@@ -3,6 +3,7 @@
  * included. It never repairs anything: what it accepts, Node's parser accepts with the same meaning (test/cache/plain-head.test.ts fuzzes one against the other).
  */
 import { isKey, type Key } from '../shared/key.ts';
+import { readShare } from './shares.ts';
 
 export interface PlainRequest {
   readonly kind: 'request';
@@ -20,6 +21,7 @@ export interface PlainRequest {
   namespace: string | undefined;
   credential: string | undefined;
   maxObjectBytes: number | undefined;
+  maxShare: number | undefined;
 }
 
 export type PlainHead = PlainRequest | { readonly kind: 'unusual' } | { readonly kind: 'incomplete' };
@@ -82,6 +84,7 @@ export function readPlainHead(bytes: Buffer): PlainHead {
     namespace: undefined,
     credential: undefined,
     maxObjectBytes: undefined,
+    maxShare: undefined,
   };
   if (!readFields(head, lineEnd, request)) return unusual;
   const isPut = request.method === 'PUT';
@@ -130,6 +133,10 @@ function readField(name: string, head: string, start: number, end: number, reque
       if (request.maxObjectBytes !== undefined) return false;
       request.maxObjectBytes = wholeNumber(head, start, end);
       return request.maxObjectBytes !== -1;
+    case 'x-kura-max-share':
+      if (request.maxShare !== undefined) return false;
+      request.maxShare = readShare(head.slice(start, end));
+      return request.maxShare !== undefined;
     case 'range':
       if (request.range !== undefined) return false;
       request.range = head.slice(start, end);

@@ -8,13 +8,14 @@ import { Evictor } from './evictor.ts';
 import { type Digest, digestOf, fileName, objectPath, temporaryFolder } from './file-name.ts';
 import { type Files, faultKind } from './files.ts';
 import { Groups, unknownGroup } from './groups.ts';
-import { flagUnconfirmed, flagVerified, noRow, ObjectIndex } from './object-index.ts';
+import { commonPool, flagUnconfirmed, flagVerified, noRow, ObjectIndex } from './object-index.ts';
 import { OpenFiles } from './open-files.ts';
 import { CorruptObjectError, type OpenObject } from './open-object.ts';
 import { prefixOf } from './prefix.ts';
 import { checkFile, dropLoaded, readObject } from './read-object.ts';
 import type { ReadWindow } from './read-window.ts';
 import { freeRoom, holdLarge } from './retire.ts';
+import { type Pool, Shares } from './shares.ts';
 import { blocksOf, fileBlockBytes, Space, type SpaceLimits } from './space.ts';
 import type { Tally } from './tally.ts';
 import { Turns } from './turns.ts';
@@ -36,7 +37,8 @@ export interface StoreOptions {
 }
 
 export type BeginResult =
-  | { readonly kind: 'upload'; readonly upload: Upload }
+  /** `maxBytes` is the most that its namespace's share lets one object have. */
+  | { readonly kind: 'upload'; readonly upload: Upload; readonly maxBytes: number }
   /** Larger than this shard could ever hold. */
   | { readonly kind: 'too-large' }
   /** Others were promised the room. */
@@ -48,6 +50,7 @@ export class Store {
   readonly index: ObjectIndex;
   readonly groups: Groups;
   readonly space: Space;
+  readonly shares: Shares;
   readonly openFiles: OpenFiles;
   readonly evictor: Evictor;
   readonly turns = new Turns();
@@ -62,18 +65,22 @@ export class Store {
   constructor(options: StoreOptions) {
     this.options = options;
     this.index = new ObjectIndex({ capacity: options.limits.maxFiles });
-    this.groups = new Groups((group) => this.index.groupCount(group) === 0);
+    this.groups = new Groups(
+      (group) => this.index.groupCount(group) === 0,
+      (group, { namespace }) => this.index.assign(group, this.shares.poolOf(namespace).number),
+    );
     this.#eviction = options.eviction === 'dataset' ? new DatasetEviction(this.index, this.groups) : new LruEviction(this.index);
     this.space = new Space({
       limits: options.limits,
       onWait: () => this.evictor.run(),
       stored: () => ({ bytes: this.index.totalBlocks * fileBlockBytes, files: this.index.count }),
     });
+    this.shares = new Shares({ index: this.index, groups: this.groups, usable: () => this.space.usable });
     this.openFiles = new OpenFiles({ limit: options.openFilesLimit });
     this.evictor = new Evictor({
       index: this.index,
       space: this.space,
-      chooseVictim: () => this.#eviction.victim(options.clock.tick()),
+      chooseVictim: (isShort) => this.#chooseVictim(isShort),
       evict: (row) => this.#evict(row),
     });
   }
@@ -116,19 +123,22 @@ export class Store {
     return isWarm;
   }
 
-  begin(put: { key: Key; length: number | undefined; contentType: string; namespace: string }): BeginResult {
+  begin(put: { key: Key; length: number | undefined; contentType: string; namespace: string; maxShare: number | undefined }): BeginResult {
     const { files, buffers, directory } = this.options;
     const { limits } = this.space;
     const length = put.length ?? 0;
-    if (length > limits.maxBytes / 2) return { kind: 'too-large' };
+    const pool = this.shares.learn(put.namespace, put.maxShare);
+    const maxBytes = this.shares.limitBytes(pool);
+    if (length > Math.min(limits.maxBytes / 2, maxBytes)) return { kind: 'too-large' };
     if (!this.space.promise(length)) return { kind: 'no-room' };
-    if (!this.evictor.canMakeRoom(length)) {
+    if (!this.#canKeep(length, pool)) {
       this.space.unpromise(length);
       return { kind: 'not-kept' };
     }
     this.#temporaryNumber += 1;
     const temporaryPath = `${temporaryFolder(directory)}/${this.runId}-${this.#temporaryNumber}.part`;
-    return { kind: 'upload', upload: new Upload({ ...put, temporaryPath, files, buffers, space: this.space }) };
+    const charge = (bytes: number) => this.#charge(pool, bytes);
+    return { kind: 'upload', upload: new Upload({ ...put, temporaryPath, files, buffers, space: this.space, charge }), maxBytes };
   }
 
   /** Gives a finished upload its name: after this every GET sees it. Rejects with the disk's fault, nothing changed. */
@@ -296,11 +306,36 @@ export class Store {
     const version = this.#takeOut(old);
     this.#forgetOpen(key, fileName(digest));
     this.space.settle(upload.takenBytes, 1);
+    upload.options.charge(-upload.takenBytes);
     const group = this.groups.number({ namespace, prefix: prefixOf(key) });
     this.index.insert({ ...digest, blocks: blocksOf(written.sizeBytes), tick: clock.tick(), group, flags: flagVerified });
     window.entered(written.sizeBytes, clock.tick());
     if (version !== undefined) void freeRoom({ files, space: this.space, ...version }, held);
     else if (held !== undefined) files.close(held);
+  }
+
+  /** What is over its share goes first; when room is short, something of the pool that is fullest for its share. */
+  #chooseVictim(isShort: boolean): number {
+    const tick = this.options.clock.tick();
+    const over = this.shares.over();
+    if (over !== undefined) {
+      const row = this.#eviction.victim(tick, over.number);
+      return row === noRow ? this.index.oldest(over.number) : row;
+    }
+    return isShort ? this.#eviction.victim(tick, this.shares.fullest().number) : noRow;
+  }
+
+  /** Whether an object may come in without another going that the policy protects. */
+  #canKeep(length: number, pool: Pool): boolean {
+    const isOver = this.shares.isOver(pool, length);
+    if (isOver && this.#eviction.victim(this.options.clock.tick(), pool.number) === noRow) return false;
+    return this.evictor.canMakeRoom(length);
+  }
+
+  #charge(pool: Pool, bytes: number): void {
+    if (pool.number === commonPool) return;
+    pool.takenBytes += bytes;
+    if (bytes > 0 && this.shares.isOver(pool)) this.evictor.run();
   }
 
   #bytesOf(row: number): number {

@@ -41,6 +41,7 @@ const fieldName = fc.oneof(
     'Upgrade',
     'x-kura-namespace',
     'X-Kura-Max-Object-Bytes',
+    'x-kura-max-share',
     'Content-Type',
     'x-request-id',
     'Keep-Alive',
