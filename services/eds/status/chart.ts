@@ -6,7 +6,6 @@ import { bytes, count } from './words.ts';
 
 const width = 720;
 const height = 120;
-const axis = 18;
 
 interface Series {
   readonly name: string;
@@ -60,7 +59,7 @@ function chart({ title, minutes, series, say }: ChartOptions): Html {
       return [html`<rect class="${className}" x="${x}" y="${y}" width="${(step - 2).toFixed(1)}" height="${part.toFixed(2)}"/>`];
     });
   });
-  const marks = [0, 15, 30, 45].map((index) => clock(minutes[index], index * step));
+  const marks = minutes.filter((_, index) => index % 15 === 0).map(clock);
   const words = series.map(({ name, of }) => `${say(minutes.reduce((total, minute) => total + of(minute), 0))} ${name}`).join(', ');
   const key = series.map(
     ({ name, className }) =>
@@ -68,13 +67,14 @@ function chart({ title, minutes, series, say }: ChartOptions): Html {
   );
   return html`<figure>
 <figcaption>${title} <span class="quiet">most: ${say(most)}</span></figcaption>
-<svg viewBox="0 0 ${width} ${height + axis}" role="img" aria-label="${title} over the last hour: ${words}, at most ${say(most)} in one minute">
-<line class="axis" x1="0" x2="${width}" y1="${height}" y2="${height}"/>${bars}${marks}</svg>
+<svg viewBox="0 0 ${width} ${height + 1}" role="img" aria-label="${title} over the last hour: ${words}, at most ${say(most)} in one minute">
+<line class="axis" x1="0" x2="${width}" y1="${height}" y2="${height}"/>${bars}</svg>
+<div class="clock" aria-hidden="true">${marks}</div>
 <ul class="key">${key}</ul>
 </figure>`;
 }
 
-function clock(minute: Minute | undefined, x: number): Html {
-  const text = new Date((minute?.minute ?? 0) * 60_000).toISOString().slice(11, 16);
-  return html`<text x="${x.toFixed(1)}" y="${height + 14}">${text}</text>`;
+/** Outside of the picture, which gets smaller on a small screen. */
+function clock({ minute }: Minute): Html {
+  return html`<span>${new Date(minute * 60_000).toISOString().slice(11, 16)}</span>`;
 }

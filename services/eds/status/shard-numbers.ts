@@ -3,6 +3,8 @@
 export interface NamespaceNumbers {
   objects: number;
   bytes: number;
+  /** The part of the shard that it may have; undefined where the policy sets none. */
+  share: number | undefined;
 }
 
 export interface ShardNumbers {
@@ -42,6 +44,7 @@ export function readShardNumbers(text: string): ShardNumbers | undefined {
     if (name === 'requests_total') totals[kindOf(readLabels(labels))] += value;
     else if (name === 'namespace_objects') namespaceOf(namespaces, labels).objects = value;
     else if (name === 'namespace_bytes') namespaceOf(namespaces, labels).bytes = value;
+    else if (name === 'namespace_share_ratio') namespaceOf(namespaces, labels).share = value;
     else if (labels === '') values.set(name, value);
   }
   if (!values.has('limit_bytes')) return undefined;
@@ -69,7 +72,7 @@ function kindOf({ method, result = '' }: Readonly<Record<string, string>>): 'hit
 function namespaceOf(namespaces: Map<string, NamespaceNumbers>, labels: string): NamespaceNumbers {
   const given = readLabels(labels).namespace ?? '';
   const name = namespaces.has(given) || namespaces.size < maxNamespaces ? given : '(others)';
-  const known = namespaces.get(name) ?? { objects: 0, bytes: 0 };
+  const known = namespaces.get(name) ?? { objects: 0, bytes: 0, share: undefined };
   namespaces.set(name, known);
   return known;
 }

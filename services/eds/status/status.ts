@@ -5,7 +5,7 @@ import type { StreamView } from '../stream-list.ts';
 import type { Minute } from './history.ts';
 import type { KeyShares } from './key-shares.ts';
 import type { PolicyView } from './policy.ts';
-import type { ShardNumbers } from './shard-numbers.ts';
+import type { NamespaceNumbers, ShardNumbers } from './shard-numbers.ts';
 
 export interface ShardStatus extends Pick<Shard, 'hashKey' | 'zone' | 'health' | 'address' | 'port' | 'weight'> {
   /** Part of all keys, 0 to 1; undefined for a shard that gets none. */
@@ -28,10 +28,8 @@ export interface EnvoyStatus {
   readonly refused: string | undefined;
 }
 
-export interface NamespaceStatus {
+export interface NamespaceStatus extends Readonly<NamespaceNumbers> {
   readonly namespace: string;
-  readonly objects: number;
-  readonly bytes: number;
 }
 
 export interface Status {
@@ -97,12 +95,13 @@ function envoyOf(stream: StreamView, versionFor: StatusSources['versionFor']): E
 }
 
 function namespacesOf(shards: readonly ShardStatus[]): NamespaceStatus[] {
-  const sums = new Map<string, { objects: number; bytes: number }>();
+  const sums = new Map<string, NamespaceNumbers>();
   for (const { numbers } of shards) {
-    for (const [namespace, { objects, bytes }] of numbers?.namespaces ?? []) {
-      const sum = sums.get(namespace) ?? { objects: 0, bytes: 0 };
+    for (const [namespace, { objects, bytes, share }] of numbers?.namespaces ?? []) {
+      const sum = sums.get(namespace) ?? { objects: 0, bytes: 0, share: undefined };
       sum.objects += objects;
       sum.bytes += bytes;
+      sum.share = share ?? sum.share;
       sums.set(namespace, sum);
     }
   }

@@ -64,10 +64,10 @@ function mark(kind: 'good' | 'warn' | 'bad', text: string): Html {
 
 export function namespaceTable({ namespaces }: Status): Html {
   const all = namespaces.reduce((total, each) => total + each.bytes, 0);
-  const show = ({ namespace, objects, bytes: own }: NamespaceStatus) =>
-    html`<tr><th scope="row">${namespace}</th><td>${count(objects)}</td><td>${bytes(own)}</td><td>${bar(all === 0 ? 0 : own / all)} ${percent(all === 0 ? undefined : own / all)}</td></tr>\n`;
+  const show = ({ namespace, objects, bytes: own, share }: NamespaceStatus) =>
+    html`<tr><th scope="row">${namespace}</th><td>${count(objects)}</td><td>${bytes(own)}</td><td>${bar(all === 0 ? 0 : own / all)} ${percent(all === 0 ? undefined : own / all)}</td><td>${percent(share, 0)}</td></tr>\n`;
   return html`<p>What each namespace has stored, by who wrote it; those with most, over all shards that answer.</p>
-${table({ id: 'namespace-rows', name: 'Table of namespaces', columns: ['namespace', 'objects', 'bytes', 'of all that is stored'], rows: namespaces, show, nothing: 'Nothing is stored.' })}`;
+${table({ id: 'namespace-rows', name: 'Table of namespaces', columns: ['namespace', 'objects', 'bytes', 'of all that is stored', 'share by policy'], rows: namespaces, show, nothing: 'Nothing is stored.' })}`;
 }
 
 export function envoyTable({ envoys }: Status): Html {
