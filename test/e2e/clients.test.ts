@@ -6,6 +6,7 @@ import { copyFile, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:
 import path from 'node:path';
 import { promisify } from 'node:util';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import { findPeer } from '../support/peers.ts';
 import { temporaryFolder } from '../support/service.ts';
 import { type LocalSystem, root, startLocalSystem } from './support/system.ts';
 
@@ -101,3 +102,48 @@ test.serial('Bazel’s protocol: PUT and GET under ac/ and cas/, and a miss has 
     t.is((await system.call({ as, path: key, headers: { accept: '*/*' } })).body.toString(), 'output');
   }
 });
+
+test.serial('sccache’s protocol: folders are asked for and made without a word to a shard, and not for strangers', async (t) => {
+  const folder = '/objects/vision/sccache/ab/';
+  const as = 'vision/trainer';
+  // With a grant in Envoy and without one.
+  for (const prelude of [false, true]) {
+    if (prelude) await system.call({ as, path: '/objects/vision/anything' });
+    t.is((await system.call({ as, method: 'PROPFIND', path: folder, headers: { depth: '0' } })).status, 404);
+    t.is((await system.call({ as, method: 'MKCOL', path: folder })).status, 201);
+    t.is((await system.call({ as: 'nlp/trainer', method: 'MKCOL', path: folder })).status, 403);
+    t.is((await system.call({ method: 'MKCOL', path: folder })).status, 401);
+  }
+  t.is((await system.call({ as, path: folder })).status, 404, 'nothing was made');
+  t.is((await system.call({ as, method: 'PUT', path: `${folder}c`, body: 'output' })).status, 201);
+  t.is((await system.call({ as, path: `${folder}c` })).body.toString(), 'output');
+});
+
+const [ccache, compiler] = [findPeer('ccache', { debianPackage: 'ccache' }), findPeer('gcc', { debianPackage: 'gcc' })];
+if (ccache !== undefined && compiler !== undefined) {
+  test.serial('ccache compiles on one machine and takes the result from the cache on another', async (t) => {
+    const folder = await temporaryFolder(t);
+    const { url, tokens } = await system.local();
+    const token = (await readFile(tokens['vision/trainer'] as string, 'utf8')).trim();
+    await writeFile(path.join(folder, 'a.c'), `int answer(void) { return ${Date.now() % 1_000_000}; }\n`);
+    const compile = async (machine: string, prefix: string) => {
+      const storage = `${url}/objects/${prefix}/ccache|bearer-token=${token}`;
+      const env = { PATH: process.env.PATH, HOME: folder, CCACHE_DIR: path.join(folder, machine) };
+      // Before 4.7 the setting had another name.
+      await run(ccache, [compiler, '-c', 'a.c', '-o', `${machine}.o`], {
+        cwd: folder,
+        env: { ...env, CCACHE_REMOTE_STORAGE: storage, CCACHE_SECONDARY_STORAGE: storage },
+      });
+      const { stdout } = await run(ccache, ['--print-stats'], { env });
+      return (name: string): number => Number(new RegExp(`^${name}\\t(\\d+)$`, 'm').exec(stdout)?.[1]);
+    };
+    const first = await compile('first', 'vision');
+    t.is(first('cache_miss'), 1);
+    const second = await compile('second', 'vision');
+    t.is(second('cache_miss'), 0);
+    t.is(second('direct_cache_hit') + second('preprocessed_cache_hit'), 1);
+    t.deepEqual(await readFile(path.join(folder, 'first.o')), await readFile(path.join(folder, 'second.o')));
+    const stranger = await compile('stranger', 'nlp');
+    t.is(stranger('cache_miss'), 1, 'a refusal is a miss: the compiler runs');
+  });
+}
