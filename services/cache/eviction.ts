@@ -1,7 +1,8 @@
 /** Pure: which object goes when room is needed. */
 import { PooledHeaps } from './group-heap.ts';
 import type { Groups } from './groups.ts';
-import { commonPool, noRow, type ObjectIndex } from './object-index.ts';
+import { noRow, type ObjectIndex } from './object-index.ts';
+import { commonPool } from './pools.ts';
 
 /** Time is in steps of recency (clock.ts). */
 export interface EvictionPolicy {
@@ -106,7 +107,7 @@ export class DatasetEviction implements EvictionPolicy {
     for (let group = 0; group < this.#groups.size; group += 1) {
       const row = this.#index.oldestOf(group);
       if (row === noRow) continue;
-      const pool = this.#index.poolOf(group);
+      const pool = this.#index.pools.of(group);
       if (this.#isSilent(group, tick)) this.#silent.of(pool).offer(group, this.#useOf(group, tick).lastUse);
       else if (this.#isOverdue(group, tick)) this.#overdue.of(pool).offer(group, this.#index.tick(row));
     }
@@ -117,7 +118,7 @@ export class DatasetEviction implements EvictionPolicy {
     const heap = heaps.of(pool);
     for (let group = heap.top(); group !== undefined; group = heap.top()) {
       const row = this.#index.oldestOf(group);
-      if (row !== noRow && this.#index.poolOf(group) === pool && holds(group)) {
+      if (row !== noRow && this.#index.pools.of(group) === pool && holds(group)) {
         const tick = this.#index.tick(row);
         if (heaps === this.#silent || heap.keyOf(group) >= tick) return row;
         heap.raiseTop(tick);

@@ -3,14 +3,11 @@
  * A Map ends at 16.7 million entries; 8 TB of 110 KB objects are 73 million. The rows are allocated once for the capacity: the system gives a page when it is first
  * touched, so nothing is ever copied. The hash grows one bucket an insert (linear hashing), so there is no pause while it grows.
  */
-import { PooledHeaps } from './group-heap.ts';
+import { commonPool, Pools } from './pools.ts';
 
 /** No row: rows count from 1, so that untouched memory already says "none". */
 export const noRow = 0;
 export const maxGroups = 65_536;
-/** The pool of all groups that belong to no other (shares.ts). */
-export const commonPool = 0;
-export const maxPools = 1024;
 /** The row came from a snapshot and no scan has seen its file yet. */
 export const flagUnconfirmed = 1;
 /** The row's file has been read and checked by this process. */
@@ -48,10 +45,7 @@ export class ObjectIndex {
   readonly #oldest = new Uint32Array(maxGroups);
   readonly #counts = new Uint32Array(maxGroups);
   readonly #groupBlocks = new Float64Array(maxGroups);
-  readonly #pools = new Uint16Array(maxGroups);
-  readonly #poolCounts = new Uint32Array(maxPools);
-  readonly #poolBlocks = new Float64Array(maxPools);
-  readonly #heaps = new PooledHeaps();
+  readonly pools = new Pools({ groups: maxGroups });
   #nextFresh = 1;
   #freed = noRow;
   /** Buckets in use are `#span + #split`; the first `#split` of them have been split already. */
@@ -159,16 +153,10 @@ export class ObjectIndex {
 
   /** Puts a group, with all that is in it, into another pool. */
   assign(group: number, pool: number): void {
-    const before = this.#pools[group] as number;
-    if (before === pool) return;
-    const count = this.#counts[group] as number;
-    const blocks = this.#groupBlocks[group] as number;
-    this.#heaps.of(before).remove(group);
-    this.#countPool(before, -count, -blocks);
-    this.#pools[group] = pool;
-    this.#countPool(pool, count, blocks);
-    const row = this.#oldest[group] as number;
-    if (row !== noRow) this.#heaps.of(pool).offer(group, this.#ticks[row] as number);
+    if (this.pools.of(group) === pool) return;
+    this.pools.move(group, pool, { objects: this.groupCount(group), blocks: this.groupBlocks(group) });
+    const row = this.oldestOf(group);
+    if (row !== noRow) this.pools.heaps.of(pool).offer(group, this.tick(row));
   }
 
   resize(row: number, blocks: number): void {
@@ -180,7 +168,7 @@ export class ObjectIndex {
 
   /** The least recently used row of all groups of a pool, or noRow. */
   oldest(pool: number = commonPool): number {
-    const heap = this.#heaps.of(pool);
+    const heap = this.pools.heaps.of(pool);
     for (let group = heap.top(); group !== undefined; group = heap.top()) {
       const row = this.#oldest[group] as number;
       if (row === noRow) heap.removeTop();
@@ -233,18 +221,6 @@ export class ObjectIndex {
 
   groupBlocks(group: number): number {
     return this.#groupBlocks[group] as number;
-  }
-
-  poolOf(group: number): number {
-    return this.#pools[group] as number;
-  }
-
-  poolCount(pool: number): number {
-    return this.#poolCounts[pool] as number;
-  }
-
-  poolBlocks(pool: number): number {
-    return this.#poolBlocks[pool] as number;
   }
 
   hasFlag(row: number, flag: number): boolean {
@@ -315,7 +291,7 @@ export class ObjectIndex {
     ends[group] = row;
     if (neighbour !== noRow) outward[neighbour] = row;
     else (isNewest ? this.#oldest : this.#newest)[group] = row;
-    if (this.#oldest[group] === row) this.#heaps.of(this.#pools[group] as number).offer(group, this.#ticks[row] as number);
+    if (this.#oldest[group] === row) this.pools.heaps.of(this.pools.of(group)).offer(group, this.#ticks[row] as number);
   }
 
   #unlink(row: number): void {
@@ -332,11 +308,6 @@ export class ObjectIndex {
   #count(group: number, objects: number, blocks: number): void {
     this.#counts[group] = (this.#counts[group] as number) + objects;
     this.#groupBlocks[group] = (this.#groupBlocks[group] as number) + blocks;
-    this.#countPool(this.#pools[group] as number, objects, blocks);
-  }
-
-  #countPool(pool: number, objects: number, blocks: number): void {
-    this.#poolCounts[pool] = (this.#poolCounts[pool] as number) + objects;
-    this.#poolBlocks[pool] = (this.#poolBlocks[pool] as number) + blocks;
+    this.pools.count(group, { objects, blocks });
   }
 }

@@ -3,7 +3,8 @@
  * A share is a part of the room for objects, in bytes and in files alike, or a flood of tiny objects would push out what others have few of.
  */
 import type { Groups } from './groups.ts';
-import { commonPool, maxPools, type ObjectIndex } from './object-index.ts';
+import type { ObjectIndex } from './object-index.ts';
+import { commonPool, maxPools } from './pools.ts';
 import { fileBlockBytes } from './space.ts';
 
 export interface Pool {
@@ -82,7 +83,7 @@ export class Shares {
 
   /** Whose objects go when room is short: of whoever has no share, and when they have nothing, of the one that has most of its share. */
   fullest(): Pool {
-    if (this.#options.index.poolCount(commonPool) > 0) return this.#common;
+    if (this.#options.index.pools.objects(commonPool) > 0) return this.#common;
     return this.#fullestOwn() ?? this.#common;
   }
 
@@ -92,7 +93,7 @@ export class Shares {
     let fullest: Pool | undefined;
     let most = 0;
     for (const pool of this.#pools.values()) {
-      if (this.#options.index.poolCount(pool.number) === 0) continue;
+      if (this.#options.index.pools.objects(pool.number) === 0) continue;
       const fill = this.#fillOf(pool, 0, room);
       if (fill <= most) continue;
       most = fill;
@@ -103,8 +104,8 @@ export class Shares {
 
   #fillOf({ number, share, takenBytes }: Pool, bytes: number, room = this.#options.usable()): number {
     const { index } = this.#options;
-    const ofBytes = (index.poolBlocks(number) * fileBlockBytes + takenBytes + bytes) / room.bytes;
-    return Math.max(ofBytes, index.poolCount(number) / room.files) / share;
+    const ofBytes = (index.pools.blocks(number) * fileBlockBytes + takenBytes + bytes) / room.bytes;
+    return Math.max(ofBytes, index.pools.objects(number) / room.files) / share;
   }
 
   #forget(namespace: string, pool: Pool): Pool {

@@ -8,9 +8,10 @@ import { Evictor } from './evictor.ts';
 import { type Digest, digestOf, fileName, objectPath, temporaryFolder } from './file-name.ts';
 import { type Files, faultKind } from './files.ts';
 import { Groups, unknownGroup } from './groups.ts';
-import { commonPool, flagUnconfirmed, flagVerified, noRow, ObjectIndex } from './object-index.ts';
+import { flagUnconfirmed, flagVerified, noRow, ObjectIndex } from './object-index.ts';
 import { OpenFiles } from './open-files.ts';
 import { CorruptObjectError, type OpenObject } from './open-object.ts';
+import { commonPool } from './pools.ts';
 import { prefixOf } from './prefix.ts';
 import { checkFile, dropLoaded, readObject } from './read-object.ts';
 import type { ReadWindow } from './read-window.ts';
@@ -20,6 +21,7 @@ import { blocksOf, fileBlockBytes, Space, type SpaceLimits } from './space.ts';
 import type { Tally } from './tally.ts';
 import { Turns } from './turns.ts';
 import { Upload, type WrittenFile } from './upload.ts';
+import { Victims } from './victims.ts';
 
 export interface StoreOptions {
   readonly directory: string;
@@ -60,6 +62,7 @@ export class Store {
   /** Opens under way by file name; a change of the file takes its entry away, so that nobody is given the old version afterwards. */
   readonly #opening = new Map<string, { promise: Promise<OpenObject | undefined>; isCurrent: boolean }>();
   readonly #eviction: EvictionPolicy;
+  readonly #victims: Victims;
   #temporaryNumber = 0;
 
   constructor(options: StoreOptions) {
@@ -76,11 +79,12 @@ export class Store {
       stored: () => ({ bytes: this.index.totalBlocks * fileBlockBytes, files: this.index.count }),
     });
     this.shares = new Shares({ index: this.index, groups: this.groups, usable: () => this.space.usable });
+    this.#victims = new Victims({ index: this.index, shares: this.shares, eviction: this.#eviction });
     this.openFiles = new OpenFiles({ limit: options.openFilesLimit });
     this.evictor = new Evictor({
       index: this.index,
       space: this.space,
-      chooseVictim: (isShort) => this.#chooseVictim(isShort),
+      chooseVictim: (isShort) => this.#victims.choose(isShort, options.clock.tick()),
       evict: (row) => this.#evict(row),
     });
   }
@@ -124,14 +128,14 @@ export class Store {
   }
 
   begin(put: { key: Key; length: number | undefined; contentType: string; namespace: string; maxShare: number | undefined }): BeginResult {
-    const { files, buffers, directory } = this.options;
+    const { files, buffers, directory, clock } = this.options;
     const { limits } = this.space;
     const length = put.length ?? 0;
     const pool = this.shares.learn(put.namespace, put.maxShare);
     const maxBytes = this.shares.limitBytes(pool);
     if (length > Math.min(limits.maxBytes / 2, maxBytes)) return { kind: 'too-large' };
     if (!this.space.promise(length)) return { kind: 'no-room' };
-    if (!this.#canKeep(length, pool)) {
+    if (!this.#victims.hasShareFor(pool, length, clock.tick()) || !this.evictor.canMakeRoom(length)) {
       this.space.unpromise(length);
       return { kind: 'not-kept' };
     }
@@ -312,24 +316,6 @@ export class Store {
     window.entered(written.sizeBytes, clock.tick());
     if (version !== undefined) void freeRoom({ files, space: this.space, ...version }, held);
     else if (held !== undefined) files.close(held);
-  }
-
-  /** What is over its share goes first; when room is short, something of the pool that is fullest for its share. */
-  #chooseVictim(isShort: boolean): number {
-    const tick = this.options.clock.tick();
-    const over = this.shares.over();
-    if (over !== undefined) {
-      const row = this.#eviction.victim(tick, over.number);
-      return row === noRow ? this.index.oldest(over.number) : row;
-    }
-    return isShort ? this.#eviction.victim(tick, this.shares.fullest().number) : noRow;
-  }
-
-  /** Whether an object may come in without another going that the policy protects. */
-  #canKeep(length: number, pool: Pool): boolean {
-    const isOver = this.shares.isOver(pool, length);
-    if (isOver && this.#eviction.victim(this.options.clock.tick(), pool.number) === noRow) return false;
-    return this.evictor.canMakeRoom(length);
   }
 
   #charge(pool: Pool, bytes: number): void {

@@ -1,4 +1,4 @@
-/** Pure: what ConfigMap kura-policy holds, when it changed, and what authz's Events say of it. */
+/** What ConfigMap kura-policy holds, when it changed, and what authz's Events say of it. */
 import { createHash } from 'node:crypto';
 import type { CoreV1Event, V1ConfigMap } from '@kubernetes/client-node';
 
