@@ -41,6 +41,8 @@ export class Shares {
 
   /** Each PUT tells its namespace's share, so that a change of the policy needs no other way here. Namespaces beyond the 1,023rd with a share have none. */
   learn(namespace: string, share: number | undefined): Pool {
+    // What nobody is known to have written is nobody's share.
+    if (namespace === '') return this.#common;
     const known = this.#pools.get(namespace);
     if (known?.share === share) return known ?? this.#common;
     if (share === undefined) return this.#forget(namespace, known as Pool);

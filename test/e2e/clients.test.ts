@@ -1,6 +1,7 @@
 /** Clients that users have, unchanged and from their own releases, against a running system. */
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { copyFile, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -8,6 +9,7 @@ import { promisify } from 'node:util';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { findPeer } from '../support/peers.ts';
 import { temporaryFolder } from '../support/service.ts';
+import { waitFor } from '../support/wait.ts';
 import { type LocalSystem, root, startLocalSystem } from './support/system.ts';
 
 const run = promisify(execFile);
@@ -120,6 +122,51 @@ test.serial('sccache’s protocol: folders are asked for and made without a word
 });
 
 const [ccache, compiler] = [findPeer('ccache', { debianPackage: 'ccache' }), findPeer('gcc', { debianPackage: 'gcc' })];
+if (compiler !== undefined) {
+  test.serial('sccache compiles on one machine and takes the result from the cache on another', async (t) => {
+    const folder = await temporaryFolder(t);
+    const { url, tokens } = await system.local();
+    const token = (await readFile(tokens['vision/trainer'] as string, 'utf8')).trim();
+    await writeFile(path.join(folder, 'a.c'), `int answer(void) { return ${Date.now() % 1_000_000}; }\n`);
+    const sccache = path.join(packages, 'bin', 'sccache');
+    const compile = async (machine: string): Promise<(kind: 'hits' | 'misses') => number> => {
+      const env = {
+        PATH: process.env.PATH,
+        HOME: folder,
+        SCCACHE_SERVER_UDS: path.join(folder, machine),
+        SCCACHE_WEBDAV_ENDPOINT: `${url}/objects/vision/sccache-real`,
+        SCCACHE_WEBDAV_TOKEN: token,
+      };
+      const words = ['--pdeathsig', 'KILL', '--', sccache];
+      const server = spawn('setpriv', words, { env: { ...env, SCCACHE_START_SERVER: '1', SCCACHE_NO_DAEMON: '1' }, stdio: 'ignore' });
+      const ended = once(server, 'exit');
+      try {
+        await waitFor('the server of sccache is there', () => existsSync(path.join(folder, machine)));
+        await run(sccache, [compiler, '-c', 'a.c', '-o', `${machine}.o`], { cwd: folder, env });
+        const stats = async () => {
+          const { stdout } = await run(sccache, ['--show-stats', '--stats-format', 'json'], { env });
+          return (JSON.parse(stdout) as { stats: Record<string, number | { counts: Record<string, number> }> }).stats;
+        };
+        // It writes behind the compiler's back.
+        const last = await waitFor('what was compiled is written', async () => {
+          const now = await stats();
+          const { counts } = now.cache_hits as { counts: Record<string, number> };
+          return (now.cache_writes === 1 || Object.keys(counts).length > 0) && now;
+        });
+        return (kind) =>
+          Object.values((last[`cache_${kind}`] as { counts: Record<string, number> }).counts).reduce((one, other) => one + other, 0);
+      } finally {
+        server.kill('SIGTERM');
+        await ended;
+      }
+    };
+    const first = await compile('first');
+    t.deepEqual([first('hits'), first('misses')], [0, 1]);
+    const second = await compile('second');
+    t.deepEqual([second('hits'), second('misses')], [1, 0]);
+    t.deepEqual(await readFile(path.join(folder, 'first.o')), await readFile(path.join(folder, 'second.o')));
+  });
+}
 if (ccache !== undefined && compiler !== undefined) {
   test.serial('ccache compiles on one machine and takes the result from the cache on another', async (t) => {
     const folder = await temporaryFolder(t);
