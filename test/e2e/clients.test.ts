@@ -7,6 +7,7 @@ import { copyFile, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:
 import path from 'node:path';
 import { promisify } from 'node:util';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import { readMetric } from '../support/metrics.ts';
 import { findPeer } from '../support/peers.ts';
 import { temporaryFolder } from '../support/service.ts';
 import { waitFor } from '../support/wait.ts';
@@ -160,7 +161,10 @@ if (compiler !== undefined) {
         await ended;
       }
     };
+    const foldersAsked = async () => readMetric((await system.local()).authz.metricsUrl, 'kura_authz_checks_total', 'decision="folder"');
+    const before = await foldersAsked();
     const first = await compile('first');
+    t.true((await foldersAsked()) > before, 'it asks for folders, or makes them');
     t.deepEqual([first('hits'), first('misses')], [0, 1]);
     const second = await compile('second');
     t.deepEqual([second('hits'), second('misses')], [1, 0]);
