@@ -30,7 +30,7 @@ export const settings = {
   statusInterval: duration(
     'How often the shards are asked for their numbers, which the status page shows; `0s` = never.',
     { min: 0, max: 3_600_000 },
-    '10s',
+    '15s',
   ),
   logLevel: logLevel(),
 };

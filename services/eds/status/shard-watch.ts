@@ -1,6 +1,7 @@
 /** Reads the shards' own metrics, again and again: a few at a time, each with a time-out, so that xDS beside it notices nothing. */
+import { once } from 'node:events';
+import { type IncomingMessage, request } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Agent, request } from 'undici';
 import type { Shard } from '../shard.ts';
 import { History } from './history.ts';
 import { readShardNumbers, type ShardNumbers } from './shard-numbers.ts';
@@ -8,7 +9,7 @@ import { readShardNumbers, type ShardNumbers } from './shard-numbers.ts';
 const answerLimitMs = 2_000;
 /** A shard's page has some 30 KiB. */
 const maxPageBytes = 1024 * 1024;
-const atATime = 16;
+const atATime = 8;
 
 export interface ShardWatchOptions {
   readonly shards: () => readonly Shard[];
@@ -19,12 +20,6 @@ export interface ShardWatchOptions {
 export class ShardWatch {
   readonly history = new History({ startedAt: Date.now() });
   readonly #options: ShardWatchOptions;
-  readonly #agent = new Agent({
-    connections: 1,
-    headersTimeout: answerLimitMs,
-    bodyTimeout: answerLimitMs,
-    connect: { timeout: answerLimitMs },
-  });
   readonly #numbers = new Map<string, ShardNumbers>();
   readonly #stopping = new AbortController();
   readonly #work: Promise<void>;
@@ -41,7 +36,6 @@ export class ShardWatch {
 
   async close(): Promise<void> {
     this.#stopping.abort();
-    await this.#agent.destroy();
     await this.#work;
   }
 
@@ -77,13 +71,17 @@ export class ShardWatch {
     this.history.take(shard.hashKey, numbers.totals, Date.now());
   }
 
+  /** A connection for each page: kept ones to 1,000 shards would cost more memory than all else here. */
   async #read({ address, metricsPort }: Shard): Promise<ShardNumbers | undefined> {
-    const host = address.includes(':') ? `[${address}]` : address;
     const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(answerLimitMs)]);
-    const { body } = await request(`http://${host}:${metricsPort}/metrics`, { dispatcher: this.#agent, signal });
+    const outgoing = request({ host: address, port: metricsPort, path: '/metrics', agent: false, signal });
+    // Also one that comes after somebody stopped listening must not end the process.
+    outgoing.on('error', () => undefined);
+    outgoing.end();
+    const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
     const pieces: Buffer[] = [];
     let bytes = 0;
-    for await (const piece of body as AsyncIterable<Buffer>) {
+    for await (const piece of response as AsyncIterable<Buffer>) {
       bytes += piece.length;
       if (bytes > maxPageBytes) throw new Error('the page is too long');
       pieces.push(piece);
