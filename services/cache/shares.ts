@@ -24,7 +24,7 @@ export interface SharesOptions {
 
 /** Above 0, up to 1; undefined for anything else. */
 export function readShare(text: string): number | undefined {
-  if (!/^[01](\.\d{1,12})?$/.test(text)) return undefined;
+  if (!/^[01](\.\d{1,20})?$/.test(text)) return undefined;
   const share = Number(text);
   return share > 0 && share <= 1 ? share : undefined;
 }

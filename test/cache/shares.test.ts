@@ -114,6 +114,7 @@ test('a share that is no number above 0 up to 1 is refused by both parsers', asy
   }
   t.is(readShare('1'), 1);
   t.is(readShare('0.25'), 0.25);
+  fc.assert(fc.property(fc.double({ min: 0.0001, max: 1, noNaN: true }), (share) => readShare(String(share)) === share));
 });
 
 test('namespaces beyond the hundred largest are told as one sum', async (t) => {
