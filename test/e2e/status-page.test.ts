@@ -150,6 +150,15 @@ if (executablePath !== undefined) {
       async () => (await page.locator('#live').innerText()) === 'eds does not answer: these numbers are old.',
     );
     t.is(await page.locator('#shard-rows tr').count(), 4, 'what was known stays');
+    const eds = await waitFor('eds is back', async () => {
+      const { metricsUrl } = (await system.local()).eds;
+      return new URL('/', metricsUrl).href !== url && metricsUrl;
+    });
+    await page.goto(new URL('/', eds).href);
+    // It reconnected with what it had, and was sent nothing.
+    await waitFor('Envoy is back and up to date', async () =>
+      /up to date\s+[0-9a-f]{16}/.test(await page.locator('#envoy-rows tr').first().innerText()),
+    );
   });
 }
 

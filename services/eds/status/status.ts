@@ -72,15 +72,15 @@ export function statusOf(sources: StatusSources): Status {
     isHeld: held.has(hashKey),
     numbers: sources.numbersOf(hashKey),
   }));
-  const envoys = [...sources.streams].map((stream) => envoyOf(stream, versionFor));
+  const envoys = [...sources.streams].map((stream) => envoyOf(stream, { service, versionFor }));
   envoys.sort((one, other) => one.node.localeCompare(other.node));
   const namespaces = namespacesOf(shards);
   return { at, service, version: versionFor(''), isAsking, shards, envoys, namespaces, minutes, countedSince, policy };
 }
 
-function envoyOf(stream: StreamView, versionFor: StatusSources['versionFor']): EnvoyStatus {
+function envoyOf(stream: StreamView, { service, versionFor }: Pick<StatusSources, 'service' | 'versionFor'>): EnvoyStatus {
   const entry = stream.subscriptions.get(endpointType);
-  const acknowledged = entry?.subscription.acknowledged;
+  const acknowledged = entry?.subscription.acknowledged ?? entry?.subscription.broughtVersion(service);
   const refused = entry?.subscription.refused;
   return {
     node: stream.node,

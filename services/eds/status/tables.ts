@@ -97,7 +97,7 @@ function verdictText(verdict: NonNullable<Status['policy']>['verdict']): Html {
       return html`${mark('bad', 'refused by authz')} at ${time(verdict.at)}: ${verdict.message}. In force stays ${last}.`;
     }
     case 'unknown':
-      return html`No Event of authz about it is left (they are kept for an hour): see <code>kura_authz_policy</code> metrics.`;
+      return html`No Event of authz about it is left (they are kept for an hour): see the metric <code>kura_authz_policy_info</code>.`;
     default:
       return verdict satisfies never;
   }
