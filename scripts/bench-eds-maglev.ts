@@ -1,42 +1,24 @@
 /**
- * Which keys move when shards come and go: Envoy's Maglev, rebuilt from its rules (source/extensions/load_balancing_policies/maglev/maglev_lb.cc) and compared with the
- * real Envoy before it is believed.
+ * Which keys move when shards come and go, by the Maglev table of eds's status page, which is compared with the real Envoy before it is believed.
  */
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import xxhash from 'xxhash-wasm';
-
-/** envoy/bootstrap.yaml */
-export const tableSize = 655_373;
-
-type Hash = (text: string, seed?: bigint) => bigint;
+import { countSlots, fillTable, type Hash, tableSize } from '../services/eds/status/maglev.ts';
 
 export async function loadHash(): Promise<Hash> {
   return (await xxhash()).h64;
 }
 
-/** Slot → index into `hashKeys`; hosts of equal weight take turns, each the next free slot of its own permutation. */
-export function buildTable(hash: Hash, hashKeys: readonly string[], size = tableSize): Int32Array {
-  const table = new Int32Array(size).fill(-1);
-  const entries = hashKeys.map((key) => ({
-    offset: Number(hash(key, 0n) % BigInt(size)),
-    skip: Number(hash(key, 1n) % BigInt(size - 1)) + 1,
-    next: 0,
-  }));
-  for (let filled = 0; filled < size; ) {
-    for (const [index, entry] of entries.entries()) {
-      if (filled === size) break;
-      let slot = (entry.offset + entry.skip * entry.next) % size;
-      while (table[slot] !== -1) {
-        entry.next += 1;
-        slot = (entry.offset + entry.skip * entry.next) % size;
-      }
-      table[slot] = index;
-      entry.next += 1;
-      filled += 1;
-    }
-  }
-  return table;
+/** Slot → index into `hashKeys`, all of one weight. */
+export function buildTable(hash: Hash, hashKeys: readonly string[]): Int32Array {
+  const work = fillTable(
+    hash,
+    hashKeys.map((hashKey) => ({ hashKey, weight: 1 })),
+  );
+  let step = work.next();
+  while (!step.done) step = work.next();
+  return step.value;
 }
 
 /** The shard of a key, as Envoy's header hash policy picks it. */
@@ -93,12 +75,6 @@ export function simulateMoves(hash: Hash): Moved[] {
     }
   }
   return rows;
-}
-
-function countSlots(table: Int32Array, shards: number): number[] {
-  const counts = new Array<number>(shards).fill(0);
-  for (const index of table) counts[index] = (counts[index] as number) + 1;
-  return counts;
 }
 
 /** An HTTP server on all loopback addresses that says at which it was reached, so that one stands for many shards. */

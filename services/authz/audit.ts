@@ -21,7 +21,7 @@ export function createAudit({ log, allowSample, now }: AuditOptions): (question:
   let second = 0;
   let denials = 0;
   return ({ method, target }, decision) => {
-    const isAllow = decision.kind === 'allow' && !decision.wouldDeny && decision.difference === undefined;
+    const isAllow = decision.kind === 'folder' || (decision.kind === 'allow' && !decision.wouldDeny && decision.difference === undefined);
     if (isAllow && (allowSample === 0 || allows++ % allowSample !== 0)) return;
     if (!isAllow) {
       const current = Math.floor(now() / 1000);

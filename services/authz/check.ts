@@ -142,6 +142,11 @@ function refusalOf(decision: Exclude<Decision, { kind: 'allow' }>): Refusal {
     }
     case 'forbidden':
       return { status: 403, name: 'Forbidden', code: 'forbidden', detail: decision.reason };
+    case 'folder': {
+      if (decision.answer === 'made')
+        return { status: 201, name: 'Created', code: 'no-folders', detail: 'there are no folders: none is needed' };
+      return { status: 404, name: 'NotFound', code: 'no-folders', detail: 'there are no folders' };
+    }
     case 'bad-key': {
       const detail = `the key is not 1 to ${maxKeyBytes} bytes of printable ASCII without . and .. segments`;
       return { status: 400, name: 'BadRequest', code: 'bad-key', detail };

@@ -5,7 +5,7 @@ import type { Grant } from './grant.ts';
 import type { Identity, Resolution } from './identity.ts';
 import { longestTokenBytes } from './jwt.ts';
 import type { Labels, Policy } from './policy.ts';
-import { verbs } from './policy-document.ts';
+import { type Verb, verbs } from './policy-document.ts';
 import { type Excess, isRateLimited } from './rate.ts';
 import type { Throttle } from './throttle.ts';
 
@@ -48,6 +48,14 @@ export type Decision =
       readonly rule: string;
       readonly difference: ShadowDifference | undefined;
     }
+  /** WebDAV's question whether a folder is there, or its wish for one: answered here, and nothing reaches a shard. */
+  | {
+      readonly kind: 'folder';
+      readonly answer: 'absent' | 'made';
+      readonly identity: Identity;
+      readonly rule: string;
+      readonly cached: boolean;
+    }
   | { readonly kind: 'no-such-path' }
   | { readonly kind: 'bad-key' }
   | { readonly kind: 'bad-method'; readonly allowed: readonly string[] }
@@ -57,6 +65,15 @@ export type Decision =
   | { readonly kind: 'no-policy' };
 
 export type Decide = (question: Question) => Promise<Decision>;
+
+/**
+ * sccache asks for folders before it writes (PROPFIND) and makes them (MKCOL); kura has none. Who may not HEAD or PUT the key is refused like for these, so that the answers
+ * tell nothing and change nothing.
+ */
+const folderVerbs: Readonly<Record<string, { readonly as: Verb; readonly answer: 'absent' | 'made' }>> = {
+  PROPFIND: { as: 'HEAD', answer: 'absent' },
+  MKCOL: { as: 'PUT', answer: 'made' },
+};
 
 export function createDecide({
   resolve,
@@ -88,7 +105,8 @@ export function createDecide({
     const parsed = parseTarget(target);
     if (parsed.kind === 'other-path') return { kind: 'no-such-path' };
     if (parsed.kind === 'bad-key') return { kind: 'bad-key' };
-    const verb = verbs.find((candidate) => candidate === method);
+    const folder = Object.hasOwn(folderVerbs, method) ? folderVerbs[method] : undefined;
+    const verb = folder?.as ?? verbs.find((candidate) => candidate === method);
     if (verb === undefined) return { kind: 'bad-method', allowed: verbs };
 
     const askedAt = now();
@@ -112,6 +130,7 @@ export function createDecide({
       const reason = `the policy does not let ${identity.namespace}/${identity.serviceAccount} ${verb} this key`;
       return { kind: 'forbidden', reason, identity, rule, difference };
     }
+    if (folder !== undefined) return { kind: 'folder', answer: folder.answer, identity, rule, cached };
     const { maxObjectBytes, share, bytesPerSecond } = limits;
     if (verb === 'PUT' && contentLength !== undefined && contentLength > maxObjectBytes) return { kind: 'too-large', maxObjectBytes };
     const seconds = Math.min(grantSeconds, Math.floor((resolution.goodUntil - now()) / 1000));

@@ -129,6 +129,7 @@ export function createMetrics({ registry, log, reviewsInFlight, rememberedTokens
 function reasonOf(decision: Decision, { token }: Question): string {
   switch (decision.kind) {
     case 'allow':
+    case 'folder':
       return decision.cached ? 'remembered' : 'reviewed';
     case 'unauthenticated':
       return token === undefined ? 'no-token' : 'bad-token';

@@ -1,12 +1,13 @@
 /** Pure: which object goes when room is needed. */
-import { GroupHeap } from './group-heap.ts';
+import { PooledHeaps } from './group-heap.ts';
 import type { Groups } from './groups.ts';
 import { noRow, type ObjectIndex } from './object-index.ts';
+import { commonPool } from './pools.ts';
 
 /** Time is in steps of recency (clock.ts). */
 export interface EvictionPolicy {
-  /** The row to give up, or noRow when all that is stored is worth more than what wants in. */
-  victim(tick: number): number;
+  /** The row of a pool to give up, or noRow when all that is stored in it is worth more than what wants in. */
+  victim(tick: number, pool?: number): number;
   /** A stored object was read; called before the index is told. */
   read(row: number, tick: number): void;
   /** Somebody asked for an object that is not stored. */
@@ -21,8 +22,8 @@ export class LruEviction implements EvictionPolicy {
     this.#index = index;
   }
 
-  victim(): number {
-    return this.#index.oldest();
+  victim(_tick: number, pool: number = commonPool): number {
+    return this.#index.oldest(pool);
   }
 
   read(): void {}
@@ -66,8 +67,8 @@ export class DatasetEviction implements EvictionPolicy {
   #mask = firstMask;
   #lookedAt = Number.NEGATIVE_INFINITY;
   /** Groups whose oldest may go, those that nobody reads apart. */
-  #silent = new GroupHeap();
-  #overdue = new GroupHeap();
+  readonly #silent = new PooledHeaps();
+  readonly #overdue = new PooledHeaps();
 
   constructor(index: ObjectIndex, groups: Groups) {
     this.#index = index;
@@ -86,11 +87,11 @@ export class DatasetEviction implements EvictionPolicy {
     this.#sample(use, digest, tick);
   }
 
-  victim(tick: number): number {
+  victim(tick: number, pool: number = commonPool): number {
     if (tick - this.#lookedAt >= lookEvery) this.#look(tick);
-    const row = this.#topOf(this.#silent, (group) => this.#isSilent(group, tick));
+    const row = this.#topOf(this.#silent, pool, (group) => this.#isSilent(group, tick));
     if (row !== noRow) return row;
-    return this.#topOf(this.#overdue, (group) => this.#isOverdue(group, tick));
+    return this.#topOf(this.#overdue, pool, (group) => this.#isOverdue(group, tick));
   }
 
   /** Time for which an object of this prefix is worth keeping; 0 while nothing of it was seen twice. */
@@ -106,18 +107,20 @@ export class DatasetEviction implements EvictionPolicy {
     for (let group = 0; group < this.#groups.size; group += 1) {
       const row = this.#index.oldestOf(group);
       if (row === noRow) continue;
-      if (this.#isSilent(group, tick)) this.#silent.offer(group, this.#useOf(group, tick).lastUse);
-      else if (this.#isOverdue(group, tick)) this.#overdue.offer(group, this.#index.tick(row));
+      const pool = this.#index.pools.of(group);
+      if (this.#isSilent(group, tick)) this.#silent.of(pool).offer(group, this.#useOf(group, tick).lastUse);
+      else if (this.#isOverdue(group, tick)) this.#overdue.of(pool).offer(group, this.#index.tick(row));
     }
   }
 
   /** The oldest row of the first group for which the condition still holds. */
-  #topOf(heap: GroupHeap, holds: (group: number) => boolean): number {
+  #topOf(heaps: PooledHeaps, pool: number, holds: (group: number) => boolean): number {
+    const heap = heaps.of(pool);
     for (let group = heap.top(); group !== undefined; group = heap.top()) {
       const row = this.#index.oldestOf(group);
-      if (row !== noRow && holds(group)) {
+      if (row !== noRow && this.#index.pools.of(group) === pool && holds(group)) {
         const tick = this.#index.tick(row);
-        if (heap === this.#silent || heap.keyOf(group) >= tick) return row;
+        if (heaps === this.#silent || heap.keyOf(group) >= tick) return row;
         heap.raiseTop(tick);
       } else heap.removeTop();
     }

@@ -3,14 +3,11 @@ import type { ObjectIndex } from './object-index.ts';
 import { noRow } from './object-index.ts';
 import type { Space } from './space.ts';
 
-/** Room kept free, so that an ordinary PUT never waits for an unlink: a sixteenth of the limit, at most this. */
-const maxHeadroomBytes = 64 * 1024 * 1024;
-const maxHeadroomFiles = 256;
 /** Files being removed at once: enough for the thread pool, few enough to leave it to readers. */
 const maxRemovals = 8;
 
-/** The row to give up next, or noRow when none may be given up now. */
-export type ChooseVictim = () => number;
+/** The row to give up next, or noRow when none may be given up now; while room is not short, only of what is over its share. */
+export type ChooseVictim = (isShort: boolean) => number;
 
 export interface EvictorOptions {
   readonly index: ObjectIndex;
@@ -34,14 +31,14 @@ export class Evictor {
   /** Whether room for this can be had without giving up an object that the policy protects. */
   canMakeRoom(bytes: number): boolean {
     const { space, chooseVictim } = this.#options;
-    return space.fits(bytes, 1) || this.#removals > 0 || chooseVictim() !== noRow;
+    return space.fits(bytes, 1) || this.#removals > 0 || chooseVictim(true) !== noRow;
   }
 
   /** Looks whether room is short and frees some; cheap when it is not. */
   run(): void {
     const { space, chooseVictim } = this.#options;
-    while (this.#removals < maxRemovals && this.#isShort()) {
-      const row = chooseVictim();
+    while (this.#removals < maxRemovals) {
+      const row = chooseVictim(this.#isShort());
       if (row === noRow) break;
       this.#start(row);
     }
@@ -66,11 +63,10 @@ export class Evictor {
     const { space } = this.#options;
     const { bytes, files } = space.wanted ?? { bytes: 0, files: 0 };
     // While files are uncounted nothing is free by definition: only what somebody waits for is made.
-    const headroomBytes = space.isCounted ? Math.min(maxHeadroomBytes, space.limitBytes / 16) : 0;
-    const headroomFiles = space.isCounted ? Math.min(maxHeadroomFiles, Math.ceil(space.limits.maxFiles / 16)) : 0;
+    const headroom = space.isCounted ? space.headroom : { bytes: 0, files: 0 };
     return (
-      space.freeBytes + this.#pendingBytes < Math.max(bytes, headroomBytes) ||
-      space.freeFiles + this.#pendingFiles < Math.max(files, headroomFiles)
+      space.freeBytes + this.#pendingBytes < Math.max(bytes, headroom.bytes) ||
+      space.freeFiles + this.#pendingFiles < Math.max(files, headroom.files)
     );
   }
 }

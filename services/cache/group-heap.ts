@@ -1,14 +1,43 @@
 /** Pure: a heap of groups by the tick of each one's oldest object, so that the oldest of all is found without a scan. */
 
+interface HeapStorage {
+  readonly keys: Float64Array;
+  readonly places: Uint32Array;
+}
+
+/** One heap for each pool (shares.ts), on one storage: a group is in at most one of them. */
+export class PooledHeaps {
+  readonly #storage = heapStorage();
+  readonly #heaps: GroupHeap[] = [];
+
+  of(pool: number): GroupHeap {
+    let heap = this.#heaps[pool];
+    if (heap === undefined) {
+      heap = new GroupHeap(this.#storage);
+      this.#heaps[pool] = heap;
+    }
+    return heap;
+  }
+
+  clear(): void {
+    for (const heap of this.#heaps) heap?.clear();
+  }
+}
+
 /**
  * Keys may lag behind: an oldest object that is touched or removed only makes its group's true key larger, so the owner corrects a key when it surfaces
  * (`raiseTop`) and a touch costs nothing here.
  */
 export class GroupHeap {
   readonly #groups: number[] = [];
-  readonly #keys = new Float64Array(65_536);
+  readonly #keys: Float64Array;
   /** Position + 1 of a group in the heap; 0 = absent. */
-  readonly #places = new Uint32Array(65_536);
+  readonly #places: Uint32Array;
+
+  constructor(storage: HeapStorage = heapStorage()) {
+    this.#keys = storage.keys;
+    this.#places = storage.places;
+  }
 
   top(): number | undefined {
     return this.#groups[0];
@@ -38,11 +67,19 @@ export class GroupHeap {
   }
 
   removeTop(): void {
-    this.#places[this.#groups[0] as number] = 0;
+    this.remove(this.#groups[0] as number);
+  }
+
+  /** Takes a group out that is in this heap or in none. */
+  remove(group: number): void {
+    const place = this.#places[group] as number;
+    if (place === 0) return;
+    this.#places[group] = 0;
     const last = this.#groups.pop() as number;
-    if (this.#groups.length === 0) return;
-    this.#put(0, last);
-    this.#sink(0);
+    if (last === group) return;
+    this.#put(place - 1, last);
+    this.#rise(place - 1);
+    this.#sink((this.#places[last] as number) - 1);
   }
 
   #rise(from: number): void {
@@ -81,4 +118,8 @@ export class GroupHeap {
     this.#groups[at] = group;
     this.#places[group] = at + 1;
   }
+}
+
+function heapStorage(): HeapStorage {
+  return { keys: new Float64Array(65_536), places: new Uint32Array(65_536) };
 }

@@ -18,11 +18,13 @@ export class Groups {
     { namespace: '', prefix: '(others)' },
   ];
   readonly #isEmpty: (group: number) => boolean;
+  readonly #onNamed: (group: number, name: GroupName) => void;
   #sweptAt = 2;
 
-  /** `isEmpty` says whether the index holds nothing under a group, so that its number may name another. */
-  constructor(isEmpty: (group: number) => boolean) {
+  /** `isEmpty` says whether the index holds nothing under a group, so that its number may name another; `onNamed` is told of every number that gets a name. */
+  constructor(isEmpty: (group: number) => boolean, onNamed: (group: number, name: GroupName) => void = () => {}) {
     this.#isEmpty = isEmpty;
+    this.#onNamed = onNamed;
   }
 
   number(name: GroupName): number {
@@ -33,6 +35,7 @@ export class Groups {
     if (number === undefined) return overflowGroup;
     this.#names[number] = name;
     this.#numbers.set(text, number);
+    this.#onNamed(number, name);
     return number;
   }
 

@@ -158,6 +158,7 @@ class Exchange {
       contentType: keep(headers['content-type'], maxContentTypeBytes),
       namespace: keep(asked.namespace, maxNamespaceBytes),
       maxObjectBytes: asked.maxObjectBytes ?? Number.POSITIVE_INFINITY,
+      maxShare: asked.maxShare,
     };
     if (put.length !== undefined && put.length > put.maxObjectBytes) return this.#refuse('too-large');
     const location = isExpecting(this.#request) ? direct?.locateUpload(asked, put.length) : undefined;

@@ -46,11 +46,12 @@ export class Keeper {
   /** Writes a snapshot now. Its room is taken first, like any other's. Does not reject. */
   async writeSnapshot(): Promise<void> {
     const { directory, store, clock, onFault, log, folderBytes } = this.#options;
-    const { space, index, groups } = store;
+    const { space, index, groups, shares } = store;
     const bytes = Math.ceil(snapshotBytes(index.count, groups.size) / fileBlockBytes) * fileBlockBytes;
     if (!(await space.take(bytes, 0))) return log.warn('no room for the snapshot');
     try {
-      const totals = { tick: clock.tick(), takenAtMs: Date.now(), objects: index.count, blocks: index.totalBlocks };
+      const counts = { objects: index.count, blocks: index.totalBlocks };
+      const totals = { tick: clock.tick(), takenAtMs: Date.now(), ...counts, shares: shares.entries() };
       await writeSnapshot({ directory, index, groups, totals });
       space.setOverhead(folderBytes());
     } catch (error) {

@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Asked } from './direct.ts';
 import type { ProblemCode } from './problems.ts';
 import type { ObjectService } from './service.ts';
+import { readShare } from './shares.ts';
 import type { ShardTarget } from './target.ts';
 
 /** By Envoy's credential, or by a ticket: then who asks, and for what, is what the ticket says. */
@@ -22,6 +23,9 @@ export function letIn(service: ObjectService, request: IncomingMessage, target: 
   if (target.kind !== 'key') return 'no-such-path';
   const limit = single(headers['x-kura-max-object-bytes']);
   if (limit !== undefined && !/^\d{1,15}$/.test(limit)) return 'bad-header';
+  const share = single(headers['x-kura-max-share']);
+  const maxShare = share === undefined ? undefined : readShare(share);
+  if (share !== undefined && maxShare === undefined) return 'bad-header';
   return {
     method,
     key: target.key,
@@ -30,7 +34,7 @@ export function letIn(service: ObjectService, request: IncomingMessage, target: 
     namespace: single(headers['x-kura-namespace']),
     serviceAccount: single(headers['x-kura-service-account']),
     maxObjectBytes: limit === undefined ? undefined : Number(limit),
-    maxShare: single(headers['x-kura-max-share']),
+    maxShare,
   };
 }
 

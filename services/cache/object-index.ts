@@ -3,7 +3,7 @@
  * A Map ends at 16.7 million entries; 8 TB of 110 KB objects are 73 million. The rows are allocated once for the capacity: the system gives a page when it is first
  * touched, so nothing is ever copied. The hash grows one bucket an insert (linear hashing), so there is no pause while it grows.
  */
-import { GroupHeap } from './group-heap.ts';
+import { commonPool, Pools } from './pools.ts';
 
 /** No row: rows count from 1, so that untouched memory already says "none". */
 export const noRow = 0;
@@ -45,7 +45,7 @@ export class ObjectIndex {
   readonly #oldest = new Uint32Array(maxGroups);
   readonly #counts = new Uint32Array(maxGroups);
   readonly #groupBlocks = new Float64Array(maxGroups);
-  readonly #heap = new GroupHeap();
+  readonly pools = new Pools({ groups: maxGroups });
   #nextFresh = 1;
   #freed = noRow;
   /** Buckets in use are `#span + #split`; the first `#split` of them have been split already. */
@@ -112,11 +112,13 @@ export class ObjectIndex {
     this.totalBlocks += row.blocks;
     if (this.count > this.#span + this.#split) this.#splitBucket();
     this.#link(at, row.group, place);
+    this.#count(row.group, 1, row.blocks);
     return at;
   }
 
   remove(row: number): void {
     this.#unlink(row);
+    this.#count(this.#groups[row] as number, -1, -(this.#blocks[row] as number));
     const bucket = this.#bucketOf(this.#digests[row * 3] as number);
     const next = this.#chain[row] as number;
     if (this.#buckets[bucket] === row) this.#buckets[bucket] = next;
@@ -142,23 +144,35 @@ export class ObjectIndex {
 
   /** Files a row under another group, as its newest. */
   regroup(row: number, group: number): void {
+    const blocks = this.#blocks[row] as number;
     this.#unlink(row);
+    this.#count(this.#groups[row] as number, -1, -blocks);
     this.#link(row, group, 'newest');
+    this.#count(group, 1, blocks);
+  }
+
+  /** Puts a group, with all that is in it, into another pool. */
+  assign(group: number, pool: number): void {
+    if (this.pools.of(group) === pool) return;
+    this.pools.move(group, pool, { objects: this.groupCount(group), blocks: this.groupBlocks(group) });
+    const row = this.oldestOf(group);
+    if (row !== noRow) this.pools.heaps.of(pool).offer(group, this.tick(row));
   }
 
   resize(row: number, blocks: number): void {
     const change = blocks - (this.#blocks[row] as number);
     this.#blocks[row] = blocks;
     this.totalBlocks += change;
-    this.#addGroupBlocks(this.#groups[row] as number, change);
+    this.#count(this.#groups[row] as number, 0, change);
   }
 
-  /** The least recently used row of all groups, or noRow. */
-  oldest(): number {
-    for (let group = this.#heap.top(); group !== undefined; group = this.#heap.top()) {
+  /** The least recently used row of all groups of a pool, or noRow. */
+  oldest(pool: number = commonPool): number {
+    const heap = this.pools.heaps.of(pool);
+    for (let group = heap.top(); group !== undefined; group = heap.top()) {
       const row = this.#oldest[group] as number;
-      if (row === noRow) this.#heap.removeTop();
-      else if (this.#heap.keyOf(group) < (this.#ticks[row] as number)) this.#heap.raiseTop(this.#ticks[row] as number);
+      if (row === noRow) heap.removeTop();
+      else if (heap.keyOf(group) < (this.#ticks[row] as number)) heap.raiseTop(this.#ticks[row] as number);
       else return row;
     }
     return noRow;
@@ -267,8 +281,6 @@ export class ObjectIndex {
 
   #link(row: number, group: number, place: 'newest' | 'oldest'): void {
     this.#groups[row] = group;
-    this.#counts[group] = (this.#counts[group] as number) + 1;
-    this.#addGroupBlocks(group, this.#blocks[row] as number);
     const isNewest = place === 'newest';
     const ends = isNewest ? this.#newest : this.#oldest;
     const inward = isNewest ? this.#older : this.#newer;
@@ -279,7 +291,7 @@ export class ObjectIndex {
     ends[group] = row;
     if (neighbour !== noRow) outward[neighbour] = row;
     else (isNewest ? this.#oldest : this.#newest)[group] = row;
-    if (this.#oldest[group] === row) this.#heap.offer(group, this.#ticks[row] as number);
+    if (this.#oldest[group] === row) this.pools.heaps.of(this.pools.of(group)).offer(group, this.#ticks[row] as number);
   }
 
   #unlink(row: number): void {
@@ -291,11 +303,11 @@ export class ObjectIndex {
     else this.#older[newer] = older;
     if (older === noRow) this.#oldest[group] = newer;
     else this.#newer[older] = newer;
-    this.#counts[group] = (this.#counts[group] as number) - 1;
-    this.#addGroupBlocks(group, -(this.#blocks[row] as number));
   }
 
-  #addGroupBlocks(group: number, change: number): void {
-    this.#groupBlocks[group] = (this.#groupBlocks[group] as number) + change;
+  #count(group: number, objects: number, blocks: number): void {
+    this.#counts[group] = (this.#counts[group] as number) + objects;
+    this.#groupBlocks[group] = (this.#groupBlocks[group] as number) + blocks;
+    this.pools.count(group, { objects, blocks });
   }
 }

@@ -286,6 +286,7 @@ export class PlainConnection {
       contentType: keep(request.contentType, maxContentTypeBytes),
       namespace: keep(request.namespace, maxNamespaceBytes),
       maxObjectBytes: request.maxObjectBytes ?? Number.POSITIVE_INFINITY,
+      maxShare: request.maxShare,
     };
     const outcome = await receivePut({ store: service.store, put, body: feed, onFault: service.onFault });
     service.tally.received[bodyWay(request)] += request.contentLength - feed.remainingBytes;

@@ -4,6 +4,7 @@
  */
 import type { Key } from '../shared/key.ts';
 import type { Asked } from './direct.ts';
+import { readShare } from './shares.ts';
 import { readTarget } from './target.ts';
 
 export interface PlainRequest {
@@ -25,7 +26,7 @@ export interface PlainRequest {
   serviceAccount: string | undefined;
   credential: string | undefined;
   maxObjectBytes: number | undefined;
-  maxShare: string | undefined;
+  maxShare: number | undefined;
   protocol: string | undefined;
   /** The one version that a ticket opens. */
   version: string | undefined;
@@ -149,6 +150,10 @@ function readField(name: string, head: string, start: number, end: number, reque
       if (request.maxObjectBytes !== undefined) return false;
       request.maxObjectBytes = wholeNumber(head, start, end);
       return request.maxObjectBytes !== -1;
+    case 'x-kura-max-share':
+      if (request.maxShare !== undefined) return false;
+      request.maxShare = readShare(head.slice(start, end));
+      return request.maxShare !== undefined;
     case 'range':
       if (request.range !== undefined) return false;
       request.range = head.slice(start, end);
@@ -172,10 +177,6 @@ function readField(name: string, head: string, start: number, end: number, reque
     case 'x-kura-service-account':
       if (request.serviceAccount !== undefined) return false;
       request.serviceAccount = head.slice(start, end);
-      return true;
-    case 'x-kura-max-share':
-      if (request.maxShare !== undefined) return false;
-      request.maxShare = head.slice(start, end);
       return true;
     case 'x-forwarded-proto':
       if (request.protocol !== undefined) return false;

@@ -4,7 +4,7 @@ import { type Problem, problemBody } from '../shared/problem.ts';
 export const problems = {
   'bad-request': { status: 400, detail: 'The request is not valid HTTP/1.1.' },
   'bad-key': { status: 400, detail: 'A key is 1 to 1,024 bytes of printable ASCII without a . or .. segment.' },
-  'bad-header': { status: 400, detail: 'x-kura-max-object-bytes is not a whole number.' },
+  'bad-header': { status: 400, detail: 'x-kura-max-object-bytes is not a whole number, or x-kura-max-share no number above 0 up to 1.' },
   'bad-credential': { status: 401, detail: 'Only Envoy may speak to a shard.' },
   'bad-ticket': { status: 403, detail: 'The ticket is not good for this, or not any more: ask Envoy again.' },
   miss: { status: 404, detail: 'There is no such object here.' },

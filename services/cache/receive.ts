@@ -15,6 +15,8 @@ export interface Put {
   readonly contentType: string;
   readonly namespace: string;
   readonly maxObjectBytes: number;
+  /** The part of this shard that its namespace may have; undefined when the policy sets none. */
+  readonly maxShare: number | undefined;
 }
 
 export type PutOutcome =
@@ -47,10 +49,11 @@ export async function receivePut({ store, put, body, onFault }: ReceiveOptions):
       return begun satisfies never;
   }
   const { upload } = begun;
+  const maxBytes = Math.min(put.maxObjectBytes, begun.maxBytes);
   let isCommitted = false;
   try {
     for await (const chunk of body) {
-      if (upload.receivedBytes + chunk.length > put.maxObjectBytes) return { kind: 'refused', code: 'too-large' };
+      if (upload.receivedBytes + chunk.length > maxBytes) return { kind: 'refused', code: 'too-large' };
       const fault = await settle(upload.write(chunk));
       if (fault !== undefined) return refuse(fault.error, onFault);
     }

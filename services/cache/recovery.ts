@@ -75,7 +75,10 @@ export class Recovery {
     const { directory, store, clock, signal, log } = this.#options;
     const totals = await readSnapshot(
       directory,
-      ({ tick }) => clock.continueAfter(tick),
+      ({ tick, shares = {} }) => {
+        clock.continueAfter(tick);
+        for (const [namespace, share] of Object.entries(shares)) store.shares.learn(namespace, share);
+      },
       ({ a, b, c, blocks, tick }, name) => {
         if (store.index.isFull || store.index.find(a, b, c) !== noRow || store.turns.isBusy(fileName({ a, b, c }))) return;
         const group = name === undefined ? unknownGroup : store.groups.number(name);

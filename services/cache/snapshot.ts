@@ -19,6 +19,8 @@ export interface SnapshotTotals {
   readonly takenAtMs: number;
   readonly objects: number;
   readonly blocks: number;
+  /** By namespace, so that a flood right after a start finds them; a snapshot of an earlier release has none. */
+  readonly shares?: Readonly<Record<string, number>>;
 }
 
 export interface SnapshotRow {

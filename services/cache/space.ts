@@ -12,6 +12,10 @@ export interface SpaceLimits {
   readonly maxFiles: number;
 }
 
+/** Room kept free, so that an ordinary PUT never waits for an unlink: a sixteenth of the limit, at most this. */
+const maxHeadroomBytes = 64 * 1024 * 1024;
+const maxHeadroomFiles = 256;
+
 interface Waiter {
   readonly bytes: number;
   readonly files: number;
@@ -59,6 +63,19 @@ export class Space {
 
   get limitBytes(): number {
     return Math.min(this.limits.maxBytes, this.#ceilingBytes);
+  }
+
+  get headroom(): { bytes: number; files: number } {
+    return {
+      bytes: Math.min(maxHeadroomBytes, this.limitBytes / 16),
+      files: Math.min(maxHeadroomFiles, Math.ceil(this.limits.maxFiles / 16)),
+    };
+  }
+
+  /** What objects may take, uploads in progress included, while the headroom is kept: what shares are parts of. */
+  get usable(): { bytes: number; files: number } {
+    const { bytes, files } = this.headroom;
+    return { bytes: this.limitBytes - this.#overheadBytes - bytes, files: this.limits.maxFiles - files };
   }
 
   get freeBytes(): number {

@@ -11,14 +11,17 @@ import { Groups, unknownGroup } from './groups.ts';
 import { flagUnconfirmed, flagVerified, noRow, ObjectIndex } from './object-index.ts';
 import { OpenFiles } from './open-files.ts';
 import { CorruptObjectError, type OpenObject } from './open-object.ts';
+import { commonPool } from './pools.ts';
 import { prefixOf } from './prefix.ts';
 import { checkFile, dropLoaded, readObject } from './read-object.ts';
 import type { ReadWindow } from './read-window.ts';
 import { freeRoom, holdLarge } from './retire.ts';
+import { type Pool, Shares } from './shares.ts';
 import { blocksOf, fileBlockBytes, Space, type SpaceLimits } from './space.ts';
 import type { Tally } from './tally.ts';
 import { Turns } from './turns.ts';
 import { Upload, type WrittenFile } from './upload.ts';
+import { Victims } from './victims.ts';
 
 export interface StoreOptions {
   readonly directory: string;
@@ -36,7 +39,8 @@ export interface StoreOptions {
 }
 
 export type BeginResult =
-  | { readonly kind: 'upload'; readonly upload: Upload }
+  /** `maxBytes` is the most that its namespace's share lets one object have. */
+  | { readonly kind: 'upload'; readonly upload: Upload; readonly maxBytes: number }
   /** Larger than this shard could ever hold. */
   | { readonly kind: 'too-large' }
   /** Others were promised the room. */
@@ -48,6 +52,7 @@ export class Store {
   readonly index: ObjectIndex;
   readonly groups: Groups;
   readonly space: Space;
+  readonly shares: Shares;
   readonly openFiles: OpenFiles;
   readonly evictor: Evictor;
   readonly turns = new Turns();
@@ -57,23 +62,29 @@ export class Store {
   /** Opens under way by file name; a change of the file takes its entry away, so that nobody is given the old version afterwards. */
   readonly #opening = new Map<string, { promise: Promise<OpenObject | undefined>; isCurrent: boolean }>();
   readonly #eviction: EvictionPolicy;
+  readonly #victims: Victims;
   #temporaryNumber = 0;
 
   constructor(options: StoreOptions) {
     this.options = options;
     this.index = new ObjectIndex({ capacity: options.limits.maxFiles });
-    this.groups = new Groups((group) => this.index.groupCount(group) === 0);
+    this.groups = new Groups(
+      (group) => this.index.groupCount(group) === 0,
+      (group, { namespace }) => this.index.assign(group, this.shares.poolOf(namespace).number),
+    );
     this.#eviction = options.eviction === 'dataset' ? new DatasetEviction(this.index, this.groups) : new LruEviction(this.index);
     this.space = new Space({
       limits: options.limits,
       onWait: () => this.evictor.run(),
       stored: () => ({ bytes: this.index.totalBlocks * fileBlockBytes, files: this.index.count }),
     });
+    this.shares = new Shares({ index: this.index, groups: this.groups, usable: () => this.space.usable });
+    this.#victims = new Victims({ index: this.index, shares: this.shares, eviction: this.#eviction });
     this.openFiles = new OpenFiles({ limit: options.openFilesLimit });
     this.evictor = new Evictor({
       index: this.index,
       space: this.space,
-      chooseVictim: () => this.#eviction.victim(options.clock.tick()),
+      chooseVictim: (isShort) => this.#victims.choose(isShort, options.clock.tick()),
       evict: (row) => this.#evict(row),
     });
   }
@@ -117,19 +128,22 @@ export class Store {
     return isWarm;
   }
 
-  begin(put: { key: Key; length: number | undefined; contentType: string; namespace: string }): BeginResult {
-    const { files, buffers, directory } = this.options;
+  begin(put: { key: Key; length: number | undefined; contentType: string; namespace: string; maxShare: number | undefined }): BeginResult {
+    const { files, buffers, directory, clock } = this.options;
     const { limits } = this.space;
     const length = put.length ?? 0;
-    if (length > limits.maxBytes / 2) return { kind: 'too-large' };
+    const pool = this.shares.learn(put.namespace, put.maxShare);
+    const maxBytes = this.shares.limitBytes(pool);
+    if (length > Math.min(limits.maxBytes / 2, maxBytes)) return { kind: 'too-large' };
     if (!this.space.promise(length)) return { kind: 'no-room' };
-    if (!this.evictor.canMakeRoom(length)) {
+    if (!this.#victims.hasShareFor(pool, length, clock.tick()) || !this.evictor.canMakeRoom(length)) {
       this.space.unpromise(length);
       return { kind: 'not-kept' };
     }
     this.#temporaryNumber += 1;
     const temporaryPath = `${temporaryFolder(directory)}/${this.runId}-${this.#temporaryNumber}.part`;
-    return { kind: 'upload', upload: new Upload({ ...put, temporaryPath, files, buffers, space: this.space }) };
+    const charge = (bytes: number) => this.#charge(pool, bytes);
+    return { kind: 'upload', upload: new Upload({ ...put, temporaryPath, files, buffers, space: this.space, charge }), maxBytes };
   }
 
   /** Gives a finished upload its name: after this every GET sees it. Rejects with the disk's fault, nothing changed. */
@@ -297,11 +311,18 @@ export class Store {
     const version = this.#takeOut(old);
     this.#forgetOpen(key, fileName(digest));
     this.space.settle(upload.takenBytes, 1);
+    upload.options.charge(-upload.takenBytes);
     const group = this.groups.number({ namespace, prefix: prefixOf(key) });
     this.index.insert({ ...digest, blocks: blocksOf(written.sizeBytes), tick: clock.tick(), group, flags: flagVerified });
     window.entered(written.sizeBytes, clock.tick());
     if (version !== undefined) void freeRoom({ files, space: this.space, ...version }, held);
     else if (held !== undefined) files.close(held);
+  }
+
+  #charge(pool: Pool, bytes: number): void {
+    if (pool.number === commonPool) return;
+    pool.takenBytes += bytes;
+    if (bytes > 0 && this.shares.isOver(pool)) this.evictor.run();
   }
 
   #bytesOf(row: number): number {

@@ -7,8 +7,8 @@ export interface Caller {
   readonly namespace: string | undefined;
   readonly serviceAccount: string | undefined;
   readonly maxObjectBytes: number | undefined;
-  /** As it came in `x-kura-max-share`. */
-  readonly maxShare: string | undefined;
+  /** Above 0, up to 1. */
+  readonly maxShare: number | undefined;
 }
 
 /** What a ticket is good for; both are under its seal, and the request names them again. */
@@ -35,7 +35,7 @@ type Content = [
   namespace: Text,
   account: Text,
   maxObjectBytes: number | undefined,
-  share: Text,
+  maxShare: number | undefined,
 ];
 
 /** Two parts of base64url with a dot between. */

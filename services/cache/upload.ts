@@ -23,6 +23,8 @@ export interface UploadOptions {
   readonly files: Files;
   readonly buffers: BufferPool;
   readonly space: Space;
+  /** Told of room before it is taken, and after it was given back as a negative number: whose share it counts in. */
+  readonly charge: (bytes: number) => void;
 }
 
 /** The whole file under its temporary name. */
@@ -109,6 +111,7 @@ export class Upload {
     this.#close();
     const surplus = this.#takenBytes - blocksOf(this.#writtenBytes) * fileBlockBytes;
     this.options.space.giveBack(surplus, 0);
+    this.options.charge(-surplus);
     this.#takenBytes -= surplus;
     this.#unpromise();
     this.#isEnded = true;
@@ -117,11 +120,12 @@ export class Upload {
 
   /** Removes the temporary file, finished or not. */
   async discard(): Promise<void> {
-    const { files, space, temporaryPath } = this.options;
+    const { files, space, temporaryPath, charge } = this.options;
     const hadFile = this.#takenBytes > 0;
     if (this.#fd !== undefined || hadFile) await files.unlink(temporaryPath).catch(() => {});
     this.#close();
     if (hadFile) space.giveBack(this.#takenBytes, 1);
+    charge(-this.#takenBytes);
     this.#takenBytes = 0;
   }
 
@@ -186,13 +190,15 @@ export class Upload {
   async #takeRoom(bytes: number): Promise<void> {
     const needed = blocksOf(bytes) * fileBlockBytes - this.#takenBytes;
     if (needed <= 0) return;
-    const { space, length } = this.options;
+    const { space, length, charge } = this.options;
     const toCome = length === undefined ? aheadBytes : Math.max(0, length - bytes + 4 * blockCount(length) + 2048);
     const wanted =
       this.#writtenBytes === 0 && length === undefined ? needed : needed + blocksOf(Math.min(aheadBytes, toCome)) * fileBlockBytes;
     const files = this.#takenBytes === 0 ? 1 : 0;
-    const taken = space.tryTake(wanted, files) ? wanted : (await space.take(needed, files)) ? needed : undefined;
-    if (taken === undefined) throw new NoRoomError('no room could be made');
+    charge(needed);
+    const taken = space.tryTake(wanted, files) ? wanted : (await space.take(needed, files)) ? needed : 0;
+    charge(taken - needed);
+    if (taken === 0) throw new NoRoomError('no room could be made');
     this.#takenBytes += taken;
     const kept = Math.min(this.#promisedBytes, taken);
     this.#promisedBytes -= kept;

@@ -22,8 +22,17 @@ export interface ShardNumbers {
         readonly evicted: number;
         /** How long the object evicted last had not been used. */
         readonly victimIdleSeconds: number;
+        /** GETs since its start that took at most so many seconds, by bound, the last of which is `+Inf`. */
+        readonly getTimes: readonly (readonly [bound: string, count: number])[];
+        readonly namespaces: readonly NamespaceNumbers[];
       }
     | undefined;
+}
+
+export interface NamespaceNumbers {
+  readonly namespace: string;
+  readonly objects: number;
+  readonly bytes: number;
 }
 
 export interface ShardSource {
@@ -58,5 +67,25 @@ async function readShard(url: string): Promise<ShardNumbers['numbers']> {
     receivedBytes: sum('received_bytes_total'),
     evicted: sum('evicted_objects_total'),
     victimIdleSeconds: sum('last_victim_idle_seconds'),
+    getTimes: [...text.matchAll(/^kura_cache_request_seconds_bucket\{method="GET",le="([^"]+)"\} (\d+)$/gm)].map(
+      ([, bound = '', count]) => [bound, Number(count)] as const,
+    ),
+    namespaces: [...text.matchAll(/^kura_cache_namespace_objects\{namespace="([^"]+)"\} (\d+)$/gm)].map(([, namespace = '', objects]) => ({
+      namespace,
+      objects: Number(objects),
+      bytes: sum('namespace_bytes', `namespace="${namespace.replace(/[()]/g, '\\$&')}"`),
+    })),
   };
+}
+
+/** What each namespace has in all shards, the largest first. */
+export function namespacesOf(shards: readonly ShardNumbers[]): NamespaceNumbers[] {
+  const all = shards.flatMap(({ numbers }) => numbers?.namespaces ?? []);
+  return [...Map.groupBy(all, ({ namespace }) => namespace)]
+    .map(([namespace, own]) => ({
+      namespace,
+      objects: own.reduce((total, { objects }) => total + objects, 0),
+      bytes: own.reduce((total, { bytes }) => total + bytes, 0),
+    }))
+    .sort((one, other) => other.bytes - one.bytes);
 }

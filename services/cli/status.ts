@@ -2,7 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { count, exits, type Run, readLocal, type Surroundings } from './command.ts';
-import { readShards, type ShardNumbers, type ShardSource } from './shard-numbers.ts';
+import { namespacesOf, readShards, type ShardNumbers, type ShardSource } from './shard-numbers.ts';
 import { formatTable } from './table.ts';
 import { formatBytes, formatDuration, formatPercent } from './units.ts';
 import { UsageError } from './usage-error.ts';
@@ -77,7 +77,19 @@ function describe(shards: readonly ShardNumbers[]): string {
     String(sum('evicted')),
     '',
   ];
-  return formatTable([head, ...rows, total]);
+  return `${formatTable([head, ...rows, total])}${describeNamespaces(shards)}`;
+}
+
+/** Those that have most. */
+const shownNamespaces = 10;
+
+function describeNamespaces(shards: readonly ShardNumbers[]): string {
+  const namespaces = namespacesOf(shards);
+  if (namespaces.length === 0) return '';
+  const rows = namespaces
+    .slice(0, shownNamespaces)
+    .map(({ namespace, objects, bytes }) => [namespace, String(objects), formatBytes(bytes)]);
+  return `\n\n${formatTable([['namespace', 'objects', 'stored'], ...rows])}`;
 }
 
 async function top(options: TopOptions, { here, terminal, signal }: Surroundings): Run {
@@ -93,31 +105,44 @@ async function top(options: TopOptions, { here, terminal, signal }: Surroundings
     const rates = now.map((shard, index) => ({ name: shard.name, rates: ratesBetween(before[index], shard, seconds) }));
     before = now;
     if (options.json) terminal.say(JSON.stringify(rates));
-    else terminal.say(`${terminal.isTerminal ? clearScreen : ''}${describeRates(rates)}`);
+    else terminal.say(`${terminal.isTerminal ? clearScreen : ''}${describeRates(rates)}${describeNamespaces(now)}`);
   }
   return exits.good;
 }
 
 /** What only grows while a shard runs. */
 const counters = ['hits', 'misses', 'stored', 'failed', 'sentBytes', 'receivedBytes', 'evicted'] as const;
-type Rates = Readonly<Record<(typeof counters)[number] | 'full', number>>;
+type Rates = Readonly<Record<(typeof counters)[number] | 'full', number>> & {
+  /** What 99 of 100 GETs took at most, as the bound of the histogram that they are within; undefined without one. */
+  readonly withinSeconds: string | undefined;
+};
 
 /** A second; undefined where a shard did not answer both times, or began anew in between. */
 function ratesBetween(before: ShardNumbers | undefined, now: ShardNumbers, seconds: number): Rates | undefined {
   const [from, to] = [before?.numbers, now.numbers];
   if (from === undefined || to === undefined || to.sentBytes < from.sentBytes || to.receivedBytes < from.receivedBytes) return undefined;
   const rates = counters.map((name) => [name, (to[name] - from[name]) / seconds]);
-  return { ...Object.fromEntries(rates), full: to.usedBytes / to.limitBytes } as Rates;
+  const withinSeconds = boundOf99Percent(from.getTimes, to.getTimes);
+  return { ...Object.fromEntries(rates), full: to.usedBytes / to.limitBytes, withinSeconds } as Rates;
+}
+
+type Times = NonNullable<ShardNumbers['numbers']>['getTimes'];
+
+function boundOf99Percent(from: Times, to: Times): string | undefined {
+  const since = to.map(([bound, count], index) => [bound, count - (from[index]?.[1] ?? 0)] as const);
+  const all = since.at(-1)?.[1] ?? 0;
+  return all === 0 ? undefined : since.find(([, count]) => count >= 0.99 * all)?.[0];
 }
 
 function describeRates(shards: readonly { name: string; rates: Rates | undefined }[]): string {
-  const head = ['shard', 'GET/s', 'hit ratio', 'out/s', 'PUT/s', 'in/s', 'evicted/s', 'failed/s', 'full'];
+  const head = ['shard', 'GET/s', 'hit ratio', '99 % within', 'out/s', 'PUT/s', 'in/s', 'evicted/s', 'failed/s', 'full'];
   const rows = shards.map(({ name, rates }) => {
-    if (rates === undefined) return [name, 'no answer', '', '', '', '', '', '', ''];
-    const { hits, misses, stored, failed, sentBytes, receivedBytes, evicted, full } = rates;
+    if (rates === undefined) return [name, 'no answer', '', '', '', '', '', '', '', ''];
+    const { hits, misses, stored, failed, sentBytes, receivedBytes, evicted, full, withinSeconds } = rates;
     const numbers = [
       (hits + misses).toFixed(0),
       ratio(hits, misses),
+      formatBound(withinSeconds),
       formatBytes(sentBytes),
       stored.toFixed(0),
       formatBytes(receivedBytes),
@@ -125,6 +150,11 @@ function describeRates(shards: readonly { name: string; rates: Rates | undefined
     return [name, ...numbers, evicted.toFixed(0), failed.toFixed(0), formatPercent(full)];
   });
   return formatTable([head, ...rows]);
+}
+
+function formatBound(seconds: string | undefined): string {
+  if (seconds === undefined) return '–';
+  return seconds === '+Inf' ? 'over 10 s' : `${Number((Number(seconds) * 1000).toPrecision(3))} ms`;
 }
 
 function ratio(hits: number, misses: number): string {

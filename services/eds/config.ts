@@ -6,7 +6,7 @@ export const settings = {
   tlsDirectory: optional(
     text('Folder of `tls.crt`, `tls.key` and `ca.crt`: only Envoys with a certificate of that CA may connect. Without it, plain text.'),
   ),
-  metricsListen: listenAddress('Where `/metrics`, `/livez`, `/readyz` and `/debug/streams` are.', '0.0.0.0:9904'),
+  metricsListen: listenAddress('Where the status page, `/metrics`, `/livez`, `/readyz` and `/debug/streams` are.', '0.0.0.0:9904'),
   kubeconfig: optional(text("Kubeconfig of the cluster that is watched; without it the Pod's own ServiceAccount.")),
   namespace: text('Namespace of the cache Service.', 'kura-system'),
   service: text('The cache Service; also the name of the assignment.', 'kura-cache'),
@@ -27,5 +27,10 @@ export const settings = {
   ),
   collapseHold: duration('How long shards that vanished in a collapse are kept.', { min: 0, max: 3_600_000 }, '30s'),
   maxStreams: integer('Streams that may be open; one more is refused with RESOURCE_EXHAUSTED.', { min: 1, max: 100_000 }, '10000'),
+  statusInterval: duration(
+    'How often the shards are asked for their numbers, which the status page shows; `0s` = never.',
+    { min: 0, max: 3_600_000 },
+    '15s',
+  ),
   logLevel: logLevel(),
 };

@@ -14,11 +14,12 @@ import { createMetrics, createPropagation } from './metrics.ts';
 import { Publisher } from './publisher.ts';
 import { startDiscoveryServer } from './server.ts';
 import { readSlices } from './shard.ts';
+import { startStatus } from './status/http.ts';
 import { StreamList } from './stream-list.ts';
 
 await runService(async () => {
   const config = readSettings('KURA_EDS_', settings, process.env);
-  const { namespace, service, podSelector, identity } = config;
+  const { namespace, service, podSelector, identity, placement } = config;
   const log = createLogger({ service: 'eds', level: config.logLevel });
   const certificates = config.tlsDirectory === undefined ? undefined : await openCertificates(config.tlsDirectory, { log });
   const client = connectKubernetes({ kubeconfig: config.kubeconfig });
@@ -26,7 +27,7 @@ await runService(async () => {
   const encoder = createEncoder(protos);
   const publisher = new Publisher({
     name: service,
-    placement: config.placement,
+    placement,
     read: () => readSlices(slices.objects(), { identity, podOf: (name) => pods.get(`${namespace}/${name}`)?.metadata }),
     encoder,
     limits: { unhealthyMs: config.unhealthy, collapseShare: config.collapsePercent / 100, collapseHoldMs: config.collapseHold },
@@ -65,6 +66,7 @@ await runService(async () => {
   const grpc = await startDiscoveryServer(protos, context, { target: config.listen, credentials: certificates?.credentials });
   publisher.onPublish(() => grpc.setServing(true));
   grpc.setServing(publisher.isReady);
+  const status = startStatus({ client, namespace, service, placement, publisher, streams, intervalMs: config.statusInterval, log });
   const metricsServer = await startMetricsServer({
     address: config.metricsListen,
     registry,
@@ -73,6 +75,7 @@ await runService(async () => {
       return `no list of ${slices.synced ? 'Pods' : 'EndpointSlices'} has come yet`;
     },
     routes: {
+      ...status.routes,
       '/debug/streams': (_request, response) => {
         response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(streams.describe(), null, 2));
       },
@@ -86,6 +89,7 @@ await runService(async () => {
         await grpc.close();
         certificates?.close();
         await metricsServer.close();
+        await status.close();
         publisher.close();
         await Promise.all([slices.close(), pods.close()]);
         await client.close();

@@ -10,6 +10,8 @@ export interface Shard {
   readonly hashKey: string;
   readonly address: string;
   readonly port: number;
+  /** On the same address. */
+  readonly metricsPort: number;
   readonly health: Health;
   readonly zone: string;
   readonly node: string;
@@ -34,7 +36,9 @@ export interface Reading {
 export const weightAnnotation = 'kura/weight';
 /** Envoy adds the weights of a locality up in 32 bits: this leaves room for 4,000 shards of the largest. */
 const largestWeight = 1_000_000;
-const shardPort = /^shard-\d+$/;
+const shardPort = /^shard-(\d+)$/;
+/** Where a shard's metrics are unless a port `metrics-<i>` of the slice says so (design.md, part 3). */
+const metricsPortDistance = 100;
 
 /** Reads all slices. `podOf` gives a Pod's metadata by its name where it is known. */
 export function readSlices(
@@ -62,11 +66,13 @@ export function readSlices(
       if (weight === undefined)
         problems.add(`Pod ${podName}: ${weightAnnotation} is no whole number from 1 to ${largestWeight}; taken as 1`);
       for (const { name, port } of ports ?? []) {
-        if (name === undefined || !shardPort.test(name) || port === undefined) continue;
+        const number = name === undefined ? undefined : shardPort.exec(name)?.[1];
+        if (number === undefined || port === undefined) continue;
         candidates.push({
           hashKey: `${owner}/${name}`,
           address,
           port,
+          metricsPort: ports?.find((other) => other.name === `metrics-${number}`)?.port ?? port + metricsPortDistance,
           health: healthOf(endpoint),
           zone: endpoint.zone ?? '',
           node: endpoint.nodeName ?? '',

@@ -36,6 +36,10 @@ export class StreamList {
     return this.#behind.size;
   }
 
+  views(): Iterable<StreamView> {
+    return this.#streams;
+  }
+
   add(stream: StreamView): void {
     this.#streams.add(stream);
   }

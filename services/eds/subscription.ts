@@ -81,6 +81,11 @@ export class Subscription {
     return this.#sent?.version;
   }
 
+  /** Delta: the version of a resource that the client said it holds when it came, as long as nothing was sent to it. */
+  broughtVersion(name: string): string | undefined {
+    return this.#sent === undefined ? this.#held.get(name) : undefined;
+  }
+
   get names(): ReadonlySet<string> {
     return this.#names;
   }

@@ -7,6 +7,8 @@ export const cacheService = 'kura-cache';
 export const nodeName = 'local';
 export const zone = 'local';
 export const shardPort = 'shard-0';
+/** Any free one here, so that eds has to be told. */
+const shardMetricsPort = 'metrics-0';
 
 const workloadNamespaces = ['vision', 'nlp'];
 const workloadServiceAccounts = ['trainer', 'eval'];
@@ -26,6 +28,7 @@ export interface ShardEndpoint {
   readonly pod: string;
   /** Undefined while the shard does not serve. */
   readonly port: number | undefined;
+  readonly metricsPort: number | undefined;
 }
 
 /** Creates what a local system starts with; what is there already stays as it is, so that tokens bound to it stay good. */
@@ -122,7 +125,7 @@ function pod({ name, serviceAccount }: { name: string; serviceAccount: string })
   return { metadata: { name }, spec: { nodeName, serviceAccountName: serviceAccount, containers: [{ name: 'main', image: 'local' }] } };
 }
 
-function endpointSlice({ pod: name, port }: ShardEndpoint, podUid: string | undefined): V1EndpointSlice {
+function endpointSlice({ pod: name, port, metricsPort }: ShardEndpoint, podUid: string | undefined): V1EndpointSlice {
   const serves = port !== undefined;
   return {
     metadata: { name, labels: { 'kubernetes.io/service-name': cacheService } },
@@ -137,6 +140,9 @@ function endpointSlice({ pod: name, port }: ShardEndpoint, podUid: string | unde
         targetRef: { kind: 'Pod', namespace: systemNamespace, name, ...(podUid === undefined ? {} : { uid: podUid }) },
       },
     ],
-    ports: [{ name: shardPort, port: port ?? 7000, protocol: 'TCP' }],
+    ports: [
+      { name: shardPort, port: port ?? 7000, protocol: 'TCP' },
+      { name: shardMetricsPort, port: metricsPort ?? 7100, protocol: 'TCP' },
+    ],
   };
 }

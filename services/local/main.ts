@@ -78,7 +78,7 @@ async function stop(): Promise<void> {
 }
 
 function greet({ local, localFile }: System, seconds: number): void {
-  const { url, tokens, policy, shards } = local();
+  const { url, tokens, policy, shards, eds } = local();
   const near = (file: string): string => {
     const way = path.relative(here, file);
     return quoted(way.startsWith('..') ? file : way);
@@ -105,6 +105,7 @@ function greet({ local, localFile }: System, seconds: number): void {
       policy === null
         ? 'The policy is ConfigMap kura-policy of the cluster that you named.'
         : `Who may do what: ${near(policy)} (in force when saved)`,
+      `What the shards hold and do: ${new URL('/', eds.metricsUrl)}`,
       `All addresses and process ids: ${near(localFile)}`,
       'Ctrl-C stops everything.',
       '',

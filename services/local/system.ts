@@ -152,8 +152,8 @@ async function startShard({ options, context, signal }: Start, cluster: Promise<
   });
   await context.processes.start({
     ...shardProgram(context, { pod, hashKey: hashKey(pod), maxBytes: options.shardBytes }),
-    onReady: ({ listening }) => endpoint.set({ pod, port: portOf(listening.objects) }),
-    onExit: () => endpoint.set({ pod, port: undefined }),
+    onReady: ({ listening }) => endpoint.set({ pod, port: portOf(listening.objects), metricsPort: portOf(listening.metrics) }),
+    onExit: () => endpoint.set({ pod, port: undefined, metricsPort: undefined }),
   });
   await endpoint.settled();
 }

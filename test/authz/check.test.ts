@@ -179,6 +179,24 @@ test.serial('every denial has its status, code and headers, and costs no review 
   t.is(denial(await check({ method: 'PUT', headers: { authorization, 'content-length': String(2 ** 40) } })).name, 'PayloadTooLarge');
 });
 
+test.serial('PROPFIND and MKCOL are answered here, with 404 and 201, for who may HEAD and PUT the key and for nobody else', async (t) => {
+  const { check } = await setting(t);
+  const authorization = `Bearer ${good}`;
+  const ask = async (method: string, target: string, headers: Record<string, string> = { authorization }) => {
+    const { name, code } = denial(await check({ method, target, headers }));
+    return `${name} ${code}`;
+  };
+  t.is(await ask('PROPFIND', '/objects/vision/sccache/'), 'NotFound no-folders');
+  t.is(await ask('MKCOL', '/objects/vision/sccache/'), 'Created no-folders');
+  for (const method of ['PROPFIND', 'MKCOL']) {
+    t.is(await ask(method, '/objects/nlp/sccache/'), 'Forbidden forbidden');
+    t.is(await ask(method, '/objects/vision/sccache/', {}), 'Unauthorized unauthenticated');
+    t.is(await ask(method, '/objects/vision/../nlp/'), 'BadRequest bad-key');
+    t.is(await ask(method, '/other/'), 'NotFound no-such-path');
+  }
+  t.is(await ask('hasOwnProperty', '/objects/vision/x'), 'MethodNotAllowed method-not-allowed');
+});
+
 test.serial('what the API says of a token decides, and nothing short of a yes with audience, ServiceAccount and Pod is one', async (t) => {
   const { check, api } = await setting(t);
   const answers: Record<string, object> = {

@@ -4,6 +4,7 @@ import test from 'ava';
 import { settingPrefix, settings } from '../../services/cache/config.ts';
 import { problems } from '../../services/cache/problems.ts';
 import { settingName } from '../../services/shared/environment.ts';
+import { call } from '../support/http.ts';
 import { startTestShard } from './support/shard.ts';
 
 const readme = readFileSync(path.resolve(import.meta.dirname, '../../services/cache/README.md'), 'utf8');
@@ -27,4 +28,17 @@ test('the README lists every metric of the shard, and no other', async (t) => {
   const served = new Set([...text.matchAll(/^# TYPE (kura_cache_\w+)/gm)].map((match) => match[1]));
   const listed = new Set([...readme.matchAll(/^\| `(kura_cache_\w+)/gm)].map((match) => match[1]));
   t.deepEqual([...listed].sort(), [...served].sort());
+});
+
+test('every metric has a value once there was a request', async (t) => {
+  const shard = await startTestShard(t);
+  const headers = { 'content-length': 1, 'x-kura-namespace': 'n', 'x-kura-max-share': '0.5' };
+  t.is((await call(shard.url, { method: 'PUT', path: '/objects/n/a', body: 'x', headers })).status, 201);
+  const text = await (await fetch(`${shard.metricsUrl}/metrics`)).text();
+  const types = [...text.matchAll(/^# TYPE (kura_cache_\w+) (\w+)/gm)];
+  t.true(types.length > 30);
+  for (const [, name, type] of types) {
+    const sample = new RegExp(`^${name}${type === 'histogram' ? '_bucket' : ''}[{ ]`, 'm');
+    t.regex(text, sample, name);
+  }
 });

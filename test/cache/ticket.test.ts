@@ -18,7 +18,7 @@ const asked: Asked = {
   namespace: 'vision',
   serviceAccount: 'trainer',
   maxObjectBytes: 2_000_000,
-  maxShare: '0.5',
+  maxShare: 0.5,
 };
 const put: Asked = { ...asked, method: 'PUT' };
 
@@ -145,7 +145,7 @@ test('whatever a ticket says comes back, and only under its own secret and trans
     namespace: text,
     serviceAccount: text,
     maxObjectBytes: fc.option(fc.nat(), { nil: undefined }),
-    maxShare: text,
+    maxShare: fc.option(fc.double({ min: 0.01, max: 1 }), { nil: undefined }),
   });
   const keys = fc.string({ unit: fc.integer({ min: 0x21, max: 0x7e }).map((code) => String.fromCharCode(code)), minLength: 1 });
   const [secret, other] = [createSecretKey(randomBytes(32)), createSecretKey(randomBytes(32))];

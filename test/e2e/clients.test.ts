@@ -1,12 +1,16 @@
 /** Clients that users have, unchanged and from their own releases, against a running system. */
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { copyFile, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import { readMetric } from '../support/metrics.ts';
+import { findPeer } from '../support/peers.ts';
 import { temporaryFolder } from '../support/service.ts';
+import { waitFor } from '../support/wait.ts';
 import { type LocalSystem, root, shardMetric, startLocalSystem } from './support/system.ts';
 
 const run = promisify(execFile);
@@ -130,3 +134,96 @@ test.serial('Bazel’s protocol: PUT and GET under ac/ and cas/, and a miss has 
     t.is((await system.call({ as, path: key, headers: { accept: '*/*' } })).body.toString(), 'output');
   }
 });
+
+test.serial('sccache’s protocol: folders are asked for and made without a word to a shard, and not for strangers', async (t) => {
+  const folder = '/objects/vision/sccache/ab/';
+  const as = 'vision/trainer';
+  // With a grant in Envoy and without one.
+  for (const prelude of [false, true]) {
+    if (prelude) await system.call({ as, path: '/objects/vision/anything' });
+    t.is((await system.call({ as, method: 'PROPFIND', path: folder, headers: { depth: '0' } })).status, 404);
+    t.is((await system.call({ as, method: 'MKCOL', path: folder })).status, 201);
+    t.is((await system.call({ as: 'nlp/trainer', method: 'MKCOL', path: folder })).status, 403);
+    t.is((await system.call({ method: 'MKCOL', path: folder })).status, 401);
+  }
+  t.is((await system.call({ as, path: folder })).status, 404, 'nothing was made');
+  t.is((await system.call({ as, method: 'PUT', path: `${folder}c`, body: 'output' })).status, 201);
+  t.is((await system.call({ as, path: `${folder}c` })).body.toString(), 'output');
+});
+
+const [ccache, compiler] = [findPeer('ccache', { debianPackage: 'ccache' }), findPeer('gcc', { debianPackage: 'gcc' })];
+if (compiler !== undefined) {
+  test.serial('sccache compiles on one machine and takes the result from the cache on another', async (t) => {
+    const folder = await temporaryFolder(t);
+    const { url, tokens } = await system.local();
+    const token = (await readFile(tokens['vision/trainer'] as string, 'utf8')).trim();
+    await writeFile(path.join(folder, 'a.c'), `int answer(void) { return ${Date.now() % 1_000_000}; }\n`);
+    const sccache = path.join(packages, 'bin', 'sccache');
+    const compile = async (machine: string): Promise<(kind: 'hits' | 'misses') => number> => {
+      const env = {
+        PATH: process.env.PATH,
+        HOME: folder,
+        SCCACHE_SERVER_UDS: path.join(folder, machine),
+        SCCACHE_WEBDAV_ENDPOINT: `${url}/objects/vision/sccache-real`,
+        SCCACHE_WEBDAV_TOKEN: token,
+      };
+      const words = ['--pdeathsig', 'KILL', '--', sccache];
+      const server = spawn('setpriv', words, { env: { ...env, SCCACHE_START_SERVER: '1', SCCACHE_NO_DAEMON: '1' }, stdio: 'ignore' });
+      const ended = once(server, 'exit');
+      try {
+        await waitFor('the server of sccache is there', () => existsSync(path.join(folder, machine)));
+        await run(sccache, [compiler, '-c', 'a.c', '-o', `${machine}.o`], { cwd: folder, env });
+        const stats = async () => {
+          const { stdout } = await run(sccache, ['--show-stats', '--stats-format', 'json'], { env });
+          return (JSON.parse(stdout) as { stats: Record<string, number | { counts: Record<string, number> }> }).stats;
+        };
+        // It writes behind the compiler's back.
+        const last = await waitFor('what was compiled is written', async () => {
+          const now = await stats();
+          const { counts } = now.cache_hits as { counts: Record<string, number> };
+          return (now.cache_writes === 1 || Object.keys(counts).length > 0) && now;
+        });
+        return (kind) =>
+          Object.values((last[`cache_${kind}`] as { counts: Record<string, number> }).counts).reduce((one, other) => one + other, 0);
+      } finally {
+        server.kill('SIGTERM');
+        await ended;
+      }
+    };
+    const foldersAsked = async () => readMetric((await system.local()).authz.metricsUrl, 'kura_authz_checks_total', 'decision="folder"');
+    const before = await foldersAsked();
+    const first = await compile('first');
+    t.true((await foldersAsked()) > before, 'it asks for folders, or makes them');
+    t.deepEqual([first('hits'), first('misses')], [0, 1]);
+    const second = await compile('second');
+    t.deepEqual([second('hits'), second('misses')], [1, 0]);
+    t.deepEqual(await readFile(path.join(folder, 'first.o')), await readFile(path.join(folder, 'second.o')));
+  });
+}
+if (ccache !== undefined && compiler !== undefined) {
+  test.serial('ccache compiles on one machine and takes the result from the cache on another', async (t) => {
+    const folder = await temporaryFolder(t);
+    const { url, tokens } = await system.local();
+    const token = (await readFile(tokens['vision/trainer'] as string, 'utf8')).trim();
+    await writeFile(path.join(folder, 'a.c'), `int answer(void) { return ${Date.now() % 1_000_000}; }\n`);
+    const compile = async (machine: string, prefix: string) => {
+      const storage = `${url}/objects/${prefix}/ccache|bearer-token=${token}`;
+      const env = { PATH: process.env.PATH, HOME: folder, CCACHE_DIR: path.join(folder, machine) };
+      // Before 4.7 the setting had another name.
+      await run(ccache, [compiler, '-c', 'a.c', '-o', `${machine}.o`], {
+        cwd: folder,
+        env: { ...env, CCACHE_REMOTE_STORAGE: storage, CCACHE_SECONDARY_STORAGE: storage },
+      });
+      const { stdout } = await run(ccache, ['--print-stats'], { env });
+      return (name: string): number => Number(new RegExp(`^${name}\\t(\\d+)$`, 'm').exec(stdout)?.[1]);
+    };
+    const first = await compile('first', 'vision');
+    t.is(first('cache_miss'), 1);
+    const second = await compile('second', 'vision');
+    t.is(second('cache_miss'), 0);
+    t.is(second('direct_cache_hit') + second('preprocessed_cache_hit'), 1);
+    t.deepEqual(await readFile(path.join(folder, 'first.o')), await readFile(path.join(folder, 'second.o')));
+    const stranger = await compile('stranger', 'nlp');
+    t.is(stranger('cache_miss'), 1, 'a refusal is a miss: the compiler runs');
+  });
+}

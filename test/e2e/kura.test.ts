@@ -60,7 +60,13 @@ test.serial('status and top tell what the shards hold and do', async (t) => {
   t.regex(stdout, /^2 of 2 /m);
   const shards = JSON.parse((await kura('status', '--json')).stdout) as { numbers: { objects: number } }[];
   t.true(shards.reduce((sum, { numbers }) => sum + numbers.objects, 0) >= 51);
-  t.regex((await kura('top', '--interval', '1', '--times', '1')).stdout, /^shard +GET\/s +hit ratio .*\nkura-cache-0\/shard-0 +\d+ /);
+  t.regex(stdout, /\n\nnamespace +objects +stored\nvision +\d+ +[\d.]+ MiB$/m);
+  const looking = kura('top', '--interval', '2', '--times', '1');
+  for (let round = 0; round < 4; round += 1) await kura('get', 'vision/set/1.bin', '-o', path.join(system.stateDirectory, 'read'));
+  const top = (await looking).stdout;
+  t.regex(top, /^shard +GET\/s +hit ratio +99 % within .*\nkura-cache-0\/shard-0 +\d+ /);
+  t.regex(top, /^kura-cache-\d\/shard-0 +\d+ +100\.0 % +[\d.]+ ms /m);
+  t.regex(top, /\n\nnamespace +objects +stored\nvision /);
 });
 
 test.serial('a shard that does not answer is told, and ends with 1', async (t) => {

@@ -6,6 +6,7 @@ export function candidate(index: number, changes: Partial<Candidate> = {}): Cand
     hashKey: `kura-cache-${index}/shard-0`,
     address: `10.0.${index >> 8}.${index & 255}`,
     port: 7000,
+    metricsPort: 7100,
     health: 'HEALTHY',
     zone: 'a',
     node: `node-${index}`,

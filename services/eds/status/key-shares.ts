@@ -1,0 +1,45 @@
+/** Which part of the keys each shard has, worked out when somebody asks and again after the shards changed. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import xxhash from 'xxhash-wasm';
+import type { Shard } from '../shard.ts';
+import { countSlots, fillTable, tableSize } from './maglev.ts';
+
+export type KeyShares = ReadonlyMap<string, number>;
+
+export class KeySharesCache {
+  readonly #isByZone: boolean;
+  #of = '';
+  #shares: Promise<KeyShares> = Promise.resolve(new Map());
+
+  constructor({ placement }: { placement: 'global' | 'zone' }) {
+    this.#isByZone = placement === 'zone';
+  }
+
+  /** By hash_key; a shard that is not healthy has none. With zones, of the keys of an Envoy of its zone. */
+  sharesOf(shards: readonly Shard[]): Promise<KeyShares> {
+    const healthy = shards.filter(({ health }) => health === 'HEALTHY');
+    const of = JSON.stringify(healthy.map(({ hashKey, weight, zone }) => [hashKey, weight, zone]));
+    if (of !== this.#of) {
+      this.#of = of;
+      const tables = this.#isByZone ? [...Map.groupBy(healthy, ({ zone }) => zone).values()] : [healthy];
+      this.#shares = workOut(tables);
+    }
+    return this.#shares;
+  }
+}
+
+async function workOut(tables: readonly (readonly Shard[])[]): Promise<KeyShares> {
+  const { h64 } = await xxhash();
+  const shares = new Map<string, number>();
+  for (const hosts of tables) {
+    const work = fillTable(h64, hosts);
+    let step = work.next();
+    while (!step.done) {
+      await nextTurn();
+      step = work.next();
+    }
+    const slots = countSlots(step.value, hosts.length);
+    for (const [index, { hashKey }] of hosts.entries()) shares.set(hashKey, (slots[index] as number) / tableSize);
+  }
+  return shares;
+}

@@ -1,0 +1,36 @@
+// Keeps the page up to date: fetches it again and puts the new parts in place of the old, so that focus, scroll position and open parts stay.
+const everyMs = 5000;
+const note = document.getElementById('live');
+const pause = document.getElementById('pause');
+let isPaused = false;
+
+pause.hidden = false;
+pause.addEventListener('click', () => {
+  isPaused = !isPaused;
+  pause.setAttribute('aria-pressed', String(isPaused));
+  pause.textContent = isPaused ? 'Go on' : 'Pause';
+});
+
+async function refresh() {
+  const response = await fetch(location.href, { cache: 'no-store' });
+  if (!response.ok) throw new Error(`status ${response.status}`);
+  const page = new DOMParser().parseFromString(await response.text(), 'text/html');
+  for (const part of document.querySelectorAll('[data-live]')) {
+    const news = page.getElementById(part.id);
+    if (news !== null && news.innerHTML !== part.innerHTML) part.innerHTML = news.innerHTML;
+  }
+}
+
+async function keepUp() {
+  if (!isPaused && !document.hidden) {
+    // A screen reader is told of the change alone, not of every refresh.
+    const text = await refresh().then(
+      () => '',
+      () => 'eds does not answer: these numbers are old.',
+    );
+    if (note.textContent !== text) note.textContent = text;
+  }
+  setTimeout(keepUp, everyMs);
+}
+
+setTimeout(keepUp, everyMs);

@@ -1,0 +1,61 @@
+/** What ConfigMap kura-policy holds, when it changed, and what authz's Events say of it. */
+import { createHash } from 'node:crypto';
+import type { CoreV1Event, V1ConfigMap } from '@kubernetes/client-node';
+
+export const policyName = 'kura-policy';
+const documentKey = 'policy.yaml';
+/** More than that is not shown. */
+const maxShownCharacters = 64 * 1024;
+
+export interface PolicyView {
+  readonly document: string;
+  /** The first digits of its SHA-256, as authz's log and Events have them. */
+  readonly hash: string;
+  readonly changedAt: Date | undefined;
+  readonly verdict:
+    | { readonly kind: 'accepted'; readonly at: Date | undefined }
+    | { readonly kind: 'rejected'; readonly at: Date | undefined; readonly message: string; readonly inForce: string | undefined }
+    /** Events are gone after an hour. */
+    | { readonly kind: 'unknown' };
+}
+
+/** Undefined without a ConfigMap. `seenAt` is when it changed under our eyes. */
+export function viewPolicy(
+  configMap: V1ConfigMap | undefined,
+  events: Iterable<CoreV1Event>,
+  seenAt: Date | undefined,
+): PolicyView | undefined {
+  const document = configMap?.data?.[documentKey];
+  if (configMap === undefined || document === undefined) return undefined;
+  const hash = createHash('sha256').update(document).digest('hex').slice(0, 12);
+  const all = [...events];
+  const find = (reason: string) => all.find((event) => event.reason === reason && event.metadata.name?.endsWith(`.${hash}`));
+  const [accepted, rejected] = [find('PolicyAccepted'), find('PolicyRejected')];
+  return {
+    document: document.length > maxShownCharacters ? `${document.slice(0, maxShownCharacters)}\n…` : document,
+    hash,
+    changedAt: lastWrite(configMap) ?? seenAt ?? timeOf(accepted ?? rejected),
+    verdict: verdictOf(),
+  };
+
+  function verdictOf(): PolicyView['verdict'] {
+    if (accepted !== undefined) return { kind: 'accepted', at: timeOf(accepted) };
+    if (rejected === undefined) return { kind: 'unknown' };
+    const before = all.filter(({ reason }) => reason === 'PolicyAccepted').sort((a, b) => Number(timeOf(b)) - Number(timeOf(a)))[0];
+    const inForce = before?.metadata.name?.split('.').at(-1);
+    return { kind: 'rejected', at: timeOf(rejected), message: rejected.message ?? '', inForce };
+  }
+}
+
+/** When somebody last wrote the data; an API server notes that for each writer. */
+function lastWrite({ metadata }: V1ConfigMap): Date | undefined {
+  const times = (metadata?.managedFields ?? [])
+    .filter(({ fieldsV1, time }) => fieldsV1 !== undefined && 'f:data' in fieldsV1 && time !== undefined)
+    .map(({ time }) => new Date(time as Date | string).getTime());
+  return times.length === 0 ? undefined : new Date(Math.max(...times));
+}
+
+function timeOf(event: CoreV1Event | undefined): Date | undefined {
+  const time = event?.lastTimestamp ?? event?.metadata.creationTimestamp;
+  return time === undefined ? undefined : new Date(time);
+}

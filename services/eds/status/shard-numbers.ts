@@ -1,0 +1,82 @@
+/** Pure: what a shard says on its metrics port. */
+
+export interface NamespaceNumbers {
+  objects: number;
+  bytes: number;
+  /** The part of the shard that it may have; undefined where the policy sets none. */
+  share: number | undefined;
+}
+
+export interface ShardNumbers {
+  readonly isServing: boolean;
+  readonly objects: number;
+  readonly usedBytes: number;
+  readonly limitBytes: number;
+  readonly evicted: number;
+  /** How long the object evicted last had not been used. */
+  readonly victimIdleSeconds: number;
+  /** Since the shard's start. */
+  readonly totals: Totals;
+  readonly namespaces: ReadonlyMap<string, NamespaceNumbers>;
+}
+
+export const totalNames = ['hits', 'misses', 'puts', 'others', 'sentBytes', 'receivedBytes'] as const;
+export type Totals = Readonly<Record<(typeof totalNames)[number], number>>;
+
+export const noTotals: Totals = { hits: 0, misses: 0, puts: 0, others: 0, sentBytes: 0, receivedBytes: 0 };
+
+const line = /^kura_cache_(\w+)(?:\{(.*)\})? (\S+)$/;
+const label = /(\w+)="((?:[^"\\]|\\.)*)"/g;
+/** A shard tells some hundred by name; more than that is not believed. */
+const maxNamespaces = 200;
+const hits = new Set(['hit', 'partial', 'not_modified']);
+
+/** Reads Prometheus's text form; undefined when it is not a shard's. */
+export function readShardNumbers(text: string): ShardNumbers | undefined {
+  const values = new Map<string, number>();
+  const totals: Record<keyof Totals, number> = { ...noTotals };
+  const namespaces = new Map<string, NamespaceNumbers>();
+  for (const row of text.split('\n')) {
+    const match = line.exec(row);
+    if (match === null) continue;
+    const [, name = '', labels = '', number] = match;
+    const value = Number(number);
+    if (name === 'requests_total') totals[kindOf(readLabels(labels))] += value;
+    else if (name === 'namespace_objects') namespaceOf(namespaces, labels).objects = value;
+    else if (name === 'namespace_bytes') namespaceOf(namespaces, labels).bytes = value;
+    else if (name === 'namespace_share_ratio') namespaceOf(namespaces, labels).share = value;
+    else if (labels === '') values.set(name, value);
+  }
+  if (!values.has('limit_bytes')) return undefined;
+  const read = (name: string): number => values.get(name) ?? 0;
+  totals.sentBytes = read('sent_bytes_total');
+  totals.receivedBytes = read('received_bytes_total');
+  return {
+    isServing: read('serving') === 1,
+    objects: read('objects'),
+    usedBytes: read('used_bytes'),
+    limitBytes: read('limit_bytes'),
+    evicted: read('evicted_objects_total'),
+    victimIdleSeconds: read('last_victim_idle_seconds'),
+    totals,
+    namespaces,
+  };
+}
+
+function kindOf({ method, result = '' }: Readonly<Record<string, string>>): 'hits' | 'misses' | 'puts' | 'others' {
+  if (method === 'GET' && hits.has(result)) return 'hits';
+  if (method === 'GET' && result === 'miss') return 'misses';
+  return method === 'PUT' && (result === 'stored' || result === 'not_stored') ? 'puts' : 'others';
+}
+
+function namespaceOf(namespaces: Map<string, NamespaceNumbers>, labels: string): NamespaceNumbers {
+  const given = readLabels(labels).namespace ?? '';
+  const name = namespaces.has(given) || namespaces.size < maxNamespaces ? given : '(others)';
+  const known = namespaces.get(name) ?? { objects: 0, bytes: 0, share: undefined };
+  namespaces.set(name, known);
+  return known;
+}
+
+function readLabels(text: string): Record<string, string> {
+  return Object.fromEntries([...text.matchAll(label)].map(([, name = '', value = '']) => [name, value.replace(/\\(.)/g, '$1')]));
+}

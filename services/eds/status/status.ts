@@ -1,0 +1,112 @@
+/** Pure: all that the status page shows, put together. */
+import { endpointType } from '../encoding.ts';
+import type { Shard } from '../shard.ts';
+import type { StreamView } from '../stream-list.ts';
+import type { Minute } from './history.ts';
+import type { KeyShares } from './key-shares.ts';
+import type { PolicyView } from './policy.ts';
+import type { NamespaceNumbers, ShardNumbers } from './shard-numbers.ts';
+
+export interface ShardStatus extends Pick<Shard, 'hashKey' | 'zone' | 'health' | 'address' | 'port' | 'weight'> {
+  /** Part of all keys, 0 to 1; undefined for a shard that gets none. */
+  readonly keyShare: number | undefined;
+  readonly isHeld: boolean;
+  /** Undefined where it did not answer. */
+  readonly numbers: ShardNumbers | undefined;
+}
+
+export interface EnvoyStatus {
+  readonly node: string;
+  readonly zone: string;
+  readonly peer: string;
+  readonly connectedAt: Date;
+  readonly acknowledged: string | undefined;
+  readonly acknowledgedAt: Date | undefined;
+  /** It has what is in force for its zone. */
+  readonly isCurrent: boolean;
+  /** What it said of an assignment that it did not take. */
+  readonly refused: string | undefined;
+}
+
+export interface NamespaceStatus extends Readonly<NamespaceNumbers> {
+  readonly namespace: string;
+}
+
+export interface Status {
+  readonly at: Date;
+  readonly service: string;
+  readonly version: string | undefined;
+  readonly isAsking: boolean;
+  readonly shards: readonly ShardStatus[];
+  readonly envoys: readonly EnvoyStatus[];
+  /** The largest first. */
+  readonly namespaces: readonly NamespaceStatus[];
+  readonly minutes: readonly Minute[];
+  readonly countedSince: Date;
+  readonly policy: PolicyView | undefined;
+}
+
+export interface StatusSources {
+  readonly at: Date;
+  readonly service: string;
+  readonly isAsking: boolean;
+  readonly shards: readonly Shard[];
+  readonly held: readonly string[];
+  readonly streams: Iterable<StreamView>;
+  readonly versionFor: (zone: string) => string | undefined;
+  readonly numbersOf: (hashKey: string) => ShardNumbers | undefined;
+  readonly keyShares: KeyShares;
+  readonly minutes: readonly Minute[];
+  readonly countedSince: Date;
+  readonly policy: PolicyView | undefined;
+}
+
+const maxNamespaces = 100;
+
+export function statusOf(sources: StatusSources): Status {
+  const { at, service, isAsking, minutes, countedSince, policy, versionFor } = sources;
+  const held = new Set(sources.held);
+  const shards = sources.shards.map(({ hashKey, zone, health, address, port, weight }) => ({
+    ...{ hashKey, zone, health, address, port, weight },
+    keyShare: sources.keyShares.get(hashKey),
+    isHeld: held.has(hashKey),
+    numbers: sources.numbersOf(hashKey),
+  }));
+  const envoys = [...sources.streams].map((stream) => envoyOf(stream, { service, versionFor }));
+  envoys.sort((one, other) => one.node.localeCompare(other.node));
+  const namespaces = namespacesOf(shards);
+  return { at, service, version: versionFor(''), isAsking, shards, envoys, namespaces, minutes, countedSince, policy };
+}
+
+function envoyOf(stream: StreamView, { service, versionFor }: Pick<StatusSources, 'service' | 'versionFor'>): EnvoyStatus {
+  const entry = stream.subscriptions.get(endpointType);
+  const acknowledged = entry?.subscription.acknowledged ?? entry?.subscription.broughtVersion(service);
+  const refused = entry?.subscription.refused;
+  return {
+    node: stream.node,
+    zone: stream.zone,
+    peer: stream.peer,
+    connectedAt: stream.openedAt,
+    acknowledged,
+    acknowledgedAt: entry?.lastAcknowledgedAt,
+    isCurrent: acknowledged !== undefined && acknowledged === versionFor(stream.zone),
+    refused: refused?.reason,
+  };
+}
+
+function namespacesOf(shards: readonly ShardStatus[]): NamespaceStatus[] {
+  const sums = new Map<string, NamespaceNumbers>();
+  for (const { numbers } of shards) {
+    for (const [namespace, { objects, bytes, share }] of numbers?.namespaces ?? []) {
+      const sum = sums.get(namespace) ?? { objects: 0, bytes: 0, share: undefined };
+      sum.objects += objects;
+      sum.bytes += bytes;
+      sum.share = share ?? sum.share;
+      sums.set(namespace, sum);
+    }
+  }
+  return [...sums]
+    .map(([namespace, sum]) => ({ namespace, ...sum }))
+    .sort((one, other) => other.bytes - one.bytes)
+    .slice(0, maxNamespaces);
+}

@@ -1,0 +1,56 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import test from 'ava';
+import { Registry } from 'prom-client';
+import { settings } from '../../services/authz/config.ts';
+import { createMetrics } from '../../services/authz/metrics.ts';
+import { settingName } from '../../services/shared/environment.ts';
+import { createLogger } from '../../services/shared/log.ts';
+import { readReadme, tableRows } from '../support/readme.ts';
+
+const readme = readReadme('services/authz');
+
+test('the README lists every setting with its default, and no other', (t) => {
+  const known = Object.entries(settings).map(([field, { fallback }]) => [settingName('KURA_AUTHZ_', field), fallback ?? '–']);
+  t.deepEqual(
+    tableRows(readme, /^KURA_AUTHZ_/)
+      .map((cells) => cells.slice(0, 2))
+      .sort(),
+    known.sort(),
+  );
+});
+
+test('the README lists every problem code with its status, and no other', async (t) => {
+  const source = await readFile(path.resolve(import.meta.dirname, '../../services/authz/check.ts'), 'utf8');
+  const known = [...source.matchAll(/status: (\d{3}),[^{}]*?code: '([\w-]+)'/g)].map(([, status, code]) => `${code} ${status}`);
+  t.is(
+    new Set(known.map((line) => line.split(' ')[0])).size,
+    [...source.matchAll(/^ +case '/gm)].length,
+    'each kind of refusal has a code',
+  );
+  const listed = tableRows(readme, /^[a-z-]+$/).flatMap(([code, statuses = '']) =>
+    /^[\d, ]+$/.test(statuses) ? statuses.split(', ').map((status) => `${code} ${status}`) : [],
+  );
+  t.deepEqual(listed.sort(), known.sort());
+});
+
+test('the README lists every metric, and no other', (t) => {
+  const registry = new Registry();
+  createMetrics({
+    registry,
+    log: createLogger({ service: 'authz', level: 'silent' }),
+    reviewsInFlight: () => 0,
+    rememberedTokens: () => 0,
+    isPodWatchHealthy: () => true,
+    policy: { hash: undefined, accepted: 0, rejected: 0, isWatching: true },
+  });
+  t.deepEqual(
+    tableRows(readme, /^kura_authz_/)
+      .map(([name]) => name?.replace(/\{.*/, ''))
+      .sort(),
+    registry
+      .getMetricsAsArray()
+      .map(({ name }) => name)
+      .sort(),
+  );
+});

@@ -1,0 +1,149 @@
+/** Alerts and dashboard: every query is put to a real Prometheus that scrapes a real run. */
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import anyTest, { type TestFn } from 'ava';
+import { parse } from 'yaml';
+import { freePorts } from '../../services/local/free-ports.ts';
+import { findPeer } from '../support/peers.ts';
+import { waitFor } from '../support/wait.ts';
+import { type LocalSystem, root, startLocalSystem } from './support/system.ts';
+
+const run = promisify(execFile);
+const test = anyTest as TestFn;
+const overlay = path.join(root, 'k8s', 'overlays', 'monitoring');
+const [prometheus, promtool] = ['prometheus', 'promtool'].map((program) => findPeer(program, { debianPackage: 'prometheus' }));
+let system: LocalSystem;
+let server: ChildProcess;
+let url: string;
+
+interface Rules {
+  readonly groups: readonly { readonly rules: readonly { readonly alert: string; readonly expr: string }[] }[];
+}
+interface Dashboard {
+  readonly panels: readonly { readonly title: string; readonly targets?: readonly { readonly expr: string }[] }[];
+}
+
+const alerts = async () =>
+  (parse(await readFile(path.join(overlay, 'kura.rules.yaml'), 'utf8')) as Rules).groups.flatMap(({ rules }) => rules);
+
+test('the README has a line for each alert, and for no other', async (t) => {
+  const readme = await readFile(path.join(root, 'k8s', 'README.md'), 'utf8');
+  const listed = [...readme.matchAll(/^\| `(Kura\w+)` \|/gm)].map((match) => match[1]);
+  t.deepEqual(
+    listed,
+    (await alerts()).map(({ alert }) => alert),
+  );
+});
+
+if (prometheus !== undefined && promtool !== undefined) {
+  test.serial.before(async (t) => {
+    t.timeout(3 * 60_000);
+    system = await startLocalSystem({ args: ['--shard-bytes', '16Mi'] });
+    const policyFile = (await system.local()).policy as string;
+    const policy = await readFile(policyFile, 'utf8');
+    await writeFile(policyFile, policy.replace('limits: {', 'limits: { share: 0.5,'));
+    await startPrometheus(system.stateDirectory);
+    await makeTraffic();
+  });
+  test.after.always(async () => {
+    if (server !== undefined && server.exitCode === null) {
+      server.kill('SIGKILL');
+      await once(server, 'exit');
+    }
+    await system?.stop();
+  });
+
+  test.serial('promtool takes the rules, and each alert fires when it should and at nothing else', async (t) => {
+    const { stdout } = await run(promtool, ['check', 'rules', path.join(overlay, 'kura.rules.yaml')]);
+    t.regex(stdout, /SUCCESS: \d+ rules found/);
+    const file = path.join(root, 'test', 'monitoring', 'alerts.yaml');
+    await t.notThrowsAsync(run(promtool, ['test', 'rules', file]));
+    const { tests } = parse(await readFile(file, 'utf8')) as { tests: { name: string; promql_expr_test: { exp_samples: unknown[] }[] }[] };
+    t.deepEqual(
+      tests.filter(({ promql_expr_test: [expected] }) => expected?.exp_samples.length === 1).map(({ name }) => name),
+      (await alerts()).map(({ alert }) => alert),
+    );
+  });
+
+  test.serial('every panel of the dashboard shows something', async (t) => {
+    const dashboard = JSON.parse(await readFile(path.join(overlay, 'kura.dashboard.json'), 'utf8')) as Dashboard;
+    const queries = dashboard.panels.flatMap(({ title, targets = [] }) => targets.map(({ expr }) => ({ title, expr })));
+    t.true(queries.length > 30);
+    for (const { title, expr } of queries) {
+      const query = expr.replaceAll('$__rate_interval', '15s');
+      await t.notThrowsAsync(waitFor(`${title}: ${query}`, async () => (await ask(query)).length > 0, { withinMs: 20_000, everyMs: 200 }));
+    }
+  });
+
+  test.serial('every alert asks for series that a real run has, with their labels, and none fires in calm', async (t) => {
+    for (const { alert, expr } of await alerts()) {
+      for (const [selector, name, matchers = ''] of expr.matchAll(/\b((?:kura|envoy)_\w+|up)(\{[^}]*\})?/g)) {
+        const series = await ask(name as string);
+        t.true(series.length > 0, `${alert}: ${selector}`);
+        for (const [, label = ''] of matchers.matchAll(/(\w+)=/g))
+          t.true(label in (series[0]?.metric ?? {}), `${alert}: ${selector} has no ${label}`);
+        // Values that only a fault brings are named here; all others have to be there.
+        if (!/class="5"|decision="unavailable"/.test(matchers)) t.true((await ask(selector)).length > 0, `${alert}: ${selector}`);
+      }
+    }
+    const { data } = (await (await fetch(`${url}/api/v1/rules`)).json()) as {
+      data: { groups: { rules: { state: string; name: string }[] }[] };
+    };
+    const rules = data.groups.flatMap((group) => group.rules);
+    t.is(rules.length, (await alerts()).length);
+    // The shards of the test are far too small: that one is right to wait for its hour.
+    t.deepEqual(
+      rules.filter(({ state, name }) => state === 'firing' && name !== 'KuraCacheTooSmall').map(({ name }) => name),
+      [],
+    );
+  });
+}
+
+async function startPrometheus(folder: string): Promise<void> {
+  const { shards, authz, eds, envoyMetricsUrl } = await system.local();
+  const job = (name: string, urls: readonly string[]) => ({
+    job_name: name,
+    static_configs: [{ targets: urls.map((each) => new URL(each).host) }],
+  });
+  const config = {
+    global: { scrape_interval: '1s', evaluation_interval: '1s' },
+    rule_files: [path.join(overlay, 'kura.rules.yaml')],
+    scrape_configs: [
+      job(
+        'kura-cache',
+        shards.map(({ metricsUrl }) => metricsUrl),
+      ),
+      job('kura-authz', [authz.metricsUrl]),
+      job('kura-eds', [eds.metricsUrl]),
+      job('kura-envoy', [envoyMetricsUrl]),
+    ],
+  };
+  const file = path.join(folder, 'prometheus.yml');
+  await writeFile(file, JSON.stringify(config));
+  const [port] = await freePorts(1);
+  url = `http://127.0.0.1:${port}`;
+  const args = [`--config.file=${file}`, `--storage.tsdb.path=${path.join(folder, 'data')}`, `--web.listen-address=127.0.0.1:${port}`];
+  server = spawn('setpriv', ['--pdeathsig', 'KILL', '--', prometheus as string, ...args, '--log.level=error'], { stdio: 'inherit' });
+  await waitFor('Prometheus has scraped all', async () => (await ask('up == 1')).length === 7);
+}
+
+async function ask(query: string): Promise<{ metric: Record<string, string> }[]> {
+  const response = await fetch(`${url}/api/v1/query?query=${encodeURIComponent(query)}`);
+  const answer = (await response.json()) as { status: string; error?: string; data: { result: { metric: Record<string, string> }[] } };
+  if (answer.status !== 'success') throw new Error(`${query}: ${answer.error}`);
+  return answer.data.result;
+}
+
+/** Enough that shards evict. */
+async function makeTraffic(): Promise<void> {
+  const body = Buffer.alloc(300_000, 'kura');
+  for (let index = 0; index < 300; index += 1) {
+    const request = { as: 'vision/trainer', path: `/objects/vision/set/${index}` };
+    await system.call(request);
+    await system.call({ ...request, method: 'PUT', body, headers: { 'content-length': body.length } });
+    await system.call(request);
+  }
+}

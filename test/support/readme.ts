@@ -1,0 +1,24 @@
+/** What the tables of a README say. */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+
+const root = path.resolve(import.meta.dirname, '..', '..');
+
+/** `folder` is such as `services/authz`. */
+export function readReadme(folder: string): string {
+  return readFileSync(path.join(root, folder, 'README.md'), 'utf8');
+}
+
+/** The cells of each row whose first cell is code that matches, without the code's marks. */
+export function tableRows(readme: string, first: RegExp): string[][] {
+  return readme
+    .split('\n')
+    .filter((line) => line.startsWith('| `'))
+    .map((line) =>
+      line
+        .slice(1, line.lastIndexOf('|'))
+        .split(/(?<!\\)\|/)
+        .map((cell) => cell.trim().replace(/^`([^`]*)`$/, '$1')),
+    )
+    .filter(([cell]) => first.test(cell as string));
+}
