@@ -42,6 +42,8 @@ export function readShardNumbers(text: string): ShardNumbers | undefined {
     const [, name = '', labels = '', number] = match;
     const value = Number(number);
     if (name === 'requests_total') totals[kindOf(readLabels(labels))] += value;
+    else if (name === 'sent_bytes_total') totals.sentBytes += value;
+    else if (name === 'received_bytes_total') totals.receivedBytes += value;
     else if (name === 'namespace_objects') namespaceOf(namespaces, labels).objects = value;
     else if (name === 'namespace_bytes') namespaceOf(namespaces, labels).bytes = value;
     else if (name === 'namespace_share_ratio') namespaceOf(namespaces, labels).share = value;
@@ -49,8 +51,6 @@ export function readShardNumbers(text: string): ShardNumbers | undefined {
   }
   if (!values.has('limit_bytes')) return undefined;
   const read = (name: string): number => values.get(name) ?? 0;
-  totals.sentBytes = read('sent_bytes_total');
-  totals.receivedBytes = read('received_bytes_total');
   return {
     isServing: read('serving') === 1,
     objects: read('objects'),
