@@ -1,0 +1,152 @@
+/** kura on a real control plane: our manifests, Pods as processes in a network of their own, and workloads whose tokens are bound to their Pods. */
+import { randomBytes } from 'node:crypto';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { V1Pod } from '@kubernetes/client-node';
+import { connectKubernetes } from '../../../services/shared/kubernetes.ts';
+import { createLogger } from '../../../services/shared/log.ts';
+import { waitFor } from '../../support/wait.ts';
+import { type Cluster, openCluster } from '../contract/cluster.ts';
+import { type Plane, startPlane } from '../plane/plane.ts';
+import { createKubectl, type Kubectl } from './kubectl.ts';
+import { type Kubelet, startKubelet } from './kubelet.ts';
+import { makeBridge, nodeAddress } from './network.ts';
+import { requestToken } from './volumes.ts';
+
+export const system = 'kura-system';
+const root = path.resolve(import.meta.dirname, '..', '..', '..');
+
+export interface Drill {
+  readonly plane: Plane;
+  readonly cluster: Cluster;
+  readonly kubectl: Kubectl;
+  readonly kubelet: Kubelet;
+  /** A Pod of a training job, bound to a Node, and a token of its for kura. */
+  workload(options?: { namespace?: string; account?: string }): Promise<{ readonly pod: V1Pod; readonly token: string }>;
+  /** Resolves when every Pod of our manifests that should be there is there and ready. */
+  settled(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** `replicas` of the Deployment kura-envoy; the rest is k8s/base as it is. About 15 s. */
+export async function startDrill({ envoys = 2 }: { envoys?: number } = {}): Promise<Drill> {
+  const directory = await mkdtemp(path.join(tmpdir(), 'kura-drill-'));
+  const undo: (() => Promise<unknown>)[] = [() => rm(directory, { recursive: true, force: true })];
+  const stop = async (): Promise<void> => {
+    for (const each of undo.reverse()) await each();
+  };
+  try {
+    undo.push(await makeBridge());
+    const plane = await startPlane({
+      directory: path.join(directory, 'plane'),
+      address: nodeAddress,
+      disableAdmission: 'DefaultStorageClass',
+    });
+    undo.push(() => plane.stop());
+    const restart = async (): Promise<void> => {
+      await plane.signal('apiserver', 'SIGKILL');
+      await plane.start('apiserver');
+    };
+    const cluster = await openCluster({ ...plane, bookmarkWithinMs: 90_000, restart });
+    undo.push(() => cluster.close());
+    const kubectl = createKubectl({ kubeconfig: plane.kubeconfig, cache: path.join(directory, 'kubectl') });
+    await makeNodes(cluster);
+    await kubectl.ok('create', 'namespace', system);
+    const credential = randomBytes(32).toString('hex');
+    await kubectl.ok(
+      '-n',
+      system,
+      'create',
+      'secret',
+      'generic',
+      'kura-credential',
+      `--from-literal=envoy=${credential}`,
+      `--from-literal=shard=${credential}`,
+    );
+
+    const client = connectKubernetes({ kubeconfig: plane.kubeconfig });
+    undo.push(() => client.close());
+    const state = path.join(directory, 'kubelet');
+    await mkdir(state);
+    const log = createLogger({ service: 'kubelet', level: 'silent' });
+    const api = { host: nodeAddress, port: Number(new URL(plane.url).port) };
+    const kubelet = await startKubelet({ cluster, client, namespace: system, directory: state, api, log });
+    undo.push(() => kubelet.close());
+    await kubectl.ok('apply', '--validate=strict', '-k', await overlay(directory, envoys));
+    const drill: Drill = {
+      plane,
+      cluster,
+      kubectl,
+      kubelet,
+      workload: (options) => makeWorkload(cluster, options),
+      settled: () => settled(drill),
+      stop,
+    };
+    await drill.settled();
+    return drill;
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function overlay(directory: string, envoys: number): Promise<string> {
+  const folder = path.join(directory, 'overlay');
+  await mkdir(folder);
+  const base = path.relative(folder, path.join(root, 'k8s', 'base'));
+  await writeFile(path.join(folder, 'kustomization.yaml'), `resources: [${base}]\nreplicas: [{ name: kura-envoy, count: ${envoys} }]\n`);
+  return folder;
+}
+
+async function makeNodes(cluster: Cluster): Promise<void> {
+  for (const name of ['node-a', 'node-b', 'node-c']) {
+    const labels = { 'topology.kubernetes.io/zone': name.replace('node', 'zone'), 'kubernetes.io/hostname': name };
+    await cluster.ok('POST', '/api/v1/nodes', { body: { metadata: { name, labels } } });
+    const conditions = [{ type: 'Ready', status: 'True' }];
+    await cluster.ok('PATCH', `/api/v1/nodes/${name}/status`, {
+      body: { status: { conditions } },
+      headers: { 'content-type': 'application/merge-patch+json' },
+    });
+  }
+}
+
+let workloads = 0;
+async function makeWorkload(
+  cluster: Cluster,
+  { namespace = 'vision', account = 'trainer' }: { namespace?: string; account?: string } = {},
+): Promise<{ pod: V1Pod; token: string }> {
+  await cluster.call('POST', '/api/v1/namespaces', { body: { metadata: { name: namespace } } });
+  await cluster.call('POST', `/api/v1/namespaces/${namespace}/serviceaccounts`, { body: { metadata: { name: account } } });
+  const spec = { nodeName: 'node-a', serviceAccountName: account, containers: [{ name: 'train', image: 'train' }] };
+  const body = { metadata: { name: `train-${workloads++}` }, spec };
+  const pod = (await cluster.ok('POST', `/api/v1/namespaces/${namespace}/pods`, { body })) as V1Pod;
+  return { pod, token: await requestToken(cluster, pod, { audience: 'kura' }) };
+}
+
+async function settled({ kubelet, kubectl }: Pick<Drill, 'kubelet' | 'kubectl'>): Promise<void> {
+  interface Workloads {
+    items: { metadata: { name: string; generation: number }; spec: { replicas: number }; status: Record<string, number> }[];
+  }
+  await waitFor(
+    'every Pod is ready',
+    async () => {
+      if (kubelet.faults.length > 0) throw new Error(kubelet.faults.join('\n'));
+      const { items } = await kubectl.json<Workloads>('-n', system, 'get', 'statefulsets,deployments');
+      return items.every(
+        ({ metadata, spec: { replicas }, status }) =>
+          status.observedGeneration === metadata.generation &&
+          status.replicas === replicas &&
+          status.readyReplicas === replicas &&
+          status.updatedReplicas === replicas,
+      );
+    },
+    { withinMs: 120_000, everyMs: 250 },
+  ).catch(async (error: Error) => {
+    throw new Error(`${error.message}\n${await kubelet.describe()}`, { cause: error });
+  });
+}
+
+export function secondsSince(startedAt: number): string {
+  return `${((performance.now() - startedAt) / 1000).toFixed(1)} s`;
+}
