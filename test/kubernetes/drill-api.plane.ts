@@ -2,11 +2,11 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import anyTest, { type TestFn } from 'ava';
 import { parse, stringify } from 'yaml';
 import { readMetric } from '../support/metrics.ts';
 import { waitFor } from '../support/wait.ts';
-import { createServiceClient, type Load, placement, type ServiceClient, startLoad } from './support/client.ts';
+import { createServiceClient, type ServiceClient } from './support/client.ts';
 import { type Drill, secondsSince, startDrill, system } from './support/drill.ts';
 
 const test = anyTest as TestFn;
@@ -17,12 +17,11 @@ const slackSeconds = 0.5;
 let drill: Drill;
 let client: ServiceClient;
 let token: string;
-const addresses = (): readonly string[] => drill.kubelet.addresses('kura');
 
 test.before(async (t) => {
   t.timeout(180_000);
   drill = await startDrill();
-  client = createServiceClient(addresses, 16);
+  client = createServiceClient(drill.addresses, 16);
   ({ token } = await drill.workload());
   await Promise.all(keys.map((key) => client.send('PUT', key, { token, body: `of ${key}` })));
 });
@@ -30,18 +29,6 @@ test.after.always(async () => {
   client?.close();
   await drill?.stop();
 });
-
-function startOwnLoad(t: ExecutionContext): Load {
-  const load = startLoad({ addresses, token, keys });
-  t.teardown(() => load.stop());
-  return load;
-}
-
-async function totals(load: Load): Promise<string> {
-  await load.stop();
-  const { hits, misses, writes } = load.counts;
-  return `${hits} hits, ${misses} misses, ${writes} writes, ${load.failures.length} failed`;
-}
 
 const statusOf = async (key: string, as: string): Promise<number> => (await client.send('GET', key, { token: as })).status;
 
@@ -71,7 +58,7 @@ async function deleteByForce(pod: { metadata?: { name?: string; namespace?: stri
 }
 
 function authzMetrics(): string[] {
-  return addresses().map((address) => `http://${address}:9903/metrics`);
+  return drill.addresses().map((address) => `http://${address}:9903/metrics`);
 }
 
 test.serial('the token of a Pod that is deleted ends within 1 s and the time of a grant', async (t) => {
@@ -121,7 +108,7 @@ test.serial(
   async (t) => {
     t.timeout(180_000);
     const { token: unknown } = await drill.workload();
-    const load = startOwnLoad(t);
+    const load = drill.load(t, { token, keys });
     await waitFor('traffic flows through every Envoy', () => load.counts.hits > 200);
     await drill.plane.signal('apiserver', 'SIGKILL');
     const startedAt = performance.now();
@@ -138,11 +125,11 @@ test.serial(
     await waitFor('the unknown token is known', async () => (await statusOf('vision/api/1', unknown)) === 200);
     t.log(`a new token is let in ${secondsSince(backAt)} after the API is back`);
     await drill.kubectl.ok('-n', system, 'scale', 'statefulset/kura-cache', '--replicas=5');
-    await waitFor('a fifth shard has keys', async () => new Set((await placement(client, token, keys)).values()).size === 5, {
+    await waitFor('a fifth shard has keys', async () => new Set((await drill.placement(token, keys))?.values()).size === 5, {
       withinMs: 60_000,
     });
     t.log(`a fifth shard, asked for then, has keys after ${secondsSince(backAt)}`);
-    t.log(`${await totals(load)}, the minute without API included`);
+    t.log(`${await load.stop()}, the minute without API included`);
     t.deepEqual(load.failures, []);
     await drill.kubectl.ok('-n', system, 'scale', 'statefulset/kura-cache', '--replicas=4');
   },
@@ -150,7 +137,7 @@ test.serial(
 
 test.serial('with etcd frozen known tokens go on, and an unknown one gets 503 and never 401', async (t) => {
   const { token: unknown } = await drill.workload();
-  const load = startOwnLoad(t);
+  const load = drill.load(t, { token, keys });
   await waitFor('traffic flows', () => load.counts.hits > 200);
   await drill.plane.signal('etcd', 'SIGSTOP');
   const startedAt = performance.now();
@@ -167,7 +154,7 @@ test.serial('with etcd frozen known tokens go on, and an unknown one gets 503 an
   t.log(`an unknown token got ${[...seen].join(', ')}`);
   t.false(seen.has(401));
   await waitFor('the unknown token is known', async () => (await statusOf('vision/api/2', unknown)) === 200, { withinMs: 60_000 });
-  t.log(`it is let in ${secondsSince(thawedAt)} after etcd goes on; ${await totals(load)}`);
+  t.log(`it is let in ${secondsSince(thawedAt)} after etcd goes on; ${await load.stop()}`);
   t.deepEqual(load.failures, []);
 });
 

@@ -1,7 +1,7 @@
 /** Drills on a real control plane: a new version of every part under load, a new credential, and parts that die. */
-import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import anyTest, { type TestFn } from 'ava';
 import { waitFor } from '../support/wait.ts';
-import { createServiceClient, type Load, placement, type ServiceClient, startLoad } from './support/client.ts';
+import { createServiceClient, type ServiceClient } from './support/client.ts';
 import { type Drill, secondsSince, startDrill, system } from './support/drill.ts';
 
 const test = anyTest as TestFn;
@@ -9,12 +9,11 @@ const keys = Array.from({ length: 200 }, (_, index) => `vision/rollout/${index}`
 let drill: Drill;
 let client: ServiceClient;
 let token: string;
-const addresses = (): readonly string[] => drill.kubelet.addresses('kura');
 
 test.before(async (t) => {
   t.timeout(180_000);
   drill = await startDrill();
-  client = createServiceClient(addresses, 16);
+  client = createServiceClient(drill.addresses, 16);
   ({ token } = await drill.workload());
   await Promise.all(keys.map((key) => client.send('PUT', key, { token, body: `of ${key}` })));
 });
@@ -22,18 +21,6 @@ test.after.always(async () => {
   client?.close();
   await drill?.stop();
 });
-
-function startOwnLoad(t: ExecutionContext): Load {
-  const load = startLoad({ addresses, token, keys });
-  t.teardown(() => load.stop());
-  return load;
-}
-
-async function totals(load: Load): Promise<string> {
-  await load.stop();
-  const { hits, misses, writes } = load.counts;
-  return `${hits} hits, ${misses} misses, ${writes} writes, ${load.failures.length} failed`;
-}
 
 function podsOf(part: string): string[] {
   return drill.kubelet
@@ -44,9 +31,9 @@ function podsOf(part: string): string[] {
 
 test.serial('a rolling update of shards, Envoys with authz, and eds at once fails no request, and every key is where it was', async (t) => {
   t.timeout(240_000);
-  const before = await placement(client, token, keys);
+  const before = await waitFor('the Envoys agree', () => drill.placement(token, keys));
   const former = new Set(drill.kubelet.pods().map(({ metadata }) => metadata?.uid));
-  const load = startOwnLoad(t);
+  const load = drill.load(t, { token, keys });
   const startedAt = performance.now();
   await drill.kubectl.ok('-n', system, 'rollout', 'restart', 'statefulset/kura-cache', 'deployment/kura-envoy', 'deployment/kura-eds');
   await drill.settled();
@@ -55,8 +42,8 @@ test.serial('a rolling update of shards, Envoys with authz, and eds at once fail
     withinMs: 100_000,
   });
   t.log(`the last old Pod is gone after ${secondsSince(startedAt)}`);
-  t.deepEqual(await placement(client, token, keys), before);
-  t.log(await totals(load));
+  t.deepEqual(await waitFor('the Envoys agree', () => drill.placement(token, keys)), before);
+  t.log(await load.stop());
   t.deepEqual(load.failures, []);
 });
 
@@ -67,7 +54,7 @@ test.serial('the credential of the shards is replaced in three steps without a r
   };
   const old = await read('envoy');
   const fresh = 'f'.repeat(64);
-  const load = startOwnLoad(t);
+  const load = drill.load(t, { token, keys });
   const steps = [{ shard: `${fresh}\n${old}` }, { envoy: fresh }, { shard: fresh }];
   for (const step of steps) {
     await drill.kubectl.ok('-n', system, 'patch', 'secret', 'kura-credential', '-p', JSON.stringify({ stringData: step }));
@@ -77,7 +64,7 @@ test.serial('the credential of the shards is replaced in three steps without a r
     const changedAt = performance.now();
     await waitFor('traffic went on for three seconds', () => load.counts.hits > hits + 100 && performance.now() - changedAt > 3_000);
   }
-  t.log(await totals(load));
+  t.log(await load.stop());
   t.deepEqual(load.failures, []);
   const refused = await fetch(`http://${drill.kubelet.runner('kura-cache-0').sandbox.address}:7000/objects/x`, {
     headers: { 'x-kura-credential': old },
@@ -95,7 +82,7 @@ for (const { part, container, mayFail } of [
     `a container ${container} that is killed is back, and meanwhile ${mayFail === undefined ? 'nothing fails' : 'only its own requests fail'}`,
     async (t) => {
       const pod = podsOf(part)[0] as string;
-      const load = startOwnLoad(t);
+      const load = drill.load(t, { token, keys });
       await waitFor('traffic flows', () => load.counts.hits > 100);
       const runner = drill.kubelet.runner(pod);
       const { pid } = runner.container(container);
@@ -108,7 +95,7 @@ for (const { part, container, mayFail } of [
       t.log(`${container} is back after ${secondsSince(startedAt)}`);
       const { hits } = load.counts;
       await waitFor('traffic flows', () => load.counts.hits > hits + 100);
-      t.log(await totals(load));
+      t.log(await load.stop());
       t.deepEqual(
         load.failures.filter((failure) => mayFail === undefined || !mayFail.test(failure)),
         [],

@@ -1,24 +1,23 @@
 /** Drills on a real control plane: shards that come and go. */
 import type { V1Pod } from '@kubernetes/client-node';
-import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import anyTest, { type TestFn } from 'ava';
 import { waitFor } from '../support/wait.ts';
 import { patchTypes } from './contract/cluster.ts';
-import { createServiceClient, type Load, moved, placement, type ServiceClient, startLoad } from './support/client.ts';
-import { type Drill, secondsSince, startDrill, system } from './support/drill.ts';
+import { createServiceClient, moved, type ServiceClient } from './support/client.ts';
+import { type Drill, type Placement, secondsSince, startDrill, system } from './support/drill.ts';
 
 const test = anyTest as TestFn;
 const keys = Array.from({ length: 400 }, (_, index) => `vision/drill/${index}`);
 let drill: Drill;
 let client: ServiceClient;
 let token: string;
-const addresses = (): readonly string[] => drill.kubelet.addresses('kura');
 
 test.before(async (t) => {
   t.timeout(180_000);
   const startedAt = performance.now();
   drill = await startDrill();
   t.log(`${secondsSince(startedAt)} from no cluster to every Pod ready`);
-  client = createServiceClient(addresses, 16);
+  client = createServiceClient(drill.addresses, 16);
   ({ token } = await drill.workload());
 });
 test.after.always(async () => {
@@ -26,26 +25,23 @@ test.after.always(async () => {
   await drill?.stop();
 });
 
-function startOwnLoad(t: ExecutionContext): Load {
-  const load = startLoad({ addresses, token, keys });
-  t.teardown(() => load.stop());
-  return load;
-}
-
 function podNamed(name: string): V1Pod | undefined {
   return drill.kubelet.pods().find(({ metadata }) => metadata?.name === name);
 }
 
-/** Stops the load and says in a line what it met. */
-async function totals(load: Load): Promise<string> {
-  await load.stop();
-  const { hits, misses, writes } = load.counts;
-  return `${hits} hits, ${misses} misses, ${writes} writes, ${load.failures.length} failed`;
+/** Waits until every Envoy sends each key to the same shard, and what they agree on is as `condition` says. */
+async function placed(what: string, condition: (placement: Placement) => boolean): Promise<Placement> {
+  return await waitFor(
+    what,
+    async () => {
+      const placement = await drill.placement(token, keys);
+      return placement !== undefined && condition(placement) && placement;
+    },
+    { withinMs: 60_000, everyMs: 100 },
+  );
 }
 
-async function isPlaced(expected: ReadonlyMap<string, string>): Promise<boolean> {
-  return moved(expected, await placement(client, token, keys)) === 0;
-}
+const shardsOf = (placement: Placement): Set<string> => new Set(placement.values());
 
 test.serial('a workload’s bound token reads what it has written and nothing else, and every shard has a part of the keys', async (t) => {
   const stored = await Promise.all(keys.map((key) => client.send('PUT', key, { token, body: `of ${key}` })));
@@ -53,12 +49,12 @@ test.serial('a workload’s bound token reads what it has written and nothing el
   for (const key of keys) t.is((await client.send('GET', key, { token })).body, `of ${key}`);
   t.is((await client.send('GET', 'nlp/x', { token })).status, 403);
   t.is((await client.send('GET', 'vision/x', { token: `${token}x` })).status, 401);
-  t.is(new Set((await placement(client, token, keys)).values()).size, 4);
+  await placed('four shards', (placement) => shardsOf(placement).size === 4);
 });
 
 test.serial('a shard’s Pod that is evicted comes back with another address and its keys, and no other may go meanwhile', async (t) => {
-  const before = await placement(client, token, keys);
-  const load = startOwnLoad(t);
+  const before = await placed('four shards', (placement) => shardsOf(placement).size === 4);
+  const load = drill.load(t, { token, keys });
   const evict = (name: string) =>
     drill.cluster.call('POST', `/api/v1/namespaces/${system}/pods/${name}/eviction`, {
       body: { apiVersion: 'policy/v1', kind: 'Eviction', metadata: { name, namespace: system } },
@@ -80,30 +76,29 @@ test.serial('a shard’s Pod that is evicted comes back with another address and
     },
     { withinMs: 60_000 },
   );
-  await waitFor('every key where it was', () => isPlaced(before));
+  await placed('every key where it was', (now) => moved(before, now) === 0);
   t.log(`every key where it was after ${secondsSince(startedAt)}, the shard’s drain of 10 s included`);
   t.not(podNamed('kura-cache-1')?.status?.podIP, former?.status?.podIP);
   for (const key of keys) t.is((await client.send('GET', key, { token })).status, 200, key);
-  t.log(await totals(load));
+  t.log(await load.stop());
   t.deepEqual(load.failures, []);
 });
 
 test.serial('four shards become six and four again: a third of the keys moves, and comes back', async (t) => {
-  const before = await placement(client, token, keys);
-  const load = startOwnLoad(t);
+  const before = await placed('four shards', (placement) => shardsOf(placement).size === 4);
+  const load = drill.load(t, { token, keys });
   const scale = (replicas: number): Promise<string> =>
     drill.kubectl.ok('-n', system, 'scale', 'statefulset/kura-cache', `--replicas=${replicas}`);
-  const shards = async (): Promise<number> => new Set((await placement(client, token, keys)).values()).size;
   const upAt = performance.now();
   await scale(6);
-  await waitFor('six shards', async () => (await shards()) === 6, { withinMs: 60_000 });
+  const six = await placed('six shards', (placement) => shardsOf(placement).size === 6);
   t.log(`six shards have keys after ${secondsSince(upAt)}`);
-  const among = moved(before, await placement(client, token, keys));
+  const among = moved(before, six);
   t.log(`${among.toFixed(1)} % of the keys moved (a third is the least)`);
   t.true(among > 25 && among < 41);
   const downAt = performance.now();
   await scale(4);
-  await waitFor('every key where it was', () => isPlaced(before), { withinMs: 60_000 });
+  await placed('every key where it was', (now) => moved(before, now) === 0);
   t.log(`every key is where it was ${secondsSince(downAt)} after the way back began`);
   await waitFor(
     'their Pods are gone',
@@ -113,26 +108,19 @@ test.serial('four shards become six and four again: a third of the keys moves, a
     },
   );
   for (const key of keys) t.is((await client.send('GET', key, { token })).status, 200, key);
-  t.log(await totals(load));
+  t.log(await load.stop());
   t.deepEqual(load.failures, []);
 });
 
 test.serial(
   'the Node of a shard is lost: no read fails, writes for its keys do until Envoy has noticed, and its keys come back with it',
   async (t) => {
-    const before = await placement(client, token, keys);
+    const before = await placed('four shards', (placement) => shardsOf(placement).size === 4);
     const [node, lost] = shardAlone();
-    const load = startOwnLoad(t);
+    const load = drill.load(t, { token, keys });
     const startedAt = performance.now();
     await drill.kubelet.setNodeLost(node, true);
-    const away = await waitFor(
-      'no answer names the lost shard',
-      async () => {
-        const now = await placement(client, token, keys);
-        return ![...now.values()].includes(lost) && now;
-      },
-      { withinMs: 30_000, everyMs: 100 },
-    );
+    const away = await placed('no answer names the lost shard', (placement) => !shardsOf(placement).has(lost));
     t.log(`its keys are others’ after ${secondsSince(startedAt)}: ${moved(before, away).toFixed(1)} % of the keys`);
     t.deepEqual(
       [...before].filter(([key, shard]) => shard !== lost && away.get(key) !== shard),
@@ -144,9 +132,9 @@ test.serial(
     );
     const backAt = performance.now();
     await drill.kubelet.setNodeLost(node, false);
-    await waitFor('every key where it was', () => isPlaced(before), { withinMs: 60_000, everyMs: 100 });
+    await placed('every key where it was', (now) => moved(before, now) === 0);
     t.log(`every key where it was ${secondsSince(backAt)} after its Node was back`);
-    t.log(await totals(load));
+    t.log(await load.stop());
   },
 );
 
@@ -156,7 +144,7 @@ test.serial(
     const node = drill.kubelet.pods().find(({ metadata }) => metadata?.labels?.['app.kubernetes.io/name'] === 'kura-envoy')?.spec
       ?.nodeName as string;
     const own = drill.kubelet.pods().filter(({ spec }) => spec?.nodeName === node);
-    const load = startOwnLoad(t);
+    const load = drill.load(t, { token, keys });
     await drill.kubelet.setNodeLost(node, true);
     await waitFor('a client meets it', () => load.failures.some((failure) => failure.includes('no answer within')));
     // As the node lifecycle controller does when a kubelet has been silent for 40 s.
@@ -166,18 +154,18 @@ test.serial(
         headers: { 'content-type': patchTypes.strategic },
       });
     }
-    await waitFor('the Service has dropped it', () => addresses().length === 1);
+    await waitFor('the Service has dropped it', () => drill.addresses().length === 1);
     // What was sent before that ends within 3 s; a load begun afterwards meets nothing of it.
-    await totals(load);
-    const later = startOwnLoad(t);
+    await load.stop();
+    const later = drill.load(t, { token, keys });
     await waitFor('traffic flows', () => later.counts.hits > 200 && later.counts.writes > 50);
-    t.log(`before: ${load.failures.length} failed; afterwards: ${await totals(later)}`);
+    t.log(`before: ${load.failures.length} failed; afterwards: ${await later.stop()}`);
     t.deepEqual(
       later.failures.filter((failure) => !failure.includes('shard-unavailable')),
       [],
     );
     await drill.kubelet.setNodeLost(node, false);
-    await waitFor('the Envoy is back', () => addresses().length === 2, { withinMs: 60_000 });
+    await waitFor('the Envoy is back', () => drill.addresses().length === 2, { withinMs: 60_000 });
   },
 );
 

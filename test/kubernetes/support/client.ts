@@ -21,28 +21,24 @@ const objectsPort = 8080;
 /** `addresses` are those of the Service's ready endpoints. One connection unless `connections` says otherwise. */
 export function createServiceClient(addresses: () => readonly string[], connections = 1): ServiceClient {
   const agent = new Agent({ keepAlive: true, maxSockets: connections });
-  agent.createConnection = (_options, done) => {
+  agent.createConnection = () => {
     const ready = addresses();
-    const host = ready[Math.floor(Math.random() * ready.length)] ?? '';
-    const socket = connect({ host, port: objectsPort }, () => done?.(null, socket));
-    socket.once('error', (error) => done?.(error, socket));
-    return undefined;
+    return connect({ host: ready[Math.floor(Math.random() * ready.length)] ?? '', port: objectsPort });
   };
   return {
     send: (method, key, { token, body }) =>
       new Promise((resolve, reject) => {
-        const outgoing = request(
-          { host: 'kura', path: `/objects/${key}`, method, agent, timeout: answerLimitMs, headers: { authorization: `Bearer ${token}` } },
-          (response) => {
-            let text = '';
-            response.setEncoding('utf8');
-            response.on('data', (chunk: string) => (text += chunk));
-            response.on('error', reject);
-            response.on('end', () => resolve({ status: response.statusCode as number, headers: response.headers, body: text }));
-          },
-        );
-        outgoing.on('timeout', () => outgoing.destroy(new Error(`no answer within ${answerLimitMs} ms`)));
-        outgoing.on('error', reject);
+        const headers = { authorization: `Bearer ${token}` };
+        // The time to connect counts: a Node that is lost sends nothing back.
+        const signal = AbortSignal.timeout(answerLimitMs);
+        const outgoing = request({ host: 'kura', path: `/objects/${key}`, method, agent, signal, headers }, (response) => {
+          let text = '';
+          response.setEncoding('utf8');
+          response.on('data', (chunk: string) => (text += chunk));
+          response.on('error', reject);
+          response.on('end', () => resolve({ status: response.statusCode as number, headers: response.headers, body: text }));
+        });
+        outgoing.on('error', (error) => reject(signal.aborted ? new Error(`no answer within ${answerLimitMs} ms`) : error));
         outgoing.end(body);
       }),
     close: () => agent.destroy(),
@@ -53,10 +49,12 @@ export interface Load {
   readonly counts: { hits: number; misses: number; writes: number };
   /** What was neither the object, a miss nor a stored object, with when it happened. */
   readonly failures: string[];
-  stop(): Promise<void>;
+  /** Resolves with what it met, in a line. */
+  stop(): Promise<string>;
 }
 
 const pauseMs = 10;
+const sideBySide = 16;
 
 /** Readers, each on a connection of its own, that go through `keys` (whose objects are `of <key>`), and a writer that stores new ones. */
 export function startLoad({
@@ -109,19 +107,28 @@ export function startLoad({
     stop: async () => {
       stopping.abort();
       await Promise.all(work);
+      return `${counts.hits} hits, ${counts.misses} misses, ${counts.writes} writes, ${failures.length} failed`;
     },
   };
 }
 
-/** The shard of each key, as the answers name it; what is stored under the keys does not matter. */
-export async function placement(client: ServiceClient, token: string, keys: readonly string[]): Promise<Map<string, string>> {
-  const shards = await Promise.all(
-    keys.map(async (key) => {
+/** The shard of each key by that Envoy, as its answers name it; what is stored under the keys does not matter. */
+export async function placementAt(address: string, token: string, keys: readonly string[]): Promise<Map<string, string>> {
+  const shards = new Map<string, string>();
+  const left = [...keys];
+  const client = createServiceClient(() => [address], sideBySide);
+  const worker = async (): Promise<void> => {
+    for (let key = left.pop(); key !== undefined; key = left.pop()) {
       const { headers } = await client.send('HEAD', key, { token });
-      return [key, String(headers['x-kura-shard'])] as const;
-    }),
-  );
-  return new Map(shards);
+      shards.set(key, String(headers['x-kura-shard']));
+    }
+  };
+  try {
+    await Promise.all(Array.from({ length: sideBySide }, worker));
+  } finally {
+    client.close();
+  }
+  return shards;
 }
 
 /** How many keys lie elsewhere than before, in per cent. */

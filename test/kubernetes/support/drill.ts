@@ -4,11 +4,13 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { V1Pod } from '@kubernetes/client-node';
+import type { ExecutionContext } from 'ava';
 import { connectKubernetes } from '../../../services/shared/kubernetes.ts';
 import { createLogger } from '../../../services/shared/log.ts';
 import { waitFor } from '../../support/wait.ts';
 import { type Cluster, openCluster } from '../contract/cluster.ts';
 import { type Plane, startPlane } from '../plane/plane.ts';
+import { type Load, moved, placementAt, startLoad } from './client.ts';
 import { createKubectl, type Kubectl } from './kubectl.ts';
 import { type Kubelet, startKubelet } from './kubelet.ts';
 import { makeBridge, nodeAddress } from './network.ts';
@@ -17,6 +19,8 @@ import { requestToken } from './volumes.ts';
 export const system = 'kura-system';
 const root = path.resolve(import.meta.dirname, '..', '..', '..');
 
+export type Placement = ReadonlyMap<string, string>;
+
 export interface Drill {
   readonly plane: Plane;
   readonly cluster: Cluster;
@@ -24,6 +28,12 @@ export interface Drill {
   readonly kubelet: Kubelet;
   /** A Pod of a training job, bound to a Node, and a token of its for kura. */
   workload(options?: { namespace?: string; account?: string }): Promise<{ readonly pod: V1Pod; readonly token: string }>;
+  /** Of the Envoys that the Service `kura` has. */
+  addresses(): readonly string[];
+  /** Readers and a writer through the Service, until the test ends at the latest. */
+  load(t: ExecutionContext, options: { token: string; keys: readonly string[] }): Load;
+  /** The shard of each key; undefined while the Envoys do not agree. */
+  placement(token: string, keys: readonly string[]): Promise<Placement | undefined>;
   /** Resolves when every Pod of our manifests that should be there is there and ready. */
   settled(): Promise<void>;
   stop(): Promise<void>;
@@ -80,6 +90,16 @@ export async function startDrill({ envoys = 2 }: { envoys?: number } = {}): Prom
       kubectl,
       kubelet,
       workload: (options) => makeWorkload(cluster, options),
+      addresses: () => kubelet.addresses('kura'),
+      load: (t, options) => {
+        const load = startLoad({ addresses: drill.addresses, ...options });
+        t.teardown(async () => void (await load.stop()));
+        return load;
+      },
+      placement: async (token, keys) => {
+        const [first, ...others] = await Promise.all(drill.addresses().map((address) => placementAt(address, token, keys)));
+        return first !== undefined && others.every((other) => moved(first, other) === 0) ? first : undefined;
+      },
       settled: () => settled(drill),
       stop,
     };
