@@ -10,7 +10,7 @@ import { createLogger } from '../../../services/shared/log.ts';
 import { waitFor } from '../../support/wait.ts';
 import { type Cluster, openCluster } from '../contract/cluster.ts';
 import { type Plane, startPlane } from '../plane/plane.ts';
-import { type Load, moved, placementAt, startLoad } from './client.ts';
+import { createServiceClient, type Load, moved, placementAt, type ServiceClient, startLoad } from './client.ts';
 import { createKubectl, type Kubectl } from './kubectl.ts';
 import { type Kubelet, startKubelet } from './kubelet.ts';
 import { makeBridge, nodeAddress } from './network.ts';
@@ -26,21 +26,29 @@ export interface Drill {
   readonly cluster: Cluster;
   readonly kubectl: Kubectl;
   readonly kubelet: Kubelet;
+  /** Of a workload in namespace vision. */
+  readonly token: string;
+  /** Keys that this workload may read and write. */
+  readonly keys: readonly string[];
+  /** What the workload sees of the Service `kura`. */
+  readonly client: ServiceClient;
   /** A Pod of a training job, bound to a Node, and a token of its for kura. */
   workload(options?: { namespace?: string; account?: string }): Promise<{ readonly pod: V1Pod; readonly token: string }>;
   /** Of the Envoys that the Service `kura` has. */
   addresses(): readonly string[];
-  /** Readers and a writer through the Service, until the test ends at the latest. */
-  load(t: ExecutionContext, options: { token: string; keys: readonly string[] }): Load;
-  /** The shard of each key; undefined while the Envoys do not agree. */
-  placement(token: string, keys: readonly string[]): Promise<Placement | undefined>;
+  /** Readers and a writer of the workload, until the test ends at the latest. */
+  load(t: ExecutionContext): Load;
+  /** The shard of each key, as soon as the Envoys agree and `condition` holds. */
+  placed(what: string, condition: (placement: Placement) => boolean, keys?: readonly string[]): Promise<Placement>;
+  /** Of every Pod of a part, by the label app.kubernetes.io/name. */
+  podsOf(part: string): V1Pod[];
   /** Resolves when every Pod of our manifests that should be there is there and ready. */
   settled(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** `replicas` of the Deployment kura-envoy; the rest is k8s/base as it is. About 15 s. */
-export async function startDrill({ envoys = 2 }: { envoys?: number } = {}): Promise<Drill> {
+/** `manifests` is a folder of k8s; but for the number of Envoys, which is 2, it is taken as it is. About 20 s. */
+export async function startDrill({ manifests = 'base' }: { manifests?: string } = {}): Promise<Drill> {
   const directory = await mkdtemp(path.join(tmpdir(), 'kura-drill-'));
   const undo: (() => Promise<unknown>)[] = [() => rm(directory, { recursive: true, force: true })];
   const stop = async (): Promise<void> => {
@@ -75,31 +83,37 @@ export async function startDrill({ envoys = 2 }: { envoys?: number } = {}): Prom
       `--from-literal=shard=${credential}`,
     );
 
-    const client = connectKubernetes({ kubeconfig: plane.kubeconfig });
-    undo.push(() => client.close());
+    const kubernetes = connectKubernetes({ kubeconfig: plane.kubeconfig });
+    undo.push(() => kubernetes.close());
     const state = path.join(directory, 'kubelet');
     await mkdir(state);
     const log = createLogger({ service: 'kubelet', level: 'silent' });
     const api = { host: nodeAddress, port: Number(new URL(plane.url).port) };
-    const kubelet = await startKubelet({ cluster, client, namespace: system, directory: state, api, log });
+    const kubelet = await startKubelet({ cluster, client: kubernetes, namespace: system, directory: state, api, log });
     undo.push(() => kubelet.close());
-    await kubectl.ok('apply', '--validate=strict', '-k', await overlay(directory, envoys));
+    await kubectl.ok('apply', '--validate=strict', '-k', await overlay(directory, manifests));
+    const { token } = await makeWorkload(cluster);
+    const keys = Array.from({ length: 400 }, (_, index) => `vision/drill/${index}`);
+    const addresses = (): readonly string[] => kubelet.addresses('kura');
+    const client = createServiceClient(addresses, 16);
+    undo.push(() => Promise.resolve(client.close()));
     const drill: Drill = {
       plane,
       cluster,
       kubectl,
       kubelet,
+      token,
+      keys,
+      client,
       workload: (options) => makeWorkload(cluster, options),
-      addresses: () => kubelet.addresses('kura'),
-      load: (t, options) => {
-        const load = startLoad({ addresses: drill.addresses, ...options });
+      addresses,
+      load: (t) => {
+        const load = startLoad({ addresses, token, keys });
         t.teardown(async () => void (await load.stop()));
         return load;
       },
-      placement: async (token, keys) => {
-        const [first, ...others] = await Promise.all(drill.addresses().map((address) => placementAt(address, token, keys)));
-        return first !== undefined && others.every((other) => moved(first, other) === 0) ? first : undefined;
-      },
+      placed: (what, condition, asked = keys) => placed(what, { addresses, token, keys: asked }, condition),
+      podsOf: (part) => kubelet.pods().filter(({ metadata }) => metadata?.labels?.['app.kubernetes.io/name'] === part),
       settled: () => settled(drill),
       stop,
     };
@@ -111,11 +125,11 @@ export async function startDrill({ envoys = 2 }: { envoys?: number } = {}): Prom
   }
 }
 
-async function overlay(directory: string, envoys: number): Promise<string> {
+async function overlay(directory: string, manifests: string): Promise<string> {
   const folder = path.join(directory, 'overlay');
   await mkdir(folder);
-  const base = path.relative(folder, path.join(root, 'k8s', 'base'));
-  await writeFile(path.join(folder, 'kustomization.yaml'), `resources: [${base}]\nreplicas: [{ name: kura-envoy, count: ${envoys} }]\n`);
+  const resources = path.relative(folder, path.join(root, 'k8s', manifests));
+  await writeFile(path.join(folder, 'kustomization.yaml'), `resources: [${resources}]\nreplicas: [{ name: kura-envoy, count: 2 }]\n`);
   return folder;
 }
 
@@ -142,6 +156,25 @@ async function makeWorkload(
   const body = { metadata: { name: `train-${workloads++}` }, spec };
   const pod = (await cluster.ok('POST', `/api/v1/namespaces/${namespace}/pods`, { body })) as V1Pod;
   return { pod, token: await requestToken(cluster, pod, { audience: 'kura' }) };
+}
+
+/** Twice in a row, so that no Envoy is on its way from one table to the next. */
+async function placed(
+  what: string,
+  { addresses, token, keys }: { addresses: () => readonly string[]; token: string; keys: readonly string[] },
+  condition: (placement: Placement) => boolean,
+): Promise<Placement> {
+  let last: Placement | undefined;
+  return await waitFor(
+    what,
+    async () => {
+      const before = last;
+      const [first, ...others] = await Promise.all(addresses().map((address) => placementAt(address, token, keys)));
+      last = first !== undefined && others.every((other) => moved(first, other) === 0) ? first : undefined;
+      return last !== undefined && before !== undefined && moved(before, last) === 0 && condition(last) && last;
+    },
+    { withinMs: 60_000, everyMs: 50 },
+  );
 }
 
 async function settled({ kubelet, kubectl }: Pick<Drill, 'kubelet' | 'kubectl'>): Promise<void> {

@@ -68,6 +68,8 @@ export class PodRunner {
   /** While its Node is lost nothing reaches the Pod, and nobody tells the API how it is. */
   async setLost(isLost: boolean): Promise<void> {
     this.#isLost = isLost;
+    // Others have told the API meanwhile.
+    this.#told = '';
     await this.sandbox.setReachable(!isLost);
   }
 
