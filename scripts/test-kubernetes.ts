@@ -27,7 +27,7 @@ if (!isPlaneBuilt()) {
   }
 }
 const config = path.join(root, 'test', 'kubernetes', 'ava.config.mjs');
-const ava = ['ava', '--config', config, '--concurrency=1', ...process.argv.slice(2)];
+const ava = ['ava', '--config', config, '--concurrency=2', ...process.argv.slice(2)];
 // Whoever is not root becomes it in a namespace of users: the drills add addresses and mount folders.
 const namespaces = process.getuid?.() === 0 ? ['--net'] : ['--user', '--map-root-user', '--net'];
 const words = [...namespaces, '--', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh', ...ava];

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { waitFor } from '../../support/wait.ts';
 import { type Drill, secondsSince, system } from '../support/drill.ts';
+import { areWatched } from './tokens.ts';
 
 const outageMs = 60_000;
 const freezeMs = 10_000;

@@ -60,7 +60,8 @@ async function putRole(drill: Drill, { kind, metadata, rules }: V1ClusterRole): 
   await drill.cluster.ok('PUT', rolePath, { body: { kind, metadata: { name: metadata?.name }, rules } });
 }
 
-async function areWatched(drill: Drill, expected: number): Promise<boolean> {
+/** Whether every authz sees the Pods (1) or none does (0). */
+export async function areWatched(drill: Drill, expected: 0 | 1): Promise<boolean> {
   const pages = drill.addresses().map((address) => `http://${address}:9903/metrics`);
   const healthy = await Promise.all(pages.map((page) => readMetric(page, 'kura_authz_pod_watch_healthy')));
   return healthy.every((each) => each === expected);

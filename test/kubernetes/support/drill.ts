@@ -173,7 +173,7 @@ async function placed(
       last = first !== undefined && others.every((other) => moved(first, other) === 0) ? first : undefined;
       return last !== undefined && before !== undefined && moved(before, last) === 0 && condition(last) && last;
     },
-    { withinMs: 60_000, everyMs: 50 },
+    { withinMs: 90_000, everyMs: 50 },
   );
 }
 
