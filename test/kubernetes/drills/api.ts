@@ -1,13 +1,17 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { waitFor } from '../../support/wait.ts';
-import { type Drill, secondsSince, system } from '../support/drill.ts';
+import { type Drill, type Placement, secondsSince, system } from '../support/drill.ts';
 import { areWatched } from './tokens.ts';
 
 const outageMs = 60_000;
 const freezeMs = 10_000;
 /** Each shows the API's answer of 403 for about 100 ms. */
 const mostRestarts = 6;
+
+function shareOfFirst(placement: Placement): number {
+  return [...placement.values()].filter((shard) => shard === 'kura-cache-0/shard-0').length / placement.size;
+}
 
 /** A Kubernetes API that is away, hangs, or is not itself. */
 export function apiDrills(opened: () => Drill): void {
@@ -35,12 +39,16 @@ export function apiDrills(opened: () => Drill): void {
       const backAt = performance.now();
       await waitFor('the unknown token is known', async () => (await statusOf(unknown)) === 404);
       t.log(`an unknown token is let in ${secondsSince(backAt)} after the API is back`);
-      await drill.kubectl.ok('-n', system, 'scale', 'statefulset/kura-cache', '--replicas=5');
-      await drill.placed('a fifth shard has keys', (placement) => new Set(placement.values()).size === 5);
-      t.log(`a fifth shard that is asked for then has keys after ${secondsSince(backAt)}`);
+      await waitFor('every authz watches again', () => areWatched(drill, 1));
+      t.log(`every authz watches the Pods again after ${secondsSince(backAt)}`);
+      // Not a number of replicas: the controller manager waits for up to a minute by itself before it looks again.
+      await drill.kubectl.ok('-n', system, 'annotate', 'pod', 'kura-cache-0', 'kura/weight=3');
+      await drill.placed('a shard of weight 3 has half of the keys', (placement) => shareOfFirst(placement) > 0.4);
+      t.log(`a shard’s new weight is in force ${secondsSince(backAt)} after the API is back`);
       t.log(`${await load.stop()}, the minute without API included`);
       t.deepEqual(load.failures, []);
-      await drill.kubectl.ok('-n', system, 'scale', 'statefulset/kura-cache', '--replicas=4');
+      await drill.kubectl.ok('-n', system, 'annotate', 'pod', 'kura-cache-0', 'kura/weight-');
+      await drill.placed('it has a quarter again', (placement) => shareOfFirst(placement) < 0.35);
     },
   );
 
