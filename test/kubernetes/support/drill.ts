@@ -13,7 +13,7 @@ import { type Plane, startPlane } from '../plane/plane.ts';
 import { createServiceClient, type Load, moved, placementAt, type ServiceClient, startLoad } from './client.ts';
 import { createKubectl, type Kubectl } from './kubectl.ts';
 import { type Kubelet, startKubelet } from './kubelet.ts';
-import { makeBridge, nodeAddress } from './network.ts';
+import { makeNetwork } from './network.ts';
 import { requestToken } from './volumes.ts';
 
 export const system = 'kura-system';
@@ -55,10 +55,11 @@ export async function startDrill({ manifests = 'base' }: { manifests?: string } 
     for (const each of undo.reverse()) await each();
   };
   try {
-    undo.push(await makeBridge());
+    const network = await makeNetwork();
+    undo.push(() => network.close());
     const plane = await startPlane({
       directory: path.join(directory, 'plane'),
-      address: nodeAddress,
+      address: network.address,
       disableAdmission: 'DefaultStorageClass',
     });
     undo.push(() => plane.stop());
@@ -88,8 +89,8 @@ export async function startDrill({ manifests = 'base' }: { manifests?: string } 
     const state = path.join(directory, 'kubelet');
     await mkdir(state);
     const log = createLogger({ service: 'kubelet', level: 'silent' });
-    const api = { host: nodeAddress, port: Number(new URL(plane.url).port) };
-    const kubelet = await startKubelet({ cluster, client: kubernetes, namespace: system, directory: state, api, log });
+    const apiPort = Number(new URL(plane.url).port);
+    const kubelet = await startKubelet({ cluster, client: kubernetes, namespace: system, directory: state, network, apiPort, log });
     undo.push(() => kubelet.close());
     await kubectl.ok('apply', '--validate=strict', '-k', await overlay(directory, manifests));
     const { token } = await makeWorkload(cluster);

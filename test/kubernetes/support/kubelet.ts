@@ -8,6 +8,7 @@ import { startReflector } from '../../../services/shared/reflector.ts';
 import { waitFor } from '../../support/wait.ts';
 import type { Cluster } from '../contract/cluster.ts';
 import { resolvConf, startDns } from './dns.ts';
+import type { Network } from './network.ts';
 import { PodRunner } from './pod-runner.ts';
 
 export interface KubeletOptions {
@@ -15,8 +16,9 @@ export interface KubeletOptions {
   readonly client: KubernetesClient;
   readonly namespace: string;
   readonly directory: string;
-  /** Where Pods find the API. */
-  readonly api: { readonly host: string; readonly port: number };
+  readonly network: Network;
+  /** Where Pods find the API, at the network's address. */
+  readonly apiPort: number;
   readonly log: Logger;
 }
 
@@ -39,15 +41,15 @@ export interface Kubelet {
   close(): Promise<void>;
 }
 
-export async function startKubelet({ cluster, client, namespace, directory, api, log }: KubeletOptions): Promise<Kubelet> {
+export async function startKubelet({ cluster, client, namespace, directory, network, apiPort, log }: KubeletOptions): Promise<Kubelet> {
   const runners = new Map<string, PodRunner>();
   const ending = new Map<string, Promise<void>>();
   /** The Node of each Pod that was bound here: what the copies do not know yet. */
   const bound = new Map<string, string>();
   const faults: string[] = [];
   const resolvConfFile = path.join(directory, 'resolv.conf');
-  await writeFile(resolvConfFile, resolvConf({ server: api.host, namespace }));
-  const given = { KUBERNETES_SERVICE_HOST: api.host, KUBERNETES_SERVICE_PORT: String(api.port) };
+  await writeFile(resolvConfFile, resolvConf({ server: network.address, namespace }));
+  const given = { KUBERNETES_SERVICE_HOST: network.address, KUBERNETES_SERVICE_PORT: String(apiPort) };
   const noted = (pod: V1Pod) => (error: Error) => void faults.push(`${pod.metadata?.name}: ${error.message}`);
 
   const slices = startReflector<V1EndpointSlice>({
@@ -57,7 +59,7 @@ export async function startKubelet({ cluster, client, namespace, directory, api,
   });
   const nodes = startReflector<V1Node>({ client, path: '/api/v1/nodes', log });
   await waitFor('the Nodes', () => nodes.synced);
-  const closeDns = await startDns({ address: api.host, namespace, addresses });
+  const closeDns = await startDns({ address: network.address, namespace, addresses });
   const pods = startReflector<V1Pod>({
     client,
     path: `/api/v1/namespaces/${namespace}/pods`,
@@ -112,7 +114,7 @@ export async function startKubelet({ cluster, client, namespace, directory, api,
     if (deletionTimestamp !== undefined) void end(pod, deletionGracePeriodSeconds ?? 0);
     else if (pod.spec?.nodeName === undefined) schedule(pod).catch(noted(pod));
     else if (!runners.has(uid)) {
-      const runner = new PodRunner({ pod, cluster, directory, resolvConfFile, given });
+      const runner = new PodRunner({ pod, cluster, network, directory, resolvConfFile, given });
       runners.set(uid, runner);
       runner.started.catch(noted(pod));
     }

@@ -4,14 +4,20 @@ import { once } from 'node:events';
 import { promisify } from 'node:util';
 
 const run = promisify(execFile);
-const bridge = 'kura0';
-/** Where the API server listens: what a Node's address is to the Pods. */
-export const nodeAddress = '10.0.0.1';
-let pods = 0;
+/** Drills that run side by side, each on a bridge of its own. */
+const mostBridges = 8;
+
+export interface Network {
+  /** Of this side of the bridge: where the API server and the DNS listen. */
+  readonly address: string;
+  makeSandbox(): Promise<Sandbox>;
+  close(): Promise<void>;
+}
 
 export interface Sandbox {
   /** Never one that another Pod had before. */
   readonly address: string;
+  /** A file. */
   readonly namespace: string;
   /** Drops, or lets through again, whatever comes and goes: a Node that is lost sends no RST. */
   setReachable(isReachable: boolean): Promise<void>;
@@ -19,19 +25,45 @@ export interface Sandbox {
   close(): Promise<void>;
 }
 
-export async function makeBridge(): Promise<() => Promise<void>> {
-  await ip('link', 'add', bridge, 'type', 'bridge');
-  await ip('address', 'add', `${nodeAddress}/8`, 'dev', bridge);
+export async function makeNetwork(): Promise<Network> {
+  const number = await takeBridge();
+  const bridge = `kura${number}`;
+  const address = `10.${number}.0.1`;
+  await ip('address', 'add', `${address}/16`, 'dev', bridge);
   await ip('link', 'set', bridge, 'up');
-  return () => ip('link', 'delete', bridge);
+  let pods = 0;
+  return {
+    address,
+    makeSandbox: () => {
+      pods++;
+      return makeSandbox({ bridge, address: `10.${number}.${(pods >> 8) + 1}.${pods & 255}`, link: `pod${number}-${pods}` });
+    },
+    close: () => ip('link', 'delete', bridge),
+  };
 }
 
-export async function makeSandbox(): Promise<Sandbox> {
-  const number = pods++;
-  const address = `10.1.${number >> 8}.${(number & 255) + 1}`;
-  const link = `pod${number}`;
-  const script = `ip link set lo up && ip link add eth0 type veth peer name ${link} netns ${process.pid} && ip address add ${address}/8 dev eth0 && ip link set eth0 up && echo ready && exec sleep infinity`;
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', 'unshare', '--net', '--', 'sh', '-c', script], {
+/** To make a bridge whose name is taken fails, so that no two drills have one. */
+async function takeBridge(): Promise<number> {
+  for (let number = 0; number < mostBridges; number++) {
+    const isOurs = await ip('link', 'add', `kura${number}`, 'type', 'bridge').then(
+      () => true,
+      () => false,
+    );
+    if (isOurs) return number;
+  }
+  throw new Error('no bridge can be made: run it by npm run test:kubernetes, which makes a network namespace for it');
+}
+
+async function makeSandbox({ bridge, address, link }: { bridge: string; address: string; link: string }): Promise<Sandbox> {
+  const steps = [
+    'ip link set lo up',
+    `ip link add eth0 type veth peer name ${link} netns ${process.pid}`,
+    `ip address add ${address}/16 dev eth0`,
+    'ip link set eth0 up',
+    'echo ready',
+    'exec sleep infinity',
+  ];
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', 'unshare', '--net', '--', 'sh', '-c', steps.join(' && ')], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const ended = once(child, 'exit');

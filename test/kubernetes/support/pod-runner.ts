@@ -7,13 +7,14 @@ import { call } from '../../support/http.ts';
 import { waitFor } from '../../support/wait.ts';
 import { type Cluster, patchTypes } from '../contract/cluster.ts';
 import { type Container, startContainer } from './container.ts';
-import { makeSandbox, type Sandbox } from './network.ts';
+import type { Network, Sandbox } from './network.ts';
 import { isSidecar, portOf } from './pod-spec.ts';
 import { makeVolumes, type Volumes } from './volumes.ts';
 
 export interface PodRunnerOptions {
   readonly pod: V1Pod;
   readonly cluster: Cluster;
+  readonly network: Network;
   /** Of the kubelet; each Pod has its own folder in it. */
   readonly directory: string;
   readonly resolvConfFile: string;
@@ -103,7 +104,7 @@ export class PodRunner {
   async #start(): Promise<void> {
     const { pod, cluster, directory } = this.#options;
     for (const { name } of [...(this.#spec.initContainers ?? []).filter(isSidecar), ...this.#spec.containers]) this.#ready.set(name, false);
-    this.#sandbox = await makeSandbox();
+    this.#sandbox = await this.#options.network.makeSandbox();
     this.#volumes = await makeVolumes({
       pod,
       cluster,
