@@ -4,7 +4,6 @@
 set -eu
 root=$1 user=$2 directory=$3
 shift 3
-mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs "$root"
 mkdir "$root/usr" "$root/proc" "$root/dev" "$root/etc"
 mount --rbind /usr "$root/usr"

@@ -7,11 +7,10 @@ import path from 'node:path';
 import type { V1Container, V1Pod } from '@kubernetes/client-node';
 import { envoyBinary } from '../../../services/local/envoy-binary.ts';
 import { startOf } from './pod-spec.ts';
+import { canBecomeOthers } from './user.ts';
 
 const root = path.resolve(import.meta.dirname, '..', '..', '..');
 const script = path.join(import.meta.dirname, 'container.sh');
-/** Root alone can become another user. */
-const isRoot = process.getuid?.() === 0;
 
 export interface Container {
   readonly name: string;
@@ -89,7 +88,7 @@ function mountsOf({ container, volumes, resolvConfFile }: ContainerOptions): str
 }
 
 function userOf({ spec }: V1Pod, { securityContext }: V1Container): string {
-  if (!isRoot) return '-';
+  if (!canBecomeOthers) return '-';
   const user = securityContext?.runAsUser ?? spec?.securityContext?.runAsUser ?? 0;
   const group = securityContext?.runAsGroup ?? spec?.securityContext?.runAsGroup ?? user;
   return `${user}:${group}:${spec?.securityContext?.fsGroup ?? group}`;

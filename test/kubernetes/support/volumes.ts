@@ -6,6 +6,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import type { V1ConfigMap, V1Pod, V1Secret, V1Volume, V1VolumeProjection } from '@kubernetes/client-node';
 import type { Cluster } from '../contract/cluster.ts';
+import { canBecomeOthers } from './user.ts';
 
 const run = promisify(execFile);
 type Files = Readonly<Record<string, string | Buffer>>;
@@ -42,7 +43,7 @@ export async function makeVolumes({
     folders.set(volume.name, folder);
     if (volume.emptyDir === undefined && claim === undefined) continue;
     // As fsGroup does for those that can be written: its own group, which may write, and which what is made inside inherits.
-    if (group !== undefined && process.getuid?.() === 0) await run('chgrp', [String(group), folder]);
+    if (group !== undefined && canBecomeOthers) await run('chgrp', [String(group), folder]);
     await chmod(folder, 0o2775);
   }
   const refresh = async (): Promise<void> => {
