@@ -8,6 +8,7 @@ local longest_authorization = 8192
 local longest_key = 1024
 local own_metadata = "kura.grant"
 local authz_metadata = "envoy.filters.http.ext_authz"
+local grant_header = "x-kura-grant"
 
 local young, old, young_count = {}, {}, 0
 
@@ -34,7 +35,9 @@ local function recall(authorization, now)
 end
 
 local function is_under(key, prefixes)
-  for _, prefix in ipairs(prefixes or {}) do
+  if prefixes == nil then return false end
+  for index = 1, #prefixes do
+    local prefix = prefixes[index]
     if key:sub(1, #prefix) == prefix then return true end
   end
   return false
@@ -45,29 +48,30 @@ local function key_of(path)
   if path:sub(1, 9) ~= "/objects/" then return nil end
   local key = path:sub(10)
   if #key == 0 or #key > longest_key or key:find("[^!-~]") then return nil end
-  if key:find("^%.%.?/") or key:find("/%.%.?/") or key:find("/%.%.?$") or key == "." or key == ".." then return nil end
+  -- Few keys have a segment that begins with a dot, and the plain search is cheap.
+  if path:find("/.", 9, true) and (path:find("/%.%.?/", 9) or path:find("/%.%.?$", 9)) then return nil end
   return key
 end
 
 local function allows(grant, headers)
   local method, key = headers:get(":method"), key_of(headers:get(":path"))
   if key == nil or is_under(key, grant.denied[method]) or not is_under(key, grant.allowed[method]) then return false end
+  if method ~= "PUT" then return true end
   local length = headers:get("content-length")
-  if method ~= "PUT" or length == nil then return true end
-  return (tonumber(length) or math.huge) <= tonumber(grant.max_object_bytes)
+  return length == nil or (tonumber(length) or math.huge) <= tonumber(grant.max_object_bytes)
 end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
   local authorization = headers:get("authorization")
-  if authorization == nil or #authorization == 0 or #authorization > longest_authorization then return end
-  -- Envoy joins several lines with a comma, which no token has.
-  if authorization:find(",", 1, true) then return end
+  if authorization == nil then return end
   local now = handle:timestamp()
-  local metadata = handle:streamInfo():dynamicMetadata()
   local grant = recall(authorization, now)
   if grant == nil or not allows(grant, headers) then
+    -- Envoy joins several lines with a comma, which no token has. What is not kept is not found either.
+    if #authorization == 0 or #authorization > longest_authorization or authorization:find(",", 1, true) then return end
     -- For the response, which sees neither the request's headers nor its time.
+    local metadata = handle:streamInfo():dynamicMetadata()
     metadata:set(own_metadata, "authorization", authorization)
     metadata:set(own_metadata, "asked", now)
     return
@@ -79,16 +83,18 @@ function envoy_on_request(handle)
   headers:replace("x-kura-max-object-bytes", grant.max_object_bytes)
   if grant.max_share ~= nil then headers:replace("x-kura-max-share", grant.max_share) end
   -- Last: ext_authz is skipped where this is set.
-  metadata:set(own_metadata, "hit", "1")
+  handle:streamInfo():dynamicMetadata():set(own_metadata, "hit", "1")
 end
 
+-- authz names its grant in a header too, since looking for one is cheap and reading a stream's metadata is not: most responses leave here.
 function envoy_on_response(handle)
+  local headers = handle:headers()
+  if headers:get(grant_header) == nil then return end
+  headers:remove(grant_header)
   local metadata = handle:streamInfo():dynamicMetadata()
-  local own = metadata:get(own_metadata)
-  if own == nil or own.authorization == nil then return end
-  local answer = metadata:get(authz_metadata)
+  local own, answer = metadata:get(own_metadata), metadata:get(authz_metadata)
   local grant = answer ~= nil and answer.grant or nil
-  if grant == nil then return end
+  if own == nil or own.authorization == nil or grant == nil then return end
   -- From when it was asked: an upload may have taken minutes since.
   grant.from = own.asked
   grant.to = own.asked + grant.seconds * 1000

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { loadPackageDefinition } from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import type { ProtoGrpcType as AdsTypes } from './generated/ads.ts';
+import type { ProtoGrpcType as AccessLogTypes } from './generated/als.ts';
 import type { ProtoGrpcType as EdsTypes } from './generated/eds.ts';
 import type { ProtoGrpcType as EndpointTypes } from './generated/endpoint.ts';
 import type { ProtoGrpcType as ExternalAuthTypes } from './generated/external_auth.ts';
@@ -18,13 +19,16 @@ export const protoFiles = [
   'envoy/service/endpoint/v3/eds.proto',
   'envoy/service/discovery/v3/ads.proto',
   'envoy/config/endpoint/v3/endpoint.proto',
+  'envoy/service/accesslog/v3/als.proto',
 ];
 
 /** Field names stay as in the proto: with camel case Envoy sees an empty `ok_response` and nothing says so (facts/envoy.md). */
 export const protoOptions = { keepCase: true, longs: Number, enums: String, oneofs: true } as const;
 
+type EnvoyTypes = AccessLogTypes & AdsTypes & EdsTypes & EndpointTypes & ExternalAuthTypes;
+
 /** Envoy's services and messages, as grpc-js sees them. */
-export function loadEnvoyProtos(): AdsTypes & EdsTypes & EndpointTypes & ExternalAuthTypes {
+export function loadEnvoyProtos(): EnvoyTypes {
   const definition = loadSync(protoFiles, { ...protoOptions, includeDirs: protoIncludeDirs });
-  return loadPackageDefinition(definition) as unknown as AdsTypes & EdsTypes & EndpointTypes & ExternalAuthTypes;
+  return loadPackageDefinition(definition) as unknown as EnvoyTypes;
 }

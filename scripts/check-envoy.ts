@@ -57,7 +57,7 @@ for (const prefix of ['x-kura-', 'x-envoy-']) {
 require(authorization?.failure_mode_allow === false, 'ext_authz has failure_mode_allow: without authz everything would be let in');
 const order = manager?.http_filters.map(({ name }: { name: string }) => name.replace('envoy.filters.http.', '')).join(' ');
 require(order ===
-  'lua ext_authz credential_injector router', `the filters stand in the order "${order}": a request could pass unchecked, or without the credential`);
+  'local_ratelimit lua ext_authz credential_injector router', `the filters stand in the order "${order}": a request could pass unchecked, or without the credential`);
 const injector: Yaml = named(manager?.http_filters, 'envoy.filters.http.credential_injector')?.typed_config;
 const generic: Yaml = injector?.credential.typed_config;
 require(injector?.overwrite === true &&
@@ -69,6 +69,17 @@ require(grants?.typed_config.default_source_code.filename ===
   grantsFile, `grants.lua (${grantsFile}) is not there: every request would ask authz`);
 require(JSON.stringify(authorization?.filter_enabled_metadata) ===
   '{"filter":"kura.grant","path":[{"key":"hit"}],"value":{"present_match":true},"invert":true}', 'ext_authz is not skipped just where grants.lua says so');
+
+// What is written of requests.
+const logs: Yaml[] = manager?.access_log ?? [];
+require(!/authorization/i.test(JSON.stringify(logs)), 'the access log would hold tokens');
+const transfers = named(logs, 'envoy.access_loggers.http_grpc');
+require(JSON.stringify(transfers?.filter) ===
+  '{"metadata_filter":{"matcher":{"filter":"envoy.filters.http.ext_authz","path":[{"key":"counts_bytes"}],"value":{"bool_match":true}},"match_if_key_not_found":false}}' &&
+  transfers.typed_config.common_config.grpc_service.envoy_grpc.cluster_name === 'authz' &&
+  transfers.typed_config.additional_request_headers_to_log.includes(
+    'x-kura-namespace',
+  ), 'authz is not told of transfers: bytesPerSecond would limit nobody');
 require(bootstrap.admin.address.socket_address.address === '127.0.0.1', 'the admin interface is not on loopback: anybody could stop Envoy');
 
 // A failure reaches its client in time, and a transfer that goes on is not cut.
@@ -115,8 +126,7 @@ require(String(edsSettings.listen.fallback).endsWith(`:${port(endpoint('eds'))}`
 
 const binary = envoyBinary({ root, override: process.env.KURA_ENVOY });
 const identity = ['--service-node', 'check', '--service-cluster', 'check', '--service-zone', 'check'];
-const inClone = (name: string): string => path.join(root, 'envoy', path.basename(name));
-const here = [grantsFile, credentialFile].reduce((moved, name) => moved.replaceAll(name, inClone(name)), text);
+const here = text.replaceAll('/etc/envoy/', `${path.join(root, 'envoy')}/`);
 const words = ['--mode', 'validate', '--config-yaml', here, '--log-level', 'error', ...identity];
 const validation = spawnSync(binary, words, { encoding: 'utf8' });
 require(validation.status === 0, `Envoy refuses it: ${validation.error?.message ?? validation.stderr.trim()}`);

@@ -8,8 +8,10 @@ const checks: readonly { name: string; command: string; args: readonly string[] 
   { name: 'lint and format', command: 'biome', args: ['check', '--error-on-warnings', '.'] },
   { name: 'borders between folders', command: 'node', args: ['scripts/check-borders.ts'] },
   { name: 'Envoy bootstrap', command: 'node', args: ['scripts/check-envoy.ts'] },
-  { name: 'bootstrap of the overlay authz-deployment', command: 'node', args: ['scripts/envoy-authz.ts', '--check'] },
-  { name: 'generated files', command: 'node', args: ['scripts/generate-proto.ts', '--check'] },
+  { name: 'Envoy bootstrap with TLS', command: 'node', args: ['scripts/check-envoy.ts', 'k8s/overlays/tls/bootstrap.yaml'] },
+  { name: 'bootstrap of overlay tls', command: 'node', args: ['scripts/envoy-tls.ts', '--check'] },
+  { name: 'bootstrap of overlay authz-deployment', command: 'node', args: ['scripts/envoy-authz.ts', '--check'] },
+  { name: 'generated types', command: 'node', args: ['scripts/generate-proto.ts', '--check'] },
 ];
 
 for (const { name, command, args } of checks) {

@@ -71,7 +71,7 @@ function readQuestion({ attributes }: CheckRequest__Output): Question {
   };
 }
 
-function allow({ identity, maxObjectBytes, maxShare, grant }: Extract<Decision, { kind: 'allow' }>): CheckResponse {
+function allow({ identity, maxObjectBytes, maxShare, grant, countsBytes }: Extract<Decision, { kind: 'allow' }>): CheckResponse {
   const headers = {
     'x-kura-namespace': identity.namespace,
     'x-kura-service-account': identity.serviceAccount,
@@ -80,8 +80,19 @@ function allow({ identity, maxObjectBytes, maxShare, grant }: Extract<Decision, 
   };
   return {
     status: { code: grpcStatus.OK },
-    ok_response: { headers: setHeaders(headers), headers_to_remove: ['authorization'] },
-    ...(grant === undefined ? {} : { dynamic_metadata: { fields: { grant: toValue(grantForm(grant)) } } }),
+    ok_response: {
+      headers: setHeaders(headers),
+      headers_to_remove: ['authorization'],
+      // Tells grants.lua on the way back that there is a grant to keep.
+      ...(grant === undefined ? {} : { response_headers_to_add: setHeaders({ 'x-kura-grant': '1' }) }),
+    },
+    dynamic_metadata: {
+      fields: {
+        ...(grant === undefined ? {} : { grant: toValue(grantForm(grant)) }),
+        // Where it is set, the end of the transfer is told (transfers.ts).
+        ...(countsBytes ? { counts_bytes: { boolValue: true } } : {}),
+      },
+    },
   };
 }
 
@@ -144,8 +155,10 @@ function refusalOf(decision: Exclude<Decision, { kind: 'allow' }>): Refusal {
       return { status: 413, name: 'PayloadTooLarge', code: 'too-large', detail };
     }
     case 'too-many-requests': {
-      const detail = `${decision.identity.namespace} may make ${decision.requestsPerSecond} requests a second here`;
-      return { status: 429, name: 'TooManyRequests', code: 'too-many-requests', detail, headers: { 'retry-after': '1' } };
+      const { limit, perSecond, waitSeconds } = decision.excess;
+      const detail = `${decision.identity.namespace} may have ${perSecond} ${limit === 'bytesPerSecond' ? 'bytes' : 'requests'} a second here`;
+      const headers = { 'retry-after': String(Math.ceil(waitSeconds)) };
+      return { status: 429, name: 'TooManyRequests', code: 'too-many-requests', detail, headers };
     }
     case 'unavailable':
       return {

@@ -5,7 +5,8 @@ import type { Grant } from './grant.ts';
 import type { Identity, Resolution } from './identity.ts';
 import { longestTokenBytes } from './jwt.ts';
 import type { Labels, Policy } from './policy.ts';
-import { verbs } from './policy-document.ts';
+import { type Limits, verbs } from './policy-document.ts';
+import type { Excess } from './rate.ts';
 
 export interface Question {
   readonly method: string;
@@ -35,6 +36,8 @@ export type Decision =
       readonly wouldDeny: boolean;
       readonly difference: ShadowDifference | undefined;
       readonly grant: Grant | undefined;
+      /** Envoy has to tell how many bytes are transferred. */
+      readonly countsBytes: boolean;
     }
   | { readonly kind: 'unauthenticated'; readonly reason: string }
   | {
@@ -48,7 +51,7 @@ export type Decision =
   | { readonly kind: 'bad-key' }
   | { readonly kind: 'bad-method'; readonly allowed: readonly string[] }
   | { readonly kind: 'too-large'; readonly maxObjectBytes: number }
-  | { readonly kind: 'too-many-requests'; readonly identity: Identity; readonly requestsPerSecond: number }
+  | { readonly kind: 'too-many-requests'; readonly identity: Identity; readonly excess: Excess }
   | { readonly kind: 'unavailable'; readonly reason: string }
   | { readonly kind: 'no-policy' };
 
@@ -60,7 +63,7 @@ export function createDecide({
   next,
   version,
   labelsOf,
-  isWithinRate,
+  admit,
   grantSeconds,
   now,
 }: {
@@ -71,8 +74,8 @@ export function createDecide({
   /** Of the policy in force. */
   version: () => string;
   labelsOf: (namespace: string) => Labels;
-  /** Counts a request of a namespace with a limited rate. */
-  isWithinRate: (namespace: string, requestsPerSecond: number) => boolean;
+  /** Counts a request of a namespace, or says which of its limits is used up. */
+  admit: (namespace: string, limits: Limits) => Excess | undefined;
   /** How long Envoy may reuse an allow; 0 = not at all. */
   grantSeconds: number;
   /** In milliseconds since the epoch. */
@@ -103,13 +106,14 @@ export function createDecide({
       const reason = `the policy does not let ${identity.namespace}/${identity.serviceAccount} ${verb} this key`;
       return { kind: 'forbidden', reason, identity, rule, difference };
     }
-    const { maxObjectBytes, share, requestsPerSecond } = limits;
-    if (requestsPerSecond !== undefined && policy.document.mode === 'enforce' && !isWithinRate(identity.namespace, requestsPerSecond))
-      return { kind: 'too-many-requests', identity, requestsPerSecond };
+    const { maxObjectBytes, share, bytesPerSecond } = limits;
+    const excess = policy.document.mode === 'enforce' ? admit(identity.namespace, limits) : undefined;
+    if (excess !== undefined) return { kind: 'too-many-requests', identity, excess };
     if (verb === 'PUT' && contentLength !== undefined && contentLength > maxObjectBytes) return { kind: 'too-large', maxObjectBytes };
     const seconds = Math.min(grantSeconds, Math.floor((resolution.goodUntil - now()) / 1000));
     const grant = access.grantFor(seconds);
-    return { kind: 'allow', identity, rule, cached, maxObjectBytes, maxShare: share, wouldDeny: !allowed, difference, grant };
+    const countsBytes = bytesPerSecond !== undefined;
+    return { kind: 'allow', identity, rule, cached, maxObjectBytes, maxShare: share, wouldDeny: !allowed, difference, grant, countsBytes };
   };
 }
 

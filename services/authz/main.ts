@@ -15,8 +15,9 @@ import { createLocalCheck } from './jwt.ts';
 import { createMetrics } from './metrics.ts';
 import { watchPods } from './pods.ts';
 import { startPolicySource } from './policy-source.ts';
-import { RequestRates } from './rate.ts';
+import { NamespaceRates } from './rate.ts';
 import { TokenReviewer } from './token-review.ts';
+import { addTransfers } from './transfers.ts';
 
 /** Calls in flight may end; Envoy gives each 1 s. */
 const graceMs = 1_000;
@@ -63,21 +64,24 @@ await runService(async () => {
   // Before the first check, so that no forged token slips through to the API; an API that is away delays the start by 2 s at most.
   await keys.refresh();
   const audit = createAudit({ log, allowSample: limits.auditSample, now: Date.now });
-  const rates = new RequestRates({ now: () => performance.now() });
+  const rates = new NamespaceRates({ now: () => performance.now() });
   const decide = createDecide({
     resolve: (token) => identities.resolve(token),
     policy: () => policy.current,
     next: () => policy.next,
     version: () => policy.hash ?? '',
     labelsOf: (name) => policy.labelsOf(name),
-    isWithinRate: (name, perSecond) => rates.take(name, perSecond),
+    admit: (name, own) => rates.admit(name, own),
     grantSeconds: limits.grant / 1000,
     now: Date.now,
   });
   const grpc = await startGrpcServer({
     target: listen,
     graceMs,
-    register: (server) => addCheck(server, { decide: metrics.watchingChecks(decide, audit), log }),
+    register: (server) => {
+      addCheck(server, { decide: metrics.watchingChecks(decide, audit), log });
+      addTransfers(server, { transferred: (name, bytes) => rates.transferred(name, bytes) });
+    },
   });
   const metricsServer = await startMetricsServer({
     address: metricsListen,

@@ -3,6 +3,9 @@ import { choice, duration, integer, listenAddress, logLevel, optional, text } fr
 /** Settings of eds, `KURA_EDS_…`. */
 export const settings = {
   listen: text('Where Envoys connect, `host:port`.', '0.0.0.0:18000'),
+  tlsDirectory: optional(
+    text('Folder of `tls.crt`, `tls.key` and `ca.crt`: only Envoys with a certificate of that CA may connect. Without it, plain text.'),
+  ),
   metricsListen: listenAddress('Where `/metrics`, `/livez`, `/readyz` and `/debug/streams` are.', '0.0.0.0:9904'),
   kubeconfig: optional(text("Kubeconfig of the cluster that is watched; without it the Pod's own ServiceAccount.")),
   namespace: text('Namespace of the cache Service.', 'kura-system'),

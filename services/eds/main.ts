@@ -7,6 +7,7 @@ import { runService } from '../shared/lifecycle.ts';
 import { createLogger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
 import { startReflector } from '../shared/reflector.ts';
+import { openCertificates } from './certificates.ts';
 import { settings } from './config.ts';
 import { createEncoder } from './encoding.ts';
 import { createMetrics, createPropagation } from './metrics.ts';
@@ -19,6 +20,7 @@ await runService(async () => {
   const config = readSettings('KURA_EDS_', settings, process.env);
   const { namespace, service, podSelector, identity } = config;
   const log = createLogger({ service: 'eds', level: config.logLevel });
+  const certificates = config.tlsDirectory === undefined ? undefined : await openCertificates(config.tlsDirectory, { log });
   const client = connectKubernetes({ kubeconfig: config.kubeconfig });
   const protos = loadEnvoyProtos().envoy;
   const encoder = createEncoder(protos);
@@ -60,7 +62,7 @@ await runService(async () => {
     slices.lastContact === undefined || pods.lastContact === undefined ? undefined : Math.min(slices.lastContact, pods.lastContact);
   const metrics = createMetrics({ registry, publisher, streams, lastContact });
   const context = { publisher, encoder, streams, mostStreams: config.maxStreams, metrics, log };
-  const grpc = await startDiscoveryServer(protos, context, config.listen);
+  const grpc = await startDiscoveryServer(protos, context, { target: config.listen, credentials: certificates?.credentials });
   publisher.onPublish(() => grpc.setServing(true));
   grpc.setServing(publisher.isReady);
   const metricsServer = await startMetricsServer({
@@ -82,6 +84,7 @@ await runService(async () => {
       listening: { grpc: grpc.address, metrics: metricsServer.address },
       close: async () => {
         await grpc.close();
+        certificates?.close();
         await metricsServer.close();
         publisher.close();
         await Promise.all([slices.close(), pods.close()]);

@@ -1,5 +1,5 @@
 /** The xDS server: the four methods over the publisher, with the health service and the keepalive that Envoy expects. */
-import type { ServiceDefinition, UntypedHandleCall } from '@grpc/grpc-js';
+import type { ServerCredentials, ServiceDefinition, UntypedHandleCall } from '@grpc/grpc-js';
 import { HealthImplementation } from 'grpc-health-check';
 import type { loadEnvoyProtos } from '../../proto/load.ts';
 import { startGrpcServer } from '../shared/grpc.ts';
@@ -30,7 +30,12 @@ export interface DiscoveryServer extends Listening {
   setServing(isServing: boolean): void;
 }
 
-export async function startDiscoveryServer(protos: Protos, context: StreamContext, target: string): Promise<DiscoveryServer> {
+/** Without `credentials`, in plain text. */
+export async function startDiscoveryServer(
+  protos: Protos,
+  context: StreamContext,
+  { target, credentials }: { target: string; credentials: ServerCredentials | undefined },
+): Promise<DiscoveryServer> {
   const { EndpointDiscoveryService } = protos.service.endpoint.v3;
   const { AggregatedDiscoveryService } = protos.service.discovery.v3;
   const names = ['', 'envoy.service.endpoint.v3.EndpointDiscoveryService', 'envoy.service.discovery.v3.AggregatedDiscoveryService'];
@@ -44,6 +49,7 @@ export async function startDiscoveryServer(protos: Protos, context: StreamContex
     target,
     graceMs,
     options,
+    ...(credentials === undefined ? {} : { credentials }),
     register: (server) => {
       server.addService(streamsOf(EndpointDiscoveryService.service), {
         StreamEndpoints: handler('full', false),

@@ -28,8 +28,7 @@ export function localBootstrap(text: string, addresses: LocalAddresses): string 
     );
   };
   const setFile = (filter: string, at: readonly string[], file: string): void => {
-    const filters = ['filter_chains', 0, 'filters', 0, 'typed_config', 'http_filters'];
-    namedEntry(listener('objects'), filters, filter).setIn(['typed_config', ...at], file);
+    namedEntry(objectsManager(document), ['http_filters'], filter).setIn(['typed_config', ...at], file);
   };
 
   document.setIn(['admin', 'address'], document.createNode(socketAddress(addresses.adminPort)));
@@ -42,6 +41,14 @@ export function localBootstrap(text: string, addresses: LocalAddresses): string 
   setEndpoint('eds', socketAddress(addresses.edsPort));
   setEndpoint('admin', socketAddress(addresses.adminPort));
   return document.toString();
+}
+
+/** The HTTP connection manager that workloads speak to. */
+export function objectsManager(bootstrap: Pick<YAMLMap, 'getIn'>): YAMLMap {
+  const listener = namedEntry(bootstrap, ['static_resources', 'listeners'], 'objects');
+  const manager = listener.getIn(['filter_chains', 0, 'filters', 0, 'typed_config']);
+  if (!isMap(manager)) throw new Error('the listener "objects" has no HTTP connection manager');
+  return manager;
 }
 
 /** The entry of that name in the list at `at`. Throws an Error that names what is not there. */

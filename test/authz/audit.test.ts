@@ -14,6 +14,7 @@ const allow: Decision = {
   wouldDeny: false,
   difference: undefined,
   grant: undefined,
+  countsBytes: false,
 };
 const deny: Decision = { kind: 'forbidden', identity, rule: 'freeze', reason: 'no', difference: undefined };
 

@@ -22,7 +22,7 @@ const expected: Readonly<Record<string, RegExp>> = {
   curl: /^# kura\n/,
   'curl -i': /^HTTP\/1\.1 403 [\s\S]*"status":403/,
   'npm run epoch': /epoch 2[\s\S]*\b100(\.0+)? ?%/i,
-  'npm run check': /ok +types[\s\S]*ok +generated files/,
+  'npm run check': /ok +types[\s\S]*ok +generated types/,
 };
 
 function kindOf(command: string): string {

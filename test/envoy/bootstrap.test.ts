@@ -27,7 +27,11 @@ for (const [from, to, breach] of [
   ['filename: /etc/envoy/grants.lua', 'filename: /etc/envoy/other.lua', /every request would ask authz/],
   ['path: [{ key: hit }]', 'path: [{ key: other }]', /not skipped just where grants\.lua says so/],
   ['overwrite: true', 'overwrite: false', /shards do not get the credential/],
-  ['name: envoy.filters.http.credential_injector', 'name: envoy.filters.http.other', /in the order "lua ext_authz other router"/],
+  [
+    'name: envoy.filters.http.credential_injector',
+    'name: envoy.filters.http.other',
+    /in the order "local_ratelimit lua ext_authz other router"/,
+  ],
   ['failure_mode_allow: false', 'failure_mode_allow: true', /everything would be let in/],
   [
     'address: 127.0.0.1, port_value: 9901 } } # loopback',
@@ -47,6 +51,8 @@ for (const [from, to, breach] of [
   ['initial_fetch_timeout: 0s', 'initial_fetch_timeout: 15s', /go live without shards/],
   ['path: /run/kura/authz.sock', 'path: /run/other.sock', /not at authz's socket/],
   ['port_value: 18000', 'port_value: 18001', /not at eds' port/],
+  ['status: "%RESPONSE_CODE%"', 'token: "%REQ(AUTHORIZATION)%"', /would hold tokens/],
+  ['path: [{ key: counts_bytes }]', 'path: [{ key: another }]', /bytesPerSecond would limit nobody/],
   ['codec_type: HTTP1', 'codec_type: HTTP9', /Envoy refuses it: /],
 ] as const) {
   test(`${to} is refused with what would happen`, async (t) => {

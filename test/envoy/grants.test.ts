@@ -1,54 +1,10 @@
 /** envoy/grants.lua in the real Envoy, with the operators' bootstrap and authz's own form of an answer. The shard has nothing: what is let in is a 404. */
 import { readFileSync } from 'node:fs';
 import test from 'ava';
-import type { Decision } from '../../services/authz/decision.ts';
-import type { Grant } from '../../services/authz/grant.ts';
+import { verbs } from '../../services/authz/policy-document.ts';
 import { waitFor } from '../support/wait.ts';
+import { allow, everywhere, forbidden, grant } from './support/decisions.ts';
 import { startRig } from './support/rig.ts';
-
-type Allow = Extract<Decision, { kind: 'allow' }>;
-const verbs = ['GET', 'HEAD', 'PUT', 'DELETE'] as const;
-const everywhere = (prefixes: readonly string[]) =>
-  Object.fromEntries(verbs.map((verb) => [verb, prefixes])) as unknown as Grant['allowed'];
-
-function grant(changes: Partial<Grant> = {}): Grant {
-  return {
-    namespace: 'vision',
-    serviceAccount: 'trainer',
-    maxObjectBytes: 1_000_000,
-    maxShare: undefined,
-    allowed: everywhere(['vision/']),
-    denied: everywhere([]),
-    seconds: 60,
-    policy: 'v1',
-    ...changes,
-  };
-}
-
-function allow(given: Grant | undefined, changes: Partial<Allow> = {}): Allow {
-  const { namespace = 'vision', serviceAccount = 'trainer', maxObjectBytes = 1_000_000, maxShare = undefined } = given ?? {};
-  const identity = { namespace, serviceAccount } as Allow['identity'];
-  return {
-    kind: 'allow',
-    identity,
-    rule: 'own',
-    cached: true,
-    maxObjectBytes,
-    maxShare,
-    wouldDeny: false,
-    difference: undefined,
-    grant: given,
-    ...changes,
-  };
-}
-
-const forbidden: Decision = {
-  kind: 'forbidden',
-  reason: 'no',
-  identity: { namespace: 'vision', serviceAccount: 'trainer' } as Allow['identity'],
-  rule: 'default',
-  difference: undefined,
-};
 
 test('authz is asked once for as long as its grant holds, and again after', async (t) => {
   const rig = await startRig(t);

@@ -25,13 +25,35 @@ export async function servingCertificate(directory: string): Promise<ServingCert
 }
 
 async function make(): Promise<ServingCertificate> {
+  const authority = await createAuthority('kura local cluster');
+  const names = [
+    { type: 'ip', value: '127.0.0.1' },
+    { type: 'dns', value: 'localhost' },
+    { type: 'dns', value: 'kubernetes.default.svc' },
+  ] as const;
+  const { certificate, key } = await authority.issue({ subject: 'kubernetes', names });
+  return { certificate: `${certificate}\n${authority.certificate}\n`, key, authority: authority.certificate };
+}
+
+export interface Authority {
+  /** PEM. */
+  readonly certificate: string;
+  /** A certificate for servers and clients, and its key, both PEM. */
+  issue(request: {
+    subject: string;
+    names: readonly { type: 'ip' | 'dns'; value: string }[];
+  }): Promise<{ certificate: string; key: string }>;
+}
+
+/** A certificate authority whose key is only in memory. */
+export async function createAuthority(name: string): Promise<Authority> {
   x509.cryptoProvider.set(webcrypto as unknown as Parameters<typeof x509.cryptoProvider.set>[0]);
   const now = Date.now();
   const validity = { notBefore: new Date(now - earlyMs), notAfter: new Date(now + lifeMs) };
   const authorityKeys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
   const authority = await x509.X509CertificateGenerator.createSelfSigned({
     ...validity,
-    name: 'CN=kura local cluster',
+    name: `CN=${name}`,
     keys: authorityKeys,
     signingAlgorithm: algorithm,
     extensions: [
@@ -40,28 +62,25 @@ async function make(): Promise<ServingCertificate> {
       await x509.SubjectKeyIdentifierExtension.create(authorityKeys.publicKey),
     ],
   });
-  const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
-  const certificate = await x509.X509CertificateGenerator.create({
-    ...validity,
-    subject: 'CN=kubernetes',
-    issuer: authority.subject,
-    publicKey: keys.publicKey,
-    signingKey: authorityKeys.privateKey,
-    signingAlgorithm: algorithm,
-    extensions: [
-      new x509.SubjectAlternativeNameExtension([
-        { type: 'ip', value: '127.0.0.1' },
-        { type: 'dns', value: 'localhost' },
-        { type: 'dns', value: 'kubernetes.default.svc' },
-      ]),
-      new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth]),
-      await x509.AuthorityKeyIdentifierExtension.create(authorityKeys.publicKey),
-    ],
-  });
-  const key = await webcrypto.subtle.exportKey('pkcs8', keys.privateKey);
   return {
-    certificate: `${certificate.toString('pem')}\n${authority.toString('pem')}\n`,
-    key: x509.PemConverter.encode(key, 'PRIVATE KEY'),
-    authority: authority.toString('pem'),
+    certificate: authority.toString('pem'),
+    issue: async ({ subject, names }) => {
+      const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+      const certificate = await x509.X509CertificateGenerator.create({
+        ...validity,
+        subject: `CN=${subject}`,
+        issuer: authority.subject,
+        publicKey: keys.publicKey,
+        signingKey: authorityKeys.privateKey,
+        signingAlgorithm: algorithm,
+        extensions: [
+          new x509.SubjectAlternativeNameExtension([...names]),
+          new x509.ExtendedKeyUsageExtension([x509.ExtendedKeyUsage.serverAuth, x509.ExtendedKeyUsage.clientAuth]),
+          await x509.AuthorityKeyIdentifierExtension.create(authorityKeys.publicKey),
+        ],
+      });
+      const key = await webcrypto.subtle.exportKey('pkcs8', keys.privateKey);
+      return { certificate: certificate.toString('pem'), key: x509.PemConverter.encode(key, 'PRIVATE KEY') };
+    },
   };
 }

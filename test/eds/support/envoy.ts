@@ -30,6 +30,8 @@ export interface EnvoyOptions {
   readonly follow?: readonly (typeof protocols)[number][];
   /** Also serves HTTP there, each path to the host that Maglev gives it. */
   readonly listenPort?: number;
+  /** Of the cluster that is eds. */
+  readonly transportSocket?: object;
 }
 
 export async function startEnvoy({
@@ -39,10 +41,11 @@ export async function startEnvoy({
   adsKind = 'GRPC',
   follow = protocols,
   listenPort,
+  transportSocket,
 }: EnvoyOptions): Promise<Envoy> {
   const addressFile = path.join(folder, 'admin-address');
   const config = path.join(folder, 'envoy.yaml');
-  await writeFile(config, stringify(bootstrap(eds, adsKind, follow, listenPort)));
+  await writeFile(config, stringify(bootstrap({ eds, adsKind, follow, listenPort, transportSocket })));
   const identity = ['--service-node', 'envoy-test', '--service-cluster', 'test', '--service-zone', zone];
   const args = [
     '-c',
@@ -120,12 +123,16 @@ function readTable({ cluster_statuses = [] }: Clusters, { configs }: Dump, clust
 const clusterOf = { eds: { api_type: 'GRPC' }, 'delta-eds': { api_type: 'DELTA_GRPC' } } as const;
 const edsService = [{ envoy_grpc: { cluster_name: 'xds' } }];
 
-function bootstrap(
-  eds: readonly string[],
-  adsKind: string,
-  follow: readonly (typeof protocols)[number][],
-  listenPort: number | undefined,
-): unknown {
+function bootstrap({
+  eds,
+  adsKind,
+  follow,
+  listenPort,
+  transportSocket,
+}: Required<Pick<EnvoyOptions, 'eds' | 'adsKind' | 'follow'>> & {
+  listenPort: number | undefined;
+  transportSocket: object | undefined;
+}): unknown {
   const source = (protocol: (typeof protocols)[number]): unknown =>
     protocol === 'ads'
       ? { ads: {} }
@@ -153,6 +160,7 @@ function bootstrap(
           name: 'xds',
           type: 'STATIC',
           connect_timeout: '1s',
+          ...(transportSocket === undefined ? {} : { transport_socket: transportSocket }),
           typed_extension_protocol_options: {
             'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': {
               '@type': 'type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions',

@@ -71,7 +71,11 @@ export async function startTestServer(
   });
   const metrics = createMetrics({ registry, publisher, streams, lastContact: () => Date.now() });
   if (initial !== undefined) publisher.publish();
-  const server = await startDiscoveryServer(protos, { publisher, encoder, streams, mostStreams, metrics, log: logger }, '127.0.0.1:0');
+  const server = await startDiscoveryServer(
+    protos,
+    { publisher, encoder, streams, mostStreams, metrics, log: logger },
+    { target: '127.0.0.1:0', credentials: undefined },
+  );
   t.teardown(async () => {
     publisher.close();
     await server.close();

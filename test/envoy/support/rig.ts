@@ -3,11 +3,13 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { Agent, request } from 'node:http';
+import { request as requestTls, Agent as TlsAgent } from 'node:https';
 import path from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { parseDocument } from 'yaml';
+import { type Document, parseDocument } from 'yaml';
 import { addCheck } from '../../../services/authz/check.ts';
 import type { Decide, Decision, Question } from '../../../services/authz/decision.ts';
+import { addTransfers } from '../../../services/authz/transfers.ts';
 import { localBootstrap, namedEntry } from '../../../services/local/bootstrap.ts';
 import { createCredential, credentialFiles } from '../../../services/local/credential.ts';
 import { envoyBinary } from '../../../services/local/envoy-binary.ts';
@@ -25,8 +27,14 @@ export interface Rig {
   readonly asked: Question[];
   /** What authz says. */
   decide: (question: Question) => Decision;
+  /** Bytes of which Envoy told authz, by namespace. */
+  readonly transferred: Map<string, number>;
   readonly recorder: Recorder;
   readonly pid: number;
+  /** Envoy's port for clients. */
+  readonly port: number;
+  /** Its access log. */
+  readonly accessLog: () => Record<string, unknown>[];
   /** One request on a kept connection; `authorization` may be several lines. */
   call(request: {
     method?: string;
@@ -38,8 +46,15 @@ export interface Rig {
   }): Promise<number>;
 }
 
+export interface RigOptions {
+  /** Changes the bootstrap as an operator would. */
+  readonly edit?: (bootstrap: Document) => void;
+  /** PEM: clients speak TLS with an Envoy that this CA knows. */
+  readonly authority?: string;
+}
+
 /** One worker thread, so that there is one table of grants. */
-export async function startRig(t: ExecutionContext): Promise<Rig> {
+export async function startRig(t: ExecutionContext, { edit, authority }: RigOptions = {}): Promise<Rig> {
   const folder = await temporaryFolder(t);
   const recorder = await startRecorder();
   t.teardown(() => recorder.close());
@@ -50,10 +65,14 @@ export async function startRig(t: ExecutionContext): Promise<Rig> {
     return rig.decide(question);
   };
   const log = createLogger({ service: 'authz', level: 'error' });
+  const transferred: Rig['transferred'] = new Map();
   const authz = await startGrpcServer({
     target: `unix:${socket}`,
     graceMs: 0,
-    register: (server) => addCheck(server, { decide, log }),
+    register: (server) => {
+      addCheck(server, { decide, log });
+      addTransfers(server, { transferred: (name, bytes) => transferred.set(name, (transferred.get(name) ?? 0) + bytes) });
+    },
   });
   t.teardown(() => authz.close());
   const [objectsPort, metricsPort, adminPort, edsPort] = (await freePorts(4)) as [number, number, number, number];
@@ -70,23 +89,30 @@ export async function startRig(t: ExecutionContext): Promise<Rig> {
   });
   await createCredential(folder, root);
   const file = path.join(folder, 'envoy.yaml');
-  await writeFile(file, withShard(local, recorder.port));
+  const bootstrap = parseDocument(local);
+  setShard(bootstrap, recorder.port);
+  edit?.(bootstrap);
+  await writeFile(file, bootstrap.toString());
   const args = ['-c', file, '--concurrency', '1', '--use-dynamic-base-id', '--log-level', 'error'];
   const identity = ['--service-node', 'rig', '--service-cluster', 'kura-envoy', '--service-zone', 'rig'];
   const binary = envoyBinary({ root, override: process.env.KURA_ENVOY });
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', binary, ...args, ...identity], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', binary, ...args, ...identity], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let output = '';
   let errors = '';
+  child.stdout.on('data', (chunk) => (output += chunk));
   child.stderr.on('data', (chunk) => (errors += chunk));
   const exited = once(child, 'exit');
   t.teardown(async () => {
     child.kill('SIGKILL');
     await exited;
   });
-  const agent = new Agent({ keepAlive: true, maxSockets: 32 });
+  const kept = { keepAlive: true, maxSockets: 32 };
+  const agent = authority === undefined ? new Agent(kept) : new TlsAgent({ ...kept, ca: authority });
+  const send = authority === undefined ? request : requestTls;
   t.teardown(() => agent.destroy());
   const call: Rig['call'] = ({ method = 'GET', key = 'vision/x', authorization, headers = {}, bodyMs }) =>
     new Promise((resolve, reject) => {
-      const outgoing = request(`http://127.0.0.1:${objectsPort}`, {
+      const outgoing = send(`http${authority === undefined ? '' : 's'}://127.0.0.1:${objectsPort}`, {
         agent,
         method,
         path: `/objects/${key}`,
@@ -103,7 +129,22 @@ export async function startRig(t: ExecutionContext): Promise<Rig> {
         setTimeout(() => outgoing.end('b'), bodyMs);
       }
     });
-  const rig: Rig = { asked, decide: () => ({ kind: 'no-policy' }), recorder, pid: child.pid as number, call };
+  const accessLog = (): Record<string, unknown>[] =>
+    output
+      .slice(0, output.lastIndexOf('\n') + 1)
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+  const rig: Rig = {
+    asked,
+    decide: () => ({ kind: 'no-policy' }),
+    transferred,
+    recorder,
+    pid: child.pid as number,
+    port: objectsPort,
+    accessLog,
+    call,
+  };
   await waitFor('Envoy serves', async () => {
     if (child.exitCode !== null) throw new Error(errors);
     const answer = await fetch(`http://127.0.0.1:${adminPort}/ready`, { signal: AbortSignal.timeout(2_000) });
@@ -114,16 +155,14 @@ export async function startRig(t: ExecutionContext): Promise<Rig> {
 }
 
 /** The cluster of the shards with one fixed address, instead of what eds tells. */
-function withShard(bootstrap: string, port: number): string {
-  const document = parseDocument(bootstrap);
-  const cache = namedEntry(document, ['static_resources', 'clusters'], 'kura-cache');
+function setShard(bootstrap: Document, port: number): void {
+  const cache = namedEntry(bootstrap, ['static_resources', 'clusters'], 'kura-cache');
   cache.delete('eds_cluster_config');
   cache.delete('health_checks');
   cache.set('type', 'STATIC');
   const address = { socket_address: { address: '127.0.0.1', port_value: port } };
   cache.set(
     'load_assignment',
-    document.createNode({ cluster_name: 'kura-cache', endpoints: [{ lb_endpoints: [{ endpoint: { address } }] }] }),
+    bootstrap.createNode({ cluster_name: 'kura-cache', endpoints: [{ lb_endpoints: [{ endpoint: { address } }] }] }),
   );
-  return document.toString();
 }

@@ -48,7 +48,14 @@ export interface Drill {
 }
 
 /** `manifests` is a folder of k8s; but for the number of Envoys, which is 2, it is taken as it is. About 20 s. */
-export async function startDrill({ manifests = 'base' }: { manifests?: string } = {}): Promise<Drill> {
+export async function startDrill({
+  manifests = 'base',
+  prepare = () => Promise.resolve(),
+}: {
+  manifests?: string;
+  /** Makes what the manifests expect to be there. */
+  prepare?: (cluster: Cluster) => Promise<void>;
+} = {}): Promise<Drill> {
   const directory = await mkdtemp(path.join(tmpdir(), 'kura-drill-'));
   const undo: (() => Promise<unknown>)[] = [() => rm(directory, { recursive: true, force: true })];
   const stop = async (): Promise<void> => {
@@ -92,6 +99,7 @@ export async function startDrill({ manifests = 'base' }: { manifests?: string } 
     const apiPort = Number(new URL(plane.url).port);
     const kubelet = await startKubelet({ cluster, client: kubernetes, namespace: system, directory: state, network, apiPort, log });
     undo.push(() => kubelet.close());
+    await prepare(cluster);
     await kubectl.ok('apply', '--validate=strict', '-k', await overlay(directory, manifests));
     const { token } = await makeWorkload(cluster);
     const keys = Array.from({ length: 400 }, (_, index) => `vision/drill/${index}`);

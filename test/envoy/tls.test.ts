@@ -1,0 +1,77 @@
+/** Client TLS: the operators' fragment envoy/tls.yaml merged into the bootstrap, in the real Envoy. */
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { connect } from 'node:tls';
+import test, { type ExecutionContext } from 'ava';
+import { parseDocument } from 'yaml';
+import { mergeFragment } from '../../scripts/envoy-fragment.ts';
+import { createAuthority } from '../../services/local/kubernetes/certificates.ts';
+import { writeCertificate } from '../support/certificates.ts';
+import { call } from '../support/http.ts';
+import { temporaryFolder } from '../support/service.ts';
+import { waitFor } from '../support/wait.ts';
+import { allow } from './support/decisions.ts';
+import { type Rig, startRig } from './support/rig.ts';
+
+const operators = path.resolve(import.meta.dirname, '..', '..', 'envoy');
+
+async function setting(t: ExecutionContext): Promise<{ rig: Rig; renew: () => Promise<void>; shown: () => Promise<string> }> {
+  const folder = await temporaryFolder(t);
+  const authority = await createAuthority('of the clients');
+  const renew = (): Promise<void> => writeCertificate(path.join(folder, 'tls'), { authority, name: 'kura' });
+  await renew();
+  await writeCertificate(path.join(folder, 'eds-tls'), { authority, name: 'kura-envoy' });
+  const secrets = path.join(folder, 'secrets');
+  await mkdir(secrets);
+  for (const name of ['server-certificate.yaml', 'eds-client-certificate.yaml', 'eds-authority.yaml']) {
+    const text = await readFile(path.join(operators, name), 'utf8');
+    await writeFile(path.join(secrets, name), text.replaceAll('/etc/kura', folder));
+  }
+  const fragment = (await readFile(path.join(operators, 'tls.yaml'), 'utf8')).replaceAll('/etc/envoy', secrets);
+  const rig = await startRig(t, {
+    authority: authority.certificate,
+    edit: (bootstrap) => {
+      bootstrap.contents = parseDocument(mergeFragment(bootstrap.toString(), fragment)).contents;
+    },
+  });
+  const shown = (): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const socket = connect({ host: '127.0.0.1', port: rig.port, ca: authority.certificate }, () => {
+        resolve(socket.getPeerCertificate().fingerprint256);
+        socket.destroy();
+      });
+      socket.on('error', reject);
+    });
+  return { rig, renew, shown };
+}
+
+test('clients reach their objects over TLS and not without it; a renewed certificate is taken up without a failed request', async (t) => {
+  const { rig, renew, shown } = await setting(t);
+  rig.decide = () => allow(undefined);
+  t.is(await rig.call({ authorization: 'Bearer a' }), 404);
+  await t.throwsAsync(call(`http://127.0.0.1:${rig.port}`, { path: '/objects/vision/x' }), { code: 'ECONNRESET' });
+  const before = await shown();
+  await renew();
+  await waitFor('the new certificate is shown', async () => {
+    t.is(await rig.call({ authorization: 'Bearer a' }), 404);
+    return (await shown()) !== before;
+  });
+});
+
+test('a fragment for what the bootstrap has not is refused by name', (t) => {
+  const bootstrap = 'static_resources: { clusters: [{ name: a, type: STATIC }], listeners: [{ name: b, filter_chains: [{}] }] }';
+  t.throws(() => mergeFragment(bootstrap, 'static_resources: { clusters: [{ name: c, x: 1 }] }'), {
+    message: 'the bootstrap under static_resources under clusters has no entry c',
+  });
+  t.throws(() => mergeFragment(bootstrap, 'static_resources: { clusters: { name: a } }'), { message: /under clusters has another shape/ });
+  t.throws(() => mergeFragment(bootstrap, 'static_resources: { clusters: [{ name: a, type: EDS }] }'), {
+    message: /under type has another shape/,
+  });
+  const merged = mergeFragment(
+    bootstrap,
+    'static_resources: { clusters: [{ name: a, x: 1 }], listeners: [{ name: b, filter_chains: [{ y: 2 }] }] }',
+  );
+  t.deepEqual(parseDocument(merged).toJS(), {
+    static_resources: { clusters: [{ name: 'a', type: 'STATIC', x: 1 }], listeners: [{ name: 'b', filter_chains: [{ y: 2 }] }] },
+  });
+});

@@ -1,0 +1,19 @@
+/** Certificates for tests, in folders like a mounted Secret of type kubernetes.io/tls. */
+import { mkdir, rename, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import type { Authority } from '../../services/local/kubernetes/certificates.ts';
+
+/** Writes `tls.crt`, `tls.key` and `ca.crt` of a new certificate for `name`; what was there is replaced file by file, each at once. */
+export async function writeCertificate(folder: string, { authority, name }: { authority: Authority; name: string }): Promise<void> {
+  const names = [
+    { type: 'dns', value: name },
+    { type: 'ip', value: '127.0.0.1' },
+  ] as const;
+  const { certificate, key } = await authority.issue({ subject: name, names });
+  await mkdir(folder, { recursive: true });
+  for (const [file, text] of Object.entries({ 'tls.key': key, 'tls.crt': certificate, 'ca.crt': authority.certificate })) {
+    const fresh = path.join(folder, `.${file}`);
+    await writeFile(fresh, text);
+    await rename(fresh, path.join(folder, file));
+  }
+}
