@@ -2,6 +2,7 @@
 import anyTest, { type TestFn } from 'ava';
 import { apiDrills } from './drills/api.ts';
 import { policyDrills } from './drills/policy.ts';
+import { readmeDrills } from './drills/readme.ts';
 import { rolloutDrills } from './drills/rollout.ts';
 import { shardDrills } from './drills/shards.ts';
 import { tokenDrills } from './drills/tokens.ts';
@@ -19,6 +20,7 @@ test.after.always(() => drill?.stop());
 
 const opened = (): Drill => drill;
 shardDrills(opened);
+readmeDrills(opened);
 rolloutDrills(opened);
 tokenDrills(opened);
 policyDrills(opened);
