@@ -11,7 +11,7 @@ import { waitFor } from '../support/wait.ts';
 import { type Cluster, openCluster } from './contract/cluster.ts';
 import { type Plane, startPlane } from './plane/plane.ts';
 import { createKubectl, type Kubectl } from './support/kubectl.ts';
-import { requestToken } from './support/volumes.ts';
+import { makeWorkload } from './support/workload.ts';
 
 const test = anyTest as TestFn;
 const system = 'kura-system';
@@ -93,11 +93,7 @@ test.before(async () => {
   await writeFile(file, own.map((document) => stringify(document, { aliasDuplicateObjects: false })).join('---\n'));
   await kubectl.ok('apply', '-f', file);
   roles = own.filter(({ kind }) => kind === 'ClusterRole' || kind === 'Role');
-  await kubectl.ok('create', 'namespace', 'vision');
-  await kubectl.ok('-n', 'vision', 'create', 'serviceaccount', 'trainer');
-  const spec = { nodeName: 'node-a', serviceAccountName: 'trainer', containers: [{ name: 'train', image: 'train' }] };
-  const pod = await cluster.ok('POST', '/api/v1/namespaces/vision/pods', { body: { metadata: { name: 'train' }, spec } });
-  workloadToken = await requestToken(cluster, pod, { audience: 'kura' });
+  ({ token: workloadToken } = await makeWorkload(cluster));
 });
 test.after.always(async () => {
   await cluster?.close();

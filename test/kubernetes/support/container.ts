@@ -48,19 +48,21 @@ export async function startContainer(options: ContainerOptions): Promise<Contain
   const child = spawn(
     'setpriv',
     ['--pdeathsig', 'KILL', '--', 'nsenter', `--net=${network}`, '--', 'unshare', '--mount', '--', 'sh', script, ...args],
-    { env, stdio: ['ignore', log, log] },
+    // A group of its own, which ends with it as a container does with its first process.
+    { env, stdio: ['ignore', log, log], detached: true },
   );
   closeSync(log);
+  const pid = child.pid as number;
   return {
     name: container.name,
-    pid: child.pid as number,
+    pid,
     get hasEnded() {
       return child.exitCode !== null || child.signalCode !== null;
     },
-    ended: endOf(child),
+    ended: endOf(child, pid),
     kill: (signal) => child.kill(signal),
     exec: async (command) => {
-      const inside = ['--target', String(child.pid), '--net', '--mount', '--root', '--', 'env', '-C', workingDirectory, ...command];
+      const inside = ['--target', String(pid), '--net', '--mount', '--root', '--', 'env', '-C', workingDirectory, ...command];
       const hook = spawn('setpriv', ['--pdeathsig', 'KILL', '--', 'nsenter', ...inside], { env, stdio: 'ignore' });
       const [status] = (await once(hook, 'exit')) as [number | null];
       return status;
@@ -68,8 +70,13 @@ export async function startContainer(options: ContainerOptions): Promise<Contain
   };
 }
 
-async function endOf(child: ChildProcess): Promise<number | NodeJS.Signals> {
+async function endOf(child: ChildProcess, group: number): Promise<number | NodeJS.Signals> {
   const [status, signal] = (await once(child, 'exit')) as [number | null, NodeJS.Signals];
+  try {
+    process.kill(-group, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
   return status ?? signal;
 }
 

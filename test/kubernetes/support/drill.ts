@@ -14,7 +14,7 @@ import { createServiceClient, type Load, moved, placementAt, type ServiceClient,
 import { createKubectl, type Kubectl } from './kubectl.ts';
 import { type Kubelet, startKubelet } from './kubelet.ts';
 import { makeNetwork } from './network.ts';
-import { requestToken } from './volumes.ts';
+import { makeWorkload, type Workload } from './workload.ts';
 
 export const system = 'kura-system';
 const root = path.resolve(import.meta.dirname, '..', '..', '..');
@@ -33,7 +33,7 @@ export interface Drill {
   /** What the workload sees of the Service `kura`. */
   readonly client: ServiceClient;
   /** A Pod of a training job, bound to a Node, and a token of its for kura. */
-  workload(options?: { namespace?: string; account?: string }): Promise<{ readonly pod: V1Pod; readonly token: string }>;
+  workload(): Promise<Workload>;
   /** Of the Envoys that the Service `kura` has. */
   addresses(): readonly string[];
   /** Readers and a writer of the workload, until the test ends at the latest. */
@@ -114,7 +114,7 @@ export async function startDrill({
       token,
       keys,
       client,
-      workload: (options) => makeWorkload(cluster, options),
+      workload: () => makeWorkload(cluster),
       addresses,
       load: (t) => {
         const load = startLoad({ addresses, token, keys });
@@ -152,19 +152,6 @@ async function makeNodes(cluster: Cluster): Promise<void> {
       headers: { 'content-type': 'application/merge-patch+json' },
     });
   }
-}
-
-let workloads = 0;
-async function makeWorkload(
-  cluster: Cluster,
-  { namespace = 'vision', account = 'trainer' }: { namespace?: string; account?: string } = {},
-): Promise<{ pod: V1Pod; token: string }> {
-  await cluster.call('POST', '/api/v1/namespaces', { body: { metadata: { name: namespace } } });
-  await cluster.call('POST', `/api/v1/namespaces/${namespace}/serviceaccounts`, { body: { metadata: { name: account } } });
-  const spec = { nodeName: 'node-a', serviceAccountName: account, containers: [{ name: 'train', image: 'train' }] };
-  const body = { metadata: { name: `train-${workloads++}` }, spec };
-  const pod = (await cluster.ok('POST', `/api/v1/namespaces/${namespace}/pods`, { body })) as V1Pod;
-  return { pod, token: await requestToken(cluster, pod, { audience: 'kura' }) };
 }
 
 /** Twice in a row, so that no Envoy is on its way from one table to the next. */

@@ -5,10 +5,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { V1Container, V1LifecycleHandler, V1Pod, V1Probe } from '@kubernetes/client-node';
 import { call } from '../../support/http.ts';
 import { waitFor } from '../../support/wait.ts';
-import { type Cluster, patchTypes } from '../contract/cluster.ts';
+import type { Cluster } from '../contract/cluster.ts';
 import { type Container, startContainer } from './container.ts';
 import type { Network, Sandbox } from './network.ts';
 import { isSidecar, portOf } from './pod-spec.ts';
+import { PodStatus } from './pod-status.ts';
 import { makeVolumes, type Volumes } from './volumes.ts';
 
 export interface PodRunnerOptions {
@@ -29,24 +30,24 @@ export class PodRunner {
   readonly #options: PodRunnerOptions;
   readonly #directory: string;
   readonly #containers = new Map<string, Container>();
-  readonly #ready = new Map<string, boolean>();
+  readonly #status: PodStatus;
   readonly #stopping = new AbortController();
   #sandbox: Sandbox | undefined;
   #volumes: Volumes | undefined;
-  #isLost = false;
-  #told = '';
-  #telling: Promise<void> = Promise.resolve();
   /** Resolves when every container has been started and has passed its startup probe. */
   readonly started: Promise<void>;
 
   constructor(options: PodRunnerOptions) {
     this.#options = options;
     this.#directory = path.join(options.directory, 'pods', options.pod.metadata?.uid as string);
+    const { initContainers = [], containers } = this.#spec;
+    const lasting = [...initContainers.filter(isSidecar), ...containers].map(({ name }) => name);
+    this.#status = new PodStatus({ ...options, containers: lasting });
     this.started = this.#start();
   }
 
   get isReady(): boolean {
-    return [...this.#ready.values()].every((each) => each);
+    return this.#status.isReady;
   }
 
   get sandbox(): Sandbox {
@@ -68,9 +69,7 @@ export class PodRunner {
 
   /** While its Node is lost nothing reaches the Pod, and nobody tells the API how it is. */
   async setLost(isLost: boolean): Promise<void> {
-    this.#isLost = isLost;
-    // Others have told the API meanwhile.
-    this.#told = '';
+    this.#status.setSilent(isLost);
     await this.sandbox.setReachable(!isLost);
   }
 
@@ -93,7 +92,7 @@ export class PodRunner {
     const main = Promise.all(containers.map((spec) => end(spec, Promise.resolve())));
     await Promise.all([main, ...initContainers.filter(isSidecar).map((spec) => end(spec, main))]);
     await this.#sandbox?.close();
-    await this.#telling;
+    await this.#status.told;
     await rm(this.#directory, { recursive: true, force: true });
   }
 
@@ -103,8 +102,8 @@ export class PodRunner {
 
   async #start(): Promise<void> {
     const { pod, cluster, directory } = this.#options;
-    for (const { name } of [...(this.#spec.initContainers ?? []).filter(isSidecar), ...this.#spec.containers]) this.#ready.set(name, false);
     this.#sandbox = await this.#options.network.makeSandbox();
+    this.#status.setAddress(this.#sandbox.address);
     this.#volumes = await makeVolumes({
       pod,
       cluster,
@@ -148,7 +147,7 @@ export class PodRunner {
     while (!this.#stopping.signal.aborted) {
       await this.#containers.get(spec.name)?.ended;
       if (this.#stopping.signal.aborted) return;
-      this.#setReady(spec, false);
+      this.#status.setReady(spec.name, false);
       await delay(restartAfterMs);
       if (!this.#stopping.signal.aborted) await this.#launch(spec);
     }
@@ -161,7 +160,7 @@ export class PodRunner {
     while (this.#containers.get(spec.name)?.hasEnded === false || !this.#stopping.signal.aborted) {
       const succeeds = probe === undefined || (await this.#probe(spec, probe));
       failures = succeeds ? 0 : failures + 1;
-      if (succeeds || failures >= (probe?.failureThreshold ?? 3)) this.#setReady(spec, succeeds);
+      if (succeeds || failures >= (probe?.failureThreshold ?? 3)) this.#status.setReady(spec.name, succeeds);
       await delay((probe?.periodSeconds ?? 10) * 1000, undefined, { ref: false });
     }
   }
@@ -181,37 +180,5 @@ export class PodRunner {
   async #runHook(container: Container, hook: V1LifecycleHandler | undefined): Promise<void> {
     if (hook?.exec?.command !== undefined) await container.exec(hook.exec.command);
     if (hook?.sleep !== undefined) await delay(hook.sleep.seconds * 1000);
-  }
-
-  #setReady({ name }: V1Container, isReady: boolean): void {
-    if (this.#isLost) return;
-    this.#ready.set(name, isReady);
-    this.#telling = this.#telling.then(() => this.#tell());
-  }
-
-  /** Tells the API how the Pod is, for as long as that takes: an API that is away hears of it afterwards. */
-  async #tell(): Promise<void> {
-    const { pod, cluster } = this.#options;
-    const { isReady } = this;
-    const { address } = this.sandbox;
-    if (this.#told === String(isReady)) return;
-    const at = new Date().toISOString();
-    const conditions = ['Ready', 'ContainersReady'].map((type) => ({ type, status: isReady ? 'True' : 'False', lastTransitionTime: at }));
-    const status = { phase: 'Running', podIP: address, podIPs: [{ ip: address }], conditions };
-    const { name, namespace, uid } = pod.metadata ?? {};
-    await waitFor(
-      `the status of ${name}`,
-      async () => {
-        const body = { metadata: { uid }, status };
-        const answer = await cluster.call('PATCH', `/api/v1/namespaces/${namespace}/pods/${name}/status`, {
-          body,
-          headers: { 'content-type': patchTypes.strategic },
-        });
-        // 404 and 409: the Pod is gone, or another one has its name.
-        return [200, 404, 409].includes(answer.status);
-      },
-      { withinMs: 180_000, everyMs: 100 },
-    );
-    this.#told = String(isReady);
   }
 }
