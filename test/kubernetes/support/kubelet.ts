@@ -106,7 +106,7 @@ export async function startKubelet({ cluster, client, namespace, directory, netw
         return `${metadata?.name} ${name}: ${text.slice(-800)}`;
       }),
     );
-    return (await Promise.all(parts)).join('\n');
+    return [...faults, ...(await Promise.all(parts))].join('\n');
   }
 
   function sync(pod: V1Pod): void {
