@@ -62,43 +62,8 @@ export async function startDrill({
     for (const each of undo.reverse()) await each();
   };
   try {
-    const network = await makeNetwork();
-    undo.push(() => network.close());
-    const plane = await startPlane({
-      directory: path.join(directory, 'plane'),
-      address: network.address,
-      disableAdmission: 'DefaultStorageClass',
-    });
-    undo.push(() => plane.stop());
-    const restart = async (): Promise<void> => {
-      await plane.signal('apiserver', 'SIGKILL');
-      await plane.start('apiserver');
-    };
-    const cluster = await openCluster({ ...plane, bookmarkWithinMs: 90_000, restart });
-    undo.push(() => cluster.close());
-    const kubectl = createKubectl({ kubeconfig: plane.kubeconfig, cache: path.join(directory, 'kubectl') });
-    await makeNodes(cluster);
-    await kubectl.ok('create', 'namespace', system);
-    const credential = randomBytes(32).toString('hex');
-    await kubectl.ok(
-      '-n',
-      system,
-      'create',
-      'secret',
-      'generic',
-      'kura-credential',
-      `--from-literal=envoy=${credential}`,
-      `--from-literal=shard=${credential}`,
-    );
-
-    const kubernetes = connectKubernetes({ kubeconfig: plane.kubeconfig });
-    undo.push(() => kubernetes.close());
-    const state = path.join(directory, 'kubelet');
-    await mkdir(state);
-    const log = createLogger({ service: 'kubelet', level: 'silent' });
-    const apiPort = Number(new URL(plane.url).port);
-    const kubelet = await startKubelet({ cluster, client: kubernetes, namespace: system, directory: state, network, apiPort, log });
-    undo.push(() => kubelet.close());
+    const parts = await startCluster(directory, undo);
+    const { cluster, kubectl, kubelet } = parts;
     await prepare(cluster);
     await kubectl.ok('apply', '--validate=strict', '-k', await overlay(directory, manifests));
     const { token } = await makeWorkload(cluster);
@@ -106,11 +71,9 @@ export async function startDrill({
     const addresses = (): readonly string[] => kubelet.addresses('kura');
     const client = createServiceClient(addresses, 16);
     undo.push(() => Promise.resolve(client.close()));
-    const drill: Drill = {
-      plane,
-      cluster,
-      kubectl,
-      kubelet,
+    await settled(parts);
+    return {
+      ...parts,
       token,
       keys,
       client,
@@ -123,15 +86,49 @@ export async function startDrill({
       },
       placed: (what, condition, asked = keys) => placed(what, { addresses, token, keys: asked }, condition),
       podsOf: (part) => kubelet.pods().filter(({ metadata }) => metadata?.labels?.['app.kubernetes.io/name'] === part),
-      settled: () => settled(drill),
+      settled: () => settled(parts),
       stop,
     };
-    await drill.settled();
-    return drill;
   } catch (error) {
     await stop();
     throw error;
   }
+}
+
+type Parts = Pick<Drill, 'plane' | 'cluster' | 'kubectl' | 'kubelet'>;
+
+/** A control plane with Nodes, a kubelet, our namespace and the shards' credential; what ends each part goes to `undo` as it is there. */
+async function startCluster(directory: string, undo: (() => Promise<unknown>)[]): Promise<Parts> {
+  const network = await makeNetwork();
+  undo.push(() => network.close());
+  const plane = await startPlane({
+    directory: path.join(directory, 'plane'),
+    address: network.address,
+    disableAdmission: 'DefaultStorageClass',
+  });
+  undo.push(() => plane.stop());
+  const restart = async (): Promise<void> => {
+    await plane.signal('apiserver', 'SIGKILL');
+    await plane.start('apiserver');
+  };
+  const cluster = await openCluster({ ...plane, bookmarkWithinMs: 90_000, restart });
+  undo.push(() => cluster.close());
+  const kubectl = createKubectl({ kubeconfig: plane.kubeconfig, cache: path.join(directory, 'kubectl') });
+  await makeNodes(cluster);
+  await kubectl.ok('create', 'namespace', system);
+  const credential = randomBytes(32).toString('hex');
+  const literals = ['envoy', 'shard'].map((key) => `--from-literal=${key}=${credential}`);
+  await kubectl.ok('-n', system, 'create', 'secret', 'generic', 'kura-credential', ...literals);
+
+  const client = connectKubernetes({ kubeconfig: plane.kubeconfig });
+  undo.push(() => client.close());
+  const state = path.join(directory, 'kubelet');
+  await mkdir(state);
+  const log = createLogger({ service: 'kubelet', level: 'silent' });
+  const apiPort = Number(new URL(plane.url).port);
+  const kubelet = await startKubelet({ cluster, client, namespace: system, directory: state, network, apiPort, log });
+  undo.push(() => kubelet.close());
+  return { plane, cluster, kubectl, kubelet };
 }
 
 async function overlay(directory: string, manifests: string): Promise<string> {
