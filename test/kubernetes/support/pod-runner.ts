@@ -92,7 +92,7 @@ export class PodRunner {
     const main = Promise.all(containers.map((spec) => end(spec, Promise.resolve())));
     await Promise.all([main, ...initContainers.filter(isSidecar).map((spec) => end(spec, main))]);
     await this.#sandbox?.close();
-    await this.#status.told;
+    await this.#status.close();
     await rm(this.#directory, { recursive: true, force: true });
   }
 
@@ -140,6 +140,8 @@ export class PodRunner {
       directory: path.join(this.#directory, 'containers', `${spec.name}-${performance.now()}`),
       logFile: path.join(logs, `${pod.metadata?.name}.${spec.name}.log`),
     });
+    // The Pod may have begun to end meanwhile.
+    if (this.#stopping.signal.aborted) container.kill('SIGKILL');
     this.#containers.set(spec.name, container);
   }
 

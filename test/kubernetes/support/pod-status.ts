@@ -13,6 +13,7 @@ export class PodStatus {
   #address: string | undefined;
   #told: boolean | undefined;
   #isSilent = false;
+  #isClosed = false;
   #telling: Promise<void> = Promise.resolve();
 
   /** `containers` are those that have to be ready. */
@@ -26,9 +27,10 @@ export class PodStatus {
     return [...this.#ready.values()].every((each) => each);
   }
 
-  /** Resolves when nobody is being told. */
-  get told(): Promise<void> {
-    return this.#telling;
+  /** From now on nobody is told anything: the Pod has ended. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#telling;
   }
 
   setAddress(address: string): void {
@@ -36,7 +38,7 @@ export class PodStatus {
   }
 
   setReady(container: string, isReady: boolean): void {
-    if (this.#isSilent) return;
+    if (this.#isSilent || this.#isClosed) return;
     this.#ready.set(container, isReady);
     this.#telling = this.#telling.then(() => this.#tell());
   }
@@ -59,7 +61,8 @@ export class PodStatus {
     };
     const path = `/api/v1/namespaces/${namespace}/pods/${name}/status`;
     // 404 and 409: the Pod is gone, or another one has its name.
-    const isKnown = async (): Promise<boolean> => [200, 404, 409].includes((await this.#cluster.call('PATCH', path, request)).status);
+    const isKnown = async (): Promise<boolean> =>
+      this.#isClosed || [200, 404, 409].includes((await this.#cluster.call('PATCH', path, request)).status);
     await waitFor(`the status of ${name} is known`, isKnown, { withinMs: tellLimitMs, everyMs: 100 });
     this.#told = isReady;
   }
