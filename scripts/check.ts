@@ -9,7 +9,8 @@ const checks: readonly { name: string; command: string; args: readonly string[] 
   { name: 'borders between folders', command: 'node', args: ['scripts/check-borders.ts'] },
   { name: 'Envoy bootstrap', command: 'node', args: ['scripts/check-envoy.ts'] },
   { name: 'Envoy bootstrap with TLS', command: 'node', args: ['scripts/check-envoy.ts', 'k8s/overlays/tls/bootstrap.yaml'] },
-  { name: 'generated bootstrap', command: 'node', args: ['scripts/envoy-tls.ts', '--check'] },
+  { name: 'bootstrap of overlay tls', command: 'node', args: ['scripts/envoy-tls.ts', '--check'] },
+  { name: 'bootstrap of overlay authz-deployment', command: 'node', args: ['scripts/envoy-authz.ts', '--check'] },
   { name: 'generated types', command: 'node', args: ['scripts/generate-proto.ts', '--check'] },
 ];
 

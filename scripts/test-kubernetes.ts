@@ -1,23 +1,20 @@
 /**
  * `npm run test:kubernetes [-- AVA_ARGUMENT …]`: the tests against a real Kubernetes control plane. Its binaries are built once, about 6 minutes, into the
- * git-ignored .tools/kubernetes-<version>; what is missing for that is said in one line.
+ * git-ignored .tools/kubernetes-<version>; what is missing for that is said in one line. The tests run in a network namespace of their own.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { binariesDirectory, kubernetesVersion } from '../test/kubernetes/plane/plane.ts';
+import { isPlaneBuilt, missingForPlane } from './kubernetes-tools.ts';
 
 const root = path.resolve(import.meta.dirname, '..');
-const binaries = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kubectl'];
-/** go.mod beside build.sh says so too; GOTOOLCHAIN=local keeps Go from fetching another one. */
-const leastGo = [1, 26] as const;
 
-const missing = missingForBuild();
+const missing = missingForPlane();
 if (missing !== undefined) {
   console.error(`test:kubernetes needs ${missing}`);
   process.exit(1);
 }
-if (!isBuilt()) {
+if (!isPlaneBuilt()) {
   console.log(
     `building the Kubernetes ${kubernetesVersion} control plane into ${path.relative(root, binariesDirectory)}; this takes some minutes`,
   );
@@ -30,19 +27,8 @@ if (!isBuilt()) {
   }
 }
 const config = path.join(root, 'test', 'kubernetes', 'ava.config.mjs');
-const args = ['--config', config, '--concurrency=1', ...process.argv.slice(2)];
-process.exitCode = spawnSync('ava', args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] }).status ?? 1;
-
-function isBuilt(): boolean {
-  return binaries.every((name) => existsSync(path.join(binariesDirectory, name)));
-}
-
-function missingForBuild(): string | undefined {
-  if (isBuilt()) return undefined;
-  const { stdout, error } = spawnSync('go', ['version'], { encoding: 'utf8' });
-  const wanted = `Go ${leastGo.join('.')} or later on the PATH, to build Kubernetes ${kubernetesVersion} from source`;
-  if (error !== undefined) return `${wanted}; there is none`;
-  const [, major, minor] = /go(\d+)\.(\d+)/.exec(stdout) ?? [];
-  const isNewEnough = Number(major) > leastGo[0] || (Number(major) === leastGo[0] && Number(minor) >= leastGo[1]);
-  return isNewEnough ? undefined : `${wanted}; there is ${stdout.trim()}`;
-}
+const ava = ['ava', '--config', config, '--concurrency=2', ...process.argv.slice(2)];
+// Whoever is not root becomes it in a namespace of users: the drills add addresses and mount folders.
+const namespaces = process.getuid?.() === 0 ? ['--net'] : ['--user', '--map-root-user', '--net'];
+const words = [...namespaces, '--', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh', ...ava];
+process.exitCode = spawnSync('unshare', words, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] }).status ?? 1;

@@ -4,6 +4,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
+import { missingForPlane } from './kubernetes-tools.ts';
 
 const root = path.resolve(import.meta.dirname, '..');
 const own = process.argv.slice(2);
@@ -18,4 +19,9 @@ const rings: readonly (readonly string[])[] =
 for (const args of rings) {
   const { status } = spawnSync('ava', args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
   if (status !== 0) process.exitCode = 1;
+}
+if (own.length === 0) {
+  const missing = missingForPlane();
+  const need = missing === undefined ? '' : `, which needs ${missing}`;
+  console.log(`not run: the tests on a real Kubernetes control plane, npm run test:kubernetes${need}`);
 }

@@ -182,13 +182,15 @@ export class IdentityResolver {
   }
 
   /**
-   * The API's own cache says yes for 10 s after a Pod has gone (facts/kubernetes.md). So where the watch does not hold the Pod, the yes is asked for again, past
-   * that cache: what remains are Pods newer than the watch's last event and finished ones.
+   * The API's own cache says yes for 10 s after a Pod has gone (facts/kubernetes.md), to which ours would add its own 10 s. So without a watch that cache is
+   * passed by; and where the watch does not hold the Pod, the yes is asked for again past it: what remains are Pods newer than the watch's last event and
+   * finished ones.
    */
-  async #ask(token: string, bypassServerCache: boolean): Promise<ReviewAnswer> {
+  async #ask(token: string, isGone: boolean): Promise<ReviewAnswer> {
     const { review, pods } = this.#options;
+    const bypassServerCache = isGone || !pods.healthy;
     const answer = await review(token, { bypassServerCache });
-    if (answer.kind !== 'identity' || bypassServerCache || !pods.healthy) return answer;
+    if (answer.kind !== 'identity' || bypassServerCache) return answer;
     const { namespace, pod } = answer.identity;
     if (pod === undefined || pods.isRunning({ namespace, ...pod })) return answer;
     return await review(token, { bypassServerCache: true });

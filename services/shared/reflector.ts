@@ -122,7 +122,8 @@ export function startReflector<T extends KubernetesObject>(options: ReflectorOpt
     let version: string;
     do {
       const page = await getPage(position);
-      items.push(...page.items);
+      // An empty list of metadata alone comes as null.
+      items.push(...(page.items ?? []));
       position = page.metadata.continue || undefined;
       version = page.metadata.resourceVersion;
     } while (position !== undefined);
@@ -133,7 +134,7 @@ export function startReflector<T extends KubernetesObject>(options: ReflectorOpt
     options.onSynced?.();
   }
 
-  async function getPage(position: string | undefined): Promise<{ metadata: { resourceVersion: string; continue?: string }; items: T[] }> {
+  async function getPage(position: string | undefined): Promise<Page<T>> {
     const { statusCode, body } = await open('PartialObjectMetadataList', AbortSignal.timeout(answerLimitMs), {
       limit: String(pageSize),
       continue: position,
@@ -141,7 +142,7 @@ export function startReflector<T extends KubernetesObject>(options: ReflectorOpt
     const text = await body.text();
     lastContact = Date.now();
     if (statusCode !== 200) throw new WatchError(`list answered ${statusCode}`);
-    return JSON.parse(text) as { metadata: { resourceVersion: string; continue?: string }; items: T[] };
+    return JSON.parse(text) as Page<T>;
   }
 
   /** Returns when the API ends the watch in good order. */
@@ -194,6 +195,11 @@ export function startReflector<T extends KubernetesObject>(options: ReflectorOpt
       signal: AbortSignal.any([stopping.signal, deadline]),
     });
   }
+}
+
+interface Page<T> {
+  readonly metadata: { readonly resourceVersion: string; readonly continue?: string };
+  readonly items: readonly T[] | null;
 }
 
 interface WatchEvent<T> {

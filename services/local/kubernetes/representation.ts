@@ -44,6 +44,7 @@ const metadataOnly: Representation = {
     kind: 'PartialObjectMetadataList',
     apiVersion: 'meta.k8s.io/v1',
     metadata,
-    items: objects.map(metadataOnly.object),
+    // As the real API has it, which shows an empty list of any other form as [].
+    items: objects.length === 0 ? null : objects.map(metadataOnly.object),
   }),
 };

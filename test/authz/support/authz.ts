@@ -68,7 +68,18 @@ export async function startCluster(t: ExecutionContext): Promise<Cluster> {
   };
 }
 
+/** Resolves when authz is ready and watches the Pods. */
 export async function startAuthz(t: ExecutionContext, kubeconfig: string, environment: Record<string, string> = {}): Promise<Authz> {
+  const authz = await launchAuthz(t, kubeconfig, environment);
+  await waitFor('authz is ready and watches', async () => {
+    const { ok } = await fetch(`http://${authz.service.listening.metrics}/readyz`);
+    return ok && (await authz.metric('kura_authz_pod_watch_healthy')) === 1;
+  });
+  return authz;
+}
+
+/** Resolves as soon as it listens. */
+export async function launchAuthz(t: ExecutionContext, kubeconfig: string, environment: Record<string, string> = {}): Promise<Authz> {
   const socket = path.join(await temporaryFolder(t), 'authz.sock');
   const service = await startService('authz', {
     KURA_AUTHZ_LISTEN: `unix:${socket}`,
@@ -82,12 +93,7 @@ export async function startAuthz(t: ExecutionContext, kubeconfig: string, enviro
     client.close();
     await service.stop('SIGKILL');
   });
-  const page = async (name: string): Promise<Response> => fetch(`http://${service.listening.metrics}/${name}`);
   const metric: Authz['metric'] = (name, labels = '') => readMetric(`http://${service.listening.metrics}/metrics`, name, labels);
-  await waitFor(
-    'authz is ready and watches',
-    async () => (await page('readyz')).ok && (await metric('kura_authz_pod_watch_healthy')) === 1,
-  );
   return {
     service,
     metric,

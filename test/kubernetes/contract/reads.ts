@@ -91,6 +91,8 @@ export function readContract(cluster: () => Cluster): void {
     const { ok, call, namespace } = cluster();
     const ns = await namespace(t);
     const path = `/api/v1/namespaces/${ns}/pods`;
+    t.deepEqual((await ok('GET', path)).items, []);
+    t.is((await ok('GET', path, { headers: { accept: partialList } })).items, null);
     await ok('POST', path, { body: pod('a') });
     const list = await ok('GET', path, { headers: { accept: partialList } });
     t.is(`${list.kind} ${list.apiVersion}`, 'PartialObjectMetadataList meta.k8s.io/v1');

@@ -20,6 +20,7 @@ export const binariesDirectory = path.resolve(import.meta.dirname, '..', '..', '
 const defaultControllers = [
   'endpointslice-controller',
   'serviceaccount-controller',
+  'root-ca-certificate-publisher-controller',
   'namespace-controller',
   'garbage-collector-controller',
   'deployment-controller',
@@ -38,10 +39,13 @@ export interface PlaneOptions {
   /** Admission plugins that are off; by default that of ServiceAccounts, so that a Pod needs none. */
   readonly disableAdmission?: string;
   readonly apiserverArguments?: readonly string[];
+  /** Where the API server listens; the loopback unless Pods have to reach it. */
+  readonly address?: string;
 }
 
 export interface Plane {
   readonly url: string;
+  /** The administrator's. */
   readonly kubeconfig: string;
   /** PEM; it signs ServiceAccount tokens. */
   readonly signingKeyFile: string;
@@ -56,10 +60,10 @@ export interface Plane {
 
 /** Starts all three; rejects with the end of a log when one does not come up. About 4 s, 400 MB of memory. */
 export async function startPlane(options: PlaneOptions): Promise<Plane> {
-  const { directory } = options;
+  const { directory, address = '127.0.0.1' } = options;
   const [apiPort, etcdPort, peerPort] = (await freePorts(3)) as [number, number, number];
   const file = (name: string): string => path.join(directory, name);
-  const url = `https://127.0.0.1:${apiPort}`;
+  const url = `https://${address}:${apiPort}`;
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const adminToken = randomBytes(24).toString('hex');
   const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
@@ -68,7 +72,7 @@ export async function startPlane(options: PlaneOptions): Promise<Plane> {
 
   const commands: Record<PlanePart, () => readonly [string, readonly string[]]> = {
     etcd: () => ['etcd', etcdArguments({ directory, etcdPort, peerPort })],
-    apiserver: () => ['kube-apiserver', apiserverArguments({ ...options, apiPort, etcdPort })],
+    apiserver: () => ['kube-apiserver', apiserverArguments({ ...options, address, apiPort, etcdPort })],
     controllers: () => ['kube-controller-manager', controllerArguments({ ...options, kubeconfig: file('admin.kubeconfig') })],
   };
   const running = new Map<PlanePart, ChildProcess>();
@@ -157,17 +161,18 @@ function etcdArguments({ directory, etcdPort, peerPort }: { directory: string; e
 
 function apiserverArguments({
   directory,
+  address,
   apiPort,
   etcdPort,
   disableAdmission = 'ServiceAccount',
   apiserverArguments: own = [],
-}: PlaneOptions & { apiPort: number; etcdPort: number }): string[] {
+}: PlaneOptions & { address: string; apiPort: number; etcdPort: number }): string[] {
   const key = path.join(directory, 'sa.key');
   return [
     `--etcd-servers=http://127.0.0.1:${etcdPort}`,
     `--cert-dir=${path.join(directory, 'certs')}`,
-    '--bind-address=127.0.0.1',
-    '--advertise-address=127.0.0.1',
+    `--bind-address=${address}`,
+    `--advertise-address=${address}`,
     `--secure-port=${apiPort}`,
     '--service-cluster-ip-range=10.96.0.0/16',
     '--service-account-issuer=https://kubernetes.default.svc',
@@ -189,6 +194,7 @@ function controllerArguments({ directory, kubeconfig, controllers = defaultContr
     '--leader-elect=false',
     '--secure-port=0',
     `--service-account-private-key-file=${path.join(directory, 'sa.key')}`,
+    `--root-ca-file=${path.join(directory, 'certs/apiserver.crt')}`,
     '--kube-api-qps=200',
     '--kube-api-burst=400',
     `--controllers=${controllers.join(',')}`,

@@ -1,0 +1,198 @@
+/** kura on a real control plane: our manifests, Pods as processes in a network of their own, and workloads whose tokens are bound to their Pods. */
+import { randomBytes } from 'node:crypto';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { V1Pod } from '@kubernetes/client-node';
+import type { ExecutionContext } from 'ava';
+import { connectKubernetes } from '../../../services/shared/kubernetes.ts';
+import { createLogger } from '../../../services/shared/log.ts';
+import { waitFor } from '../../support/wait.ts';
+import { type Cluster, openCluster } from '../contract/cluster.ts';
+import { type Plane, startPlane } from '../plane/plane.ts';
+import { createServiceClient, type Load, moved, placementAt, type ServiceClient, startLoad } from './client.ts';
+import { createKubectl, type Kubectl } from './kubectl.ts';
+import { type Kubelet, startKubelet } from './kubelet.ts';
+import { makeNetwork } from './network.ts';
+import { makeWorkload, type Workload } from './workload.ts';
+
+export const system = 'kura-system';
+const root = path.resolve(import.meta.dirname, '..', '..', '..');
+
+export type Placement = ReadonlyMap<string, string>;
+
+export interface Drill {
+  readonly plane: Plane;
+  readonly cluster: Cluster;
+  readonly kubectl: Kubectl;
+  readonly kubelet: Kubelet;
+  /** Of a workload in namespace vision. */
+  readonly token: string;
+  /** Keys that this workload may read and write. */
+  readonly keys: readonly string[];
+  /** What the workload sees of the Service `kura`. */
+  readonly client: ServiceClient;
+  /** A Pod of a training job, bound to a Node, and a token of its for kura. */
+  workload(): Promise<Workload>;
+  /** Of the Envoys that the Service `kura` has. */
+  addresses(): readonly string[];
+  /** Readers and a writer of the workload, until the test ends at the latest. */
+  load(t: ExecutionContext): Load;
+  /** The shard of each key, as soon as the Envoys agree and `condition` holds. */
+  placed(what: string, condition: (placement: Placement) => boolean, keys?: readonly string[]): Promise<Placement>;
+  /** Of every Pod of a part, by the label app.kubernetes.io/name. */
+  podsOf(part: string): V1Pod[];
+  /** Resolves when every Pod of our manifests that should be there is there and ready. */
+  settled(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** `manifests` is a folder of k8s; but for the number of Envoys, which is 2, it is taken as it is. About 20 s. */
+export async function startDrill({
+  manifests = 'base',
+  prepare = () => Promise.resolve(),
+}: {
+  manifests?: string;
+  /** Makes what the manifests expect to be there. */
+  prepare?: (cluster: Cluster) => Promise<void>;
+} = {}): Promise<Drill> {
+  const directory = await mkdtemp(path.join(tmpdir(), 'kura-drill-'));
+  const undo: (() => Promise<unknown>)[] = [() => rm(directory, { recursive: true, force: true })];
+  const stop = async (): Promise<void> => {
+    for (const each of undo.reverse()) await each();
+  };
+  try {
+    const parts = await startCluster(directory, undo);
+    const { cluster, kubectl, kubelet } = parts;
+    await prepare(cluster);
+    await kubectl.ok('apply', '--validate=strict', '-k', await overlay(directory, manifests));
+    const { token } = await makeWorkload(cluster);
+    const keys = Array.from({ length: 400 }, (_, index) => `vision/drill/${index}`);
+    const addresses = (): readonly string[] => kubelet.addresses('kura');
+    const client = createServiceClient(addresses, 16);
+    undo.push(() => Promise.resolve(client.close()));
+    await settled(parts);
+    return {
+      ...parts,
+      token,
+      keys,
+      client,
+      workload: () => makeWorkload(cluster),
+      addresses,
+      load: (t) => {
+        const load = startLoad({ addresses, token, keys });
+        t.teardown(async () => void (await load.stop()));
+        return load;
+      },
+      placed: (what, condition, asked = keys) => placed(what, { addresses, token, keys: asked }, condition),
+      podsOf: (part) => kubelet.pods().filter(({ metadata }) => metadata?.labels?.['app.kubernetes.io/name'] === part),
+      settled: () => settled(parts),
+      stop,
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+type Parts = Pick<Drill, 'plane' | 'cluster' | 'kubectl' | 'kubelet'>;
+
+/** A control plane with Nodes, a kubelet, our namespace and the shards' credential; what ends each part goes to `undo` as it is there. */
+async function startCluster(directory: string, undo: (() => Promise<unknown>)[]): Promise<Parts> {
+  const network = await makeNetwork();
+  undo.push(() => network.close());
+  const plane = await startPlane({
+    directory: path.join(directory, 'plane'),
+    address: network.address,
+    disableAdmission: 'DefaultStorageClass',
+  });
+  undo.push(() => plane.stop());
+  const restart = async (): Promise<void> => {
+    await plane.signal('apiserver', 'SIGKILL');
+    await plane.start('apiserver');
+  };
+  const cluster = await openCluster({ ...plane, bookmarkWithinMs: 90_000, restart });
+  undo.push(() => cluster.close());
+  const kubectl = createKubectl({ kubeconfig: plane.kubeconfig, cache: path.join(directory, 'kubectl') });
+  await makeNodes(cluster);
+  await kubectl.ok('create', 'namespace', system);
+  const credential = randomBytes(32).toString('hex');
+  const literals = ['envoy', 'shard'].map((key) => `--from-literal=${key}=${credential}`);
+  await kubectl.ok('-n', system, 'create', 'secret', 'generic', 'kura-credential', ...literals);
+
+  const client = connectKubernetes({ kubeconfig: plane.kubeconfig });
+  undo.push(() => client.close());
+  const state = path.join(directory, 'kubelet');
+  await mkdir(state);
+  const log = createLogger({ service: 'kubelet', level: 'silent' });
+  const apiPort = Number(new URL(plane.url).port);
+  const kubelet = await startKubelet({ cluster, client, namespace: system, directory: state, network, apiPort, log });
+  undo.push(() => kubelet.close());
+  return { plane, cluster, kubectl, kubelet };
+}
+
+async function overlay(directory: string, manifests: string): Promise<string> {
+  const folder = path.join(directory, 'overlay');
+  await mkdir(folder);
+  const resources = path.relative(folder, path.join(root, 'k8s', manifests));
+  await writeFile(path.join(folder, 'kustomization.yaml'), `resources: [${resources}]\nreplicas: [{ name: kura-envoy, count: 2 }]\n`);
+  return folder;
+}
+
+async function makeNodes(cluster: Cluster): Promise<void> {
+  for (const name of ['node-a', 'node-b', 'node-c']) {
+    const labels = { 'topology.kubernetes.io/zone': name.replace('node', 'zone'), 'kubernetes.io/hostname': name };
+    await cluster.ok('POST', '/api/v1/nodes', { body: { metadata: { name, labels } } });
+    const conditions = [{ type: 'Ready', status: 'True' }];
+    await cluster.ok('PATCH', `/api/v1/nodes/${name}/status`, {
+      body: { status: { conditions } },
+      headers: { 'content-type': 'application/merge-patch+json' },
+    });
+  }
+}
+
+/** Twice in a row, so that no Envoy is on its way from one table to the next. */
+async function placed(
+  what: string,
+  { addresses, token, keys }: { addresses: () => readonly string[]; token: string; keys: readonly string[] },
+  condition: (placement: Placement) => boolean,
+): Promise<Placement> {
+  let last: Placement | undefined;
+  return await waitFor(
+    what,
+    async () => {
+      const before = last;
+      const [first, ...others] = await Promise.all(addresses().map((address) => placementAt(address, token, keys)));
+      last = first !== undefined && others.every((other) => moved(first, other) === 0) ? first : undefined;
+      return last !== undefined && before !== undefined && moved(before, last) === 0 && condition(last) && last;
+    },
+    { withinMs: 90_000, everyMs: 50 },
+  );
+}
+
+async function settled({ kubelet, kubectl }: Pick<Drill, 'kubelet' | 'kubectl'>): Promise<void> {
+  interface Workloads {
+    items: { metadata: { name: string; generation: number }; spec: { replicas: number }; status: Record<string, number> }[];
+  }
+  await waitFor(
+    'every Pod is ready',
+    async () => {
+      if (kubelet.faults.length > 0) throw new Error(kubelet.faults.join('\n'));
+      const { items } = await kubectl.json<Workloads>('-n', system, 'get', 'statefulsets,deployments');
+      return items.every(
+        ({ metadata, spec: { replicas }, status }) =>
+          status.observedGeneration === metadata.generation &&
+          status.replicas === replicas &&
+          status.readyReplicas === replicas &&
+          status.updatedReplicas === replicas,
+      );
+    },
+    { withinMs: 120_000, everyMs: 250 },
+  ).catch(async (error: Error) => {
+    throw new Error(`${error.message}\n${await kubelet.describe()}`, { cause: error });
+  });
+}
+
+export function secondsSince(startedAt: number): string {
+  return `${((performance.now() - startedAt) / 1000).toFixed(1)} s`;
+}

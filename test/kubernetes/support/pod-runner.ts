@@ -1,0 +1,186 @@
+/** The life of one Pod on a Node: as a kubelet leads it, as far as our manifests ask for it. */
+import { mkdir, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { V1Container, V1LifecycleHandler, V1Pod, V1Probe } from '@kubernetes/client-node';
+import { call } from '../../support/http.ts';
+import { waitFor } from '../../support/wait.ts';
+import type { Cluster } from '../contract/cluster.ts';
+import { type Container, startContainer } from './container.ts';
+import type { Network, Sandbox } from './network.ts';
+import { isSidecar, portOf } from './pod-spec.ts';
+import { PodStatus } from './pod-status.ts';
+import { makeVolumes, type Volumes } from './volumes.ts';
+
+export interface PodRunnerOptions {
+  readonly pod: V1Pod;
+  readonly cluster: Cluster;
+  readonly network: Network;
+  /** Of the kubelet; each Pod has its own folder in it. */
+  readonly directory: string;
+  readonly resolvConfFile: string;
+  readonly given: Readonly<Record<string, string>>;
+}
+
+const startLimitMs = 60_000;
+const probeLimitMs = 1_000;
+const restartAfterMs = 500;
+
+export class PodRunner {
+  readonly #options: PodRunnerOptions;
+  readonly #directory: string;
+  readonly #containers = new Map<string, Container>();
+  readonly #status: PodStatus;
+  readonly #stopping = new AbortController();
+  #sandbox: Sandbox | undefined;
+  #volumes: Volumes | undefined;
+  /** Resolves when every container has been started and has passed its startup probe. */
+  readonly started: Promise<void>;
+
+  constructor(options: PodRunnerOptions) {
+    this.#options = options;
+    this.#directory = path.join(options.directory, 'pods', options.pod.metadata?.uid as string);
+    const { initContainers = [], containers } = this.#spec;
+    const lasting = [...initContainers.filter(isSidecar), ...containers].map(({ name }) => name);
+    this.#status = new PodStatus({ ...options, containers: lasting });
+    this.started = this.#start();
+  }
+
+  get isReady(): boolean {
+    return this.#status.isReady;
+  }
+
+  get sandbox(): Sandbox {
+    if (this.#sandbox === undefined) throw new Error('the Pod has no network yet');
+    return this.#sandbox;
+  }
+
+  get volumes(): Volumes {
+    if (this.#volumes === undefined) throw new Error('the Pod has no volumes yet');
+    return this.#volumes;
+  }
+
+  /** Throws for one that is not running. */
+  container(name: string): Container {
+    const container = this.#containers.get(name);
+    if (container === undefined) throw new Error(`no container ${name} runs in ${this.#options.pod.metadata?.name}`);
+    return container;
+  }
+
+  /** While its Node is lost nothing reaches the Pod, and nobody tells the API how it is. */
+  async setLost(isLost: boolean): Promise<void> {
+    this.#status.setSilent(isLost);
+    await this.sandbox.setReachable(!isLost);
+  }
+
+  /** Hooks of all containers at once, then SIGTERM, sidecars last; SIGKILL when the grace is over. */
+  async terminate(graceSeconds: number): Promise<void> {
+    this.#stopping.abort();
+    const { initContainers = [], containers } = this.#spec;
+    const graceMs = graceSeconds * 1000;
+    const deadline = performance.now() + graceMs;
+    const end = async (spec: V1Container, turn: Promise<unknown>): Promise<void> => {
+      const container = this.#containers.get(spec.name);
+      if (container === undefined || container.hasEnded) return;
+      const isOver = delay(Math.max(0, deadline - performance.now()), undefined, { ref: false });
+      if (graceMs > 0) await Promise.race([this.#runHook(container, spec.lifecycle?.preStop), isOver]);
+      await Promise.race([turn, isOver]);
+      container.kill(performance.now() < deadline ? 'SIGTERM' : 'SIGKILL');
+      await Promise.race([container.ended, isOver.then(() => container.kill('SIGKILL'))]);
+      await container.ended;
+    };
+    const main = Promise.all(containers.map((spec) => end(spec, Promise.resolve())));
+    await Promise.all([main, ...initContainers.filter(isSidecar).map((spec) => end(spec, main))]);
+    await this.#sandbox?.close();
+    await this.#status.close();
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+
+  get #spec(): NonNullable<V1Pod['spec']> {
+    return this.#options.pod.spec as NonNullable<V1Pod['spec']>;
+  }
+
+  async #start(): Promise<void> {
+    const { pod, cluster, directory } = this.#options;
+    this.#sandbox = await this.#options.network.makeSandbox();
+    this.#status.setAddress(this.#sandbox.address);
+    this.#volumes = await makeVolumes({
+      pod,
+      cluster,
+      directory: path.join(this.#directory, 'volumes'),
+      claims: path.join(directory, 'claims'),
+    });
+    for (const spec of this.#spec.initContainers ?? []) await this.#run(spec);
+    await Promise.all(this.#spec.containers.map((spec) => this.#run(spec)));
+  }
+
+  /** Starts a container, and again whenever it ends; resolves when it has passed its startup probe. */
+  async #run(spec: V1Container): Promise<void> {
+    await this.#launch(spec);
+    if (!isSidecar(spec) && this.#spec.initContainers?.includes(spec)) {
+      if ((await this.container(spec.name).ended) !== 0) throw new Error(`init container ${spec.name} failed`);
+      return;
+    }
+    await this.#passes(spec, spec.startupProbe);
+    void this.#watchReadiness(spec);
+    void this.#keepRunning(spec);
+  }
+
+  async #launch(spec: V1Container): Promise<void> {
+    const { pod, resolvConfFile, given, directory } = this.#options;
+    const logs = path.join(directory, 'logs');
+    await mkdir(logs, { recursive: true });
+    const container = await startContainer({
+      pod,
+      container: spec,
+      network: this.sandbox.namespace,
+      volumes: this.volumes.folders,
+      resolvConfFile,
+      given,
+      directory: path.join(this.#directory, 'containers', `${spec.name}-${performance.now()}`),
+      logFile: path.join(logs, `${pod.metadata?.name}.${spec.name}.log`),
+    });
+    // The Pod may have begun to end meanwhile.
+    if (this.#stopping.signal.aborted) container.kill('SIGKILL');
+    this.#containers.set(spec.name, container);
+  }
+
+  async #keepRunning(spec: V1Container): Promise<void> {
+    while (!this.#stopping.signal.aborted) {
+      await this.#containers.get(spec.name)?.ended;
+      if (this.#stopping.signal.aborted) return;
+      this.#status.setReady(spec.name, false);
+      await delay(restartAfterMs);
+      if (!this.#stopping.signal.aborted) await this.#launch(spec);
+    }
+  }
+
+  /** Goes on while the Pod ends: that it still serves is what its EndpointSlice says. */
+  async #watchReadiness(spec: V1Container): Promise<void> {
+    const { readinessProbe: probe } = spec;
+    let failures = 0;
+    while (this.#containers.get(spec.name)?.hasEnded === false || !this.#stopping.signal.aborted) {
+      const succeeds = probe === undefined || (await this.#probe(spec, probe));
+      failures = succeeds ? 0 : failures + 1;
+      if (succeeds || failures >= (probe?.failureThreshold ?? 3)) this.#status.setReady(spec.name, succeeds);
+      await delay((probe?.periodSeconds ?? 10) * 1000, undefined, { ref: false });
+    }
+  }
+
+  async #passes(spec: V1Container, probe: V1Probe | undefined): Promise<void> {
+    if (probe === undefined) return;
+    const name = `${this.#options.pod.metadata?.name}'s ${spec.name} starts`;
+    await waitFor(name, () => this.#stopping.signal.aborted || this.#probe(spec, probe), { withinMs: startLimitMs, everyMs: 100 });
+  }
+
+  async #probe(spec: V1Container, probe: V1Probe): Promise<boolean> {
+    const url = `http://${this.sandbox.address}:${portOf(spec, probe)}`;
+    const answer = call(url, { path: probe.httpGet?.path ?? '/' }).then(({ status }) => status >= 200 && status < 400);
+    return await Promise.race([answer.catch(() => false), delay(probeLimitMs, false, { ref: false })]);
+  }
+
+  async #runHook(container: Container, hook: V1LifecycleHandler | undefined): Promise<void> {
+    if (hook?.exec?.command !== undefined) await container.exec(hook.exec.command);
+    if (hook?.sleep !== undefined) await delay(hook.sleep.seconds * 1000);
+  }
+}
