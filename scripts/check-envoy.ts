@@ -81,6 +81,14 @@ require(JSON.stringify(transfers?.filter) ===
   transfers.typed_config.additional_request_headers_to_log.includes(
     'x-kura-namespace',
   ), 'authz is not told of transfers: bytesPerSecond would limit nobody');
+const adminPaths: Yaml[] = bootstrap.admin.allow_paths ?? [];
+const isAllowed = (name: string): boolean =>
+  adminPaths.some(({ exact, prefix }) => exact === name || (prefix !== undefined && name.startsWith(prefix)));
+require(adminPaths.length > 0 &&
+  !['/quitquitquit', '/runtime_modify', '/cpuprofiler'].some(isAllowed) &&
+  ['/ready', '/stats/prometheus', '/healthcheck/fail', '/drain_listeners'].every(
+    isAllowed,
+  ), 'allow_paths of the admin interface lets the process be stopped or changed, or keeps probes, metrics or the drain out');
 require(bootstrap.admin.address.socket_address.address === '127.0.0.1', 'the admin interface is not on loopback: anybody could stop Envoy');
 
 // A failure reaches its client in time, and a transfer that goes on is not cut.

@@ -53,6 +53,8 @@ test.serial('a drain asks every connection to close, fails no request, and ends 
   t.true(outcome.closes > 0);
   t.deepEqual([...statuses], [404]);
   t.is((await call(envoyAdminUrl, { path: '/ready' })).status, 503);
+  for (const path of ['/quitquitquit', '/reset_counters', '/runtime_modify?a=b', '/heapprofiler?enable=y'])
+    t.is((await call(envoyAdminUrl, { method: 'POST', path })).status, 403, path);
 });
 
 test.serial('a drain that takes too long, and an Envoy that does not answer, are told with status 1', async (t) => {

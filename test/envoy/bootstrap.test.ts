@@ -55,6 +55,8 @@ for (const [from, to, breach] of [
   ['port_value: 18000', 'port_value: 18001', /not at eds' port/],
   ['status: "%RESPONSE_CODE%"', 'token: "%REQ(AUTHORIZATION)%"', /would hold tokens/],
   ['path: [{ key: counts_bytes }]', 'path: [{ key: another }]', /bytesPerSecond would limit nobody/],
+  ['{ exact: /memory }', '{ prefix: / }', /lets the process be stopped or changed/],
+  ['{ prefix: /drain_listeners }', '{ exact: /other }', /keeps probes, metrics or the drain out/],
   ['codec_type: HTTP1', 'codec_type: HTTP9', /Envoy refuses it: /],
 ] as const) {
   test(`${to} is refused with what would happen`, async (t) => {
