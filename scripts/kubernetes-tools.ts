@@ -4,9 +4,23 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { binariesDirectory, kubernetesVersion } from '../test/kubernetes/plane/plane.ts';
 
+const root = path.resolve(import.meta.dirname, '..');
 const binaries = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kubectl'];
 /** test/kubernetes/plane/go.mod says so too; GOTOOLCHAIN=local keeps Go from fetching another one. */
 const leastGo = [1, 26] as const;
+
+/** Builds the control plane where it is not there yet. Returns why there is none, as the rest of a sentence. */
+export function buildPlane(): string | undefined {
+  const missing = missingForPlane();
+  if (missing !== undefined) return `needs ${missing}`;
+  if (isPlaneBuilt()) return undefined;
+  console.log(
+    `building the Kubernetes ${kubernetesVersion} control plane into ${path.relative(root, binariesDirectory)}; this takes some minutes`,
+  );
+  const script = path.join(root, 'test', 'kubernetes', 'plane', 'build.sh');
+  const { status } = spawnSync('bash', [script, binariesDirectory], { stdio: 'inherit' });
+  return status === 0 ? undefined : 'could not build the control plane; Go has said why above';
+}
 
 export function isPlaneBuilt(): boolean {
   return binaries.every((name) => existsSync(path.join(binariesDirectory, name)));

@@ -4,27 +4,14 @@
  */
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
-import { binariesDirectory, kubernetesVersion } from '../test/kubernetes/plane/plane.ts';
-import { isPlaneBuilt, missingForPlane } from './kubernetes-tools.ts';
+import { buildPlane } from './kubernetes-tools.ts';
 
 const root = path.resolve(import.meta.dirname, '..');
 
-const missing = missingForPlane();
-if (missing !== undefined) {
-  console.error(`test:kubernetes needs ${missing}`);
+const problem = buildPlane();
+if (problem !== undefined) {
+  console.error(`test:kubernetes ${problem}`);
   process.exit(1);
-}
-if (!isPlaneBuilt()) {
-  console.log(
-    `building the Kubernetes ${kubernetesVersion} control plane into ${path.relative(root, binariesDirectory)}; this takes some minutes`,
-  );
-  const { status } = spawnSync('bash', [path.join(root, 'test', 'kubernetes', 'plane', 'build.sh'), binariesDirectory], {
-    stdio: 'inherit',
-  });
-  if (status !== 0) {
-    console.error('test:kubernetes could not build the control plane; Go has said why above');
-    process.exit(1);
-  }
 }
 const config = path.join(root, 'test', 'kubernetes', 'ava.config.mjs');
 const ava = ['ava', '--config', config, '--concurrency=2', ...process.argv.slice(2)];
