@@ -22,7 +22,7 @@ export function buildPlane(): string | undefined {
   return status === 0 ? undefined : 'could not build the control plane; Go has said why above';
 }
 
-export function isPlaneBuilt(): boolean {
+function isPlaneBuilt(): boolean {
   return binaries.every((name) => existsSync(path.join(binariesDirectory, name)));
 }
 
