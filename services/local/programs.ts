@@ -50,7 +50,7 @@ export function shardProgram(
     MAX_BYTES: String(maxBytes),
     NAME: hashKey,
     CREDENTIAL_FILE: credentialFiles(context.stateDirectory).shard,
-    DRAIN: '0s',
+    DRAIN: context.settings.KURA_CACHE_DRAIN ?? '0s',
   }));
 }
 

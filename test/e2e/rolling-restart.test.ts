@@ -8,7 +8,7 @@ import { type LocalSystem, startLocalSystem } from './support/system.ts';
 const test = anyTest as TestFn;
 let system: LocalSystem;
 test.before(async () => {
-  system = await startLocalSystem();
+  system = await startLocalSystem({ environment: { KURA_CACHE_DRAIN: '3s' } });
 });
 test.after.always(() => system?.stop());
 
@@ -17,7 +17,7 @@ const keys = Array.from({ length: 200 }, (_, index) => `/objects/vision/rolling/
 /** At once, each with a connection of its own; one request in ten is a PUT. */
 const workers = 32;
 
-/** As Kubernetes does with a Pod that is to end: its endpoint is terminating first, and Envoy knows long before the grace of the shard (10 s) is over. */
+/** As Kubernetes does with a Pod that is to end: its endpoint is terminating first, and Envoy's workers know before the shard stops accepting (KURA_CACHE_DRAIN). */
 async function drain(pod: string): Promise<void> {
   const discovery = system.kubernetes.api(DiscoveryV1Api);
   const slice = await discovery.readNamespacedEndpointSlice({ namespace: 'kura-system', name: pod });
