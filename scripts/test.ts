@@ -7,6 +7,8 @@ import path from 'node:path';
 import { missingForPlane } from './kubernetes-tools.ts';
 
 const root = path.resolve(import.meta.dirname, '..');
+// Node's own: hundreds of processes are started here, and each would compile the same files.
+process.env.NODE_COMPILE_CACHE ??= path.join(root, '.tools', 'compile-cache');
 const own = process.argv.slice(2);
 const rings: readonly (readonly string[])[] =
   own.length > 0

@@ -1,33 +1,21 @@
 /** What shards say of themselves on their metrics ports. */
 import { request } from 'undici';
+import { type ShardNumbers as PageNumbers, readShardNumbers, type Totals } from '../shared/shard-numbers.ts';
 
 const answerLimitMs = 2_000;
 
 export interface ShardNumbers {
   readonly name: string;
   /** Undefined where it does not answer. */
-  readonly numbers:
-    | {
-        readonly serving: boolean;
-        readonly objects: number;
-        readonly usedBytes: number;
-        readonly limitBytes: number;
-        /** Since its start. */
-        readonly hits: number;
-        readonly misses: number;
-        readonly stored: number;
-        readonly failed: number;
-        readonly sentBytes: number;
-        readonly receivedBytes: number;
-        readonly evicted: number;
-        /** How long the object evicted last had not been used. */
-        readonly victimIdleSeconds: number;
-        /** GETs since its start that took at most so many seconds, by bound, the last of which is `+Inf`. */
-        readonly getTimes: readonly (readonly [bound: string, count: number])[];
-        readonly namespaces: readonly NamespaceNumbers[];
-      }
-    | undefined;
+  readonly numbers: Numbers | undefined;
 }
+
+/** The shard's own, as one flat object for `--json`. */
+type Numbers = Omit<PageNumbers, 'isServing' | 'totals' | 'namespaces'> &
+  Pick<Totals, 'hits' | 'misses' | 'sentBytes' | 'receivedBytes'> & {
+    readonly serving: boolean;
+    readonly namespaces: readonly NamespaceNumbers[];
+  };
 
 export interface NamespaceNumbers {
   readonly namespace: string;
@@ -45,36 +33,21 @@ export function readShards(shards: readonly ShardSource[]): Promise<ShardNumbers
   return Promise.all(shards.map(async ({ name, metricsUrl }) => ({ name, numbers: await readShard(metricsUrl).catch(() => undefined) })));
 }
 
-async function readShard(url: string): Promise<ShardNumbers['numbers']> {
+async function readShard(url: string): Promise<Numbers | undefined> {
   const { statusCode, body } = await request(url, { signal: AbortSignal.timeout(answerLimitMs) });
   const text = await body.text();
-  if (statusCode !== 200) return undefined;
-  const sum = (name: string, labels = ''): number => {
-    const lines = [...text.matchAll(new RegExp(`^kura_cache_${name}(?:\\{[^}]*${labels}[^}]*\\})? (\\S+)$`, 'gm'))];
-    return lines.reduce((total, [, value]) => total + Number(value), 0);
-  };
-  const requests = (method: string, result: string): number => sum('requests_total', `method="${method}"[^}]*result="${result}"`);
+  const page = statusCode === 200 ? readShardNumbers(text) : undefined;
+  if (page === undefined) return undefined;
+  const { isServing, totals, namespaces, ...rest } = page;
+  const { hits, misses, sentBytes, receivedBytes } = totals;
   return {
-    serving: sum('serving') === 1,
-    objects: sum('objects'),
-    usedBytes: sum('used_bytes'),
-    limitBytes: sum('limit_bytes'),
-    hits: requests('GET', 'hit') + requests('GET', 'partial') + requests('GET', 'not_modified'),
-    misses: requests('GET', 'miss'),
-    stored: requests('PUT', 'stored'),
-    failed: sum('requests_total', 'result="failed"'),
-    sentBytes: sum('sent_bytes_total'),
-    receivedBytes: sum('received_bytes_total'),
-    evicted: sum('evicted_objects_total'),
-    victimIdleSeconds: sum('last_victim_idle_seconds'),
-    getTimes: [...text.matchAll(/^kura_cache_request_seconds_bucket\{method="GET",le="([^"]+)"\} (\d+)$/gm)].map(
-      ([, bound = '', count]) => [bound, Number(count)] as const,
-    ),
-    namespaces: [...text.matchAll(/^kura_cache_namespace_objects\{namespace="([^"]+)"\} (\d+)$/gm)].map(([, namespace = '', objects]) => ({
-      namespace,
-      objects: Number(objects),
-      bytes: sum('namespace_bytes', `namespace="${namespace.replace(/[()]/g, '\\$&')}"`),
-    })),
+    serving: isServing,
+    ...rest,
+    hits,
+    misses,
+    sentBytes,
+    receivedBytes,
+    namespaces: [...namespaces].map(([namespace, { objects, bytes }]) => ({ namespace, objects, bytes })),
   };
 }
 

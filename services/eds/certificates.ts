@@ -2,6 +2,7 @@
 import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { setInterval } from 'node:timers/promises';
 import { createSecureContext } from 'node:tls';
 import { experimental, type ServerCredentials } from '@grpc/grpc-js';
 import type { Logger } from '../shared/log.ts';
@@ -24,8 +25,8 @@ const rereadMs = 2_000;
 /** Rejects when a file cannot be read or is no certificate, or the key is not the certificate's. Later the last good ones go on, and the log says why. */
 export async function openCertificates(folder: string, { log }: { log: Logger }): Promise<CertificateFolder> {
   let current = await read(folder);
-  const identityListeners = new Set<experimental.IdentityCertificateUpdateListener>();
-  const authorityListeners = new Set<experimental.CaCertificateUpdateListener>();
+  // Both kinds of grpc-js take what they need of the whole.
+  const listeners = new Set<(update: Certificates) => void>();
   let complaint: string | undefined;
   const reread = async (): Promise<void> => {
     try {
@@ -34,30 +35,33 @@ export async function openCertificates(folder: string, { log }: { log: Logger })
       if (isSame(next, current)) return;
       current = next;
       log.info('certificates were replaced');
-      for (const listener of identityListeners) listener(current);
-      for (const listener of authorityListeners) listener(current);
+      for (const listener of listeners) listener(current);
     } catch (error) {
       const { message } = error as Error;
       if (message !== complaint) log.error(`${message}; the certificates before go on`);
       complaint = message;
     }
   };
-  const timer = setInterval(() => void reread(), rereadMs);
+  const stopping = new AbortController();
+  const watch = async (): Promise<void> => {
+    for await (const _ of setInterval(rereadMs, undefined, { ref: false, signal: stopping.signal })) await reread();
+  };
+  // Ends only by being stopped.
+  void watch().catch(() => undefined);
+  const add = (listener: (update: Certificates) => void): void => {
+    listeners.add(listener);
+    process.nextTick(listener, current);
+  };
+  const remove = (listener: (update: Certificates) => void): boolean => listeners.delete(listener);
   const provider: experimental.CertificateProvider = {
-    addIdentityCertificateListener: (listener) => {
-      identityListeners.add(listener);
-      process.nextTick(listener, current);
-    },
-    removeIdentityCertificateListener: (listener) => identityListeners.delete(listener),
-    addCaCertificateListener: (listener) => {
-      authorityListeners.add(listener);
-      process.nextTick(listener, current);
-    },
-    removeCaCertificateListener: (listener) => authorityListeners.delete(listener),
+    addIdentityCertificateListener: add,
+    removeIdentityCertificateListener: remove,
+    addCaCertificateListener: add,
+    removeCaCertificateListener: remove,
   };
   return {
     credentials: experimental.createCertificateProviderServerCredentials(provider, provider, true),
-    close: () => clearInterval(timer),
+    close: () => stopping.abort(),
   };
 }
 

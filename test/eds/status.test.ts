@@ -9,8 +9,8 @@ import { html } from '../../services/eds/status/html.ts';
 import { KeySharesCache } from '../../services/eds/status/key-shares.ts';
 import { fillTable } from '../../services/eds/status/maglev.ts';
 import { viewPolicy } from '../../services/eds/status/policy.ts';
-import { noTotals, readShardNumbers } from '../../services/eds/status/shard-numbers.ts';
 import { ShardWatch } from '../../services/eds/status/shard-watch.ts';
+import { noTotals, readShardNumbers } from '../../services/shared/shard-numbers.ts';
 import { waitFor } from '../support/wait.ts';
 import { startCluster } from './support/cluster.ts';
 import { candidate, candidates } from './support/shards.ts';
@@ -38,13 +38,22 @@ test('a shard’s page is read, whatever labels say; what is no shard’s page i
       'kura_cache_requests_total{method="GET",result="miss"} 2',
       'kura_cache_requests_total{method="PUT",result="stored"} 3',
       'kura_cache_requests_total{method="PUT",result="refused"} 4',
+      'kura_cache_requests_total{method="DELETE",result="failed"} 1',
+      'kura_cache_request_seconds_bucket{method="GET",le="0.1"} 7',
+      'kura_cache_request_seconds_bucket{method="PUT",le="0.1"} 3',
+      'kura_cache_request_seconds_bucket{method="GET",le="+Inf"} 8',
       'kura_cache_limit_bytes 100',
       'kura_cache_serving 1',
       'kura_cache_namespace_bytes{namespace="a\\"},b"} 7',
       'kura_cache_namespace_share_ratio{namespace="a\\"},b"} 0.5',
     ].join('\n'),
   );
-  t.deepEqual(numbers?.totals, { ...noTotals, hits: 6, misses: 2, puts: 3, others: 4 });
+  t.deepEqual(numbers?.totals, { ...noTotals, hits: 6, misses: 2, puts: 3, others: 5 });
+  t.like(numbers, { stored: 3, failed: 1 });
+  t.deepEqual(numbers?.getTimes, [
+    ['0.1', 7],
+    ['+Inf', 8],
+  ]);
   t.true(numbers?.isServing);
   t.deepEqual([...(numbers?.namespaces ?? [])], [['a"},b', { objects: 0, bytes: 7, share: 0.5 }]]);
   t.is(readShardNumbers('<html>'), undefined);

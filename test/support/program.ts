@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
+import { passedOn } from './environment.ts';
 
 const root = path.resolve(import.meta.dirname, '..', '..');
 
@@ -11,7 +12,7 @@ export interface Ended {
   readonly stderr: string;
 }
 
-/** `program` is such as `services/cli/main.ts`. It gets nothing of the test's environment but PATH. */
+/** `program` is such as `services/cli/main.ts`. It gets nothing of the test's environment but `passedOn`. */
 export async function runProgram(
   program: string,
   args: readonly string[],
@@ -22,7 +23,7 @@ export async function runProgram(
   }: { environment?: Readonly<Record<string, string>>; cwd?: string; stdin?: Buffer | string } = {},
 ): Promise<Ended> {
   const words = ['--pdeathsig', 'KILL', '--', process.execPath, path.join(root, program), ...args];
-  const child = spawn('setpriv', words, { cwd, env: { PATH: process.env.PATH, ...environment }, stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = spawn('setpriv', words, { cwd, env: { ...passedOn, ...environment }, stdio: ['pipe', 'pipe', 'pipe'] });
   // It may end without having read it.
   child.stdin.on('error', () => undefined);
   child.stdin.end(stdin);

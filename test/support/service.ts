@@ -5,6 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { ListeningMessage } from '../../services/shared/lifecycle.ts';
+import { passedOn } from './environment.ts';
 
 const root = path.resolve(import.meta.dirname, '..', '..');
 
@@ -20,7 +21,7 @@ export interface Service {
 export async function startService(folder: string, environment: Readonly<Record<string, string>>): Promise<Service> {
   const main = path.join(root, 'services', folder, 'main.ts');
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, main], {
-    env: { PATH: process.env.PATH, ...environment },
+    env: { ...passedOn, ...environment },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
   let output = '';

@@ -1,5 +1,5 @@
 /** Pure: what all shards together did in each minute of the last hour. The clock is a parameter, in milliseconds since the epoch. */
-import { noTotals, type Totals, totalNames } from './shard-numbers.ts';
+import { noTotals, type Totals, totalNames } from '../../shared/shard-numbers.ts';
 
 export const minutesKept = 60;
 

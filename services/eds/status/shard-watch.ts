@@ -2,9 +2,9 @@
 import { once } from 'node:events';
 import { type IncomingMessage, request } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
+import { readShardNumbers, type ShardNumbers } from '../../shared/shard-numbers.ts';
 import type { Shard } from '../shard.ts';
 import { History } from './history.ts';
-import { readShardNumbers, type ShardNumbers } from './shard-numbers.ts';
 
 const answerLimitMs = 2_000;
 /** A shard's page has some 30 KiB. */

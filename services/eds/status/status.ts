@@ -1,11 +1,12 @@
 /** Pure: all that the status page shows, put together. */
+
+import type { NamespaceNumbers, ShardNumbers } from '../../shared/shard-numbers.ts';
 import { endpointType } from '../encoding.ts';
 import type { Shard } from '../shard.ts';
 import type { StreamView } from '../stream-list.ts';
 import type { Minute } from './history.ts';
 import type { KeyShares } from './key-shares.ts';
 import type { PolicyView } from './policy.ts';
-import type { NamespaceNumbers, ShardNumbers } from './shard-numbers.ts';
 
 export interface ShardStatus extends Pick<Shard, 'hashKey' | 'zone' | 'health' | 'address' | 'port' | 'weight'> {
   /** Part of all keys, 0 to 1; undefined for a shard that gets none. */

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import path from 'node:path';
 import type { ExecutionContext } from 'ava';
 import type { ListeningMessage } from '../../../services/shared/lifecycle.ts';
+import { passedOn } from '../../support/environment.ts';
 
 export interface CacheProcess {
   readonly child: ChildProcess;
@@ -25,7 +26,7 @@ export async function startCacheProcess(
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...wrapper, process.execPath, program], {
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     env: {
-      PATH: process.env.PATH,
+      ...passedOn,
       KURA_CACHE_LISTEN: '127.0.0.1:0',
       KURA_CACHE_METRICS_LISTEN: '127.0.0.1:0',
       KURA_CACHE_DRAIN: '0ms',

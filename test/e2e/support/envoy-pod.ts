@@ -1,18 +1,14 @@
 /** An Envoy with an authz of its own, as one Pod of the Deployment kura-envoy has them, in front of a local system's shards; and the Service that workloads see. */
-import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile, writeFile } from 'node:fs/promises';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import path from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { localBootstrap } from '../../../services/local/bootstrap.ts';
 import { credentialFiles } from '../../../services/local/credential.ts';
-import { envoyBinary } from '../../../services/local/envoy-binary.ts';
-import { freePorts } from '../../../services/local/free-ports.ts';
+import { startBootstrapEnvoy } from '../../support/bootstrap-envoy.ts';
 import { runProgram } from '../../support/program.ts';
 import { startService, temporaryFolder } from '../../support/service.ts';
 import { waitFor } from '../../support/wait.ts';
-import { type LocalSystem, root } from './system.ts';
+import type { LocalSystem } from './system.ts';
 
 export interface EnvoyPod {
   readonly port: number;
@@ -32,40 +28,29 @@ export async function startEnvoyPod(t: ExecutionContext, system: LocalSystem): P
     KURA_AUTHZ_METRICS_LISTEN: '127.0.0.1:0',
     KURA_AUTHZ_KUBECONFIG: kubeconfig,
   });
-  const [objectsPort, metricsPort, adminPort] = (await freePorts(3)) as [number, number, number];
-  const file = path.join(folder, 'envoy.yaml');
-  const bootstrap = localBootstrap(await readFile(path.join(root, 'envoy', 'bootstrap.yaml'), 'utf8'), {
-    objectsPort,
-    metricsPort,
-    adminPort,
+  const envoy = await startBootstrapEnvoy({
+    folder,
     authzSocket: socket,
     edsPort: Number(eds.address.split(':').at(-1)),
-    grantsFile: path.join(root, 'envoy', 'grants.lua'),
     credentialFile: credentialFiles(system.stateDirectory).resource,
+    args: ['--drain-time-s', '60'],
   });
-  await writeFile(file, bootstrap);
-  const identity = ['--service-node', path.basename(folder), '--service-cluster', 'kura-envoy', '--service-zone', 'a'];
-  const options = ['--concurrency', '1', '--drain-time-s', '60', '--use-dynamic-base-id', '--log-level', 'error'];
-  const binary = envoyBinary({ root, override: process.env.KURA_ENVOY });
-  const envoy = spawn('setpriv', ['--pdeathsig', 'KILL', '--', binary, '-c', file, ...identity, ...options], { stdio: 'ignore' });
   const answers = async (url: string): Promise<boolean> =>
     (await fetch(url, { signal: AbortSignal.timeout(2_000) }).catch(() => undefined))?.ok ?? false;
   const isReady = async (): Promise<boolean> =>
-    (await answers(`http://127.0.0.1:${metricsPort}/readyz`)) && (await answers(`http://${authz.listening.metrics}/readyz`));
-  const exited = once(envoy, 'exit');
+    (await answers(`http://127.0.0.1:${envoy.ports.metrics}/readyz`)) && (await answers(`http://${authz.listening.metrics}/readyz`));
   t.teardown(async () => {
-    envoy.kill('SIGKILL');
-    await exited;
+    await envoy.stop();
     await authz.stop('SIGKILL');
   });
   await waitFor('the Envoy Pod is ready', isReady);
   return {
-    port: objectsPort,
+    port: envoy.ports.objects,
     isReady,
     terminate: async () => {
-      const { status, stderr } = await runProgram('services/authz/drain.ts', [`http://127.0.0.1:${adminPort}`, '60']);
-      envoy.kill('SIGTERM');
-      await exited;
+      const { status, stderr } = await runProgram('services/authz/drain.ts', [`http://127.0.0.1:${envoy.ports.admin}`, '60']);
+      envoy.child.kill('SIGTERM');
+      await envoy.exited;
       await authz.stop();
       return { status, stderr };
     },

@@ -1,21 +1,17 @@
 /** The operators' bootstrap in the real Envoy, between an authz whose decisions a test makes and a shard that only records what it gets. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { readFile, writeFile } from 'node:fs/promises';
 import { Agent, request } from 'node:http';
 import { request as requestTls, Agent as TlsAgent } from 'node:https';
 import path from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { type Document, parseDocument } from 'yaml';
+import type { Document } from 'yaml';
 import { addCheck } from '../../../services/authz/check.ts';
 import type { Decide, Decision, Question } from '../../../services/authz/decision.ts';
 import { addTransfers } from '../../../services/authz/transfers.ts';
-import { localBootstrap, namedEntry } from '../../../services/local/bootstrap.ts';
+import { namedEntry } from '../../../services/local/bootstrap.ts';
 import { createCredential, credentialFiles } from '../../../services/local/credential.ts';
-import { envoyBinary } from '../../../services/local/envoy-binary.ts';
-import { freePorts } from '../../../services/local/free-ports.ts';
 import { startGrpcServer } from '../../../services/shared/grpc.ts';
 import { createLogger } from '../../../services/shared/log.ts';
+import { startBootstrapEnvoy } from '../../support/bootstrap-envoy.ts';
 import { type Recorder, startRecorder } from '../../support/recorder.ts';
 import { temporaryFolder } from '../../support/service.ts';
 import { waitFor } from '../../support/wait.ts';
@@ -56,7 +52,6 @@ export interface RigOptions {
   readonly authority?: string;
 }
 
-/** One worker thread, so that there is one table of grants. */
 export async function startRig(t: ExecutionContext, { edit, authority }: RigOptions = {}): Promise<Rig> {
   const folder = await temporaryFolder(t);
   const recorder = await startRecorder();
@@ -78,44 +73,25 @@ export async function startRig(t: ExecutionContext, { edit, authority }: RigOpti
     },
   });
   t.teardown(() => authz.close());
-  const [objectsPort, metricsPort, adminPort, edsPort] = (await freePorts(4)) as [number, number, number, number];
-  const source = await readFile(path.join(root, 'envoy', 'bootstrap.yaml'), 'utf8');
-  const grantsFile = path.join(root, 'envoy', 'grants.lua');
-  const local = localBootstrap(source, {
-    objectsPort,
-    metricsPort,
-    adminPort,
-    authzSocket: socket,
-    edsPort,
-    grantsFile,
-    credentialFile: credentialFiles(folder).resource,
-  });
   await createCredential(folder, root);
-  const file = path.join(folder, 'envoy.yaml');
-  const bootstrap = parseDocument(local);
-  setShard(bootstrap, recorder.port);
-  edit?.(bootstrap);
-  await writeFile(file, bootstrap.toString());
-  const args = ['-c', file, '--concurrency', '1', '--use-dynamic-base-id', '--log-level', 'error'];
-  const identity = ['--service-node', 'rig', '--service-cluster', 'kura-envoy', '--service-zone', 'rig'];
-  const binary = envoyBinary({ root, override: process.env.KURA_ENVOY });
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', binary, ...args, ...identity], { stdio: ['ignore', 'pipe', 'pipe'] });
-  let output = '';
-  let errors = '';
-  child.stdout.on('data', (chunk) => (output += chunk));
-  child.stderr.on('data', (chunk) => (errors += chunk));
-  const exited = once(child, 'exit');
-  t.teardown(async () => {
-    child.kill('SIGKILL');
-    await exited;
+  const { child, ports, printed, stop } = await startBootstrapEnvoy({
+    folder,
+    authzSocket: socket,
+    edsPort: undefined,
+    credentialFile: credentialFiles(folder).resource,
+    edit: (bootstrap) => {
+      setShard(bootstrap, recorder.port);
+      edit?.(bootstrap);
+    },
   });
+  t.teardown(stop);
   const kept = { keepAlive: true, maxSockets: 32 };
   const agent = authority === undefined ? new Agent(kept) : new TlsAgent({ ...kept, ca: authority });
   const send = authority === undefined ? request : requestTls;
   t.teardown(() => agent.destroy());
   const call: Rig['call'] = ({ method = 'GET', key = 'vision/x', prefix = '/objects/', authorization, headers = {}, bodyMs }) =>
     new Promise((resolve, reject) => {
-      const outgoing = send(`http${authority === undefined ? '' : 's'}://127.0.0.1:${objectsPort}`, {
+      const outgoing = send(`http${authority === undefined ? '' : 's'}://127.0.0.1:${ports.objects}`, {
         agent,
         method,
         path: prefix + key,
@@ -133,8 +109,8 @@ export async function startRig(t: ExecutionContext, { edit, authority }: RigOpti
       }
     });
   const accessLog = (): Record<string, unknown>[] =>
-    output
-      .slice(0, output.lastIndexOf('\n') + 1)
+    printed.accessLog
+      .slice(0, printed.accessLog.lastIndexOf('\n') + 1)
       .split('\n')
       .filter((line) => line !== '')
       .map((line) => JSON.parse(line) as Record<string, unknown>);
@@ -144,14 +120,14 @@ export async function startRig(t: ExecutionContext, { edit, authority }: RigOpti
     transferred,
     recorder,
     pid: child.pid as number,
-    port: objectsPort,
-    metricsPort,
+    port: ports.objects,
+    metricsPort: ports.metrics,
     accessLog,
     call,
   };
   await waitFor('Envoy serves', async () => {
-    if (child.exitCode !== null) throw new Error(errors);
-    const answer = await fetch(`http://127.0.0.1:${adminPort}/ready`, { signal: AbortSignal.timeout(2_000) });
+    if (child.exitCode !== null) throw new Error(printed.errors);
+    const answer = await fetch(`http://127.0.0.1:${ports.admin}/ready`, { signal: AbortSignal.timeout(2_000) });
     return answer.ok && (await call({})) === 503;
   });
   asked.length = 0;

@@ -17,6 +17,11 @@ export interface ShardNumbers {
   readonly victimIdleSeconds: number;
   /** Since the shard's start. */
   readonly totals: Totals;
+  /** PUTs whose object is there now, and requests of any method that the shard could not answer as it should; since its start. */
+  readonly stored: number;
+  readonly failed: number;
+  /** GETs since its start that took at most so many seconds, by bound, the last of which is `+Inf`. */
+  readonly getTimes: readonly (readonly [bound: string, count: number])[];
   readonly namespaces: ReadonlyMap<string, NamespaceNumbers>;
 }
 
@@ -35,14 +40,22 @@ const hits = new Set(['hit', 'partial', 'not_modified']);
 export function readShardNumbers(text: string): ShardNumbers | undefined {
   const values = new Map<string, number>();
   const totals: Record<keyof Totals, number> = { ...noTotals };
+  const results = { stored: 0, failed: 0 };
+  const getTimes: [bound: string, count: number][] = [];
   const namespaces = new Map<string, NamespaceNumbers>();
   for (const row of text.split('\n')) {
     const match = line.exec(row);
     if (match === null) continue;
     const [, name = '', labels = '', number] = match;
     const value = Number(number);
-    if (name === 'requests_total') totals[kindOf(readLabels(labels))] += value;
-    else if (name === 'sent_bytes_total') totals.sentBytes += value;
+    if (name === 'requests_total') {
+      const { method, result = '' } = readLabels(labels);
+      totals[kindOf(method, result)] += value;
+      if (result === 'failed' || (method === 'PUT' && result === 'stored')) results[result] += value;
+    } else if (name === 'request_seconds_bucket') {
+      const { method, le = '' } = readLabels(labels);
+      if (method === 'GET') getTimes.push([le, value]);
+    } else if (name === 'sent_bytes_total') totals.sentBytes += value;
     else if (name === 'received_bytes_total') totals.receivedBytes += value;
     else if (name === 'namespace_objects') namespaceOf(namespaces, labels).objects = value;
     else if (name === 'namespace_bytes') namespaceOf(namespaces, labels).bytes = value;
@@ -59,11 +72,13 @@ export function readShardNumbers(text: string): ShardNumbers | undefined {
     evicted: read('evicted_objects_total'),
     victimIdleSeconds: read('last_victim_idle_seconds'),
     totals,
+    ...results,
+    getTimes,
     namespaces,
   };
 }
 
-function kindOf({ method, result = '' }: Readonly<Record<string, string>>): 'hits' | 'misses' | 'puts' | 'others' {
+function kindOf(method: string | undefined, result: string): 'hits' | 'misses' | 'puts' | 'others' {
   if (method === 'GET' && hits.has(result)) return 'hits';
   if (method === 'GET' && result === 'miss') return 'misses';
   return method === 'PUT' && (result === 'stored' || result === 'not_stored') ? 'puts' : 'others';
