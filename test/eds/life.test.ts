@@ -136,7 +136,7 @@ test.serial('without a list eds is neither ready nor answers', async (t) => {
   await waitFor('the stream', async () => (await (await fetch(`http://${eds.listening.metrics}/debug/streams`)).text()).includes(name));
   t.is(stream.waiting(), 0);
   cluster.api.child.kill('SIGCONT');
-  await waitFor('readiness', async () => (await ready()) === 200, { withinMs: 20_000 });
+  await waitFor('readiness', async () => (await ready()) === 200);
   await waitFor('the answer', () => stream.waiting() === 1);
 });
 
@@ -152,14 +152,10 @@ test.serial('Envoy moves to another replica, which has the same version and rese
     JSON.parse(await (await fetch(`http://${listening.metrics}/debug/streams`)).text());
   const [first, second] = (await streams(one)).length === 1 ? [one, two] : [two, one];
   t.is(await first.stop(), 0);
-  const [moved] = await waitFor(
-    'the move',
-    async () => {
-      const list = await streams(second);
-      return list.length === 1 && Object.keys(list[0]?.types ?? {}).length === 1 && list;
-    },
-    { withinMs: 20_000 },
-  );
+  const [moved] = await waitFor('the move', async () => {
+    const list = await streams(second);
+    return list.length === 1 && Object.keys(list[0]?.types ?? {}).length === 1 && list;
+  });
   const [type] = Object.values(moved?.types ?? {});
   t.is(type?.sent, null);
   t.regex(type?.acknowledged ?? '', /^[0-9a-f]{16}$/);

@@ -27,7 +27,7 @@ export async function startService(folder: string, environment: Readonly<Record<
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (output += chunk));
   const message = await Promise.race([
-    once(child, 'message', { signal: AbortSignal.timeout(20_000) }).then(([first]) => first as ListeningMessage),
+    once(child, 'message', { signal: AbortSignal.timeout(60_000) }).then(([first]) => first as ListeningMessage),
     once(child, 'close').then(() => undefined),
   ]);
   if (message === undefined) throw new Error(`${folder} ended with status ${child.exitCode}:\n${output}`);

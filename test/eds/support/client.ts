@@ -84,7 +84,7 @@ function follow<Request, Response>(call: ClientDuplexStream<Request, Response>):
           if (answers.length === 0 && failure !== undefined) return Promise.reject(failure);
           return answers.shift();
         },
-        { withinMs: 5_000, everyMs: 2 },
+        { everyMs: 2 },
       ),
   };
 }
