@@ -1,5 +1,5 @@
 /**
- * `npm run test:kubernetes [-- AVA_ARGUMENT …]`: the tests against a real Kubernetes control plane. Its binaries are built once, about 6 minutes, into the
+ * `npm run test:kubernetes [-- AVA_ARGUMENT …]`: the tests against a real Kubernetes control plane. Its binaries are built once, about 5 minutes, into the
  * git-ignored .tools/kubernetes-<version>; what is missing for that is said in one line. The tests run in a network namespace of their own.
  */
 import { spawnSync } from 'node:child_process';

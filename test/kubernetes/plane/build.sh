@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # build.sh BIN_DIR: builds etcd, kube-apiserver, kube-controller-manager and kubectl (Kubernetes 1.36.3) as Go tools from the module file beside this
-# script: no container and no downloaded binary is needed, and go.sum pins every source. 287 MB; about 6 minutes on 2 cores the first time (3 GB of Go's
+# script: no container and no downloaded binary is needed, and go.sum pins every source. 340 MB; about 5 minutes on 2 cores the first time (3 GB of Go's
 # build cache, which may be deleted afterwards), nothing when BIN_DIR is filled. Each binary is moved into place whole, so a killed build leaves no half one.
 set -euo pipefail
 bin=$(mkdir -p "${1:?usage: build.sh BIN_DIR}" && cd "$1" && pwd)
 cd "$(dirname "$0")"
 export CGO_ENABLED=0 GOFLAGS="-buildvcs=false -mod=readonly" GOTOOLCHAIN=local
+# A third less CPU time for the build (kube-apiserver: 8 minutes instead of 13), and nothing here asks much of the binaries: fewer rounds of garbage collection in the compiler, no optimization.
+export GOGC=400
+gcflags="all=-N -l -dwarf=false"
 v=k8s.io/component-base/version
 flags="-s -w -X $v.gitVersion=v1.36.3 -X $v.gitMajor=1 -X $v.gitMinor=36"
 for tool in \
@@ -15,6 +18,6 @@ for tool in \
   k8s.io/kubernetes/cmd/kubectl:kubectl; do
   name=${tool#*:}
   [ -x "$bin/$name" ] && continue
-  go build -trimpath -ldflags "$flags" -o "$bin/$name.part" "${tool%:*}"
+  go build -trimpath -gcflags "$gcflags" -ldflags "$flags" -o "$bin/$name.part" "${tool%:*}"
   mv "$bin/$name.part" "$bin/$name"
 done
