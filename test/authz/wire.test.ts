@@ -58,7 +58,7 @@ test.serial('a token that is bound to no Pod is refused unless a setting allows 
   t.is(await lenient.check(token), 200);
 });
 
-test.serial('the token of a Pod that goes, or is replaced under its name, stops at once on every authz', async (t) => {
+test.serial('the token of a Pod that goes, or is replaced under its name, stops in under 1 s on every authz', async (t) => {
   const cluster = await startCluster(t);
   const both = await Promise.all([startAuthz(t, cluster.kubeconfig), startAuthz(t, cluster.kubeconfig)]);
   const core = cluster.client.api(CoreV1Api);
@@ -72,11 +72,8 @@ test.serial('the token of a Pod that goes, or is replaced under its name, stops 
     await core.deleteNamespacedPod({ namespace: 'vision', name: `p-${replace}`, gracePeriodSeconds: 0 });
     if (replace) await core.createNamespacedPod({ namespace: 'vision', body: pod(`p-${replace}`) });
     const startedAt = performance.now();
-    for (const authz of both) await waitFor('refused', async () => (await authz.check(token)) === 401);
-    const tookMs = performance.now() - startedAt;
-    t.log(`refused after ${Math.round(tookMs)} ms`);
-    // Without the watch it would be its result's age, 10 s.
-    t.true(tookMs < 5_000, `${tookMs} ms`);
+    for (const authz of both) await waitFor('refused', async () => (await authz.check(token)) === 401, { withinMs: 1_000 });
+    t.true(performance.now() - startedAt < 1_000);
   }
 });
 
@@ -188,7 +185,7 @@ test.serial('two authz decide alike, before and after the policy changes', async
   const body = { metadata: { name: 'kura-policy' }, data: { 'policy.yaml': text } };
   await cluster.client.api(CoreV1Api).replaceNamespacedConfigMap({ namespace: 'kura-system', name: 'kura-policy', body });
   for (const authz of both) {
-    await waitFor('the change is in force', async () => (await authz.check(token, { method: 'PUT' })) === 403);
+    await waitFor('the change is in force', async () => (await authz.check(token, { method: 'PUT' })) === 403, { withinMs: 1_000 });
   }
   const [third, fourth] = await Promise.all(both.map(decideAll));
   t.deepEqual(third, fourth);

@@ -165,6 +165,7 @@ test.serial('where the policy limits bytes a second, bodies stay on the way on w
     return true;
   };
   await waitFor('bodies come through Envoy', () => everywhere(200));
+  t.true((await system.call({ as, path: '/direct/vision/a' })).body.equals(body));
   const before = await direct();
   const put = { as, method: 'PUT', path: '/direct/vision/counted', body, expect: true, headers: { 'content-length': body.length } };
   t.is((await system.call(put)).status, 201);

@@ -102,7 +102,7 @@ test.serial('a shard killed in mid-body gives a broken transfer within 2 s, neve
   socket.resume();
   socket.on('error', () => undefined);
   await new Promise((resolve) => socket.once('close', resolve));
-  t.true(performance.now() - killedAt < 5_000);
+  t.true(performance.now() - killedAt < 2_000);
   t.true(received < size);
   await system.restarted(shard, pid);
 });
@@ -122,7 +122,7 @@ test.serial(
         t.true(tookMs < 3_000, `took ${tookMs} ms`);
         return tookMs < 500;
       });
-      t.true(performance.now() - hungAt < 9_000, `${performance.now() - hungAt} ms`);
+      t.true(performance.now() - hungAt < 6_500, `${performance.now() - hungAt} ms`);
     } finally {
       process.kill(pid, 'SIGCONT');
     }
@@ -156,7 +156,7 @@ test.serial('when every shard is gone the answer is 503 at once', async (t) => {
     for (const path of keys.slice(0, 20)) {
       const answer = await get(path);
       t.is(answer.status, 503, path);
-      t.true(answer.tookMs < 3_000, `took ${answer.tookMs} ms`);
+      t.true(answer.tookMs < 1_000, `took ${answer.tookMs} ms`);
       t.is(JSON.parse(answer.body.toString()).code, 'shard-unavailable');
       t.is(answer.headers['retry-after'], '1');
     }
