@@ -223,29 +223,26 @@ test('any order of the same events gives the same final bytes, whose keys and ad
       fc.array(fc.array(pods, { maxLength: 8 }), { maxLength: 5 }),
     ),
   );
-  fc.assert(
-    fc.property(histories, ([slices, order, past]) => {
-      const bytes = (list: typeof slices, earlier: typeof past): string => {
-        const membership = new Membership({ ...limits, unhealthyMs: 1_000_000 });
-        const read = (some: typeof slices): readonly Shard[] =>
-          uniqueShards(
-            some
-              .flat()
-              .map(({ index, address, uid, ...rest }) => candidate(index, { ...rest, address: `10.0.0.${address}`, podUid: `uid-${uid}` })),
-          ).shards;
-        earlier.forEach((state, time) => {
-          membership.take(read([state]), time);
-        });
-        membership.take(read(list), 100);
-        const { shards } = membership.take(read(list), 100_000);
-        if (new Set(shards.map(({ hashKey }) => hashKey)).size !== shards.length) throw new Error('a hash_key twice');
-        if (new Set(shards.map(({ address, port }) => `${address}:${port}`)).size !== shards.length) throw new Error('an address twice');
-        return protos.config.endpoint.v3.ClusterLoadAssignment.serialize(assignmentOf('x', shards, { ownZone: 'a' })).toString('hex');
-      };
-      const shuffled = order.map((index) => [...(slices[index] ?? [])].reverse());
-      if (bytes(slices, past) !== bytes(shuffled, [])) throw new Error('the order counted');
-    }),
-    { numRuns: 1_000 },
-  );
-  t.pass();
+  const property = fc.property(histories, ([slices, order, past]) => {
+    const bytes = (list: typeof slices, earlier: typeof past): string => {
+      const membership = new Membership({ ...limits, unhealthyMs: 1_000_000 });
+      const read = (some: typeof slices): readonly Shard[] =>
+        uniqueShards(
+          some
+            .flat()
+            .map(({ index, address, uid, ...rest }) => candidate(index, { ...rest, address: `10.0.0.${address}`, podUid: `uid-${uid}` })),
+        ).shards;
+      earlier.forEach((state, time) => {
+        membership.take(read([state]), time);
+      });
+      membership.take(read(list), 100);
+      const { shards } = membership.take(read(list), 100_000);
+      if (new Set(shards.map(({ hashKey }) => hashKey)).size !== shards.length) throw new Error('a hash_key twice');
+      if (new Set(shards.map(({ address, port }) => `${address}:${port}`)).size !== shards.length) throw new Error('an address twice');
+      return protos.config.endpoint.v3.ClusterLoadAssignment.serialize(assignmentOf('x', shards, { ownZone: 'a' })).toString('hex');
+    };
+    const shuffled = order.map((index) => [...(slices[index] ?? [])].reverse());
+    if (bytes(slices, past) !== bytes(shuffled, [])) throw new Error('the order counted');
+  });
+  t.notThrows(() => fc.assert(property, { numRuns: 1_000 }));
 });
