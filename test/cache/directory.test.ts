@@ -9,9 +9,6 @@ import { waitFor } from '../support/wait.ts';
 import { startCacheProcess } from './support/process.ts';
 import { metric, shardSettings, startTestShard, type TestShard, temporaryDirectory } from './support/shard.ts';
 
-/** On a machine that does other things too a start may wait for its disk. */
-const slowly = { withinMs: 60_000 };
-
 const start = (directory: string, environment: Record<string, string> = {}) =>
   startShard(shardSettings(directory, environment), pino({ level: 'silent' }));
 const put = (shard: TestShard, key: string, body: Buffer) =>
@@ -49,7 +46,7 @@ test('recency survives a restart', async (t) => {
   await call(first.url, { path: '/objects/set/0' });
   await first.close();
   const second = await startTestShard(t, { directory: first.directory, environment });
-  await waitFor('all is counted', async () => (await metric(second, 'kura_cache_recovered_ratio')) === 1, slowly);
+  await waitFor('all is counted', async () => (await metric(second, 'kura_cache_recovered_ratio')) === 1);
   for (let at = 100; at < 112; at += 1) await put(second, `set/${at}`, randomBytes(1_000_000));
   t.is((await call(second.url, { path: '/objects/set/0' })).status, 200, 'read last before the restart');
   t.is((await call(second.url, { path: '/objects/set/1' })).status, 404, 'the oldest before the restart');
@@ -68,7 +65,7 @@ test('a damaged snapshot costs recency and nothing else', async (t) => {
   ]) {
     await damage();
     const shard = await startTestShard(t, { directory: first.directory });
-    await waitFor('all is counted', async () => (await metric(shard, 'kura_cache_recovered_ratio')) === 1, slowly);
+    await waitFor('all is counted', async () => (await metric(shard, 'kura_cache_recovered_ratio')) === 1);
     t.is(await metric(shard, 'kura_cache_objects'), 20);
     for (let at = 0; at < 20; at += 1) t.is((await call(shard.url, { path: `/objects/set/${at}` })).status, 200);
     await shard.close();

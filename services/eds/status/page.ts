@@ -1,5 +1,4 @@
 /** Pure: the status page. It is whole without its script, which only fetches it again and puts the new parts (`data-live`) in place of the old. */
-
 import { noTotals, type Totals } from '../../shared/shard-numbers.ts';
 import { charts } from './chart.ts';
 import { sum } from './history.ts';

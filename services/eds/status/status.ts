@@ -1,5 +1,4 @@
 /** Pure: all that the status page shows, put together. */
-
 import type { NamespaceNumbers, ShardNumbers } from '../../shared/shard-numbers.ts';
 import { endpointType } from '../encoding.ts';
 import type { Shard } from '../shard.ts';

@@ -1,5 +1,5 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
+import { waitFor } from '../../support/wait.ts';
 import { brief, type Cluster, patchTypes, pod, take } from './cluster.ts';
 
 const podsOf = (ns: string): string => `/api/v1/namespaces/${ns}/pods`;
@@ -171,7 +171,8 @@ export function watchContract(cluster: () => Cluster): void {
       const before = await ok('GET', podsOf(ns));
       const changed = await ok('POST', podsOf(ns), { body: pod('b') });
       await source.restart();
-      await settled(() => call('GET', podsOf(ns)));
+      // A real API server answers 403 and worse for a moment after its start (facts/kubernetes.md).
+      await waitFor('the API is back', async () => (await call('GET', podsOf(ns))).status === 200, { withinMs: 10_000, everyMs: 100 });
       const after = await ok('GET', podsOf(ns));
       t.deepEqual(
         after.items.map((item: { metadata: { uid: string } }) => item.metadata.uid),
@@ -187,14 +188,4 @@ export function watchContract(cluster: () => Cluster): void {
       t.deepEqual(brief(await take(events, 1)), ['ADDED c']);
     },
   );
-}
-
-/** A real API server answers 403 and worse for a moment after its start (facts/kubernetes.md). */
-async function settled(call: () => Promise<{ status: number }>): Promise<void> {
-  for (let tries = 0; tries < 100; tries++) {
-    const { status } = await call().catch(() => ({ status: 0 }));
-    if (status === 200) return;
-    await delay(100);
-  }
-  throw new Error('the API did not come back');
 }

@@ -37,9 +37,7 @@ export function shardDrills(opened: () => Drill): void {
     const refused = await evict('kura-cache-2');
     t.is(refused.status, 429);
     t.regex(refused.body.message, /disruption budget/);
-    await waitFor('another Pod of that name', () => podNow()?.metadata?.uid !== former?.metadata?.uid && podNow()?.status?.podIP, {
-      withinMs: 60_000,
-    });
+    await waitFor('another Pod of that name', () => podNow()?.metadata?.uid !== former?.metadata?.uid && podNow()?.status?.podIP);
     await drill.placed('every key where it was', (now) => moved(before, now) === 0);
     t.log(`every key where it was after ${secondsSince(startedAt)}, the shard’s drain of 10 s included`);
     t.not(podNow()?.status?.podIP, former?.status?.podIP);
@@ -67,7 +65,7 @@ export function shardDrills(opened: () => Drill): void {
     const after = await drill.placed('four shards', areFour, manyKeys);
     t.is(moved(before, after), 0);
     t.log(`every key is where it was ${secondsSince(downAt)} after the way back began`);
-    await waitFor('the Pods are gone', () => drill.podsOf('kura-cache').length === 4, { withinMs: 60_000 });
+    await waitFor('the Pods are gone', () => drill.podsOf('kura-cache').length === 4);
     for (const key of keys) t.is((await client.send('GET', key, { token })).status, 200, key);
     t.log(await load.stop());
     t.deepEqual(load.failures, []);
@@ -128,7 +126,7 @@ export function shardDrills(opened: () => Drill): void {
         [],
       );
       await drill.kubelet.setNodeLost(node, false);
-      await waitFor('the Envoy is back', () => drill.addresses().length === 2, { withinMs: 60_000 });
+      await waitFor('the Envoy is back', () => drill.addresses().length === 2);
       await drill.placed('four shards', areFour);
     },
   );

@@ -135,7 +135,7 @@ async function ready(url: string, child: ChildProcess): Promise<void> {
         await body.dump();
         return statusCode === 200 && 'ready';
       },
-      { withinMs: 60_000, everyMs: 100 },
+      { everyMs: 100 },
     );
     if (isUp === 'ended') throw new Error(`it ended with ${child.exitCode ?? child.signalCode}`);
   } finally {
