@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Client, credentials } from '@grpc/grpc-js';
 import { loadEnvoyProtos } from '../proto/load.ts';
 
-export interface CheckClient {
+interface CheckClient {
   /** The answer's bytes. */
   check(request: Buffer): Promise<Buffer>;
   close(): void;

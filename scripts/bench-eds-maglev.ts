@@ -26,7 +26,7 @@ export function shardOf(hash: Hash, table: Int32Array, hashKeys: readonly string
   return hashKeys[table[Number(hash(key, 0n) % BigInt(table.length))] as number] as string;
 }
 
-export interface Moved {
+interface Moved {
   readonly shards: number;
   readonly change: string;
   /** Share of the keys whose shard is another one than before. */

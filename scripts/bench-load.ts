@@ -20,7 +20,7 @@ export interface LoadResult {
   readonly failures: number;
 }
 
-export interface LoadOptions {
+interface LoadOptions {
   readonly server: BenchServer;
   readonly path: string;
   readonly seconds: number;

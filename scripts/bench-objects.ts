@@ -7,7 +7,7 @@ import { digestOf, objectPath } from '../services/cache/file-name.ts';
 import { encodeTrailer } from '../services/cache/trailer.ts';
 import type { Key } from '../services/shared/key.ts';
 
-export interface ManyObjects {
+interface ManyObjects {
   readonly directory: string;
   readonly count: number;
   /** At most one block of 256 KiB. */

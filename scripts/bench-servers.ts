@@ -93,7 +93,7 @@ export async function shardMetric(server: BenchServer, name: string): Promise<nu
   return Number(new RegExp(`^${name}(?:\\{[^}]*\\})? (.*)$`, 'm').exec(text)?.[1] ?? Number.NaN);
 }
 
-export function countFiles(folder: string): number {
+function countFiles(folder: string): number {
   return readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).length;
 }
 

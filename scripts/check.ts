@@ -6,6 +6,7 @@ const root = path.resolve(import.meta.dirname, '..');
 const checks: readonly { name: string; command: string; args: readonly string[] }[] = [
   { name: 'types', command: 'tsc', args: ['--noEmit'] },
   { name: 'lint and format', command: 'biome', args: ['check', '--error-on-warnings', '.'] },
+  { name: 'unused files, exports and dependencies', command: 'knip', args: [] },
   { name: 'borders between folders', command: 'node', args: ['scripts/check-borders.ts'] },
   { name: 'Envoy bootstrap', command: 'node', args: ['scripts/check-envoy.ts'] },
   { name: 'Envoy bootstrap with TLS', command: 'node', args: ['scripts/check-envoy.ts', 'k8s/overlays/tls/bootstrap.yaml'] },

@@ -1,5 +1,5 @@
 /**
- * Makes a clone ready to run: dependencies (with them Node 24) and Envoy. Every npm script runs it first, under whatever Node the machine has (18 or
+ * Makes a clone ready to run: dependencies (with them Node 26) and Envoy. Every npm script runs it first, under whatever Node the machine has (18 or
  * later), so it is plain JavaScript and uses nothing that it installs. When nothing is to be done it starts no process and prints nothing.
  */
 import { execFileSync } from 'node:child_process';
@@ -26,7 +26,7 @@ const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
 const modules = path.join(root, 'node_modules');
 const bin = path.join(modules, '.bin');
 const tools = path.join(root, '.tools');
-const requiredNode = 24;
+const requiredNode = 26;
 const scratchPrefix = 'fetching-envoy-';
 /** A download takes seconds; what is this old was left by a set-up that was killed. */
 const leftoverMs = 3_600_000;

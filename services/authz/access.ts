@@ -4,7 +4,7 @@ import type { Identity } from './identity.ts';
 import type { Access, Labels, Policy } from './policy.ts';
 
 /** All that an access depends on besides the ServiceAccount; compared by reference. */
-export interface Circumstances {
+interface Circumstances {
   readonly policy: Policy;
   /** The policy that is evaluated in the shadow. */
   readonly next: Policy | undefined;
@@ -14,7 +14,7 @@ export interface Circumstances {
   readonly version: string;
 }
 
-export interface KnownAccess {
+interface KnownAccess {
   readonly inForce: Access;
   readonly next: Access | undefined;
   /** The same object as long as nothing changes, so that its encoded form can be kept with it. `seconds`: a whole number up to 60. */

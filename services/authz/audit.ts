@@ -2,7 +2,7 @@
 import type { Logger } from '../shared/log.ts';
 import type { Decision, Question } from './decision.ts';
 
-export interface AuditOptions {
+interface AuditOptions {
   readonly log: Logger;
   /** One of so many allows is written; 0 = none. */
   readonly allowSample: number;

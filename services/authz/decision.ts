@@ -20,7 +20,7 @@ export interface Question {
 }
 
 /** How the next policy would decide, where that is otherwise. */
-export interface ShadowDifference {
+interface ShadowDifference {
   readonly next: 'allow' | 'deny';
   readonly nextRule: string;
 }

@@ -18,7 +18,7 @@ export interface Grant {
   readonly policy: string;
 }
 
-export interface GrantRequest {
+interface GrantRequest {
   readonly identity: Question['identity'];
   /** Under the policy in force, then under those that are only counted: a grant covers nothing on which they differ. */
   readonly accesses: readonly [Access, ...Access[]];

@@ -26,7 +26,7 @@ export interface IdentityEvents {
   refusedHere(reason: string): void;
 }
 
-export interface IdentityOptions {
+interface IdentityOptions {
   readonly checkLocally: (token: string) => Promise<LocalCheck>;
   readonly review: Review;
   readonly pods: Pick<RunningPods, 'healthy' | 'isRunning'>;

@@ -1,5 +1,5 @@
 /** The public keys that the cluster signs ServiceAccount tokens with, read from `/openid/v1/jwks` and kept. */
-import { createPublicKey, type JsonWebKey } from 'node:crypto';
+import { createPublicKey, type JsonWebKeyInput } from 'node:crypto';
 import type { JSONWebKeySet, JWK } from 'jose';
 import type { KubernetesClient } from '../shared/kubernetes.ts';
 import { isAlgorithm, type VerifyingKey } from './signature.ts';
@@ -89,7 +89,7 @@ function verifyingKeyOf(jwk: JWK): VerifyingKey | undefined {
   const algorithm = jwk.alg ?? 'RS256';
   if (!isAlgorithm(algorithm) || jwk.kty !== (algorithm.startsWith('RS') ? 'RSA' : 'EC')) return undefined;
   try {
-    return { algorithm, key: createPublicKey({ key: jwk as JsonWebKey, format: 'jwk' }) };
+    return { algorithm, key: createPublicKey({ key: jwk as JsonWebKeyInput['key'], format: 'jwk' }) };
   } catch {
     return undefined;
   }

@@ -5,7 +5,7 @@ import type { IdentityEvents } from './identity.ts';
 import type { PolicySource } from './policy-source.ts';
 import type { Review } from './token-review.ts';
 
-export interface MetricsOptions {
+interface MetricsOptions {
   readonly registry: Registry;
   readonly log: Logger;
   readonly reviewsInFlight: () => number;

@@ -4,7 +4,7 @@ import type { KubernetesClient } from '../shared/kubernetes.ts';
 import type { Logger } from '../shared/log.ts';
 import { startReflector } from '../shared/reflector.ts';
 
-export interface PodReference {
+interface PodReference {
   readonly namespace: string;
   readonly name: string;
   readonly uid: string;

@@ -34,12 +34,12 @@ export interface Rule {
   readonly keys: readonly string[];
 }
 
-export interface Override {
+interface Override {
   readonly namespaces: readonly string[];
   readonly limits: Limits;
 }
 
-export interface PolicyTest {
+interface PolicyTest {
   readonly namespace: string;
   readonly serviceAccount: string;
   /** Labels of the namespace, for rules with a namespaceSelector. */
@@ -59,12 +59,12 @@ export interface PolicyDocument {
   readonly tests: readonly PolicyTest[];
 }
 
-export type ParsedPolicy =
+type ParsedPolicy =
   | { readonly kind: 'policy'; readonly policy: PolicyDocument; readonly warnings: readonly Problem[] }
   | { readonly kind: 'rejected'; readonly problems: readonly Problem[] };
 
 /** A ConfigMap holds 1 MiB in all. */
-export const longestPolicyBytes = 2 ** 20;
+const longestPolicyBytes = 2 ** 20;
 const mostProblems = 20;
 const nameOrGlob = /^[a-z0-9*]([-a-z0-9.*]*[a-z0-9*])?$/;
 const labelText = /^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$/;

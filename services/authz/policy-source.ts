@@ -34,7 +34,7 @@ export interface PolicySource {
   close(): Promise<void>;
 }
 
-export interface PolicySourceOptions {
+interface PolicySourceOptions {
   readonly client: KubernetesClient;
   /** Of the ConfigMap. */
   readonly namespace: string;

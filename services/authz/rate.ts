@@ -9,7 +9,7 @@ export interface Excess {
   readonly waitSeconds: number;
 }
 
-export interface Admission {
+interface Admission {
   /** How long the answer is held back. */
   readonly holdSeconds: number;
   /** Where it is a refusal. */

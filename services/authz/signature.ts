@@ -7,7 +7,7 @@ import { type KeyObject, verify } from 'node:crypto';
 /** What a Kubernetes API server signs with (RS256, ES256 to ES512), and RSA with longer hashes. */
 const hashes = { RS256: 'sha256', RS384: 'sha384', RS512: 'sha512', ES256: 'sha256', ES384: 'sha384', ES512: 'sha512' } as const;
 
-export type Algorithm = keyof typeof hashes;
+type Algorithm = keyof typeof hashes;
 
 export interface VerifyingKey {
   readonly key: KeyObject;

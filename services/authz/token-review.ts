@@ -17,7 +17,7 @@ export type ReviewAnswer =
 
 export type Review = (token: string, options: { bypassServerCache: boolean }) => Promise<ReviewAnswer>;
 
-export interface ReviewerOptions {
+interface ReviewerOptions {
   readonly client: KubernetesClient;
   readonly audience: string;
   /** For the whole of it, the wait for a turn included. */

@@ -1,7 +1,7 @@
 /** Pure: what an object's head says for one conditional or ranged read (RFC 9110, sections 13 and 14). */
 import { isNoneMatchHit, isRangeFresh, resolveRange } from './range.ts';
 
-export interface ReadConditions {
+interface ReadConditions {
   readonly range: string | undefined;
   readonly ifRange: string | undefined;
   readonly ifNoneMatch: string | undefined;

@@ -11,11 +11,11 @@ import type { Reader } from './reader.ts';
 const piecesOfOneWrite = 4;
 
 /** The reader took nothing for too long, or went away. */
-export class ReaderGoneError extends Error {
+class ReaderGoneError extends Error {
   readonly code = 'READER_GONE';
 }
 
-export interface SendBodyOptions {
+interface SendBodyOptions {
   readonly object: OpenObject;
   readonly start: number;
   readonly end: number;

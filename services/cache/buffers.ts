@@ -2,7 +2,7 @@
 import { blockBytes } from './trailer.ts';
 
 /** Room beside one block: a response head before it, or the trailer of a small object after it. */
-export const marginBytes = 16 * 1024;
+const marginBytes = 16 * 1024;
 /** Enough for the objects that are most of some data sets (labels, small records) without the cost of a large buffer each. */
 const smallBytes = 16 * 1024;
 const largeBytes = blockBytes + marginBytes;

@@ -16,7 +16,7 @@ export interface Asked extends Caller {
   readonly way: 'objects' | 'direct' | 'ticket';
 }
 
-export interface DirectOptions {
+interface DirectOptions {
   /** `host:port` by which clients reach this shard. */
   readonly address: () => string;
   /** Smaller bodies cost less through Envoy than a second request. */
@@ -26,7 +26,7 @@ export interface DirectOptions {
   readonly now: () => number;
 }
 
-export type Redeemed = { readonly kind: 'used'; readonly asked: Asked } | { readonly kind: 'refused' } | { readonly kind: 'expired' };
+type Redeemed = { readonly kind: 'used'; readonly asked: Asked } | { readonly kind: 'refused' } | { readonly kind: 'expired' };
 
 /** Uploads that were sent here and have not come; beyond it they go through Envoy. */
 const maxUploads = 65_536;

@@ -8,7 +8,7 @@ const spanMs = 60_000;
 /** How often a failing disk is tried again. */
 const probeMs = 5_000;
 
-export interface DiskHealthOptions {
+interface DiskHealthOptions {
   readonly tally: Tally;
   /** Writes, reads and removes a small file; rejects while the disk fails. */
   readonly probe: () => Promise<void>;

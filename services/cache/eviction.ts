@@ -94,12 +94,6 @@ export class DatasetEviction implements EvictionPolicy {
     return this.#topOf(this.#overdue, pool, (group) => this.#isOverdue(group, tick));
   }
 
-  /** Time for which an object of this prefix is worth keeping; 0 while nothing of it was seen twice. */
-  guardOf(prefix: string): number {
-    const use = this.#prefixes.get(prefix);
-    return use === undefined ? 0 : guard(use);
-  }
-
   #look(tick: number): void {
     this.#lookedAt = tick;
     this.#silent.clear();

@@ -7,9 +7,9 @@ import type { Space } from './space.ts';
 const maxRemovals = 8;
 
 /** The row to give up next, or noRow when none may be given up now; while room is not short, only of what is over its share. */
-export type ChooseVictim = (isShort: boolean) => number;
+type ChooseVictim = (isShort: boolean) => number;
 
-export interface EvictorOptions {
+interface EvictorOptions {
   readonly index: ObjectIndex;
   readonly space: Space;
   readonly chooseVictim: ChooseVictim;

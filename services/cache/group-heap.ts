@@ -28,7 +28,7 @@ export class PooledHeaps {
  * Keys may lag behind: an oldest object that is touched or removed only makes its group's true key larger, so the owner corrects a key when it surfaces
  * (`raiseTop`) and a touch costs nothing here.
  */
-export class GroupHeap {
+class GroupHeap {
   readonly #groups: number[] = [];
   readonly #keys: Float64Array;
   /** Position + 1 of a group in the heap; 0 = absent. */

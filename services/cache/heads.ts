@@ -22,7 +22,7 @@ const reasons: Readonly<Record<number, string>> = {
 };
 
 /** Where the date's 29 characters lie in a kept 200 head. */
-export const dateOffset = 'HTTP/1.1 200 OK\r\ndate: '.length;
+const dateOffset = 'HTTP/1.1 200 OK\r\ndate: '.length;
 
 /** Makes heads; the date is the caller's, renewed about every second (RFC 9110, 6.6.1 wants one). */
 export class Heads {

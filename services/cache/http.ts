@@ -13,9 +13,9 @@ import type { Method, Result } from './tally.ts';
 import { readTarget } from './target.ts';
 import { maxContentTypeBytes, maxNamespaceBytes } from './trailer.ts';
 
-export const allowedMethods = 'GET, HEAD, PUT, DELETE';
+const allowedMethods = 'GET, HEAD, PUT, DELETE';
 /** Heads beyond this are refused; a key has 1 KiB at most, and Envoy's own limit is 60 KiB. */
-export const maxHeadBytes = 16 * 1024;
+const maxHeadBytes = 16 * 1024;
 /** A head that takes longer to come than this is a slowloris. */
 export const headTimeoutMs = 10_000;
 

@@ -16,7 +16,7 @@ const growEveryLooks = 30;
 /** After a pass over all objects the scrub rests. */
 const scrubRestMs = 60 * 60_000;
 
-export interface KeeperOptions {
+interface KeeperOptions {
   readonly directory: string;
   readonly store: Store;
   readonly clock: Clock;

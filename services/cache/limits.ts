@@ -10,7 +10,7 @@ const usableShare = 0.9;
 /** Rows of the index are numbered in 32 bits; this many objects of 110 KB are 14 TB. */
 const mostFiles = 2 ** 27;
 
-export interface LimitOptions {
+interface LimitOptions {
   readonly directory: string;
   readonly maxBytes: number | undefined;
   readonly maxObjects: number | undefined;

@@ -14,7 +14,7 @@ export const flagUnconfirmed = 1;
 export const flagVerified = 2;
 const initialBuckets = 1024;
 
-export interface NewRow {
+interface NewRow {
   readonly a: number;
   readonly b: number;
   readonly c: number;
@@ -180,11 +180,6 @@ export class ObjectIndex {
 
   oldestOf(group: number): number {
     return this.#oldest[group] as number;
-  }
-
-  /** The next row towards the newest of the same group, or noRow. */
-  newerThan(row: number): number {
-    return this.#newer[row] as number;
   }
 
   /** Starts a walk over one group from the oldest to the newest that goes on rightly while rows are touched and removed; one walk at a time. */

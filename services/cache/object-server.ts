@@ -14,7 +14,7 @@ export interface ObjectServer extends Listening {
   drain(graceMs: number): Promise<void>;
 }
 
-export interface ObjectServerOptions {
+interface ObjectServerOptions {
   readonly service: ObjectService;
   readonly address: ListenAddress;
   readonly keepAliveMs: number;

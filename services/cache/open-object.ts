@@ -10,7 +10,7 @@ export class CorruptObjectError extends Error {
 }
 
 /** A whole, checked body of one block in a pooled buffer, with room for a head before it. */
-export interface LoadedBody {
+interface LoadedBody {
   readonly buffer: Buffer;
   readonly offset: number;
 }

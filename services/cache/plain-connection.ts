@@ -12,7 +12,7 @@ import type { ObjectService } from './service.ts';
 import type { Result } from './tally.ts';
 import { blockBytes, maxContentTypeBytes, maxNamespaceBytes } from './trailer.ts';
 
-export interface PlainConnectionOptions {
+interface PlainConnectionOptions {
   readonly service: ObjectService;
   readonly heads: Heads;
   readonly keepAliveMs: number;

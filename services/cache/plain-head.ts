@@ -32,7 +32,7 @@ export interface PlainRequest {
   version: string | undefined;
 }
 
-export type PlainHead = PlainRequest | { readonly kind: 'unusual' } | { readonly kind: 'incomplete' };
+type PlainHead = PlainRequest | { readonly kind: 'unusual' } | { readonly kind: 'incomplete' };
 
 const unusual: PlainHead = { kind: 'unusual' };
 const incomplete: PlainHead = { kind: 'incomplete' };

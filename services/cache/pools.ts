@@ -5,7 +5,7 @@ import { PooledHeaps } from './group-heap.ts';
 export const commonPool = 0;
 export const maxPools = 1024;
 
-export interface Amount {
+interface Amount {
   readonly objects: number;
   readonly blocks: number;
 }

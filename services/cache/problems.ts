@@ -21,7 +21,7 @@ export const problems = {
 
 export type ProblemCode = keyof typeof problems;
 
-export interface ProblemAnswer {
+interface ProblemAnswer {
   readonly status: number;
   readonly body: string;
 }

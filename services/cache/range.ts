@@ -1,6 +1,6 @@
 /** Pure: `Range`, `If-Range` and the entity-tag conditions of RFC 9110. */
 
-export type RangeResult =
+type RangeResult =
   | { readonly kind: 'whole' }
   | { readonly kind: 'part'; readonly start: number; readonly end: number }
   | { readonly kind: 'unsatisfiable' };

@@ -8,7 +8,7 @@ import { CorruptObjectError, OpenObject } from './open-object.ts';
 import { fileBlockBytes } from './space.ts';
 import { blockBytes, decodeSums, decodeTrailer, maxTailBytes, type Trailer } from './trailer.ts';
 
-export interface ReadObjectOptions {
+interface ReadObjectOptions {
   readonly files: Files;
   readonly buffers: BufferPool;
   readonly path: string;
@@ -64,7 +64,7 @@ export async function readObject(options: ReadObjectOptions): Promise<OpenObject
   }
 }
 
-export type FileCheck =
+type FileCheck =
   | { readonly kind: 'whole'; readonly key: Key; readonly namespace: string }
   | { readonly kind: 'damaged' }
   | { readonly kind: 'absent' };

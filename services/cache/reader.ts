@@ -6,7 +6,7 @@ import type { ReadWindow } from './read-window.ts';
 import type { Store } from './store.ts';
 import type { Tally } from './tally.ts';
 
-export interface ReaderOptions {
+interface ReaderOptions {
   readonly files: Files;
   readonly buffers: BufferPool;
   readonly store: Store;
@@ -18,7 +18,7 @@ export interface ReaderOptions {
 }
 
 /** Bytes [from, to) of the file, and whether they are expected to be in the page cache. */
-export interface Piece {
+interface Piece {
   readonly from: number;
   readonly to: number;
   readonly isWarm: boolean;

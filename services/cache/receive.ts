@@ -6,9 +6,9 @@ import type { Store } from './store.ts';
 import { NoRoomError, type Upload } from './upload.ts';
 
 /** A refused body is read and dropped up to this before the answer: ordinary clients that are still sending would otherwise see a broken pipe (facts/envoy.md). */
-export const maxDrainBytes = 64 * 1024 * 1024;
+const maxDrainBytes = 64 * 1024 * 1024;
 
-export interface Put {
+interface Put {
   readonly key: Key;
   /** Undefined for a chunked body. */
   readonly length: number | undefined;
@@ -19,13 +19,13 @@ export interface Put {
   readonly maxShare: number | undefined;
 }
 
-export type PutOutcome =
+type PutOutcome =
   | { readonly kind: 'stored'; readonly tag: string }
   /** Answered like `stored`, with `x-kura-stored: no`. */
   | { readonly kind: 'not-kept' }
   | { readonly kind: 'refused'; readonly code: 'too-large' | 'no-room' | 'disk-fault' };
 
-export interface ReceiveOptions {
+interface ReceiveOptions {
   readonly store: Store;
   readonly put: Put;
   /** Throws when the sender goes away, stalls or breaks off; the number of bytes is checked by its maker. */

@@ -15,7 +15,7 @@ import { blocksOf } from './space.ts';
 import type { Store } from './store.ts';
 import type { Tally } from './tally.ts';
 
-export interface RecoveryOptions {
+interface RecoveryOptions {
   readonly directory: string;
   /** The directory was made by this start. */
   readonly isNew: boolean;

@@ -4,9 +4,9 @@ import type { OpenObject } from './open-object.ts';
 import { blocksOf, fileBlockBytes, type Space } from './space.ts';
 
 /** Above this a file is emptied in steps: unlink of a cached 24 GiB file takes 6.2 s, one step of 64 MiB at most 16 ms (decisions.md). */
-export const largeFileBytes = 64 * 1024 * 1024;
+const largeFileBytes = 64 * 1024 * 1024;
 
-export interface Retirement {
+interface Retirement {
   readonly files: Files;
   readonly space: Space;
   /** Room that still counts for the file, in bytes. */

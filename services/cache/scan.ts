@@ -8,7 +8,7 @@ import { type Digest, folderCount, folderName, objectsFolder, parseFileName } fr
 /** Work between two looks at the sockets: a cold lstat takes 7 µs, so some hundred files. */
 const sliceMs = 4;
 
-export interface ScanOptions {
+interface ScanOptions {
   readonly directory: string;
   readonly signal: AbortSignal;
   /** True when nothing needs to be asked about the file: it is known already, or being changed. */

@@ -20,7 +20,7 @@ const lookMs = 1_000;
 /** What a shard may take beyond its drain and grace, for its snapshot. */
 const closeMs = 60_000;
 
-export interface ShardPlan {
+interface ShardPlan {
   readonly number: number;
   readonly directory: string;
   /** Settings that differ from the parent's own environment. */
@@ -54,7 +54,7 @@ export function planShards(config: Settings<typeof settings>): ShardPlan[] {
   }));
 }
 
-export interface ShardsOptions {
+interface ShardsOptions {
   readonly plans: readonly ShardPlan[];
   /** The program of one shard. */
   readonly program: string;

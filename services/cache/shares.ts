@@ -15,7 +15,7 @@ export interface Pool {
   takenBytes: number;
 }
 
-export interface SharesOptions {
+interface SharesOptions {
   readonly index: ObjectIndex;
   readonly groups: Groups;
   /** What the shares are parts of, now. */

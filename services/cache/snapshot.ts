@@ -13,7 +13,7 @@ import { crc32 } from 'node:zlib';
 import type { GroupName, Groups } from './groups.ts';
 import { noRow, type ObjectIndex } from './object-index.ts';
 
-export interface SnapshotTotals {
+interface SnapshotTotals {
   /** The last step of recency that it may hold. */
   readonly tick: number;
   readonly takenAtMs: number;
@@ -23,7 +23,7 @@ export interface SnapshotTotals {
   readonly shares?: Readonly<Record<string, number>>;
 }
 
-export interface SnapshotRow {
+interface SnapshotRow {
   readonly a: number;
   readonly b: number;
   readonly c: number;

@@ -23,7 +23,7 @@ import { Turns } from './turns.ts';
 import { Upload, type WrittenFile } from './upload.ts';
 import { Victims } from './victims.ts';
 
-export interface StoreOptions {
+interface StoreOptions {
   readonly directory: string;
   readonly secret: string;
   readonly limits: SpaceLimits;
@@ -38,7 +38,7 @@ export interface StoreOptions {
   readonly onFault: (error: unknown, operation: 'read' | 'write') => void;
 }
 
-export type BeginResult =
+type BeginResult =
   /** `maxBytes` is the most that its namespace's share lets one object have. */
   | { readonly kind: 'upload'; readonly upload: Upload; readonly maxBytes: number }
   /** Larger than this shard could ever hold. */

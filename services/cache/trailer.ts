@@ -12,7 +12,7 @@ import type { Key } from '../shared/key.ts';
 export const formVersion = 1;
 /** 51 µs of CRC a block: small enough to check before each send, large enough that 64 GiB have 1 MiB of sums. */
 export const blockBytes = 256 * 1024;
-export const fixedBytes = 56;
+const fixedBytes = 56;
 /** A namespace is a DNS label (63 bytes); a content type beyond 255 bytes is not kept. */
 export const maxNamespaceBytes = 63;
 export const maxContentTypeBytes = 255;

@@ -24,10 +24,6 @@ export class Turns {
   async settled(name: string): Promise<void> {
     await this.#tails.get(name);
   }
-
-  get size(): number {
-    return this.#tails.size;
-  }
 }
 
 function ignore(): void {}

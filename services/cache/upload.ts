@@ -13,7 +13,7 @@ export class NoRoomError extends Error {
   readonly code = 'NO_ROOM';
 }
 
-export interface UploadOptions {
+interface UploadOptions {
   readonly key: Key;
   readonly namespace: string;
   readonly contentType: string;

@@ -65,7 +65,7 @@ interface ConfigFile {
   readonly prefix?: string;
 }
 
-export const configPath = '.config/kura.json';
+const configPath = '.config/kura.json';
 
 /** Adds the options that say which server, as whom, and where in it. */
 export function withServerOptions(command: Command): Command {

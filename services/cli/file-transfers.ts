@@ -6,7 +6,7 @@ import type { SourceFile } from './files.ts';
 import type { Answer, ObjectClient } from './object-client.ts';
 import { problemOf } from './problem-of.ts';
 
-export type ReadOutcome =
+type ReadOutcome =
   | { readonly kind: 'hit' }
   | { readonly kind: 'miss' }
   /** The cache gave other bytes than the file has: the worst that can happen. */

@@ -19,7 +19,7 @@ const askFromBytes = 256 * 1024;
 const connectLimitMs = 2_000;
 const noDirectMs = 30_000;
 
-export interface ObjectClientOptions {
+interface ObjectClientOptions {
   /** Base URL, such as `http://kura.kura-system`. */
   readonly server: string;
   readonly tokenFile: string;

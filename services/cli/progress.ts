@@ -5,12 +5,12 @@ import { formatBytes } from './units.ts';
 /** Without a terminal a line this often is progress enough. */
 const lineMs = 5_000;
 
-export interface Progress {
+interface Progress {
   update(objects: number, bytes: number): void;
   stop(): void;
 }
 
-export interface ByteProgress {
+interface ByteProgress {
   update(bytes: number): void;
   stop(): void;
 }

@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import type { Reply } from './object-client.ts';
 
-export interface AskingPut {
+interface AskingPut {
   /** Base URL, of plain HTTP. */
   readonly server: string;
   readonly path: string;

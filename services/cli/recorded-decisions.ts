@@ -2,7 +2,7 @@
 import { type Verb, verbs } from '../authz/policy-document.ts';
 import { isKey } from '../shared/key.ts';
 
-export interface RecordedDecision {
+interface RecordedDecision {
   readonly namespace: string;
   readonly serviceAccount: string;
   readonly verb: Verb;

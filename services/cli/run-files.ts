@@ -6,7 +6,7 @@ import { startProgress } from './progress.ts';
 import { type Summary, Tally } from './tally.ts';
 import type { Terminal } from './terminal.ts';
 
-export interface FilesRun {
+interface FilesRun {
   /** In front of the progress. */
   readonly label: string;
   /** Taken from the end. */

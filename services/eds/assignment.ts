@@ -4,7 +4,7 @@ import type { LbEndpoint } from '../../proto/generated/envoy/config/endpoint/v3/
 import type { Shard } from './shard.ts';
 import { compareText } from './unique-shards.ts';
 
-export interface Viewpoint {
+interface Viewpoint {
   /** The zone whose shards come first (priority 0, all others 1); undefined = all alike. A zone without shards has no first. */
   readonly ownZone: string | undefined;
 }

@@ -13,7 +13,7 @@ interface Certificates {
   readonly caCertificate: Buffer;
 }
 
-export interface CertificateFolder {
+interface CertificateFolder {
   /** Of a server that only talks to clients with a certificate that `ca.crt` signed. */
   readonly credentials: ServerCredentials;
   close(): void;

@@ -13,7 +13,7 @@ export interface World extends ResourceVersions {
   readonly resources: ReadonlyMap<string, EncodedResource>;
 }
 
-export interface PublisherOptions {
+interface PublisherOptions {
   /** Of the assignment. */
   readonly name: string;
   readonly placement: 'global' | 'zone';

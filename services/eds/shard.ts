@@ -33,7 +33,7 @@ export interface Reading {
 }
 
 /** Pod annotation: the capacity of its shards relative to the others. */
-export const weightAnnotation = 'kura/weight';
+const weightAnnotation = 'kura/weight';
 /** Envoy adds the weights of a locality up in 32 bits: this leaves room for 4,000 shards of the largest. */
 const largestWeight = 1_000_000;
 const shardPort = /^shard-(\d+)$/;

@@ -9,7 +9,7 @@ import type { StreamList, StreamView } from './stream-list.ts';
 import { type RequestOutcome, Subscription } from './subscription.ts';
 
 /** Answers are encoded by Encoder already; the service definition passes the bytes on. */
-export type DiscoveryStream = ServerDuplexStream<AnyDiscoveryRequest, Buffer>;
+type DiscoveryStream = ServerDuplexStream<AnyDiscoveryRequest, Buffer>;
 
 /** Envoy uses about ten types; each costs a subscription. */
 const mostTypes = 16;

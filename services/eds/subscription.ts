@@ -19,14 +19,14 @@ interface AnyRequest {
 }
 
 /** A DiscoveryRequest. */
-export interface FullRequest extends AnyRequest {
+interface FullRequest extends AnyRequest {
   readonly kind: 'full';
   readonly names: readonly string[];
   readonly version: string;
 }
 
 /** A DeltaDiscoveryRequest. */
-export interface DeltaRequest extends AnyRequest {
+interface DeltaRequest extends AnyRequest {
   readonly kind: 'delta';
   readonly subscribe: readonly string[];
   readonly unsubscribe: readonly string[];

@@ -1,7 +1,7 @@
 /** Pure: of candidates that cannot both be in one assignment, the one that stays. */
 import type { Candidate, Health, Shard } from './shard.ts';
 
-export interface UniqueShards {
+interface UniqueShards {
   /** By hash_key, ascending: the same candidates in any order give the same shards. */
   readonly shards: readonly Shard[];
   /** Those that lost to another, one line each. */

@@ -1,7 +1,7 @@
 /** Pure: the Envoy bootstrap that operators edit, moved to the addresses of one local system. */
 import { isMap, isSeq, parseDocument, type YAMLMap } from 'yaml';
 
-export interface LocalAddresses {
+interface LocalAddresses {
   readonly objectsPort: number;
   readonly metricsPort: number;
   readonly adminPort: number;

@@ -2,11 +2,11 @@
 import { ApiException, CoreV1Api, DiscoveryV1Api, type V1EndpointSlice, type V1Pod } from '@kubernetes/client-node';
 import type { KubernetesClient } from '../shared/kubernetes.ts';
 
-export const systemNamespace = 'kura-system';
-export const cacheService = 'kura-cache';
-export const nodeName = 'local';
+const systemNamespace = 'kura-system';
+const cacheService = 'kura-cache';
+const nodeName = 'local';
 export const zone = 'local';
-export const shardPort = 'shard-0';
+const shardPort = 'shard-0';
 /** Any free one here, so that eds has to be told. */
 const shardMetricsPort = 'metrics-0';
 

@@ -7,7 +7,7 @@ import path from 'node:path';
 /** Where a Pod has the credential (k8s/base/envoy.yaml). */
 const podDirectory = '/etc/kura/credential';
 
-export interface CredentialFiles {
+interface CredentialFiles {
   /** What Envoy sends: one line. */
   readonly envoy: string;
   /** What shards take: one line or two. */

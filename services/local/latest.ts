@@ -2,7 +2,7 @@ import type { Console } from './console.ts';
 import { untilDone } from './retry.ts';
 
 /** Brings a changing value somewhere: always the newest, one attempt at a time, again and again until it has arrived. */
-export interface Latest<T> {
+interface Latest<T> {
   set(value: T): void;
   /** Resolves when the newest value has arrived. */
   settled(): Promise<void>;

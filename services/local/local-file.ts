@@ -1,7 +1,7 @@
 /** `.kura/local.json`: where the parts of a running local system are. Written when all is ready and whenever a pid or port changes; gone when it stops. */
 import { rename, rm, writeFile } from 'node:fs/promises';
 
-export interface LocalShard {
+interface LocalShard {
   /** Its hash_key, such as `kura-cache-0/shard-0`. */
   readonly name: string;
   readonly url: string;

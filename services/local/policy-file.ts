@@ -11,7 +11,7 @@ import { publishLatest } from './latest.ts';
 const pollMs = 200;
 const configMap = 'kura-policy';
 
-export interface PolicyFileOptions {
+interface PolicyFileOptions {
   readonly client: KubernetesClient;
   readonly file: string;
   /** Where the file starts from when there is none. */

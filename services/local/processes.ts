@@ -4,7 +4,7 @@ import { type ProcessOptions, type SupervisedProcess, superviseProcess } from '.
 
 const stopLimitMs = 5_000;
 
-export interface Ready {
+interface Ready {
   readonly pid: number;
   readonly listening: Readonly<Record<string, string>>;
 }

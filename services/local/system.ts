@@ -25,7 +25,7 @@ import { untilReady } from './readiness.ts';
 import { authzSocketPath } from './socket-path.ts';
 import { keepTokenFiles } from './token-files.ts';
 
-export interface SystemOptions {
+interface SystemOptions {
   /** Where everything is kept: objects, keys, tokens, sockets. */
   readonly stateDirectory: string;
   /** Envoy's port for clients; 0 = any free one. */

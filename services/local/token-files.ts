@@ -10,7 +10,7 @@ import { untilDone } from './retry.ts';
 /** The kubelet renews at 80 % of a token's life too. */
 const renewAt = 0.8;
 
-export interface TokenFilesOptions {
+interface TokenFilesOptions {
   readonly client: KubernetesClient;
   readonly directory: string;
   readonly workloads: readonly Workload[];

@@ -3,7 +3,7 @@
 import { isIP } from 'node:net';
 
 /** One setting: how its text becomes a value, what holds without it, and what it is for (one sentence; the README tables are checked against it). */
-export interface Setting<T> {
+interface Setting<T> {
   readonly doc: string;
   /** The text that holds when the variable is unset; without it the setting must be given, unless `optional`. */
   readonly fallback: string | undefined;
@@ -12,7 +12,7 @@ export interface Setting<T> {
   readonly parse: (text: string) => T;
 }
 
-export type SettingTable = Readonly<Record<string, Setting<unknown>>>;
+type SettingTable = Readonly<Record<string, Setting<unknown>>>;
 export type Settings<S extends SettingTable> = { readonly [K in keyof S]: S[K] extends Setting<infer T> ? T : never };
 
 /** Where a server listens. Port 0 lets the system choose. */
@@ -129,7 +129,7 @@ export function logLevel(): Setting<'trace' | 'debug' | 'info' | 'warn' | 'error
 }
 
 /** Reads a number of bytes such as `64Gi`; throws an Error that says what is wrong. */
-export function parseBytes(value: string): number {
+function parseBytes(value: string): number {
   const match = /^(\d{1,15})(|[KMGT]i?)$/.exec(value);
   if (match === null) throw new Error('is not a size such as 500M, 64Gi');
   const unit = match[2] as string;

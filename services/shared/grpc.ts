@@ -4,7 +4,7 @@ import { connect } from 'node:net';
 import { Server, ServerCredentials, type ServerOptions } from '@grpc/grpc-js';
 import type { Listening } from './listen.ts';
 
-export interface GrpcServerOptions {
+interface GrpcServerOptions {
   /** `host:port`, or `unix:/path/of/socket`. */
   readonly target: string;
   readonly register: (server: Server) => void;

@@ -18,7 +18,7 @@ const answerLimitMs = 10_000;
 // biome-ignore lint/suspicious/noExplicitAny: the parameter of client-node's own ApiConstructor; its configuration type is not exported.
 type ApiConstructor<T> = new (configuration: any) => T;
 
-export interface RawRequest {
+interface RawRequest {
   readonly query?: Readonly<Record<string, string | undefined>>;
   readonly headers?: Readonly<Record<string, string>>;
   readonly signal: AbortSignal;

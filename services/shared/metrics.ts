@@ -6,7 +6,7 @@ import { type Listening, listen } from './listen.ts';
 
 export type Route = (request: IncomingMessage, response: ServerResponse) => void;
 
-export interface MetricsServerOptions {
+interface MetricsServerOptions {
   readonly address: ListenAddress;
   readonly registry: Registry;
   /** Undefined while the service may get traffic, otherwise why not (one line, shown to whoever asks). */

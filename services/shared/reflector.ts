@@ -21,7 +21,7 @@ const goodWatchMs = 5_000;
 const longestLineBytes = 8 * 2 ** 20;
 const metadataOnlyType = (kind: string): string => `application/json;as=${kind};g=meta.k8s.io;v=v1`;
 
-export interface ReflectorOptions<T extends KubernetesObject> {
+interface ReflectorOptions<T extends KubernetesObject> {
   readonly client: KubernetesClient;
   /** The collection, such as `/apis/discovery.k8s.io/v1/namespaces/kura-system/endpointslices`. */
   readonly path: string;
@@ -36,7 +36,7 @@ export interface ReflectorOptions<T extends KubernetesObject> {
   readonly silenceMs?: number;
 }
 
-export interface Reflector<T extends KubernetesObject> {
+interface Reflector<T extends KubernetesObject> {
   objects(): Iterable<T>;
   /** By `<namespace>/<name>`, or the name alone where the kind has no namespace. */
   get(key: string): T | undefined;

@@ -15,7 +15,7 @@ const test = anyTest as TestFn;
 /** Root alone can become another user; anybody else is not the owner of what root installs in a container, and this stays unseen then. */
 const isRoot = process.getuid?.() === 0;
 const user = isRoot ? ['--reuid', '65532', '--regid', '65532', '--clear-groups'] : [];
-/** node:24.21.0-slim is Debian with Node in it. */
+/** node:26.10.0-slim is Debian with Node in it. */
 const system = { PATH: `${path.dirname(process.execPath)}:/usr/bin:/bin` };
 let image: string;
 

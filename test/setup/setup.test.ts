@@ -48,10 +48,10 @@ test('a Node that is too old after the install is named', async (t) => {
   t.teardown(() => rm(folder, { recursive: true }));
   const { status, stderr } = run();
   t.is(status, 1);
-  t.regex(lastLine(stderr), /^kura set-up: Node 24 or later is needed and npm has none for .*: this machine has v20\.1\.0$/);
+  t.regex(lastLine(stderr), /^kura set-up: Node 26 or later is needed and npm has none for .*: this machine has v20\.1\.0$/);
 });
 
-const installed = { npm: '/bin/mkdir -p node_modules', node: 'echo v24.21.0' };
+const installed = { npm: '/bin/mkdir -p node_modules', node: 'echo v26.10.0' };
 
 test('a machine without pip is told what to install', async (t) => {
   const { run, folder } = await machine({ ...installed, python3: 'echo "No module named pip" >&2; exit 1' });
@@ -78,7 +78,7 @@ test('a download that fails leaves nothing behind', async (t) => {
 
 test('the Node that npm 9 and 10 install without its link is found', async (t) => {
   const bin = `node_modules/node-${process.platform}-${process.arch}/bin`;
-  const npm = `/bin/mkdir -p ${bin}; printf '#!/bin/sh\\necho v24.21.0\\n' > ${bin}/node; /bin/chmod +x ${bin}/node`;
+  const npm = `/bin/mkdir -p ${bin}; printf '#!/bin/sh\\necho v26.10.0\\n' > ${bin}/node; /bin/chmod +x ${bin}/node`;
   const { run, folder } = await machine({ npm, node: 'echo v18.20.8' });
   t.teardown(() => rm(folder, { recursive: true }));
   await symlink('/bin/true', path.join(folder, 'envoy'));

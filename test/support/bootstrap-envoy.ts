@@ -10,7 +10,7 @@ import { freePorts } from '../../services/local/free-ports.ts';
 
 const root = path.resolve(import.meta.dirname, '..', '..');
 
-export interface BootstrapEnvoy {
+interface BootstrapEnvoy {
   readonly child: ChildProcess;
   readonly ports: { readonly objects: number; readonly metrics: number; readonly admin: number };
   /** What it has printed so far: its access log, and its own log. */
@@ -21,7 +21,7 @@ export interface BootstrapEnvoy {
   stop(): Promise<void>;
 }
 
-export interface BootstrapEnvoyOptions {
+interface BootstrapEnvoyOptions {
   readonly folder: string;
   readonly authzSocket: string;
   /** Undefined: a port on which nobody is. */

@@ -1,7 +1,7 @@
 /** Pure: what all shards together did in each minute of the last hour. The clock is a parameter, in milliseconds since the epoch. */
 import { noTotals, type Totals, totalNames } from '../../shared/shard-numbers.ts';
 
-export const minutesKept = 60;
+const minutesKept = 60;
 
 export interface Minute extends Totals {
   /** Minutes since the epoch. */

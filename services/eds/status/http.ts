@@ -15,7 +15,7 @@ import { policyName, viewPolicy } from './policy.ts';
 import { ShardWatch } from './shard-watch.ts';
 import { type Status, statusOf } from './status.ts';
 
-export interface StatusOptions {
+interface StatusOptions {
   readonly client: KubernetesClient;
   readonly namespace: string;
   readonly service: string;

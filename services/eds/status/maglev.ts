@@ -6,7 +6,7 @@ export const tableSize = 655_373;
 /** 64-bit xxHash of a text. */
 export type Hash = (text: string, seed?: bigint) => bigint;
 
-export interface MaglevHost {
+interface MaglevHost {
   readonly hashKey: string;
   readonly weight: number;
 }

@@ -11,7 +11,7 @@ const answerLimitMs = 2_000;
 const maxPageBytes = 1024 * 1024;
 const atATime = 8;
 
-export interface ShardWatchOptions {
+interface ShardWatchOptions {
   readonly shards: () => readonly Shard[];
   /** 0: the shards are not asked. */
   readonly intervalMs: number;

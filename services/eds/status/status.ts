@@ -46,7 +46,7 @@ export interface Status {
   readonly policy: PolicyView | undefined;
 }
 
-export interface StatusSources {
+interface StatusSources {
   readonly at: Date;
   readonly service: string;
   readonly isAsking: boolean;

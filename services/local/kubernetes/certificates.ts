@@ -5,7 +5,7 @@ import path from 'node:path';
 import * as x509 from '@peculiar/x509';
 import { readOrMake } from './files.ts';
 
-export interface ServingCertificate {
+interface ServingCertificate {
   /** PEM, the serving certificate and the authority that signed it. */
   readonly certificate: string;
   /** PEM. */
@@ -47,7 +47,7 @@ export interface Authority {
 
 /** A certificate authority whose key is only in memory. */
 export async function createAuthority(name: string): Promise<Authority> {
-  x509.cryptoProvider.set(webcrypto as unknown as Parameters<typeof x509.cryptoProvider.set>[0]);
+  x509.cryptoProvider.set(webcrypto as Crypto);
   const now = Date.now();
   const validity = { notBefore: new Date(now - earlyMs), notAfter: new Date(now + lifeMs) };
   const authorityKeys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);

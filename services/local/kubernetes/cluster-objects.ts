@@ -10,7 +10,7 @@ import { inOneOrder, requireForm, requireValid, requireValidChange } from './val
 /** Letters and digits of generated names, without those that make words or look alike. */
 const nameLetters = 'bcdfghjklmnpqrstvwxz2456789';
 
-export interface ClusterOptions {
+interface ClusterOptions {
   readonly store: ObjectStore;
   readonly now: () => Date;
   readonly newUid: () => string;

@@ -4,7 +4,7 @@ import { isFields, type ObjectInput } from './object.ts';
 import { ApiError, badRequest, tooLarge } from './status.ts';
 
 /** The real API's limit of a request body. */
-export const bodyLimitBytes = 3 * 2 ** 20;
+const bodyLimitBytes = 3 * 2 ** 20;
 
 export interface Exchange {
   readonly method: string;

@@ -13,7 +13,7 @@ export interface Change {
 /** The real API's watch cache keeps a similar number; whoever asks for older changes gets 410 and lists anew. */
 export const changesLimit = 1_000;
 /** A thousand changes of the largest objects would be gigabytes. */
-export const bytesLimit = 32 * 2 ** 20;
+const bytesLimit = 32 * 2 ** 20;
 
 export class History {
   #changes: Change[] = [];

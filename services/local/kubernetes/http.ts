@@ -13,7 +13,7 @@ import { issuer } from './token-claims.ts';
 import type { TokenRequest } from './token-request.ts';
 import type { Tokens } from './tokens.ts';
 
-export interface ApiOptions extends CollectionOptions {
+interface ApiOptions extends CollectionOptions {
   readonly cluster: ClusterObjects;
   readonly tokens: Tokens;
   readonly log: Logger;

@@ -9,7 +9,7 @@ import type { Entry } from './store.ts';
 const rewriteBytes = 4 * 2 ** 20;
 const format = 1;
 
-export interface Journal {
+interface Journal {
   readonly restored: { readonly version: number; readonly entries: readonly Entry[] };
   /** Throws the system's error when the line cannot be written; then nothing of it stays. */
   write(entry: Entry): void;

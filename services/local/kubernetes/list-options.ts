@@ -12,7 +12,7 @@ export interface ListOptions {
   readonly continue: string | undefined;
 }
 
-export interface WatchOptions extends ListOptions {
+interface WatchOptions extends ListOptions {
   /** Undefined: as the version says (without one, or from 0, a watch begins with everything). */
   readonly sendInitialEvents: boolean | undefined;
   readonly bookmarks: boolean;

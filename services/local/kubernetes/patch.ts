@@ -7,7 +7,7 @@ import { ApiError, badRequest, invalid } from './status.ts';
 import { requireForm } from './validation.ts';
 
 const patchTypes = ['application/json-patch+json', 'application/merge-patch+json', 'application/strategic-merge-patch+json'] as const;
-export type PatchType = (typeof patchTypes)[number];
+type PatchType = (typeof patchTypes)[number];
 
 /** Throws ApiError (415) for a content type that is no patch, server-side apply included. */
 export function requirePatchType(header = ''): PatchType {

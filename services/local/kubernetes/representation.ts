@@ -4,7 +4,7 @@ import type { StoredObject } from './object.ts';
 import { apiVersionOf, type Resource } from './resources.ts';
 import { ApiError } from './status.ts';
 
-export interface Representation {
+interface Representation {
   readonly object: (object: StoredObject) => object;
   readonly list: (metadata: object, objects: readonly StoredObject[]) => object;
 }

@@ -1,13 +1,13 @@
 /** Pure: the `Status` objects that the Kubernetes API answers failures with. */
 import type { Resource } from './resources.ts';
 
-export interface StatusCause {
+interface StatusCause {
   readonly reason: string;
   readonly message: string;
   readonly field?: string;
 }
 
-export interface StatusDetails {
+interface StatusDetails {
   readonly name?: string;
   readonly group?: string;
   readonly kind?: string;
@@ -61,7 +61,7 @@ export function success(details?: StatusDetails, code?: number): object {
 }
 
 /** `pods` or `endpointslices.discovery.k8s.io`, as messages name a resource. */
-export function qualified({ plural, group }: Resource): string {
+function qualified({ plural, group }: Resource): string {
   return group === '' ? plural : `${plural}.${group}`;
 }
 

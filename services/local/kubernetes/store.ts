@@ -5,9 +5,9 @@ import { type Resource, resources } from './resources.ts';
 import { ApiError, expired, notFound } from './status.ts';
 
 /** Objects that may exist, as JSON: all of them are held in memory. The real API refuses too when its database is full. */
-export const objectsLimitBytes = 64 * 2 ** 20;
+const objectsLimitBytes = 64 * 2 ** 20;
 /** etcd's own limit of one object. */
-export const objectLimitBytes = 1.5 * 2 ** 20;
+const objectLimitBytes = 1.5 * 2 ** 20;
 
 /** One change as it is written down before it holds. */
 export interface Entry {
@@ -18,7 +18,7 @@ export interface Entry {
   readonly key: string;
 }
 
-export interface StoreOptions {
+interface StoreOptions {
   readonly restored: { readonly version: number; readonly entries: readonly Entry[] };
   /** Makes a change durable; one that throws undoes it. */
   readonly write: (entry: Entry) => void;

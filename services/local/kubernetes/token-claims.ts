@@ -27,7 +27,7 @@ export interface TokenClaims {
   readonly sub: string;
 }
 
-export interface UserInfo {
+interface UserInfo {
   readonly username: string;
   readonly uid: string;
   readonly groups: readonly string[];

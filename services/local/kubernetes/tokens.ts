@@ -8,7 +8,7 @@ import { issuer, type ReviewStatus } from './token-claims.ts';
 import { grantToken, type TokenRequest } from './token-request.ts';
 import { reviewToken } from './token-review.ts';
 
-export interface TokensOptions {
+interface TokensOptions {
   readonly store: ObjectStore;
   readonly key: SigningKey;
   readonly adminToken: string;

@@ -10,7 +10,7 @@ import type { Predicate } from './selectors.ts';
 import { ApiError } from './status.ts';
 import type { ObjectStore } from './store.ts';
 
-export interface WatchStream {
+interface WatchStream {
   readonly store: ObjectStore;
   readonly resource: Resource;
   readonly matches: Predicate;

@@ -10,7 +10,7 @@ import { readMetric } from '../../support/metrics.ts';
 import { type Service, startService, temporaryFolder } from '../../support/service.ts';
 import { waitFor } from '../../support/wait.ts';
 
-export interface Authz {
+interface Authz {
   readonly service: Service;
   /** The HTTP status that Envoy would answer, 200 for an allow. */
   check(token: string, asked?: { method?: string; target?: string }): Promise<number>;

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import type { Question } from '../../../services/authz/policy.ts';
 import { type PolicyDocument, type Rule, verbs } from '../../../services/authz/policy-document.ts';
 
-export const nameText = fc.constantFrom('a', 'b', 'ab', 'aba', 'ba');
+const nameText = fc.constantFrom('a', 'b', 'ab', 'aba', 'ba');
 export const globText = fc.string({ unit: fc.constantFrom('a', 'b', '*'), minLength: 1, maxLength: 5 });
 export const toRegExp = (glob: string): RegExp => new RegExp(`^${glob.split('*').join('[ab]*')}$`);
 

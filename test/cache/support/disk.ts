@@ -24,7 +24,7 @@ export async function flipBit(file: string, offset: number): Promise<void> {
   }
 }
 
-export async function objectFiles(directory: string): Promise<string[]> {
+async function objectFiles(directory: string): Promise<string[]> {
   const files: string[] = [];
   for (const folder of await readdir(path.join(directory, 'objects'))) {
     for (const name of await readdir(path.join(directory, 'objects', folder))) files.push(path.join(directory, 'objects', folder, name));

@@ -6,7 +6,7 @@ import type { ExecutionContext } from 'ava';
 import type { ListeningMessage } from '../../../services/shared/lifecycle.ts';
 import { passedOn } from '../../support/environment.ts';
 
-export interface CacheProcess {
+interface CacheProcess {
   readonly child: ChildProcess;
   readonly listening: Readonly<Record<string, string>>;
   /** Everything it wrote, as it comes. */

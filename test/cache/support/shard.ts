@@ -19,7 +19,7 @@ export interface TestShard {
   close(): Promise<void>;
 }
 
-export interface TestShardOptions {
+interface TestShardOptions {
   readonly directory?: string;
   readonly environment?: Readonly<Record<string, string>>;
   readonly files?: Files;

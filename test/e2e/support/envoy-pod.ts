@@ -10,7 +10,7 @@ import { startService, temporaryFolder } from '../../support/service.ts';
 import { waitFor } from '../../support/wait.ts';
 import type { LocalSystem } from './system.ts';
 
-export interface EnvoyPod {
+interface EnvoyPod {
   readonly port: number;
   /** What the kubelet would say. */
   isReady(): Promise<boolean>;
@@ -57,7 +57,7 @@ export async function startEnvoyPod(t: ExecutionContext, system: LocalSystem): P
   };
 }
 
-export interface TcpService {
+interface TcpService {
   readonly port: number;
   readonly pods: EnvoyPod[];
 }

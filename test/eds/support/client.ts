@@ -13,7 +13,7 @@ export const endpointType = 'type.googleapis.com/envoy.config.endpoint.v3.Cluste
 export const node = { id: 'envoy-1', locality: { zone: 'a' } };
 export const name = 'kura-cache';
 
-export interface TestStream<Request, Response> {
+interface TestStream<Request, Response> {
   send(request: Request): void;
   /** The next answer; each is given once. */
   next(): Promise<Response>;
@@ -27,7 +27,7 @@ export interface TestStream<Request, Response> {
 type FullStream = TestStream<DiscoveryRequest, DiscoveryResponse__Output>;
 type DeltaStream = TestStream<DeltaDiscoveryRequest, DeltaDiscoveryResponse__Output>;
 
-export interface TestClient {
+interface TestClient {
   eds(): FullStream;
   deltaEds(): DeltaStream;
   ads(): FullStream;

@@ -15,7 +15,7 @@ export interface CachePod {
   readonly conditions?: { readonly ready: boolean; readonly serving: boolean; readonly terminating: boolean };
 }
 
-export interface TestCluster {
+interface TestCluster {
   /** Makes these the cache Pods, each with a slice of its own; what is the same already is left alone. */
   set(pods: readonly CachePod[]): Promise<void>;
   startEds(settings?: Readonly<Record<string, string>>): Promise<Service>;

@@ -21,7 +21,7 @@ export interface Envoy {
   stop(): Promise<void>;
 }
 
-export interface EnvoyOptions {
+interface EnvoyOptions {
   readonly folder: string;
   /** Addresses of eds replicas; Envoy takes any. */
   readonly eds: readonly string[];

@@ -5,7 +5,7 @@ import { EndpointResourceType } from '@grpc/grpc-js-xds/build/src/xds-resource-t
 import type { ExecutionContext } from 'ava';
 import { tableOf } from './client.ts';
 
-export interface XdsFollower {
+interface XdsFollower {
   /** hash_key → health as last told; undefined before the first. */
   table(): Record<string, string> | undefined;
   readonly faults: readonly string[];

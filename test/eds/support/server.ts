@@ -12,7 +12,7 @@ import { StreamList } from '../../../services/eds/stream-list.ts';
 
 export const protos = loadEnvoyProtos().envoy;
 
-export interface TestServer {
+interface TestServer {
   readonly address: string;
   readonly publisher: Publisher;
   readonly streams: StreamList;

@@ -45,7 +45,7 @@ export interface Rig {
   }): Promise<number>;
 }
 
-export interface RigOptions {
+interface RigOptions {
   /** Changes the bootstrap as an operator would. */
   readonly edit?: (bootstrap: Document) => void;
   /** PEM: clients speak TLS with an Envoy that this CA knows. */

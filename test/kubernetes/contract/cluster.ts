@@ -29,7 +29,7 @@ export interface Call {
   readonly token?: string | null;
 }
 
-export interface WatchEvent {
+interface WatchEvent {
   readonly type: string;
   // biome-ignore lint/suspicious/noExplicitAny: any object.
   readonly object: any;

@@ -1,7 +1,7 @@
 /** Pure: requests that a Kubernetes API refuses, and how. */
 import { patchTypes } from './cluster.ts';
 
-export interface Refusal {
+interface Refusal {
   readonly what: string;
   readonly request: readonly [method: string, path: string, body?: unknown, contentType?: string];
   readonly code: number;

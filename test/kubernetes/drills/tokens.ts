@@ -72,7 +72,7 @@ async function deleteByForce(drill: Drill, { metadata }: V1Pod): Promise<void> {
 }
 
 /** What one Envoy answers about an object that is not there. */
-export async function statusAt(address: string, token: string): Promise<number> {
+async function statusAt(address: string, token: string): Promise<number> {
   const client = createServiceClient(() => [address]);
   try {
     return (await client.send('GET', 'vision/nothing', { token })).status;

@@ -30,9 +30,9 @@ const defaultControllers = [
   'disruption-controller',
 ];
 
-export type PlanePart = 'etcd' | 'apiserver' | 'controllers';
+type PlanePart = 'etcd' | 'apiserver' | 'controllers';
 
-export interface PlaneOptions {
+interface PlaneOptions {
   /** An empty folder; it holds the state, the logs and `admin.kubeconfig`. */
   readonly directory: string;
   readonly controllers?: readonly string[];

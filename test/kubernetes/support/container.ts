@@ -23,7 +23,7 @@ export interface Container {
   exec(words: readonly string[]): Promise<number | null>;
 }
 
-export interface ContainerOptions {
+interface ContainerOptions {
   readonly pod: V1Pod;
   readonly container: V1Container;
   /** The Pod's network namespace, a file. */

@@ -7,7 +7,7 @@ import { binariesDirectory } from '../plane/plane.ts';
 const run = promisify(execFile);
 const root = path.resolve(import.meta.dirname, '..', '..', '..');
 
-export interface Output {
+interface Output {
   readonly status: number;
   readonly stdout: string;
   readonly stderr: string;

@@ -11,7 +11,7 @@ import { resolvConf, startDns } from './dns.ts';
 import type { Network } from './network.ts';
 import { PodRunner } from './pod-runner.ts';
 
-export interface KubeletOptions {
+interface KubeletOptions {
   readonly cluster: Cluster;
   readonly client: KubernetesClient;
   readonly namespace: string;

@@ -12,7 +12,7 @@ import { isSidecar, portOf } from './pod-spec.ts';
 import { PodStatus } from './pod-status.ts';
 import { makeVolumes, type Volumes } from './volumes.ts';
 
-export interface PodRunnerOptions {
+interface PodRunnerOptions {
   readonly pod: V1Pod;
   readonly cluster: Cluster;
   readonly network: Network;

@@ -1,7 +1,7 @@
 /** Pure: what a kubelet takes from a Pod to start its containers. */
 import type { V1Container, V1Pod, V1Probe } from '@kubernetes/client-node';
 
-export interface Started {
+interface Started {
   readonly words: readonly string[];
   readonly directory: string;
   readonly environment: Readonly<Record<string, string>>;
