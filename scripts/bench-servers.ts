@@ -1,7 +1,7 @@
 /** What the shard's bench measures: shards and nginx, each started for it on a folder of its own, and their CPU time. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -91,10 +91,6 @@ export function residentBytes(pid: number, which: 'VmRSS' | 'VmHWM'): number {
 export async function shardMetric(server: BenchServer, name: string): Promise<number> {
   const text = await (await fetch(`${server.metricsUrl}/metrics`)).text();
   return Number(new RegExp(`^${name}(?:\\{[^}]*\\})? (.*)$`, 'm').exec(text)?.[1] ?? Number.NaN);
-}
-
-function countFiles(folder: string): number {
-  return readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).length;
 }
 
 async function stop(child: ChildProcess): Promise<void> {
