@@ -10,7 +10,7 @@ import { maxKeyBytes } from '../shared/key.ts';
 import type { Logger } from '../shared/log.ts';
 import { problemBody, problemContentType } from '../shared/problem.ts';
 import type { Decide, Decision, Question } from './decision.ts';
-import type { Grant } from './grant.ts';
+import type { Grant } from './policy/grant.ts';
 
 interface Refusal {
   readonly status: number;

@@ -1,13 +1,13 @@
 /** From a request to a decision: what it asks for, who asks, and whether that is allowed. */
 import { parseTarget } from '../shared/key.ts';
-import { rememberAccess } from './access.ts';
-import type { Grant } from './grant.ts';
-import type { Identity, Resolution } from './identity.ts';
-import { longestTokenBytes } from './jwt.ts';
-import type { Labels, Policy } from './policy.ts';
-import { type Verb, verbs } from './policy-document.ts';
-import { type Excess, isRateLimited } from './rate.ts';
-import type { Throttle } from './throttle.ts';
+import { longestTokenBytes } from './identity/jwt.ts';
+import type { Identity, Resolution } from './identity/resolver.ts';
+import { rememberAccess } from './policy/access.ts';
+import { isRateLimited, type Verb, verbs } from './policy/document.ts';
+import type { Grant } from './policy/grant.ts';
+import type { Labels, Policy } from './policy/policy.ts';
+import type { Excess } from './rate-limit/rate.ts';
+import type { Throttle } from './rate-limit/throttle.ts';
 
 export interface Question {
   readonly method: string;

@@ -10,16 +10,16 @@ import { createAudit } from './audit.ts';
 import { addCheck } from './check.ts';
 import { settings } from './config.ts';
 import { createDecide } from './decision.ts';
-import { IdentityResolver } from './identity.ts';
-import { ClusterKeys, createKeysReader } from './jwks.ts';
-import { createLocalCheck } from './jwt.ts';
+import { ClusterKeys, createKeysReader } from './identity/jwks.ts';
+import { createLocalCheck } from './identity/jwt.ts';
+import { watchPods } from './identity/pods.ts';
+import { IdentityResolver } from './identity/resolver.ts';
+import { TokenReviewer } from './identity/token-review.ts';
 import { createMetrics } from './metrics.ts';
-import { watchPods } from './pods.ts';
-import { startPolicySource } from './policy-source.ts';
-import { NamespaceRates } from './rate.ts';
-import { createThrottle } from './throttle.ts';
-import { TokenReviewer } from './token-review.ts';
-import { addTransfers } from './transfers.ts';
+import { startPolicySource } from './policy/source.ts';
+import { NamespaceRates } from './rate-limit/rate.ts';
+import { createThrottle } from './rate-limit/throttle.ts';
+import { addTransfers } from './rate-limit/transfers.ts';
 
 /** Calls in flight may end; Envoy gives each 1 s. */
 const graceMs = 1_000;

@@ -1,9 +1,9 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { Logger } from '../shared/log.ts';
 import type { Decide, Decision, Question } from './decision.ts';
-import type { IdentityEvents } from './identity.ts';
-import type { PolicySource } from './policy-source.ts';
-import type { Review } from './token-review.ts';
+import type { IdentityEvents } from './identity/resolver.ts';
+import type { Review } from './identity/token-review.ts';
+import type { PolicySource } from './policy/source.ts';
 
 interface MetricsOptions {
   readonly registry: Registry;

@@ -1,18 +1,18 @@
 /** Shows a shard's numbers to Prometheus. */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
-import type { BufferPool } from './buffers.ts';
-import { type NamespaceUse, namespaceUse } from './namespace-use.ts';
-import type { ReadWindow } from './read-window.ts';
-import { fileBlockBytes } from './space.ts';
-import type { Store } from './store.ts';
-import { latencyBounds, methods, results, type Tally } from './tally.ts';
+import { type Counters, latencyBounds, methods, results } from './counters.ts';
+import { type NamespaceUse, namespaceUse } from './index/namespace-use.ts';
+import { fileBlockBytes } from './index/space.ts';
+import type { BufferPool } from './store/buffer-pool.ts';
+import type { PageCacheWindow } from './store/page-cache-window.ts';
+import type { Store } from './store/store.ts';
 
 export interface ShardNumbers {
-  readonly tally: Tally;
+  readonly counters: Counters;
   readonly store: Store;
   readonly buffers: BufferPool;
-  readonly window: ReadWindow;
+  readonly window: PageCacheWindow;
   readonly connections: () => number;
   /** Share of the folders that were scanned since the start, 0 to 1. */
   readonly recovered: () => number;
@@ -21,8 +21,8 @@ export interface ShardNumbers {
 
 /** Registers everything; the returned function stops what was started for it. */
 export function registerMetrics(registry: Registry, numbers: ShardNumbers): () => void {
-  const { tally, store, buffers, window } = numbers;
-  registerRequests(registry, tally);
+  const { counters, store, buffers, window } = numbers;
+  registerRequests(registry, counters);
   const total = (name: string, help: string, read: () => number) => registerTotal(registry, name, help, read);
   const gauge = (name: string, help: string, read: () => number) => {
     registry.registerMetric(
@@ -39,52 +39,52 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
   registerTotals(
     registry,
     { name: 'kura_cache_received_bytes_total', help: 'Body bytes of uploads by way.', label: 'way' },
-    tally.received,
+    counters.received,
   );
-  registerTotals(registry, { name: 'kura_cache_sent_bytes_total', help: 'Body bytes of reads by way.', label: 'way' }, tally.sent);
-  registerTotals(registry, { name: 'kura_cache_tickets_total', help: 'Tickets that came, by result.', label: 'result' }, tally.tickets);
-  gauge('kura_cache_hit_ratio', 'Hits of all GETs since the start.', () => hitRatio(tally));
+  registerTotals(registry, { name: 'kura_cache_sent_bytes_total', help: 'Body bytes of reads by way.', label: 'way' }, counters.sent);
+  registerTotals(registry, { name: 'kura_cache_tickets_total', help: 'Tickets that came, by result.', label: 'result' }, counters.tickets);
+  gauge('kura_cache_hit_ratio', 'Hits of all GETs since the start.', () => hitRatio(counters));
   gauge('kura_cache_objects', 'Objects that are known.', () => store.index.count);
   gauge('kura_cache_used_bytes', 'Bytes that count against the limit, in blocks of 4 KiB.', () => store.space.usedBytes);
   gauge('kura_cache_stored_bytes', 'Bytes of stored objects, in blocks of 4 KiB.', () => store.index.totalBlocks * fileBlockBytes);
   gauge('kura_cache_reserved_bytes', 'Bytes of uploads in progress and of files that are being freed.', () => store.space.reservedBytes);
   gauge('kura_cache_limit_bytes', 'Bytes that may be used now.', () => store.space.limitBytes);
   gauge('kura_cache_limit_objects', 'Objects that may be stored.', () => store.space.limits.maxFiles);
-  total('kura_cache_evicted_objects_total', 'Objects given up for room.', () => tally.evictedObjects);
-  total('kura_cache_evicted_bytes_total', 'Bytes given up for room.', () => tally.evictedBytes);
-  gauge('kura_cache_last_victim_idle_seconds', 'How long the object evicted last had not been used.', () => tally.lastVictimIdleSeconds);
+  total('kura_cache_evicted_objects_total', 'Objects given up for room.', () => counters.evictedObjects);
+  total('kura_cache_evicted_bytes_total', 'Bytes given up for room.', () => counters.evictedBytes);
+  gauge('kura_cache_last_victim_idle_seconds', 'How long the object evicted last had not been used.', () => counters.lastVictimIdleSeconds);
   gauge('kura_cache_recovered_ratio', 'Share of the folders counted since the start.', numbers.recovered);
-  total('kura_cache_recovered_objects_total', 'Objects found on disk since the start.', () => tally.recoveredObjects);
-  total('kura_cache_corrupt_objects_total', 'Objects whose checksum was wrong; they were removed.', () => tally.corruptObjects);
-  total('kura_cache_scrubbed_objects_total', 'Objects checked in the background.', () => tally.scrubbedObjects);
-  gauge('kura_cache_foreign_files', 'Files in the directory that are not ours; they are left alone.', () => tally.foreignFiles);
-  total('kura_cache_synchronous_reads_total', 'Reads taken to be in the page cache.', () => tally.syncReads);
-  total('kura_cache_pooled_reads_total', 'Reads through the thread pool.', () => tally.pooledReads);
+  total('kura_cache_recovered_objects_total', 'Objects found on disk since the start.', () => counters.recoveredObjects);
+  total('kura_cache_corrupt_objects_total', 'Objects whose checksum was wrong; they were removed.', () => counters.corruptObjects);
+  total('kura_cache_scrubbed_objects_total', 'Objects checked in the background.', () => counters.scrubbedObjects);
+  gauge('kura_cache_foreign_files', 'Files in the directory that are not ours; they are left alone.', () => counters.foreignFiles);
+  total('kura_cache_synchronous_reads_total', 'Reads taken to be in the page cache.', () => counters.syncReads);
+  total('kura_cache_pooled_reads_total', 'Reads through the thread pool.', () => counters.pooledReads);
   total(
     'kura_cache_cold_synchronous_reads_total',
     'Sampled reads that were taken to be in the page cache and went to the disk.',
-    () => tally.coldSyncReads,
+    () => counters.coldSyncReads,
   );
   gauge('kura_cache_read_window_bytes', 'Bytes used last that are taken to be in the page cache.', () => window.windowBytes);
   gauge('kura_cache_open_files', 'Descriptors kept open between requests.', () => store.openFiles.size);
   gauge('kura_cache_buffer_bytes', 'Memory of bodies on their way.', () => buffers.usedBytes);
   gauge('kura_cache_connections', 'Open connections.', numbers.connections);
-  total('kura_cache_handed_over_total', 'Requests given to the slower parser.', () => tally.handedOver);
-  total('kura_cache_bad_requests_total', 'Connections whose bytes were not HTTP.', () => tally.badRequests);
-  total('kura_cache_bad_credentials_total', 'Requests without a credential that is known.', () => tally.badCredentials);
-  total('kura_cache_cut_off_total', 'Connections closed because the client stalled.', () => tally.cutOff);
+  total('kura_cache_handed_over_total', 'Requests given to the slower parser.', () => counters.handedOver);
+  total('kura_cache_bad_requests_total', 'Connections whose bytes were not HTTP.', () => counters.badRequests);
+  total('kura_cache_bad_credentials_total', 'Requests without a credential that is known.', () => counters.badCredentials);
+  total('kura_cache_cut_off_total', 'Connections closed because the client stalled.', () => counters.cutOff);
   gauge('kura_cache_serving', '1 while traffic is wanted.', () => (numbers.isServing() ? 1 : 0));
   const diskErrors = {
     name: 'kura_cache_disk_errors_total',
     help: 'Faults of the file system by kind: read, write, full, descriptors.',
     label: 'kind',
   };
-  registerTotals(registry, diskErrors, tally.diskErrors);
+  registerTotals(registry, diskErrors, counters.diskErrors);
   registerNamespaces(registry, store);
   return registerLoopDelay(registry);
 }
 
-function registerRequests(registry: Registry, tally: Tally): void {
+function registerRequests(registry: Registry, counters: Counters): void {
   registry.registerMetric(
     new Counter({
       name: 'kura_cache_requests_total',
@@ -95,27 +95,27 @@ function registerRequests(registry: Registry, tally: Tally): void {
         this.reset();
         for (const method of methods) {
           for (const result of results)
-            if (tally.requests[method][result] > 0) this.inc({ method, result: snake(result) }, tally.requests[method][result]);
+            if (counters.requests[method][result] > 0) this.inc({ method, result: snake(result) }, counters.requests[method][result]);
         }
       },
     }),
   );
-  registry.registerMetric(new LatencyHistogram(tally));
+  registry.registerMetric(new LatencyHistogram(counters));
 }
 
 /** Shows counts that were made elsewhere: prom-client's own histogram would count each observation itself. */
 class LatencyHistogram extends Histogram<'method'> {
-  readonly #tally: Tally;
+  readonly #counters: Counters;
 
-  constructor(tally: Tally) {
+  constructor(counters: Counters) {
     super({ ...latencyName, labelNames: ['method'], buckets: [...latencyBounds], registers: [] });
-    this.#tally = tally;
+    this.#counters = counters;
   }
 
   /** What prom-client asks a histogram for when it writes text; its types do not name it. */
   async getForPromString(): Promise<object> {
     const values = methods.flatMap((method) => {
-      const { counts, sum } = this.#tally.latency[method];
+      const { counts, sum } = this.#counters.latency[method];
       let cumulated = 0;
       const buckets = counts.map((count, at) => {
         cumulated += count;
@@ -218,8 +218,8 @@ function registerLoopDelay(registry: Registry): () => void {
   return () => delay.disable();
 }
 
-function hitRatio(tally: Tally): number {
-  const { hit, partial, notModified, miss } = tally.requests.GET;
+function hitRatio(counters: Counters): number {
+  const { hit, partial, notModified, miss } = counters.requests.GET;
   const hits = hit + partial + notModified;
   return hits + miss === 0 ? 0 : hits / (hits + miss);
 }

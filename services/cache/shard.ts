@@ -7,28 +7,26 @@ import type { Running } from '../shared/lifecycle.ts';
 import { formatAddress } from '../shared/listen.ts';
 import type { Logger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
-import { BufferPool } from './buffers.ts';
-import { Clock } from './clock.ts';
 import type { settings } from './config.ts';
-import { noCredentials, readCredentials } from './credentials.ts';
-import { Direct } from './direct.ts';
-import { type Identity, prepareDirectory } from './directory.ts';
-import { DiskHealth } from './disk-health.ts';
-import { temporaryFolder } from './file-name.ts';
-import { type Files, systemFiles } from './files.ts';
-import { Keeper } from './keeper.ts';
-import { folderBytes, resolveLimits } from './limits.ts';
-import { lockDirectory } from './lock.ts';
-import { availableMemory } from './memory.ts';
+import { Counters } from './counters.ts';
+import { type Identity, lockDirectory, prepareDirectory } from './disk/directory.ts';
+import { DiskHealth } from './disk/disk-health.ts';
+import { temporaryFolder } from './disk/file-name.ts';
+import { type Files, systemFiles } from './disk/files.ts';
+import { noCredentials, readCredentials } from './http/credentials.ts';
+import { Direct } from './http/direct.ts';
+import { startObjectServer } from './http/object-server.ts';
+import type { ObjectService } from './http/service.ts';
+import { Clock } from './index/clock.ts';
+import { fileBlockBytes } from './index/space.ts';
 import { registerMetrics } from './metrics.ts';
-import { startObjectServer } from './object-server.ts';
-import { ReadWindow } from './read-window.ts';
-import { Reader } from './reader.ts';
-import { Recovery } from './recovery.ts';
-import type { ObjectService } from './service.ts';
-import { fileBlockBytes } from './space.ts';
-import { Store } from './store.ts';
-import { Tally } from './tally.ts';
+import { BufferPool } from './store/buffer-pool.ts';
+import { PageCacheWindow } from './store/page-cache-window.ts';
+import { Reader } from './store/reader.ts';
+import { Store } from './store/store.ts';
+import { availableMemory, folderBytes, resolveLimits } from './upkeep/limits.ts';
+import { Maintenance } from './upkeep/maintenance.ts';
+import { Recovery } from './upkeep/recovery.ts';
 
 export type ShardSettings = Settings<typeof settings> & { readonly directory: string };
 
@@ -47,7 +45,7 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
   const identity = await prepareDirectory(config.directory, config.name ?? '');
   const stopped = new AbortController();
   const parts = createParts({ config, identity, log, files, signal: stopped.signal });
-  const { store, reader, buffers, tally, window, health, recovery, keeper } = parts;
+  const { store, reader, buffers, counters, window, health, recovery, maintenance } = parts;
   const credentials = config.credentialFile === 'off' ? noCredentials : readCredentials(config.credentialFile, log);
   let stopping: 'no' | 'draining' | 'closing' = 'no';
   const notReady = () => (stopping !== 'no' ? 'stopping' : health.isFailing ? 'the disk keeps failing' : undefined);
@@ -56,7 +54,7 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
     store,
     reader,
     buffers,
-    tally,
+    counters,
     credentials,
     direct: createDirect(config, () => objects.address),
     notReady,
@@ -68,7 +66,7 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
   const objects = await startObjectServer({ service, address: config.listen, keepAliveMs: config.keepAlive });
   const registry = createRegistry();
   const stopMetrics = registerMetrics(registry, {
-    tally,
+    counters,
     store,
     buffers,
     window,
@@ -82,7 +80,7 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
   });
   const background = recovery
     .run()
-    .then(() => keeper.run())
+    .then(() => maintenance.run())
     .catch((error: unknown) => log.error({ err: error }, 'background work ended'));
 
   return {
@@ -95,7 +93,7 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
       stopped.abort();
       await background;
       // A snapshot of half the objects would cost the other half its recency: then the old one stays.
-      if (store.space.isCounted) await keeper.writeSnapshot();
+      if (store.space.isCounted) await maintenance.writeSnapshot();
       health.close();
       credentials.close();
       stopMetrics();
@@ -127,18 +125,18 @@ function createParts({ config, identity, log, files, signal }: PartsOptions) {
   const bounds = { directory, maxBytes: config.maxBytes, maxObjects: config.maxObjects, shards: config.deviceShards };
   const limits = resolveLimits({ ...bounds, own: undefined });
   const clock = new Clock();
-  const tally = new Tally();
+  const counters = new Counters();
   const buffers = new BufferPool({ limitBytes: config.bufferBytes });
-  const window = new ReadWindow({ maxBytes: availableMemory() / 2, startTick: clock.tick() });
+  const window = new PageCacheWindow({ maxBytes: availableMemory() / 2, startTick: clock.tick() });
   const health: DiskHealth = new DiskHealth({
-    tally,
+    counters,
     probe: () => probeDisk(directory),
     onFull: () => yieldRoom(store, log),
     onChange: (isFailing, error) =>
       isFailing ? log.error({ err: error }, 'the disk keeps failing: out of service') : log.info('the disk works again'),
   });
   const onFault = health.note.bind(health);
-  const common = { directory, files, buffers, clock, window, tally, onFault, log, signal };
+  const common = { directory, files, buffers, clock, window, counters, onFault, log, signal };
   const store: Store = new Store({
     ...common,
     secret: identity.secret,
@@ -159,8 +157,8 @@ function createParts({ config, identity, log, files, signal }: PartsOptions) {
       store.space.limits = { ...resolved, maxFiles: Math.min(resolved.maxFiles, limits.maxFiles) };
     },
   });
-  const keeper = new Keeper({ ...common, store, scrubBytesPerSecond: config.scrub, folderBytes: () => folderBytes(directory) });
-  return { store, reader, recovery, keeper, health, tally, buffers, window };
+  const maintenance = new Maintenance({ ...common, store, scrubBytesPerSecond: config.scrub, folderBytes: () => folderBytes(directory) });
+  return { store, reader, recovery, maintenance, health, counters, buffers, window };
 }
 
 async function probeDisk(directory: string): Promise<void> {

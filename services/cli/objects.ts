@@ -2,7 +2,7 @@
 import { createReadStream, createWriteStream } from 'node:fs';
 import { rm as removeFile, rename, stat as statFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { Readable } from 'node:stream';
+import { type Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { Command } from 'commander';
 import {
@@ -15,7 +15,6 @@ import {
   withDirectOption,
   withServerOptions,
 } from './command.ts';
-import { meter } from './meter.ts';
 import type { Answer } from './object-client.ts';
 import { problemOf } from './problem-of.ts';
 import { startByteProgress } from './progress.ts';
@@ -184,4 +183,19 @@ async function regularFile(file: string): Promise<{ path: string; size: number }
   const status = await orUsageError(statFile(file));
   if (!status.isFile()) throw new UsageError(`${file} is not a file`);
   return { path: file, size: status.size };
+}
+
+/** Passes a stream on and tells how many bytes have come through; an error of the source becomes one of the result. */
+function meter(source: Readable, tell: (bytes: number) => void): Readable {
+  let bytes = 0;
+  const passing = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      bytes += chunk.length;
+      tell(bytes);
+      done(null, chunk);
+    },
+  });
+  // The error is the result's too: whoever reads it is told.
+  pipeline(source, passing).catch(() => undefined);
+  return passing;
 }

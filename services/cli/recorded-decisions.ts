@@ -1,5 +1,5 @@
 /** Pure: what was asked, as authz's audit log or a list of JSON lines tells it. */
-import { type Verb, verbs } from '../authz/policy-document.ts';
+import { type Verb, verbs } from '../authz/policy/document.ts';
 import { isKey } from '../shared/key.ts';
 
 interface RecordedDecision {

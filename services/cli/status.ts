@@ -3,7 +3,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { count, exits, type Run, readLocal, type Surroundings } from './command.ts';
 import { namespacesOf, readShards, type ShardNumbers, type ShardSource } from './shard-numbers.ts';
-import { formatTable } from './table.ts';
 import { formatBytes, formatDuration, formatPercent } from './units.ts';
 import { UsageError } from './usage-error.ts';
 
@@ -167,4 +166,16 @@ function sources({ local, metrics }: StatusOptions, here: string): ShardSource[]
     if (!URL.canParse(url)) throw new UsageError(`--metrics ${url} is not a URL`);
     return { name: new URL(url).host, metricsUrl: url };
   });
+}
+
+function formatTable(rows: readonly (readonly string[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  return rows
+    .map((row) =>
+      row
+        .map((cell, column) => (column === 0 ? cell.padEnd(widths[0] as number) : cell.padStart(widths[column] as number)))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
 }

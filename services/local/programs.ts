@@ -31,7 +31,7 @@ export function shardDirectory({ stateDirectory }: Pick<ProgramContext, 'stateDi
 
 /** After its first start it keeps its port: kubeconfigs name it. */
 export function kubernetesProgram(context: ProgramContext, { tokenSeconds }: { tokenSeconds: number }): Program {
-  return service(context, { name: 'kubernetes', folder: 'local/kubernetes', prefix: 'KURA_KUBERNETES_' }, () => ({
+  return service(context, { name: 'kubernetes', folder: 'fake-kubernetes', prefix: 'KURA_KUBERNETES_' }, () => ({
     LISTEN: context.processes.address('kubernetes', 'https') ?? anyPort,
     DIRECTORY: path.dirname(standInKubeconfig(context)),
     SHORTEST_TOKEN: `${Math.min(tokenSeconds, 600)}s`,

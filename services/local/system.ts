@@ -1,4 +1,7 @@
 /** The whole of kura on one machine: a stand-in Kubernetes API, shards, eds, authz and Envoy, each a process of its own. */
+
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { takeDirectoryLock } from '../shared/directory-lock.ts';
 import { connectKubernetes, type KubernetesClient } from '../shared/kubernetes.ts';
@@ -22,7 +25,6 @@ import {
   standInKubeconfig,
 } from './programs.ts';
 import { untilReady } from './readiness.ts';
-import { authzSocketPath } from './socket-path.ts';
 import { keepTokenFiles } from './token-files.ts';
 
 interface SystemOptions {
@@ -215,4 +217,18 @@ function podNames(count: number): string[] {
 /** One shard a Pod. */
 function hashKey(pod: string): string {
   return `${pod}/shard-0`;
+}
+
+/** sun_path holds 108 bytes with its final zero. */
+const longestSocketPath = 107;
+
+/**
+ * Where authz's socket lies: in the state directory, or, where that is too deep for a socket's path, in a short folder of its own. `remove` takes away what is
+ * left of it, also when authz was killed.
+ */
+async function authzSocketPath(stateDirectory: string): Promise<{ socket: string; remove: () => Promise<void> }> {
+  const usual = path.join(stateDirectory, 'authz.sock');
+  if (Buffer.byteLength(usual) <= longestSocketPath) return { socket: usual, remove: () => rm(usual, { force: true }) };
+  const folder = await mkdtemp(path.join(tmpdir(), 'kura-'));
+  return { socket: path.join(folder, 'authz.sock'), remove: () => rm(folder, { recursive: true, force: true }) };
 }

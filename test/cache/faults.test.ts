@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { mkdir, readdir, rename, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test from 'ava';
-import { type Files, systemFiles } from '../../services/cache/files.ts';
+import { type Files, systemFiles } from '../../services/cache/disk/files.ts';
 import { call } from '../support/http.ts';
 import { waitFor } from '../support/wait.ts';
 import { directoryBytes, fileOf, flipBit, storedBytes } from './support/disk.ts';

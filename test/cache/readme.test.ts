@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import test from 'ava';
 import { settingPrefix, settings } from '../../services/cache/config.ts';
-import { problems } from '../../services/cache/problems.ts';
+import { problems } from '../../services/cache/http/problems.ts';
 import { settingName } from '../../services/shared/environment.ts';
 import { call } from '../support/http.ts';
 import { startTestShard } from './support/shard.ts';

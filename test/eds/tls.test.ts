@@ -4,7 +4,7 @@ import path from 'node:path';
 import { connect as connectTls } from 'node:tls';
 import test, { type ExecutionContext } from 'ava';
 import { parse } from 'yaml';
-import { createAuthority } from '../../services/local/kubernetes/certificates.ts';
+import { createAuthority } from '../../services/fake-kubernetes/certificates.ts';
 import { writeCertificate } from '../support/certificates.ts';
 import { startService, temporaryFolder } from '../support/service.ts';
 import { waitFor } from '../support/wait.ts';

@@ -3,7 +3,7 @@ import { on } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import test from 'ava';
-import { verbs } from '../../services/authz/policy-document.ts';
+import { verbs } from '../../services/authz/policy/document.ts';
 import { waitFor } from '../support/wait.ts';
 import { allow, everywhere, forbidden, grant } from './support/decisions.ts';
 import { startRig } from './support/rig.ts';

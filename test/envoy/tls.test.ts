@@ -5,7 +5,7 @@ import { connect } from 'node:tls';
 import test, { type ExecutionContext } from 'ava';
 import { parseDocument } from 'yaml';
 import { mergeFragment } from '../../scripts/envoy-fragment.ts';
-import { createAuthority } from '../../services/local/kubernetes/certificates.ts';
+import { createAuthority } from '../../services/fake-kubernetes/certificates.ts';
 import { writeCertificate } from '../support/certificates.ts';
 import { call } from '../support/http.ts';
 import { temporaryFolder } from '../support/service.ts';

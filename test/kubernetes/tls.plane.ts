@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { request } from 'node:https';
 import { connect as connectTls } from 'node:tls';
 import anyTest, { type TestFn } from 'ava';
-import { type Authority, createAuthority } from '../../services/local/kubernetes/certificates.ts';
+import { type Authority, createAuthority } from '../../services/fake-kubernetes/certificates.ts';
 import { call } from '../support/http.ts';
 import { waitFor } from '../support/wait.ts';
 import type { Cluster } from './contract/cluster.ts';

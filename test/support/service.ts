@@ -17,7 +17,7 @@ export interface Service {
   stop(signal?: NodeJS.Signals): Promise<number | NodeJS.Signals>;
 }
 
-/** `folder` is such as `authz` or `local/kubernetes`. Rejects with all it printed when it ends before it serves. */
+/** `folder` is such as `authz` or `fake-kubernetes`. Rejects with all it printed when it ends before it serves. */
 export async function startService(folder: string, environment: Readonly<Record<string, string>>): Promise<Service> {
   const main = path.join(root, 'services', folder, 'main.ts');
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, main], {

@@ -5,7 +5,7 @@ import { credentials } from '@grpc/grpc-js';
 import { CoreV1Api } from '@kubernetes/client-node';
 import type { ExecutionContext } from 'ava';
 import { loadEnvoyProtos } from '../../../proto/load.ts';
-import { pod, type StandIn, startStandIn } from '../../local/kubernetes/stand-in.ts';
+import { pod, type StandIn, startStandIn } from '../../fake-kubernetes/stand-in.ts';
 import { readMetric } from '../../support/metrics.ts';
 import { type Service, startService, temporaryFolder } from '../../support/service.ts';
 import { waitFor } from '../../support/wait.ts';

@@ -1,7 +1,7 @@
 /** Policies and questions for properties, and a model of the policy so plain that it can be read against design.md. */
 import fc from 'fast-check';
-import type { Question } from '../../../services/authz/policy.ts';
-import { type PolicyDocument, type Rule, verbs } from '../../../services/authz/policy-document.ts';
+import { type PolicyDocument, type Rule, verbs } from '../../../services/authz/policy/document.ts';
+import type { Question } from '../../../services/authz/policy/policy.ts';
 
 const nameText = fc.constantFrom('a', 'b', 'ab', 'aba', 'ba');
 export const globText = fc.string({ unit: fc.constantFrom('a', 'b', '*'), minLength: 1, maxLength: 5 });

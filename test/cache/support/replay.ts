@@ -1,8 +1,8 @@
 /** Replays a trace of reads through the real index and eviction policy: one unit an object, a miss is followed by a PUT. */
 import { hash } from 'node:crypto';
-import { DatasetEviction, type EvictionPolicy, LruEviction } from '../../../services/cache/eviction.ts';
-import { Groups } from '../../../services/cache/groups.ts';
-import { noRow, ObjectIndex } from '../../../services/cache/object-index.ts';
+import { DatasetEviction, type EvictionPolicy, LruEviction } from '../../../services/cache/index/eviction.ts';
+import { Groups } from '../../../services/cache/index/groups.ts';
+import { noRow, ObjectIndex } from '../../../services/cache/index/object-index.ts';
 
 export interface Access {
   readonly prefix: string;

@@ -5,7 +5,7 @@ import path from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { pino } from 'pino';
 import { settings } from '../../../services/cache/config.ts';
-import { type Files, systemFiles } from '../../../services/cache/files.ts';
+import { type Files, systemFiles } from '../../../services/cache/disk/files.ts';
 import { type ShardSettings, startShard } from '../../../services/cache/shard.ts';
 import { readSettings } from '../../../services/shared/environment.ts';
 import { readMetric } from '../../support/metrics.ts';

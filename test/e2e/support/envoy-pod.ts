@@ -48,7 +48,7 @@ export async function startEnvoyPod(t: ExecutionContext, system: LocalSystem): P
     port: envoy.ports.objects,
     isReady,
     terminate: async () => {
-      const { status, stderr } = await runProgram('services/authz/drain.ts', [`http://127.0.0.1:${envoy.ports.admin}`, '60']);
+      const { status, stderr } = await runProgram('services/envoy-drain/main.ts', [`http://127.0.0.1:${envoy.ports.admin}`, '60']);
       envoy.child.kill('SIGTERM');
       await envoy.exited;
       await authz.stop();

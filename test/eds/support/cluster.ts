@@ -25,7 +25,7 @@ interface TestCluster {
 
 export async function startCluster(t: ExecutionContext): Promise<TestCluster> {
   const directory = await temporaryFolder(t);
-  const api = await startService('local/kubernetes', { KURA_KUBERNETES_LISTEN: '127.0.0.1:0', KURA_KUBERNETES_DIRECTORY: directory });
+  const api = await startService('fake-kubernetes', { KURA_KUBERNETES_LISTEN: '127.0.0.1:0', KURA_KUBERNETES_DIRECTORY: directory });
   const kubeconfig = path.join(directory, 'admin.kubeconfig');
   const client = connectKubernetes({ kubeconfig });
   t.teardown(async () => {

@@ -1,7 +1,7 @@
 /** What the authz of a rig says. */
 import type { Decision } from '../../../services/authz/decision.ts';
-import type { Grant } from '../../../services/authz/grant.ts';
-import { byVerb } from '../../../services/authz/policy-document.ts';
+import { byVerb } from '../../../services/authz/policy/document.ts';
+import type { Grant } from '../../../services/authz/policy/grant.ts';
 
 type Allow = Extract<Decision, { kind: 'allow' }>;
 

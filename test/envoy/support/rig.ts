@@ -6,7 +6,7 @@ import type { ExecutionContext } from 'ava';
 import type { Document } from 'yaml';
 import { addCheck } from '../../../services/authz/check.ts';
 import type { Decide, Decision, Question } from '../../../services/authz/decision.ts';
-import { addTransfers } from '../../../services/authz/transfers.ts';
+import { addTransfers } from '../../../services/authz/rate-limit/transfers.ts';
 import { namedEntry } from '../../../services/local/bootstrap.ts';
 import { createCredential, credentialFiles } from '../../../services/local/credential.ts';
 import { startGrpcServer } from '../../../services/shared/grpc.ts';

@@ -1,0 +1,128 @@
+/**
+ * `npm run bench:direct`: a GET by the direct way against the same through Envoy, and against a plain Envoy in front of nginx without authorization, in turn and in one run.
+ * CPU is that of all server processes, without the client's. wrk does not follow redirects: the direct way is the sum of its two requests, each loaded by itself, Envoy's 307
+ * and the body from the shard. Needs nginx and wrk (Debian packages of these names). Some four minutes.
+ */
+import { randomBytes } from 'node:crypto';
+import { startPlainEnvoy } from './envoy.ts';
+import { load } from './load.ts';
+import { makeTokens, place, startLocal } from './local.ts';
+import { isQuick, isWanted, makeFolder, progress, requirePrograms, rounds, seconds } from './run.ts';
+import { processSeconds, startNginx } from './servers.ts';
+import { printTable, type Row } from './table.ts';
+
+const [KiB, MiB] = [1024, 1024 ** 2];
+requirePrograms('bench:direct', ['nginx', 'wrk', 'setpriv']);
+const folder = makeFolder();
+
+const local = await startLocal(folder);
+const nginx = await startNginx(folder, 18_097, true);
+const plain = await startPlainEnvoy({ server: nginx, folder, port: 18_098, workers: 2 });
+const tokens = await makeTokens(local, 64);
+const lua = `local tokens = {${tokens.map((token) => `"Bearer ${token}"`).join(',')}}; local n = 0
+local function headers() n = n + 1; return { Authorization = tokens[n % ${tokens.length} + 1] } end\n`;
+
+interface Asking {
+  readonly url: string;
+  readonly path: string;
+  readonly hasToken: boolean;
+}
+
+interface Way {
+  readonly name: string;
+  /** What one GET asks, one after the other. */
+  readonly asks: readonly ((key: string) => Asking | Promise<Asking>)[];
+  /** Every process that serves it, by what it is. */
+  readonly pids: Readonly<Record<string, number>>;
+}
+
+const { envoy, authz, eds, 'kura-cache-0': shard } = local.processes as Record<string, number>;
+const ours = { envoy, shard, authz, eds } as Record<string, number>;
+const ways: readonly Way[] = [
+  { name: 'direct', asks: [(key) => ({ url: local.url, path: `/direct${key}`, hasToken: true }), askByTicket], pids: ours },
+  { name: 'proxied', asks: [(key) => ({ url: local.url, path: `/objects${key}`, hasToken: true })], pids: ours },
+  {
+    name: 'Envoy to nginx',
+    asks: [(key) => ({ url: plain.url, path: `/objects${key}`, hasToken: true })],
+    pids: { envoy: plain.pid, nginx: nginx.pid },
+  },
+];
+
+interface Measured {
+  /** CPU of all server processes a GET. */
+  readonly micros: number;
+  readonly failures: number;
+  /** Of each request. */
+  readonly details: string;
+}
+
+const rows: Row[] = [];
+for (const { name, bytes, bound } of [
+  { name: '256 KiB', bytes: 256 * KiB, bound: 0.75 },
+  { name: '1 MiB', bytes: MiB, bound: 0.5 },
+  { name: '64 MiB', bytes: 64 * MiB, bound: 0.45 },
+]) {
+  if (!isWanted(name)) continue;
+  const key = `/vision/bench-${bytes}`;
+  await place({ url: local.url, token: tokens[0] as string, folder }, `/objects${key}`, randomBytes(bytes));
+  rows.push(await inTurn(`GET ${name}`, key, bound));
+}
+progress('done');
+printTable(rows, { isQuick, cpu: 'all server processes' });
+process.exit(0);
+
+async function inTurn(what: string, key: string, bound: number): Promise<Row> {
+  const best = new Map<Way, Measured>();
+  // Node compiles what is hot, and every token is reviewed once.
+  for (const way of ways) await measure(way, key, 2);
+  for (let round = 0; round < rounds; round += 1) {
+    for (const way of ways) {
+      progress(`${what}, ${way.name}`);
+      const result = await measure(way, key, seconds);
+      progress(`${way.name}: ${result.micros.toFixed(0)} µs, ${result.details}`);
+      const known = best.get(way);
+      if (known === undefined || isBetter(result, known)) best.set(way, result);
+    }
+  }
+  const [direct, proxied] = ways.map((way) => best.get(way)) as [Measured, Measured];
+  const ratio = direct.micros / proxied.micros;
+  return {
+    what,
+    bound: `<= ${bound} × proxied`,
+    result: `${ratio.toFixed(2)} ×`,
+    isMet: ratio <= bound && direct.failures + proxied.failures === 0,
+    details: ways.map((way) => `${way.name} ${best.get(way)?.micros.toFixed(0)} µs: ${best.get(way)?.details}`).join('; '),
+  };
+}
+
+/** A refusal costs little: a round with fewer of them says more, whatever its CPU. */
+function isBetter(one: Measured, other: Measured): boolean {
+  return one.failures < other.failures || (one.failures === other.failures && one.micros < other.micros);
+}
+
+/** Where Envoy sends a GET, with a ticket that outlives a run. */
+async function askByTicket(key: string): Promise<Asking> {
+  const answer = await fetch(`${local.url}/direct${key}`, { headers: { authorization: `Bearer ${tokens[0]}` }, redirect: 'manual' });
+  const { origin, pathname } = new URL(answer.headers.get('location') ?? '');
+  return { url: origin, path: pathname, hasToken: false };
+}
+
+async function measure({ name, asks, pids }: Way, key: string, length: number): Promise<Measured> {
+  const total = { micros: 0, failures: 0 };
+  const details: string[] = [];
+  for (const ask of asks) {
+    const { url, path, hasToken } = await ask(key);
+    const script = `${hasToken ? lua : 'local function headers() end\n'}request = function() return wrk.format("GET", "${path}", headers()) end`;
+    const used = () => Object.values(pids).map(processSeconds);
+    const before = used();
+    const server = { name, url, metricsUrl: undefined, pid: process.pid, stop: async () => {} };
+    const { requests, requestsPerSecond, failures } = await load({ server, path: '/', seconds: length, folder, script });
+    const each = used().map((busy, at) => ((busy - (before[at] as number)) * 1e6) / requests);
+    total.micros += each.reduce((sum, part) => sum + part, 0);
+    const parts = Object.keys(pids).map((part, at) => `${part} ${each[at]?.toFixed(0)}`);
+    const failed = failures > 0 ? `, ${failures} failures` : '';
+    details.push(`${parts.join(', ')} at ${requestsPerSecond.toFixed(requestsPerSecond < 100 ? 1 : 0)} a second${failed}`);
+    total.failures += failures;
+  }
+  return { ...total, details: details.join(' + ') };
+}

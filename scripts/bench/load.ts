@@ -1,0 +1,91 @@
+/** Load for the shard's bench: wrk and fio, measured from outside. */
+import { execFile } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { type BenchServer, machineBusySeconds, processSeconds } from './servers.ts';
+
+const run = promisify(execFile);
+
+export interface LoadResult {
+  readonly requests: number;
+  readonly requestsPerSecond: number;
+  readonly bytesPerSecond: number;
+  /** CPU microseconds of the whole machine a request, client included. */
+  readonly machineMicros: number;
+  /** The server process's own part. */
+  readonly serverMicros: number;
+  readonly p50: string;
+  readonly p99: string;
+  readonly failures: number;
+}
+
+interface LoadOptions {
+  readonly server: BenchServer;
+  readonly path: string;
+  readonly seconds: number;
+  readonly folder: string;
+  /** Lua for wrk: another path or body for each request. */
+  readonly script?: string;
+  readonly connections?: number;
+}
+
+/** wrk with one thread and 16 connections. */
+export async function load({ server, path: target, seconds, folder, script, connections = 16 }: LoadOptions): Promise<LoadResult> {
+  const given = ['-t1', `-c${connections}`, `-d${seconds}s`, '--latency', '--timeout', '10s'];
+  const report =
+    'done = function(s, l, r) io.write(string.format("REPORT %d %d %d %d %d %d\\n", s.requests, s.bytes, s.duration, s.errors.status + s.errors.read + s.errors.write + s.errors.timeout + s.errors.connect, l:percentile(50), l:percentile(99))) end';
+  const file = path.join(folder, 'wrk.lua');
+  writeFileSync(file, `${script ?? ''}\n${report}\n`);
+  const [machineBefore, serverBefore] = [machineBusySeconds(), processSeconds(server.pid)];
+  const { stdout } = await run('wrk', [...given, '-s', file, server.url + target]);
+  const [machineAfter, serverAfter] = [machineBusySeconds(), processSeconds(server.pid)];
+  const match = /REPORT (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)/.exec(stdout);
+  if (match === null) throw new Error(`wrk said something else: ${stdout}`);
+  const [requests, bytes, micros, failures, p50, p99] = match.slice(1).map(Number) as [number, number, number, number, number, number];
+  return {
+    requests,
+    requestsPerSecond: requests / (micros / 1e6),
+    bytesPerSecond: bytes / (micros / 1e6),
+    machineMicros: ((machineAfter - machineBefore) * 1e6) / requests,
+    serverMicros: ((serverAfter - serverBefore) * 1e6) / requests,
+    p50: milliseconds(p50),
+    p99: milliseconds(p99),
+    failures,
+  };
+}
+
+/** The better of two runs by the machine's CPU: noise only adds. */
+export function better(one: LoadResult, other: LoadResult | undefined): LoadResult {
+  return other === undefined || one.machineMicros < other.machineMicros ? one : other;
+}
+
+/** Bytes a second of random reads straight from the disk. */
+export async function randomReads(options: {
+  folder: string;
+  blockBytes: number;
+  depth: number;
+  sizeBytes: number;
+  seconds: number;
+}): Promise<number> {
+  const { folder, blockBytes, depth, sizeBytes, seconds } = options;
+  const given = [
+    '--name=cold',
+    `--filename=${path.join(folder, 'fio.bin')}`,
+    '--rw=randread',
+    '--direct=1',
+    '--ioengine=libaio',
+    '--output-format=json',
+  ];
+  const { stdout } = await run(
+    'fio',
+    [...given, `--bs=${blockBytes}`, `--iodepth=${depth}`, `--size=${sizeBytes}`, `--runtime=${seconds}`, '--time_based'],
+    { maxBuffer: 2 ** 24 },
+  );
+  const result = JSON.parse(stdout.slice(stdout.indexOf('{'))) as { jobs: [{ read: { bw_bytes: number } }] };
+  return result.jobs[0].read.bw_bytes;
+}
+
+function milliseconds(micros: number): string {
+  return `${(micros / 1000).toFixed(micros < 10_000 ? 2 : 0)} ms`;
+}

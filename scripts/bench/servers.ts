@@ -1,0 +1,101 @@
+/** What the shard's bench measures: shards and nginx, each started for it on a folder of its own, and their CPU time. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+
+export interface BenchServer {
+  readonly name: string;
+  readonly url: string;
+  /** Of a shard: where its metrics are. */
+  readonly metricsUrl: string | undefined;
+  readonly pid: number;
+  stop(): Promise<void>;
+}
+
+const root = path.resolve(import.meta.dirname, '..', '..');
+/** Kernel clock ticks of /proc: 100 a second on every Linux that Node runs on. */
+const ticksPerSecond = 100;
+
+export async function startShard(directory: string, environment: Readonly<Record<string, string>> = {}): Promise<BenchServer> {
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, path.join(root, 'services/cache/main.ts')], {
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+    env: {
+      PATH: process.env.PATH,
+      KURA_CACHE_DIRECTORY: directory,
+      KURA_CACHE_LISTEN: '127.0.0.1:0',
+      KURA_CACHE_METRICS_LISTEN: '127.0.0.1:0',
+      KURA_CACHE_DRAIN: '0ms',
+      KURA_CACHE_CREDENTIAL_FILE: 'off',
+      KURA_CACHE_SCRUB: '0',
+      KURA_CACHE_LOG_LEVEL: 'error',
+      ...environment,
+    },
+  });
+  const [message] = (await Promise.race([
+    once(child, 'message'),
+    once(child, 'exit').then(() => Promise.reject(new Error('the shard did not start'))),
+  ])) as [{ listening: { objects: string; metrics: string } }];
+  const { objects, metrics } = message.listening;
+  return { name: 'kura', url: `http://${objects}`, metricsUrl: `http://${metrics}`, pid: child.pid as number, stop: () => stop(child) };
+}
+
+/** One worker, sendfile and open_file_cache as facts/cache.md has them; WebDAV PUT on. */
+export async function startNginx(folder: string, port: number, isTcpNopush: boolean): Promise<BenchServer> {
+  mkdirSync(path.join(folder, 'www', 'objects'), { recursive: true });
+  const config = path.join(folder, `nginx-${port}.conf`);
+  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${folder}/${name};`).join(' ');
+  writeFileSync(
+    config,
+    `${process.getuid?.() === 0 ? 'user root;' : ''} worker_processes 1; pid ${folder}/nginx-${port}.pid; error_log ${folder}/error.log; daemon off;
+events { worker_connections 20000; }
+http { sendfile on; tcp_nopush ${isTcpNopush ? 'on' : 'off'}; access_log off; open_file_cache max=10000; keepalive_requests 100000000; ${temporary}
+server { listen 127.0.0.1:${port}; root ${folder}/www; client_max_body_size 0; dav_methods PUT; create_full_put_path on; } }`,
+  );
+  const child = spawn('setpriv', ['--pdeathsig', 'TERM', '--', 'nginx', '-c', config], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const url = `http://127.0.0.1:${port}`;
+  for (let tries = 0; ; tries += 1) {
+    try {
+      await fetch(url);
+      break;
+    } catch (error) {
+      if (tries > 100 || child.exitCode !== null) throw new Error('nginx did not start', { cause: error });
+      await delay(50);
+    }
+  }
+  const worker = Number(readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim().split(' ')[0]);
+  return { name: `nginx, tcp_nopush ${isTcpNopush ? 'on' : 'off'}`, url, metricsUrl: undefined, pid: worker, stop: () => stop(child) };
+}
+
+/** Seconds that the whole machine was busy since it started. */
+export function machineBusySeconds(): number {
+  const fields = (/^cpu +(.*)$/m.exec(readFileSync('/proc/stat', 'utf8'))?.[1] ?? '').split(' ').map(Number);
+  const [user, nice, system, , , irq, softirq] = fields as [number, number, number, number, number, number, number];
+  return (user + nice + system + irq + softirq) / ticksPerSecond;
+}
+
+/** Seconds of CPU that one process used. */
+export function processSeconds(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / ticksPerSecond;
+}
+
+/** Resident memory of a process in bytes: now, or its peak. */
+export function residentBytes(pid: number, which: 'VmRSS' | 'VmHWM'): number {
+  return Number(new RegExp(`^${which}:\\s+(\\d+) kB`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024;
+}
+
+/** One metric of a shard. */
+export async function shardMetric(server: BenchServer, name: string): Promise<number> {
+  const text = await (await fetch(`${server.metricsUrl}/metrics`)).text();
+  return Number(new RegExp(`^${name}(?:\\{[^}]*\\})? (.*)$`, 'm').exec(text)?.[1] ?? Number.NaN);
+}
+
+async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exited = once(child, 'exit');
+  child.kill('SIGTERM');
+  await exited;
+}

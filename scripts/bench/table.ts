@@ -1,0 +1,51 @@
+/** The table that a bench prints. */
+import { cpus, totalmem } from 'node:os';
+import type { LoadResult } from './load.ts';
+
+export interface Row {
+  readonly what: string;
+  readonly bound: string;
+  readonly result: string;
+  /** Undefined where it was not measured, or has no bound. */
+  readonly isMet: boolean | undefined;
+  readonly details: string;
+}
+
+/** What the words of a comparison are where it is not a server against nginx. */
+interface Words {
+  /** In the bound. */
+  readonly yardstick: string;
+  readonly theirs: string;
+  /** The process whose own CPU stands in brackets. */
+  readonly own: string;
+}
+
+/** Ours against a yardstick, by the machine's CPU a request. */
+export function compare(
+  what: string,
+  bound: number | undefined,
+  { ours, theirs, words = { yardstick: 'nginx', theirs: 'nginx', own: 'own' } }: { ours: LoadResult; theirs: LoadResult; words?: Words },
+): Row {
+  const ratio = ours.machineMicros / theirs.machineMicros;
+  const show = ({ machineMicros, serverMicros, requestsPerSecond, p50, p99, failures }: LoadResult) =>
+    `${machineMicros.toFixed(0)} µs (${words.own} ${serverMicros.toFixed(0)}), ${requestsPerSecond.toFixed(0)} req/s, p50 ${p50}, p99 ${p99}${failures > 0 ? `, ${failures} failures` : ''}`;
+  return {
+    what,
+    bound: bound === undefined ? '–' : `<= ${bound.toFixed(1)} × ${words.yardstick}`,
+    result: `${ratio.toFixed(2)} ×`,
+    isMet: bound === undefined ? undefined : ratio <= bound && ours.failures === 0,
+    details: `kura ${show(ours)}; ${words.theirs} ${show(theirs)}`,
+  };
+}
+
+export function printTable(rows: readonly Row[], { isQuick, cpu = 'the whole machine' }: { isQuick: boolean; cpu?: string }): void {
+  const memory = (totalmem() / 2 ** 30).toFixed(0);
+  const day = new Date().toISOString().slice(0, 10);
+  console.log(
+    `\n${cpus()[0]?.model.trim()}, ${cpus().length} cores, ${memory} GiB, Node ${process.version}, ${day}${isQuick ? ', quick run' : ''}\n`,
+  );
+  console.log(`| case | bound | measured | met | details (CPU of ${cpu} a request) |\n| --- | --- | --- | --- | --- |`);
+  for (const { what, bound, result, isMet, details } of rows) {
+    console.log(`| ${what} | ${bound} | ${result} | ${isMet === undefined ? '–' : isMet ? 'yes' : '**no**'} | ${details} |`);
+  }
+}

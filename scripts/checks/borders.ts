@@ -1,0 +1,107 @@
+/**
+ * The borders between folders (CONTRIBUTING.md): a service imports itself, `shared` and the protos; pure files import no I/O, clock, randomness or logger; rooms of a service import in one direction; only a
+ * `main.ts` reads `process.env`; HTTP and gRPC status codes stay at the edge; no file is named `utils`. Prints each breach and fails.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+
+const root = path.resolve(import.meta.dirname, '..', '..');
+const services = path.join(root, 'services');
+
+/** Folders that a service's own files may import, besides packages. */
+const mayImport: Readonly<Record<string, readonly string[]>> = {
+  shared: ['services/shared', 'proto'],
+  cache: ['services/cache', 'services/shared', 'proto'],
+  authz: ['services/authz', 'services/shared', 'proto'],
+  eds: ['services/eds', 'services/shared', 'proto'],
+  'envoy-drain': ['services/envoy-drain', 'services/shared'],
+  'fake-kubernetes': ['services/fake-kubernetes', 'services/shared'],
+  local: ['services', 'proto'],
+  cli: ['services', 'proto'],
+};
+/** The rooms of a service and the rooms that each may import besides itself. Files in the service's own folder see every room; `open` ones every room sees. */
+const rooms: Readonly<Record<string, { readonly below: Readonly<Record<string, readonly string[]>>; readonly open: readonly string[] }>> = {
+  cache: {
+    below: { http: ['store', 'index', 'disk'], upkeep: ['store', 'index', 'disk'], store: ['index', 'disk'], index: [], disk: [] },
+    open: ['counters.ts'],
+  },
+  authz: {
+    below: { 'rate-limit': ['policy', 'identity'], policy: ['identity'], identity: [] },
+    open: [],
+  },
+  eds: { below: { status: [] }, open: ['assignment.ts', 'publisher.ts', 'shard.ts', 'stream-list.ts', 'membership.ts', 'encoding.ts'] },
+};
+const impurePackage = /^(node:(?!assert|util$|buffer$|path$)|pino|prom-client|undici|@grpc\/|@kubernetes\/)/;
+const impureGlobal = /\b(Date\.now|new Date\(\)|Math\.random|performance\.now|setTimeout|setInterval|fetch\(|process\.)/;
+/** These are pure whatever they say of themselves; others are when they say so. */
+const mustBePure = [
+  'services/authz/policy/grant.ts',
+  'services/authz/policy/policy.ts',
+  'services/cache/index/eviction.ts',
+  'services/cache/index/object-index.ts',
+  'services/eds/assignment.ts',
+  'services/eds/subscription.ts',
+  'services/local/bootstrap.ts',
+  'services/shared/key.ts',
+];
+const grpcEdge = /\/(check|stream|grpc)\.ts$/;
+const httpEdge = /\/(http|check|problems|metrics|main)\.ts$|^services\/(fake-kubernetes|cache\/http)\//;
+const httpStatus = /\b(?:status:|statusCode =|writeHead\() ?[1-5]\d{2}\b/;
+
+const breaches: string[] = [];
+const sources = listSources(services);
+const names = new Set(sources.map((file) => path.relative(root, file)));
+for (const name of mustBePure) if (!names.has(name)) breaches.push(`${name}: must be pure, and is not there`);
+for (const file of sources) {
+  const name = path.relative(root, file);
+  const text = readFileSync(file, 'utf8');
+  const source = text.replace(/\/\*.*?\*\/|^\s*\/\/.*$/gms, '');
+  const service = path.relative(services, file).split(path.sep)[0] as string;
+  const isPure = /^\/\*\*\s+(?:\* )?Pure[:.]/.test(text) || mustBePure.includes(name);
+  if (path.basename(file).startsWith('utils')) breaches.push(`${name}: no file is named utils`);
+  if (mayImport[service] === undefined) breaches.push(`${name}: services/${service} is not a known service`);
+  if (path.basename(file) !== 'main.ts' && /process\.env/.test(source)) breaches.push(`${name}: only main.ts reads process.env`);
+  if (isPure && impureGlobal.test(source)) breaches.push(`${name}: is pure but uses ${impureGlobal.exec(source)?.[0]}`);
+  if (!httpEdge.test(name) && httpStatus.test(source)) breaches.push(`${name}: HTTP status codes belong to the edge`);
+  for (const [statement, specifier] of imports(source)) {
+    const target = specifier.startsWith('.') ? path.relative(root, path.resolve(path.dirname(file), specifier)) : undefined;
+    if (target !== undefined && !(mayImport[service] ?? []).some((folder) => target.startsWith(`${folder}/`))) {
+      breaches.push(`${name}: must not import ${target}`);
+    }
+    if (target !== undefined && !isDownward(name, target))
+      breaches.push(`${name}: must not import ${target}, which is in a room beside or above`);
+    if (isPure && !statement.startsWith('import type') && impurePackage.test(specifier))
+      breaches.push(`${name}: is pure but imports ${specifier}`);
+    if (specifier === '@grpc/grpc-js' && /\bstatus\b/.test(statement) && !grpcEdge.test(name)) {
+      breaches.push(`${name}: gRPC status codes belong into check.ts, stream.ts or grpc.ts`);
+    }
+  }
+}
+for (const breach of breaches) console.error(breach);
+process.exitCode = breaches.length > 0 ? 1 : 0;
+
+function listSources(dir: string): string[] {
+  return readdirSync(dir, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => path.join(dir, name));
+}
+
+/** Whether an import inside one service stays in its room or leads to a room below. */
+function isDownward(name: string, target: string): boolean {
+  const [, service = '', room = ''] = name.split('/');
+  const plan = rooms[service];
+  const below = plan?.below[room];
+  if (plan === undefined || below === undefined || !target.startsWith(`services/${service}/`)) return true;
+  const place = target.split('/')[2] as string;
+  return place === room || below.includes(place) || plan.open.includes(place);
+}
+
+/** Each import, dynamic import or re-export with the specifier it names. */
+function imports(source: string): [statement: string, specifier: string][] {
+  const forms = [
+    /^(?:import|export)\b[^;'"]*?\bfrom\s+['"]([^'"]+)['"]/gms,
+    /^import\s+['"]([^'"]+)['"]/gm,
+    /\bimport\(\s*['"`]([^'"`]+)['"`]/g,
+  ];
+  return forms.flatMap((form) => [...source.matchAll(form)].map((match): [string, string] => [match[0], match[1] as string]));
+}

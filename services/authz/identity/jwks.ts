@@ -1,0 +1,120 @@
+/** The public keys that the cluster signs ServiceAccount tokens with, read from `/openid/v1/jwks` and kept. */
+import { createPublicKey, type JsonWebKeyInput } from 'node:crypto';
+import type { JSONWebKeySet, JWK } from 'jose';
+import type { KubernetesClient } from '../../shared/kubernetes.ts';
+import { isAlgorithm, type VerifyingKey } from './signature.ts';
+
+export type KeysAnswer =
+  | { readonly kind: 'keys'; readonly set: JSONWebKeySet }
+  /** The cluster does not show its keys (403, 404). */
+  | { readonly kind: 'hidden' }
+  | { readonly kind: 'unavailable' };
+
+export type KeyLookup =
+  | { readonly kind: 'key'; readonly key: VerifyingKey }
+  | { readonly kind: 'no-such-key' }
+  /** There are no keys to check with: the API decides alone. */
+  | { readonly kind: 'unchecked' }
+  /** A newer set may hold the key, and it cannot be read. */
+  | { readonly kind: 'unavailable' };
+
+/** A token with an unknown key id makes the keys be read again, at most this often: forged ones cost one GET a second at most. */
+const rereadMs = 1_000;
+/** A cluster that hid its keys is asked again this often: right after its start the API answers 403 to everything. */
+const hiddenMs = 30_000;
+/** A JWKS has a key or three; a set beyond this is not one. */
+const mostKeys = 100;
+const readLimitMs = 2_000;
+/** A check waits this long for a reading; the rest of Envoy's second is the review's. */
+const waitLimitMs = 150;
+
+/** Looks keys up by their id. */
+export class ClusterKeys {
+  readonly #read: () => Promise<KeysAnswer>;
+  readonly #now: () => number;
+  #keys = new Map<string, VerifyingKey>();
+  #state: KeysAnswer['kind'] = 'unavailable';
+  #readAt = Number.NEGATIVE_INFINITY;
+  #reading: Promise<void> | undefined;
+
+  constructor({ read, now }: { read: () => Promise<KeysAnswer>; now: () => number }) {
+    this.#read = read;
+    this.#now = now;
+  }
+
+  async find(id: string | undefined): Promise<KeyLookup> {
+    const known = this.#keys.get(id ?? '');
+    if (known !== undefined) return { kind: 'key', key: known };
+    if (this.#now() - this.#readAt >= (this.#state === 'hidden' ? hiddenMs : rereadMs)) await withinLimit(this.refresh());
+    else if (this.#reading !== undefined) await withinLimit(this.#reading);
+    const found = this.#keys.get(id ?? '');
+    if (found !== undefined) return { kind: 'key', key: found };
+    switch (this.#state) {
+      case 'keys':
+        return { kind: 'no-such-key' };
+      case 'hidden':
+        return { kind: 'unchecked' };
+      case 'unavailable':
+        return { kind: this.#keys.size === 0 ? 'unchecked' : 'unavailable' };
+      default:
+        return this.#state satisfies never;
+    }
+  }
+
+  /** Reads the keys; those who ask meanwhile share it. Never rejects. */
+  refresh(): Promise<void> {
+    this.#reading ??= this.#take().finally(() => {
+      this.#reading = undefined;
+    });
+    return this.#reading;
+  }
+
+  async #take(): Promise<void> {
+    this.#readAt = this.#now();
+    const answer = await this.#read();
+    this.#state = answer.kind;
+    if (answer.kind === 'hidden') this.#keys = new Map();
+    if (answer.kind !== 'keys') return;
+    const keys = new Map<string, VerifyingKey>();
+    for (const jwk of answer.set.keys.slice(0, mostKeys)) {
+      const key = verifyingKeyOf(jwk);
+      if (key !== undefined) keys.set(jwk.kid ?? '', key);
+    }
+    this.#keys = keys;
+  }
+}
+
+/** A key of a kind that is not known here, a symmetric one above all, verifies nothing; the others of the set still do. */
+function verifyingKeyOf(jwk: JWK): VerifyingKey | undefined {
+  const algorithm = jwk.alg ?? 'RS256';
+  if (!isAlgorithm(algorithm) || jwk.kty !== (algorithm.startsWith('RS') ? 'RSA' : 'EC')) return undefined;
+  try {
+    return { algorithm, key: createPublicKey({ key: jwk as JsonWebKeyInput['key'], format: 'jwk' }) };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Reads the cluster's JWKS through the shared client. Never rejects. */
+export function createKeysReader(client: KubernetesClient, limitMs = readLimitMs): () => Promise<KeysAnswer> {
+  return async () => {
+    try {
+      const { statusCode, body } = await client.open('/openid/v1/jwks', { signal: AbortSignal.timeout(limitMs) });
+      const text = await body.text();
+      if (statusCode === 403 || statusCode === 404) return { kind: 'hidden' };
+      if (statusCode !== 200) return { kind: 'unavailable' };
+      const set = JSON.parse(text) as JSONWebKeySet;
+      return Array.isArray(set.keys) ? { kind: 'keys', set } : { kind: 'unavailable' };
+    } catch {
+      return { kind: 'unavailable' };
+    }
+  };
+}
+
+async function withinLimit(work: Promise<void>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, waitLimitMs);
+  });
+  await Promise.race([work, limit]).finally(() => clearTimeout(timer));
+}

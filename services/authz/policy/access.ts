@@ -1,0 +1,60 @@
+/** What a ServiceAccount may do under the policies of the moment, worked out once and not with every check. */
+
+import type { Identity } from '../identity/resolver.ts';
+import { type Grant, grantOf } from './grant.ts';
+import type { Access, Labels, Policy } from './policy.ts';
+
+/** All that an access depends on besides the ServiceAccount; compared by reference. */
+interface Circumstances {
+  readonly policy: Policy;
+  /** The policy that is evaluated in the shadow. */
+  readonly next: Policy | undefined;
+  /** Of the identity's namespace. */
+  readonly labels: Labels;
+  /** Of the policy in force. */
+  readonly version: string;
+}
+
+interface KnownAccess {
+  readonly inForce: Access;
+  readonly next: Access | undefined;
+  /** The same object as long as nothing changes, so that its encoded form can be kept with it. `seconds`: a whole number up to 60. */
+  grantFor(seconds: number): Grant | undefined;
+}
+
+/** Of ServiceAccounts; beyond this those that were worked out first are worked out again. Each takes some KB, more with many rules. */
+const mostRemembered = 10_000;
+
+export function rememberAccess(): (identity: Identity, circumstances: Circumstances) => KnownAccess {
+  const remembered = new Map<string, { circumstances: Circumstances; access: KnownAccess }>();
+  return (identity, circumstances) => {
+    const name = `${identity.namespace}/${identity.serviceAccount}`;
+    const found = remembered.get(name);
+    if (found !== undefined && isSame(found.circumstances, circumstances)) return found.access;
+    const access = accessUnder(identity, circumstances);
+    remembered.delete(name);
+    remembered.set(name, { circumstances, access });
+    if (remembered.size > mostRemembered) remembered.delete(remembered.keys().next().value as string);
+    return access;
+  };
+}
+
+function accessUnder(identity: Identity, { policy, next: nextPolicy, labels, version }: Circumstances): KnownAccess {
+  const inForce = policy.accessOf({ identity, labels });
+  const next = nextPolicy?.accessOf({ identity, labels });
+  const accesses = next === undefined ? ([inForce] as const) : ([inForce, next] as const);
+  const grants = new Map<number, Grant | undefined>();
+  return {
+    inForce,
+    next,
+    grantFor: (seconds) => {
+      if (seconds <= 0) return undefined;
+      if (!grants.has(seconds)) grants.set(seconds, grantOf({ identity, accesses, version, seconds }));
+      return grants.get(seconds);
+    },
+  };
+}
+
+function isSame(a: Circumstances, b: Circumstances): boolean {
+  return a.policy === b.policy && a.next === b.next && a.labels === b.labels && a.version === b.version;
+}

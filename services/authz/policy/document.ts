@@ -1,0 +1,243 @@
+/** Pure: the text of an AccessPolicy, read strictly: what is not exactly of its form is a problem with line and column, and nothing is guessed. */
+import { isMap, LineCounter, type Node, parseDocument, type Scalar, type YAMLMap } from 'yaml';
+import { type Problem, StrictReader } from './strict-reader.ts';
+
+export const verbs = ['GET', 'HEAD', 'PUT', 'DELETE'] as const;
+export type Verb = (typeof verbs)[number];
+
+export function byVerb<T>(of: (verb: Verb) => T): Readonly<Record<Verb, T>> {
+  return { GET: of('GET'), HEAD: of('HEAD'), PUT: of('PUT'), DELETE: of('DELETE') };
+}
+
+export interface Limits {
+  readonly maxObjectBytes?: number;
+  readonly requestsPerSecond?: number;
+  readonly bytesPerSecond?: number;
+  /** Part of every shard's bytes, above 0 and at most 1. */
+  readonly share?: number;
+}
+
+/** The fields that are there are ANDed. */
+export interface Subject {
+  /** Names or globs. */
+  readonly namespaces?: readonly string[];
+  readonly namespaceSelector?: Readonly<Record<string, string>>;
+  readonly serviceAccounts?: readonly string[];
+}
+
+export interface Rule {
+  readonly name: string;
+  readonly effect: 'allow' | 'deny';
+  readonly subjects: readonly Subject[];
+  readonly verbs: readonly Verb[];
+  /** Prefixes of keys, templates unexpanded. */
+  readonly keys: readonly string[];
+}
+
+interface Override {
+  readonly namespaces: readonly string[];
+  readonly limits: Limits;
+}
+
+interface PolicyTest {
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  /** Labels of the namespace, for rules with a namespaceSelector. */
+  readonly labels: Readonly<Record<string, string>>;
+  readonly verb: Verb;
+  readonly key: string;
+  readonly expect: 'allow' | 'deny';
+  readonly line: number;
+}
+
+export interface PolicyDocument {
+  readonly mode: 'enforce' | 'dryRun';
+  readonly default: 'allow' | 'deny';
+  readonly limits: Limits;
+  readonly rules: readonly Rule[];
+  readonly overrides: readonly Override[];
+  readonly tests: readonly PolicyTest[];
+}
+
+type ParsedPolicy =
+  | { readonly kind: 'policy'; readonly policy: PolicyDocument; readonly warnings: readonly Problem[] }
+  | { readonly kind: 'rejected'; readonly problems: readonly Problem[] };
+
+/** A ConfigMap holds 1 MiB in all. */
+const longestPolicyBytes = 2 ** 20;
+const mostProblems = 20;
+const nameOrGlob = /^[a-z0-9*]([-a-z0-9.*]*[a-z0-9*])?$/;
+const labelText = /^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$/;
+const keyText = /^[\x21-\x7e]*$/;
+
+/** Reads one document. All its problems are told, up to 20. */
+export function parsePolicy(text: string): ParsedPolicy {
+  if (Buffer.byteLength(text) > longestPolicyBytes) {
+    return { kind: 'rejected', problems: [{ line: 1, column: 1, message: `the document is longer than ${longestPolicyBytes} bytes` }] };
+  }
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, version: '1.2', schema: 'core', prettyErrors: false });
+  const at = (offset: number, message: string): Problem => {
+    const { line, col } = lines.linePos(offset);
+    return { line, column: col, message };
+  };
+  const faults = [...document.errors, ...document.warnings].map(({ pos, message }) => at(pos[0], message));
+  if (faults.length > 0) return { kind: 'rejected', problems: faults.slice(0, mostProblems) };
+  const reader = new StrictReader(at);
+  const policy = readDocument(reader, document.contents);
+  if (reader.problems.length > 0) return { kind: 'rejected', problems: reader.problems.slice(0, mostProblems) };
+  return { kind: 'policy', policy, warnings: reader.warnings };
+}
+
+function readDocument(reader: StrictReader, contents: unknown): PolicyDocument {
+  const fields = reader.fields(contents, 'the policy', {
+    required: ['apiVersion', 'kind', 'mode', 'default', 'rules'],
+    optional: ['limits', 'overrides', 'tests'],
+  });
+  const given = <T>(name: string, read: (node: Node) => T, otherwise: T): T => {
+    const node = fields.get(name);
+    return node === undefined ? otherwise : read(node);
+  };
+  given('apiVersion', (node) => reader.choice(node, 'apiVersion', ['kura/v1']), 'kura/v1');
+  given('kind', (node) => reader.choice(node, 'kind', ['AccessPolicy']), 'AccessPolicy');
+  const names = new Set<string>();
+  return {
+    mode: given('mode', (node) => reader.choice(node, 'mode', ['enforce', 'dryRun']), 'enforce'),
+    default: given('default', (node) => reader.choice(node, 'default', ['deny', 'allow']), 'deny'),
+    limits: given('limits', (node) => readLimits(reader, node), {}),
+    rules: reader.list(fields.get('rules'), 'rules', (node) => readRule(reader, node, names)),
+    overrides: reader.list(fields.get('overrides'), 'overrides', (node) => readOverride(reader, node)),
+    tests: reader.list(fields.get('tests'), 'tests', (node) => readTest(reader, node)),
+  };
+}
+
+function readRule(reader: StrictReader, node: unknown, names: Set<string>): Rule {
+  const fields = reader.fields(node, 'a rule', { required: ['name', 'subjects', 'verbs', 'keys'], optional: ['effect'] });
+  const name = reader.text(
+    fields.get('name') ?? node,
+    'name',
+    /^[A-Za-z0-9][-A-Za-z0-9_.]{0,62}$/,
+    'a name of 1 to 63 letters, digits, - _ .',
+  );
+  if (names.has(name)) reader.wrong(fields.get('name'), `two rules are named "${name}"`);
+  names.add(name);
+  const effect = fields.get('effect');
+  const what = `rule ${name}`;
+  return {
+    name,
+    effect: effect === undefined ? 'allow' : reader.choice(effect, `${what}: effect`, ['allow', 'deny']),
+    subjects: reader.list(fields.get('subjects'), `${what}: subjects`, (item) => readSubject(reader, item, what), { mayBeEmpty: false }),
+    verbs: reader.list(fields.get('verbs'), `${what}: verbs`, (item) => reader.choice(item, `${what}: a verb`, verbs), {
+      mayBeEmpty: false,
+    }),
+    keys: reader.list(fields.get('keys'), `${what}: keys`, (item) => readPrefix(reader, item, what), { mayBeEmpty: false }),
+  };
+}
+
+function readPrefix(reader: StrictReader, node: unknown, what: string): string {
+  const prefix = reader.text(node, `${what}: a key`, keyText, 'a prefix of printable ASCII');
+  for (const [template] of prefix.matchAll(/\{[^}]*\}?/g)) {
+    if (template !== '{namespace}' && template !== '{serviceAccount}') {
+      reader.wrong(node, `${what}: ${template} is neither {namespace} nor {serviceAccount}`);
+    }
+  }
+  if (prefix !== '' && !prefix.endsWith('/'))
+    reader.warn(node, `${what}: the prefix "${prefix}" does not end in /, so it also covers "${prefix}x"`);
+  return prefix;
+}
+
+function readSubject(reader: StrictReader, node: unknown, what: string): Subject {
+  const fields = reader.fields(node, `${what}: a subject`, {
+    required: [],
+    optional: ['namespaces', 'namespaceSelector', 'serviceAccounts'],
+  });
+  if (isMap(node) && fields.size === 0)
+    reader.wrong(node, `${what}: a subject without a field would be everybody; write namespaces: ["*"]`);
+  const namespaces = fields.get('namespaces');
+  const selector = fields.get('namespaceSelector');
+  const accounts = fields.get('serviceAccounts');
+  return {
+    ...(namespaces === undefined ? {} : { namespaces: readNames(reader, namespaces, `${what}: namespaces`) }),
+    ...(selector === undefined ? {} : { namespaceSelector: readSelector(reader, selector, what) }),
+    ...(accounts === undefined ? {} : { serviceAccounts: readNames(reader, accounts, `${what}: serviceAccounts`) }),
+  };
+}
+
+function readNames(reader: StrictReader, node: Node, what: string): string[] {
+  return reader.list(node, what, (item) => reader.text(item, what, nameOrGlob, 'a name, with * for any part of it'), { mayBeEmpty: false });
+}
+
+function readSelector(reader: StrictReader, node: Node, what: string): Record<string, string> {
+  const labels = reader.fields(node, `${what}: namespaceSelector`, { required: ['matchLabels'] }).get('matchLabels');
+  const read = labels === undefined ? {} : readLabels(reader, labels, `${what}: matchLabels`);
+  if (isMap(labels) && labels.items.length === 0) reader.wrong(labels, `${what}: matchLabels is empty, which would be every namespace`);
+  return read;
+}
+
+function readLabels(reader: StrictReader, node: unknown, what: string): Record<string, string> {
+  if (!isMap(node)) {
+    reader.wrong(node, `${what} is not a mapping`);
+    return {};
+  }
+  return Object.fromEntries(
+    (node as YAMLMap<Scalar, unknown>).items.map(({ key, value }) => [
+      String(key.value),
+      reader.text(value, `${what}: ${String(key.value)}`, labelText, 'a label'),
+    ]),
+  );
+}
+
+function readOverride(reader: StrictReader, node: unknown): Override {
+  const fields = reader.fields(node, 'an override', { required: ['namespaces', 'limits'] });
+  const namespaces = fields.get('namespaces');
+  const limits = fields.get('limits');
+  return {
+    namespaces: namespaces === undefined ? [] : readNames(reader, namespaces, 'an override: namespaces'),
+    limits: limits === undefined ? {} : readLimits(reader, limits),
+  };
+}
+
+function readLimits(reader: StrictReader, node: unknown): Limits {
+  const fields = reader.fields(node, 'limits', {
+    required: [],
+    optional: ['maxObjectBytes', 'requestsPerSecond', 'bytesPerSecond', 'share'],
+  });
+  const read = (name: string, value: (node: Node) => number): Record<string, number> => {
+    const field = fields.get(name);
+    return field === undefined ? {} : { [name]: value(field) };
+  };
+  return {
+    ...read('maxObjectBytes', (field) => reader.bytes(field, 'maxObjectBytes')),
+    ...read('requestsPerSecond', (field) => reader.number(field, 'requestsPerSecond', { min: 1, max: 1e9 })),
+    ...read('bytesPerSecond', (field) => reader.bytes(field, 'bytesPerSecond', { min: 1 })),
+    ...read('share', (field) => reader.number(field, 'share', { min: 0.000_1, max: 1 })),
+  };
+}
+
+function readTest(reader: StrictReader, node: unknown): PolicyTest {
+  const fields = reader.fields(node, 'a test', { required: ['as', 'verb', 'key', 'expect'], optional: ['labels'] });
+  const as = reader.text(
+    fields.get('as') ?? node,
+    'as',
+    /^[a-z0-9][-a-z0-9]*\/[a-z0-9][-a-z0-9.]*$/,
+    'a namespace and a ServiceAccount, such as vision/trainer',
+  );
+  const [namespace = '', serviceAccount = ''] = as.split('/');
+  const labels = fields.get('labels');
+  return {
+    namespace,
+    serviceAccount,
+    labels: labels === undefined ? {} : readLabels(reader, labels, 'a test: labels'),
+    verb: reader.choice(fields.get('verb') ?? node, 'verb', verbs),
+    key: reader.text(fields.get('key') ?? node, 'key', keyText, 'a key of printable ASCII'),
+    expect: reader.choice(fields.get('expect') ?? node, 'expect', ['allow', 'deny']),
+    line: reader.line(node),
+  };
+}
+
+export type Rates = Pick<Limits, 'requestsPerSecond' | 'bytesPerSecond'>;
+
+/** Whether authz has to see every request of the namespace. */
+export function isRateLimited({ requestsPerSecond, bytesPerSecond }: Rates): boolean {
+  return requestsPerSecond !== undefined || bytesPerSecond !== undefined;
+}

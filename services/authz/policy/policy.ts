@@ -1,0 +1,130 @@
+/** Pure: a compiled AccessPolicy: what an identity may do. Deny beats allow whatever the order of the rules; keys are compared byte for byte. */
+import type { Key } from '../../shared/key.ts';
+import type { Identity } from '../identity/resolver.ts';
+import { byVerb, type Limits, type PolicyDocument, type Rule, type Subject, type Verb } from './document.ts';
+import { globMatches, globsOverlap, isGlob } from './glob.ts';
+import type { Problem } from './strict-reader.ts';
+
+export type Labels = Readonly<Record<string, string>>;
+
+export interface Verdict {
+  readonly allowed: boolean;
+  /** The name of the rule that decided, or `default`. */
+  readonly rule: string;
+  /** Every rule that matched, the deciding one first. */
+  readonly matched: readonly string[];
+  readonly limits: Limits & { readonly maxObjectBytes: number };
+}
+
+export interface Question {
+  readonly identity: Pick<Identity, 'namespace' | 'serviceAccount'>;
+  /** Labels of the identity's namespace. */
+  readonly labels: Labels;
+  readonly verb: Verb;
+  readonly key: string | Key;
+}
+
+/** All that one identity may do, compiled: rules and templates are looked at once, so that a question compares prefixes and nothing else. */
+export interface Access {
+  /** Prefixes of keys: those of the rules that deny, before those of the rules (or the default) that allow. */
+  readonly allowed: Readonly<Record<Verb, readonly string[]>>;
+  readonly denied: Readonly<Record<Verb, readonly string[]>>;
+  readonly limits: Verdict['limits'];
+  decide(question: Pick<Question, 'verb' | 'key'>): Verdict;
+}
+
+export interface Policy {
+  readonly document: PolicyDocument;
+  decide(question: Question): Verdict;
+  accessOf(who: Pick<Question, 'identity' | 'labels'>): Access;
+}
+
+export type CompiledPolicy =
+  | { readonly kind: 'policy'; readonly policy: Policy }
+  | { readonly kind: 'rejected'; readonly problems: readonly Problem[] };
+
+/** Where the document sets no limit. */
+const defaultMaxObjectBytes = 64 * 2 ** 30;
+
+/** Compiles a document and runs its own tests; one that fails rejects it, as do overrides that would both hold for one namespace. */
+export function compilePolicy(document: PolicyDocument): CompiledPolicy {
+  const problems: Problem[] = conflictsOf(document).map((message) => ({ line: 1, column: 1, message }));
+  const policy: Policy = {
+    document,
+    decide: (question) => accessOf(document, question).decide(question),
+    accessOf: (who) => accessOf(document, who),
+  };
+  for (const { namespace, serviceAccount, labels, verb, key, expect, line } of document.tests) {
+    const { allowed, rule } = policy.decide({ identity: { namespace, serviceAccount }, labels, verb, key });
+    const found = allowed ? 'allow' : 'deny';
+    if (found !== expect) {
+      problems.push({
+        line,
+        column: 1,
+        message: `test failed: ${namespace}/${serviceAccount} ${verb} ${key}: expected ${expect}, found ${found} (rule ${rule})`,
+      });
+    }
+  }
+  return problems.length > 0 ? { kind: 'rejected', problems } : { kind: 'policy', policy };
+}
+
+function accessOf(document: PolicyDocument, { identity, labels }: Pick<Question, 'identity' | 'labels'>): Access {
+  const limits = limitsOf(document, identity.namespace);
+  const rules = document.rules
+    .filter(({ subjects }) => subjects.some((subject) => isSubject(subject, identity, labels)))
+    .map(({ name, effect, verbs, keys }) => ({ name, effect, verbs, prefixes: keys.map((prefix) => expand(prefix, identity)) }))
+    .sort((a, b) => Number(b.effect === 'deny') - Number(a.effect === 'deny'));
+  const ruling = byVerb((verb) => rules.filter(({ verbs }) => verbs.includes(verb)));
+  const prefixesOf = (effect: Rule['effect']) =>
+    byVerb((verb) => ruling[verb].filter((rule) => rule.effect === effect).flatMap(({ prefixes }) => prefixes));
+  return {
+    allowed: document.default === 'allow' ? byVerb(() => ['']) : prefixesOf('allow'),
+    denied: prefixesOf('deny'),
+    limits,
+    decide: ({ verb, key }) => {
+      const matching = ruling[verb].filter(({ prefixes }) => prefixes.some((prefix) => key.startsWith(prefix)));
+      const [deciding] = matching;
+      return {
+        allowed: (deciding?.effect ?? document.default) === 'allow',
+        rule: deciding?.name ?? 'default',
+        matched: matching.map(({ name }) => name),
+        limits,
+      };
+    },
+  };
+}
+
+function isSubject({ namespaces, namespaceSelector, serviceAccounts }: Subject, identity: Question['identity'], labels: Labels): boolean {
+  return (
+    (namespaces?.some((glob) => globMatches(glob, identity.namespace)) ?? true) &&
+    Object.entries(namespaceSelector ?? {}).every(([label, value]) => labels[label] === value) &&
+    (serviceAccounts?.some((glob) => globMatches(glob, identity.serviceAccount)) ?? true)
+  );
+}
+
+function expand(prefix: string, { namespace, serviceAccount }: Question['identity']): string {
+  return prefix.includes('{') ? prefix.replaceAll('{namespace}', namespace).replaceAll('{serviceAccount}', serviceAccount) : prefix;
+}
+
+/** An override by exact name before one by glob; its fields replace those of the document's own limits. */
+function limitsOf({ limits, overrides }: PolicyDocument, namespace: string): Verdict['limits'] {
+  const exact = overrides.find(({ namespaces }) => namespaces.includes(namespace));
+  const override = exact ?? overrides.find(({ namespaces }) => namespaces.some((glob) => globMatches(glob, namespace)));
+  return { maxObjectBytes: defaultMaxObjectBytes, ...limits, ...override?.limits };
+}
+
+/** Overrides that could both hold for one namespace: the same name twice, or two globs that some name matches. */
+function conflictsOf({ overrides }: PolicyDocument): string[] {
+  const conflicts: string[] = [];
+  for (const [index, { namespaces }] of overrides.entries()) {
+    for (const later of overrides.slice(index + 1)) {
+      for (const a of namespaces) {
+        for (const b of later.namespaces) {
+          if (isGlob(a) && isGlob(b) ? globsOverlap(a, b) : a === b)
+            conflicts.push(`two overrides hold for the same namespaces: "${a}" and "${b}"`);
+        }
+      }
+    }
+  }
+  return conflicts;
+}

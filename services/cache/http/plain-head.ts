@@ -1,0 +1,233 @@
+/**
+ * Pure: reads the head of a request in plain form. It knows few forms exactly; a head that has anything else in it is 'unusual' and goes to Node's parser, connection
+ * included. It never repairs anything: what it accepts, Node's parser accepts with the same meaning (test/cache/plain-head.test.ts fuzzes one against the other).
+ */
+import type { Key } from '../../shared/key.ts';
+import { readShare } from '../index/shares.ts';
+import type { Asked } from './direct.ts';
+import { readTarget } from './target.ts';
+
+export interface PlainRequest {
+  readonly kind: 'request';
+  readonly method: 'GET' | 'HEAD' | 'PUT' | 'DELETE';
+  readonly key: Key;
+  way: Asked['way'];
+  readonly ticket: string | undefined;
+  /** Bytes of the head, the empty line included. */
+  readonly headBytes: number;
+  /** 0 but for PUT. */
+  contentLength: number;
+  isLast: boolean;
+  range: string | undefined;
+  ifRange: string | undefined;
+  ifNoneMatch: string | undefined;
+  contentType: string | undefined;
+  namespace: string | undefined;
+  serviceAccount: string | undefined;
+  credential: string | undefined;
+  maxObjectBytes: number | undefined;
+  maxShare: number | undefined;
+  protocol: string | undefined;
+  /** The one version that a ticket opens. */
+  version: string | undefined;
+}
+
+type PlainHead = PlainRequest | { readonly kind: 'unusual' } | { readonly kind: 'incomplete' };
+
+const unusual: PlainHead = { kind: 'unusual' };
+const incomplete: PlainHead = { kind: 'incomplete' };
+const methodStarts = [
+  ['GET', 'GET '],
+  ['PUT', 'PUT '],
+  ['HEAD', 'HEAD '],
+  ['DELETE', 'DELETE '],
+] as const;
+/** What a ticket of ours is made of; others are refused elsewhere. */
+const ticketForm = /^[\w.-]+$/;
+const requestEnd = ' HTTP/1.1\r\n';
+/** ResponseHeads beyond this go to Node's parser, which refuses them beyond 16 KiB. */
+const maxPlainBytes = 8 * 1024;
+
+/** What a field name is made of (RFC 9110, 5.6.2). */
+const isTokenCode = new Uint8Array(256);
+for (const letter of "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") isTokenCode[letter.charCodeAt(0)] = 1;
+
+/** Fields that change how a message is framed or answered in ways that only Node's parser and node-server.ts know. */
+const unusualFields = new Set([
+  'transfer-encoding',
+  'expect',
+  'upgrade',
+  'te',
+  'trailer',
+  'keep-alive',
+  'proxy-connection',
+  'http2-settings',
+  'content-encoding',
+  'content-range',
+]);
+
+/** Reads the head at the start of `bytes`. */
+export function readPlainHead(bytes: Buffer): PlainHead {
+  const end = bytes.indexOf('\r\n\r\n', 0, 'latin1');
+  if (end === -1) return bytes.length > maxPlainBytes ? unusual : incomplete;
+  if (end > maxPlainBytes) return unusual;
+  // With the line end of the last field, without the empty line.
+  const head = bytes.toString('latin1', 0, end + 2);
+  const lineEnd = head.indexOf('\r\n') + 2;
+  const start = methodStarts.find(([, text]) => head.startsWith(text));
+  const targetEnd = lineEnd - requestEnd.length;
+  if (start === undefined || targetEnd < start[1].length || !head.startsWith(requestEnd, targetEnd)) return unusual;
+  const target = readTarget(head.slice(start[1].length, targetEnd));
+  // A fragment has no place in a request; Node's parser judges it.
+  if (target.kind === 'bad-key' || target.kind === 'other-path' || target.key === undefined || target.key.includes('#')) return unusual;
+  const ticket = target.kind === 'ticket' ? target.ticket : undefined;
+  if (ticket !== undefined && !ticketForm.test(ticket)) return unusual;
+  const request: PlainRequest = {
+    kind: 'request',
+    method: start[0],
+    key: target.key,
+    way: target.kind === 'ticket' ? 'ticket' : target.isDirect ? 'direct' : 'objects',
+    ticket,
+    headBytes: end + 4,
+    contentLength: -1,
+    isLast: false,
+    range: undefined,
+    ifRange: undefined,
+    ifNoneMatch: undefined,
+    contentType: undefined,
+    namespace: undefined,
+    serviceAccount: undefined,
+    credential: undefined,
+    maxObjectBytes: undefined,
+    maxShare: undefined,
+    protocol: undefined,
+    version: undefined,
+  };
+  if (!readFields(head, lineEnd, request)) return unusual;
+  const isPut = request.method === 'PUT';
+  if (isPut !== request.contentLength >= 0) return unusual;
+  if (!isPut) request.contentLength = 0;
+  return request;
+}
+
+/** False when a field is not plainly right. */
+function readFields(head: string, from: number, request: PlainRequest): boolean {
+  let hasHost = false;
+  let hasConnection = false;
+  for (let at = from; at < head.length; ) {
+    const colon = nameEnd(head, at);
+    if (colon === -1) return false;
+    let valueStart = colon + 1;
+    while (isBlank(head.charCodeAt(valueStart))) valueStart += 1;
+    const lineEnd = valueLineEnd(head, valueStart);
+    if (lineEnd === -1) return false;
+    let valueEnd = lineEnd;
+    while (valueEnd > valueStart && isBlank(head.charCodeAt(valueEnd - 1))) valueEnd -= 1;
+    const name = head.slice(at, colon).toLowerCase();
+    if (name === 'host') {
+      if (hasHost || valueStart === valueEnd) return false;
+      hasHost = true;
+    } else if (name === 'connection') {
+      if (hasConnection) return false;
+      hasConnection = true;
+      const value = head.slice(valueStart, valueEnd).toLowerCase();
+      if (value === 'close') request.isLast = true;
+      else if (value !== 'keep-alive') return false;
+    } else if (!readField(name, head, valueStart, valueEnd, request)) return false;
+    at = lineEnd + 2;
+  }
+  return hasHost;
+}
+
+/** Takes the fields that mean something here; each may come once. */
+function readField(name: string, head: string, start: number, end: number, request: PlainRequest): boolean {
+  switch (name) {
+    case 'content-length':
+      if (request.contentLength !== -1) return false;
+      request.contentLength = wholeNumber(head, start, end);
+      return request.contentLength !== -1;
+    case 'x-kura-max-object-bytes':
+      if (request.maxObjectBytes !== undefined) return false;
+      request.maxObjectBytes = wholeNumber(head, start, end);
+      return request.maxObjectBytes !== -1;
+    case 'x-kura-max-share':
+      if (request.maxShare !== undefined) return false;
+      request.maxShare = readShare(head.slice(start, end));
+      return request.maxShare !== undefined;
+    case 'range':
+      if (request.range !== undefined) return false;
+      request.range = head.slice(start, end);
+      return true;
+    case 'if-range':
+      if (request.ifRange !== undefined) return false;
+      request.ifRange = head.slice(start, end);
+      return true;
+    case 'if-none-match':
+      if (request.ifNoneMatch !== undefined) return false;
+      request.ifNoneMatch = head.slice(start, end);
+      return true;
+    case 'content-type':
+      if (request.contentType !== undefined) return false;
+      request.contentType = head.slice(start, end);
+      return true;
+    case 'x-kura-namespace':
+      if (request.namespace !== undefined) return false;
+      request.namespace = head.slice(start, end);
+      return true;
+    case 'x-kura-service-account':
+      if (request.serviceAccount !== undefined) return false;
+      request.serviceAccount = head.slice(start, end);
+      return true;
+    case 'x-forwarded-proto':
+      if (request.protocol !== undefined) return false;
+      request.protocol = head.slice(start, end);
+      // admission.ts says why.
+      if (request.protocol !== 'http') keepHere(request);
+      return true;
+    case 'x-kura-direct':
+      keepHere(request);
+      return true;
+    case 'x-kura-credential':
+      if (request.credential !== undefined) return false;
+      request.credential = head.slice(start, end);
+      return true;
+    default:
+      return !unusualFields.has(name);
+  }
+}
+
+function keepHere(request: PlainRequest): void {
+  if (request.way === 'direct') request.way = 'objects';
+}
+
+/** The place of the colon after a field name, or -1. */
+function nameEnd(head: string, from: number): number {
+  let at = from;
+  while (isTokenCode[head.charCodeAt(at)] === 1) at += 1;
+  return at > from && head[at] === ':' ? at : -1;
+}
+
+/** The place of the line end after a value of printable ASCII, spaces and tabs, or -1. */
+function valueLineEnd(head: string, from: number): number {
+  for (let at = from; ; at += 1) {
+    const code = head.charCodeAt(at);
+    if ((code >= 0x20 && code <= 0x7e) || code === 0x09) continue;
+    return code === 0x0d && head.charCodeAt(at + 1) === 0x0a ? at : -1;
+  }
+}
+
+function isBlank(code: number): boolean {
+  return code === 0x20 || code === 0x09;
+}
+
+/** A number of 1 to 15 digits, or -1. */
+function wholeNumber(head: string, start: number, end: number): number {
+  if (end === start || end - start > 15) return -1;
+  let value = 0;
+  for (let at = start; at < end; at += 1) {
+    const digit = head.charCodeAt(at) - 0x30;
+    if (digit < 0 || digit > 9) return -1;
+    value = value * 10 + digit;
+  }
+  return value;
+}

@@ -1,0 +1,22 @@
+/** Pure: which request targets a shard answers: objects, objects for clients that follow redirects (`/direct/`), and transfers on a ticket. */
+import { type Key, type ParsedTarget, parseTarget } from '../../shared/key.ts';
+
+export type ShardTarget =
+  | ParsedTarget
+  /** Everything under `/ticket/`, which no credential guards; without a key no ticket is good for it. */
+  | { readonly kind: 'ticket'; readonly ticket: string; readonly key: Key | undefined };
+
+const ticketPath = '/ticket/';
+
+/** Reads a request target in origin form. */
+export function readTarget(target: string): ShardTarget {
+  if (!target.startsWith(ticketPath)) return parseTarget(target);
+  const end = target.indexOf('/', ticketPath.length);
+  const rest = end === -1 ? undefined : parseTarget(target.slice(end));
+  const key = rest?.kind === 'key' && !rest.isDirect ? rest.key : undefined;
+  return { kind: 'ticket', ticket: target.slice(ticketPath.length, end === -1 ? undefined : end), key };
+}
+
+export function ticketTarget(ticket: string, key: Key): string {
+  return `${ticketPath}${ticket}/objects/${key}`;
+}

@@ -1,0 +1,42 @@
+/** Gives the room of a file back to the file system without stopping anything for long. */
+import type { Files } from '../disk/files.ts';
+import { blocksOf, fileBlockBytes, type Space } from '../index/space.ts';
+import type { OpenObject } from './open-object.ts';
+
+/** Above this a file is emptied in steps: unlink of a cached 24 GiB file takes 6.2 s, one step of 64 MiB at most 16 ms (decisions.md). */
+const largeFileBytes = 64 * 1024 * 1024;
+
+interface Retirement {
+  readonly files: Files;
+  readonly space: Space;
+  /** Room that still counts for the file, in bytes. */
+  readonly bytes: number;
+  /** The version while somebody may still read it. */
+  readonly object: OpenObject | undefined;
+}
+
+/** Opens a large file before its name goes, so that it can be emptied afterwards; undefined for a small one. */
+export async function holdLarge(files: Files, path: string, bytes: number): Promise<number | undefined> {
+  return bytes > largeFileBytes ? files.open(path, 'r+') : undefined;
+}
+
+/** After the name is gone: waits for the last reader, frees the room, gives it back. `held` is what holdLarge returned. */
+export async function freeRoom({ files, space, bytes, object }: Retirement, held: number | undefined): Promise<void> {
+  if (object !== undefined) await object.closed;
+  let left = bytes;
+  if (held !== undefined) {
+    try {
+      for (let size = Math.floor((await files.size(held)) / largeFileBytes) * largeFileBytes; size > 0; size -= largeFileBytes) {
+        await files.truncate(held, size);
+        const freed = Math.max(0, left - blocksOf(size) * fileBlockBytes);
+        left -= freed;
+        space.giveBack(freed, 0);
+      }
+    } catch {
+      // The close below frees the rest at once.
+    } finally {
+      files.close(held);
+    }
+  }
+  space.giveBack(left, 1);
+}

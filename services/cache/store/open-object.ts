@@ -1,0 +1,114 @@
+/** One version of one object, open for reading. It stays whole while anybody reads it, whatever happens to its name. */
+import { crc32 } from 'node:zlib';
+import type { Key } from '../../shared/key.ts';
+import { blockBytes, entityTag, type Trailer } from '../disk/trailer.ts';
+import { noRow } from '../index/object-index.ts';
+
+/** The bytes are not what was written: the object must not be served. */
+export class CorruptObjectError extends Error {
+  readonly code = 'CORRUPT';
+}
+
+/** A whole, checked body of one block in a pooled buffer, with room for a head before it. */
+interface LoadedBody {
+  readonly buffer: Buffer;
+  readonly offset: number;
+}
+
+export class OpenObject {
+  readonly key: Key;
+  readonly fd: number;
+  readonly length: number;
+  readonly tag: string;
+  readonly namespace: string;
+  readonly contentType: string;
+  /** Its row in the index, or 0 when the index does not hold it (yet, or any more). */
+  row: number;
+  /** For the cache of descriptors: used since it last looked. */
+  isRecent = true;
+  /** Its body came into memory with the opening and was not asked for since. */
+  isJustRead = false;
+  /** That body, for the first reader: it saves a second copy out of the page cache. */
+  #loaded: LoadedBody | undefined;
+  /** The head of a whole 200 answer, made once; response-heads.ts keeps it here. */
+  head: Buffer | undefined;
+  readonly #close: (isStored: boolean) => void;
+  readonly #closed = Promise.withResolvers<void>();
+  /** Sums of blocks that nobody has checked yet; undefined when all are. */
+  #sums: Uint32Array | undefined;
+  readonly #isChecked: Uint8Array;
+  #unchecked: number;
+  /** The cache of descriptors counts as one reference. */
+  #references = 1;
+
+  /** `close` is told whether the file still has its name: the last descriptor of another frees its blocks, which takes its time. */
+  constructor(options: { trailer: Trailer; sums: Uint32Array; fd: number; row: number; close: (isStored: boolean) => void }) {
+    const { trailer, sums } = options;
+    this.key = trailer.key;
+    this.length = trailer.length;
+    this.namespace = trailer.namespace;
+    this.contentType = trailer.contentType;
+    this.tag = entityTag(trailer);
+    this.fd = options.fd;
+    this.row = options.row;
+    this.#close = options.close;
+    this.#sums = sums;
+    this.#isChecked = new Uint8Array(sums.length);
+    this.#unchecked = sums.length;
+  }
+
+  /** Resolves when the last reader has let go and the descriptor is closed. */
+  get closed(): Promise<void> {
+    return this.#closed.promise;
+  }
+
+  get isInUse(): boolean {
+    return this.#references > 1;
+  }
+
+  get isClosed(): boolean {
+    return this.#references === 0;
+  }
+
+  load(body: LoadedBody): void {
+    this.#loaded = body;
+    this.isJustRead = true;
+  }
+
+  /** The body that came with the opening, once; whoever takes it gives its buffer back. */
+  takeLoaded(): LoadedBody | undefined {
+    const body = this.#loaded;
+    this.#loaded = undefined;
+    return body;
+  }
+
+  acquire(): void {
+    this.#references += 1;
+  }
+
+  release(): void {
+    this.#references -= 1;
+    if (this.#references > 0) return;
+    this.#close(this.row !== noRow);
+    this.#closed.resolve();
+  }
+
+  /** Which bytes of the file to read for the next piece of [at, end): at most to the end of one block, and the whole block while it is unchecked. */
+  nextPiece(at: number, end: number): { from: number; to: number } {
+    const block = Math.floor(at / blockBytes);
+    const blockEnd = Math.min((block + 1) * blockBytes, this.length);
+    if (this.#sums === undefined || this.#isChecked[block] === 1) return { from: at, to: Math.min(end, blockEnd) };
+    return { from: block * blockBytes, to: blockEnd };
+  }
+
+  /** Checks a piece that `nextPiece` asked for, when it was asked for as a whole block. Throws CorruptObjectError. */
+  check(bytes: Buffer, from: number): void {
+    if (this.#sums === undefined) return;
+    const block = Math.floor(from / blockBytes);
+    if (this.#isChecked[block] === 1) return;
+    if (crc32(bytes) !== this.#sums[block]) throw new CorruptObjectError(`block ${block} does not have its sum`);
+    this.#isChecked[block] = 1;
+    this.#unchecked -= 1;
+    if (this.#unchecked === 0) this.#sums = undefined;
+  }
+}

@@ -1,0 +1,118 @@
+/** Opens an object file and checks what says what it is. */
+
+import type { Key } from '../../shared/key.ts';
+import { type Files, faultKind } from '../disk/files.ts';
+import { blockBytes, decodeSums, decodeTrailer, maxTailBytes, type Trailer } from '../disk/trailer.ts';
+import { noRow } from '../index/object-index.ts';
+import { fileBlockBytes } from '../index/space.ts';
+import type { BufferPool } from './buffer-pool.ts';
+import { CorruptObjectError, OpenObject } from './open-object.ts';
+
+interface ReadObjectOptions {
+  readonly files: Files;
+  readonly buffers: BufferPool;
+  readonly path: string;
+  /** The file's size in blocks of 4 KiB when the index knows it; saves asking. */
+  readonly blocks: number | undefined;
+}
+
+/** Room before a body that is read with its opening: the head of an answer, with a content type of 255 bytes, fits. */
+const headRoomBytes = 1024;
+/** Files up to this are read whole. */
+const maxWholeBytes = blockBytes + maxTailBytes;
+
+/**
+ * Opens, reads the trailer, and for an object of one block the body too, in the same read: a cold small object then costs one trip to the disk, and its body is at hand
+ * (`takeLoaded`) until the caller gives it back. Throws CorruptObjectError, or the system's error.
+ */
+export async function readObject(options: ReadObjectOptions): Promise<OpenObject> {
+  const { files, buffers, path, blocks } = options;
+  const fd = await files.open(path, 'r');
+  const buffer = await buffers.take(blockBytes + headRoomBytes);
+  let isKept = false;
+  try {
+    // One byte more than there should be shows that the file ends where the index says.
+    const known = blocks !== undefined && blocks * fileBlockBytes <= maxWholeBytes ? blocks * fileBlockBytes : undefined;
+    const asked = known === undefined ? await files.size(fd) : known + 1;
+    const from = known !== undefined || asked <= maxWholeBytes ? 0 : asked - blockBytes;
+    const got = await files.read(fd, buffer, headRoomBytes, asked - from, from);
+    if (known === undefined ? got !== asked - from : got > known) throw new CorruptObjectError('the file does not have its size');
+    const sizeBytes = from + got;
+    const tail = buffer.subarray(headRoomBytes, headRoomBytes + got);
+    const trailer = decodeTrailer(tail, sizeBytes);
+    if (trailer === undefined) throw new CorruptObjectError('the trailer is damaged');
+    const sums = decodeSums(await readSums({ files, fd, trailer, tail, sizeBytes }), trailer);
+    if (sums === undefined) throw new CorruptObjectError('the sums are damaged');
+    const object = new OpenObject({
+      trailer,
+      sums,
+      fd,
+      row: noRow,
+      close: (isStored) => (isStored ? files.closeSync(fd) : files.close(fd)),
+    });
+    if (from === 0 && trailer.length > 0 && trailer.length <= blockBytes) {
+      object.check(tail.subarray(0, trailer.length), 0);
+      object.load({ buffer, offset: headRoomBytes });
+      isKept = true;
+    }
+    return object;
+  } catch (error) {
+    files.close(fd);
+    throw error;
+  } finally {
+    if (!isKept) buffers.give(buffer);
+  }
+}
+
+type FileCheck =
+  | { readonly kind: 'whole'; readonly key: Key; readonly namespace: string }
+  | { readonly kind: 'damaged' }
+  | { readonly kind: 'absent' };
+
+/** Reads a whole file and checks every block. Rejects when the disk does not give it: that says nothing of its bytes. */
+export async function checkFile(options: ReadObjectOptions): Promise<FileCheck> {
+  let object: OpenObject | undefined;
+  try {
+    object = await readObject(options);
+    dropLoaded(object, options.buffers);
+    await checkBlocks(object, options);
+    return { kind: 'whole', key: object.key, namespace: object.namespace };
+  } catch (error) {
+    if (error instanceof CorruptObjectError) return { kind: 'damaged' };
+    if (faultKind(error) === 'absent') return { kind: 'absent' };
+    throw error;
+  } finally {
+    object?.release();
+  }
+}
+
+async function checkBlocks(object: OpenObject, { files, buffers }: ReadObjectOptions): Promise<void> {
+  for (let at = 0; at < object.length; ) {
+    const { from, to } = object.nextPiece(at, object.length);
+    const buffer = await buffers.take(to - from);
+    try {
+      const got = await files.read(object.fd, buffer, 0, to - from, from);
+      if (got !== to - from) throw new CorruptObjectError('the file is shorter than its trailer says');
+      object.check(buffer.subarray(0, got), from);
+    } finally {
+      buffers.give(buffer);
+    }
+    at = to;
+  }
+}
+
+/** Gives back the body of an object that nobody took. */
+export function dropLoaded(object: OpenObject, buffers: BufferPool): void {
+  const loaded = object.takeLoaded();
+  if (loaded !== undefined) buffers.give(loaded.buffer);
+}
+
+async function readSums(options: { files: Files; fd: number; trailer: Trailer; tail: Buffer; sizeBytes: number }): Promise<Buffer> {
+  const { files, fd, trailer, tail, sizeBytes } = options;
+  const at = tail.length - trailer.trailerBytes;
+  if (at >= 0) return tail.subarray(at, at + trailer.sumsBytes);
+  const sums = Buffer.allocUnsafe(trailer.sumsBytes);
+  const got = await files.read(fd, sums, 0, sums.length, sizeBytes - trailer.trailerBytes);
+  if (got !== sums.length) throw new CorruptObjectError('the file is shorter than its size');
+  return sums;
+}

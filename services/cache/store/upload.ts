@@ -1,0 +1,230 @@
+/** One PUT on its way to the disk: 256 KiB blocks into a temporary file, the trailer after them, then the file gets its name. */
+import { crc32 } from 'node:zlib';
+import type { Key } from '../../shared/key.ts';
+import type { Files } from '../disk/files.ts';
+import { blockBytes, blockCount, encodeTrailer, entityTag, type ObjectMeta } from '../disk/trailer.ts';
+import { blocksOf, fileBlockBytes, type Space } from '../index/space.ts';
+import type { BufferPool } from './buffer-pool.ts';
+
+/** How far room is taken ahead of the bytes that came (decisions.md): a stalled upload of 64 GiB must not empty a shard. */
+const aheadBytes = 16 * 1024 * 1024;
+
+export class NoRoomError extends Error {
+  readonly code = 'NO_ROOM';
+}
+
+interface UploadOptions {
+  readonly key: Key;
+  readonly namespace: string;
+  readonly contentType: string;
+  /** Undefined for a chunked body. */
+  readonly length: number | undefined;
+  readonly temporaryPath: string;
+  readonly files: Files;
+  readonly buffers: BufferPool;
+  readonly space: Space;
+  /** Told of room before it is taken, and after it was given back as a negative number: whose share it counts in. */
+  readonly charge: (bytes: number) => void;
+}
+
+/** The whole file under its temporary name. */
+export interface WrittenFile {
+  readonly meta: ObjectMeta;
+  readonly tag: string;
+  readonly sizeBytes: number;
+}
+
+/**
+ * Takes the body in pieces. `write` returns a promise when the caller must wait before it brings more: at most one block is being written while the next one fills.
+ * After a fault every call rejects; `abort` gives everything back and may be called at any time.
+ */
+export class Upload {
+  readonly options: UploadOptions;
+  receivedBytes = 0;
+  #fd: number | undefined;
+  #buffer: Buffer | undefined;
+  #filled = 0;
+  #writtenBytes = 0;
+  #sums: number[] = [];
+  #takenBytes = 0;
+  #promisedBytes: number;
+  #flushing: Promise<void> = Promise.resolve();
+  #isFlushing = false;
+  #fault: unknown;
+  #work: Promise<unknown> = Promise.resolve();
+  #isEnded = false;
+
+  /** The promise for `length` bytes has been made by the caller. */
+  constructor(options: UploadOptions) {
+    this.options = options;
+    this.#promisedBytes = options.length ?? 0;
+  }
+
+  get takenBytes(): number {
+    return this.#takenBytes;
+  }
+
+  write(chunk: Buffer): Promise<void> | undefined {
+    this.receivedBytes += chunk.length;
+    if (this.#buffer !== undefined && chunk.length < blockBytes - this.#filled) {
+      this.#filled += chunk.copy(this.#buffer, this.#filled);
+      return undefined;
+    }
+    return this.#track(this.#append(chunk));
+  }
+
+  /** Writes the rest and the trailer. The file's room stays taken: the store settles it. */
+  finish(committedAt: bigint): Promise<WrittenFile> {
+    return this.#track(this.#finish(committedAt));
+  }
+
+  /** Removes what was written and gives the room back, after the call under way has ended; a finished upload is left as it is. */
+  async abort(): Promise<void> {
+    this.#fault ??= new Error('the upload was aborted');
+    await this.#work.catch(() => {});
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    await this.#flushing;
+    this.#dropBuffer();
+    this.#unpromise();
+    await this.discard();
+  }
+
+  async #finish(committedAt: bigint): Promise<WrittenFile> {
+    await this.#flushing;
+    this.#throwIfFaulty();
+    if (this.#filled > 0) this.#sums.push(crc32((this.#buffer as Buffer).subarray(0, this.#filled)));
+    const { key, namespace, contentType } = this.options;
+    const meta = { key, namespace, contentType, length: this.receivedBytes, committedAt };
+    const sums = Uint32Array.from(this.#sums);
+    const trailer = encodeTrailer(meta, sums);
+    const rest = this.#buffer;
+    // The trailer of an ordinary object fits behind its last block: one write(2) for both.
+    if (rest !== undefined && rest.length - this.#filled >= trailer.length) {
+      trailer.copy(rest, this.#filled);
+      await this.#put(rest, this.#filled + trailer.length);
+    } else {
+      if (rest !== undefined && this.#filled > 0) await this.#put(rest, this.#filled);
+      await this.#put(trailer, trailer.length);
+    }
+    this.#dropBuffer();
+    this.#close();
+    const surplus = this.#takenBytes - blocksOf(this.#writtenBytes) * fileBlockBytes;
+    this.options.space.giveBack(surplus, 0);
+    this.options.charge(-surplus);
+    this.#takenBytes -= surplus;
+    this.#unpromise();
+    this.#isEnded = true;
+    return { meta, tag: entityTag({ ...meta, sumOfSums: crc32(bytesOf(sums)) }), sizeBytes: this.#writtenBytes };
+  }
+
+  /** Removes the temporary file, finished or not. */
+  async discard(): Promise<void> {
+    const { files, space, temporaryPath, charge } = this.options;
+    const hadFile = this.#takenBytes > 0;
+    if (this.#fd !== undefined || hadFile) await files.unlink(temporaryPath).catch(() => {});
+    this.#close();
+    if (hadFile) space.giveBack(this.#takenBytes, 1);
+    charge(-this.#takenBytes);
+    this.#takenBytes = 0;
+  }
+
+  #track<T>(work: Promise<T>): Promise<T> {
+    this.#work = work;
+    return work;
+  }
+
+  async #append(chunk: Buffer): Promise<void> {
+    let rest = chunk;
+    while (rest.length > 0) {
+      this.#throwIfFaulty();
+      this.#buffer ??= await this.options.buffers.take(this.#bufferBytes());
+      const copied = rest.copy(this.#buffer, this.#filled, 0, Math.min(rest.length, blockBytes - this.#filled));
+      this.#filled += copied;
+      rest = rest.subarray(copied);
+      if (this.#filled === blockBytes) await this.#flushBlock();
+    }
+  }
+
+  /** A small object of known length gets a small buffer; a chunked one cannot tell. */
+  #bufferBytes(): number {
+    const { length } = this.options;
+    return length === undefined ? blockBytes : Math.min(blockBytes, length + 2048);
+  }
+
+  async #flushBlock(): Promise<void> {
+    const buffer = this.#buffer as Buffer;
+    if (this.#isFlushing) await this.#flushing;
+    this.#throwIfFaulty();
+    this.#sums.push(crc32(buffer.subarray(0, blockBytes)));
+    this.#buffer = undefined;
+    this.#filled = 0;
+    this.#isFlushing = true;
+    this.#flushing = this.#put(buffer, blockBytes).then(
+      () => this.#endFlush(buffer),
+      (error: unknown) => {
+        this.#fault ??= error;
+        this.#endFlush(buffer);
+      },
+    );
+  }
+
+  #endFlush(buffer: Buffer): void {
+    this.#isFlushing = false;
+    this.options.buffers.give(buffer);
+  }
+
+  async #put(buffer: Buffer, length: number): Promise<void> {
+    const { files, temporaryPath } = this.options;
+    await this.#takeRoom(this.#writtenBytes + length);
+    this.#fd ??= await files.open(temporaryPath, 'wx', 0o600);
+    for (let at = 0; at < length; ) {
+      const piece = at === 0 ? buffer : buffer.subarray(at);
+      const written = await files.write(this.#fd, piece, length - at, this.#writtenBytes);
+      at += written;
+      this.#writtenBytes += written;
+    }
+  }
+
+  /** Takes room up to `bytes`, and with it some for what is still to come of a body whose length is known. */
+  async #takeRoom(bytes: number): Promise<void> {
+    const needed = blocksOf(bytes) * fileBlockBytes - this.#takenBytes;
+    if (needed <= 0) return;
+    const { space, length, charge } = this.options;
+    const toCome = length === undefined ? aheadBytes : Math.max(0, length - bytes + 4 * blockCount(length) + 2048);
+    const wanted =
+      this.#writtenBytes === 0 && length === undefined ? needed : needed + blocksOf(Math.min(aheadBytes, toCome)) * fileBlockBytes;
+    const files = this.#takenBytes === 0 ? 1 : 0;
+    charge(needed);
+    const taken = space.tryTake(wanted, files) ? wanted : (await space.take(needed, files)) ? needed : 0;
+    charge(taken - needed);
+    if (taken === 0) throw new NoRoomError('no room could be made');
+    this.#takenBytes += taken;
+    const kept = Math.min(this.#promisedBytes, taken);
+    this.#promisedBytes -= kept;
+    space.unpromise(kept);
+  }
+
+  #unpromise(): void {
+    this.options.space.unpromise(this.#promisedBytes);
+    this.#promisedBytes = 0;
+  }
+
+  #dropBuffer(): void {
+    if (this.#buffer !== undefined) this.options.buffers.give(this.#buffer);
+    this.#buffer = undefined;
+  }
+
+  #close(): void {
+    if (this.#fd !== undefined) this.options.files.close(this.#fd);
+    this.#fd = undefined;
+  }
+
+  #throwIfFaulty(): void {
+    if (this.#fault !== undefined) throw this.#fault;
+  }
+}
+
+function bytesOf(sums: Uint32Array): Buffer {
+  return Buffer.from(sums.buffer, sums.byteOffset, sums.byteLength);
+}

@@ -1,0 +1,267 @@
+/** How long an identity is served after its review: by the clock, the watch on Pods and the answers of the API, which the test makes. */
+import { setImmediate } from 'node:timers/promises';
+import test from 'ava';
+import type { LocalCheck } from '../../../services/authz/identity/jwt.ts';
+import { IdentityResolver, type Resolution } from '../../../services/authz/identity/resolver.ts';
+import type { ReviewAnswer } from '../../../services/authz/identity/token-review.ts';
+import { waitFor } from '../../support/wait.ts';
+
+const identity = { namespace: 'vision', serviceAccount: 'trainer', pod: { name: 'p', uid: 'u' } };
+const yes: ReviewAnswer = { kind: 'identity', identity };
+const no: ReviewAnswer = { kind: 'refused', reason: 'gone' };
+const silence: ReviewAnswer = { kind: 'unavailable', reason: 'silence' };
+const minute = 60_000;
+
+interface Options {
+  readonly random?: number;
+  readonly withoutApiMs?: number;
+  readonly tokenEndsAt?: number;
+}
+
+/** A resolver whose clock stands still until the test moves it; results live 120 s with a watch, 10 s without. */
+function setting({ random = 0.5, withoutApiMs = 300_000, tokenEndsAt = 60 * minute }: Options = {}) {
+  const world = {
+    now: 1_000,
+    healthy: true,
+    running: true,
+    answer: yes as ReviewAnswer | undefined,
+    local: { kind: 'plausible', expiresAt: tokenEndsAt } as LocalCheck,
+    reviews: 0,
+    bypassed: 0,
+    served: [] as { ageMs: number; withoutApi: boolean }[],
+  };
+  /** Reviews that the test has not answered yet. */
+  const open: ((answer: ReviewAnswer) => void)[] = [];
+  const resolver = new IdentityResolver({
+    checkLocally: async () => world.local,
+    review: (_token, { bypassServerCache }) => {
+      world.reviews++;
+      if (bypassServerCache) world.bypassed++;
+      const { answer } = world;
+      return answer === undefined ? new Promise((resolve) => open.push(resolve)) : Promise.resolve(answer);
+    },
+    pods: {
+      get healthy() {
+        return world.healthy;
+      },
+      isRunning: () => world.running,
+    },
+    resultAgeMs: 10_000,
+    watchedResultAgeMs: 120_000,
+    withoutApiMs,
+    cachedTokens: 10,
+    now: () => world.now,
+    random: () => random,
+    events: { served: (result) => world.served.push(result), refusedHere: () => undefined },
+  });
+  /** Resolves when a refresh in the background has its answer too, where the test does not hold it back. */
+  const ask = async (token = 'a token'): Promise<Resolution> => {
+    const resolution = await resolver.resolve(token);
+    await setImmediate();
+    return resolution;
+  };
+  return { world, ask, open, resolver };
+}
+
+test('a watched result lives 120 s ± 20 %, drawn for each token', async (t) => {
+  for (const [random, ageMs] of [
+    [0, 96_000],
+    [0.5, 120_000],
+    [1, 144_000],
+  ] as const) {
+    const { world, ask } = setting({ random });
+    await ask();
+    world.now += ageMs - 1;
+    await ask();
+    t.is(world.reviews, 1, `${random}`);
+    world.now += 2;
+    await ask();
+    t.is(world.reviews, 2, `${random}`);
+  }
+});
+
+test('without a healthy watch a result lives 10 s, and the request after it waits for the refresh', async (t) => {
+  const { world, ask, open } = setting();
+  await ask();
+  world.healthy = false;
+  world.now += 9_999;
+  t.is((await ask()).kind, 'identity');
+  t.is(world.reviews, 1);
+  world.now += 1;
+  world.answer = undefined;
+  const waiting = Promise.all([ask(), ask()]);
+  await waitFor('a refresh runs', () => open.length === 1);
+  open[0]?.(no);
+  t.deepEqual(
+    (await waiting).map(({ kind }) => kind),
+    ['refused', 'refused'],
+  );
+});
+
+test('a result past its time is served for 1 s while one refresh runs, and no longer', async (t) => {
+  const { world, ask, open } = setting();
+  await ask();
+  world.answer = undefined;
+  world.now += 120_999;
+  const [first, second] = await Promise.all([ask(), ask()]);
+  t.deepEqual([first.kind, second.kind], ['identity', 'identity']);
+  t.true(first.kind === 'identity' && first.goodUntil < world.now, 'nothing may be derived from it');
+  t.is(world.reviews, 2);
+  world.now += 1;
+  const waiting = ask();
+  await waitFor('the refresh runs', () => open.length === 1);
+  open[0]?.(no);
+  t.is((await waiting).kind, 'refused');
+  t.is(world.reviews, 2);
+});
+
+test('a refusal by a refresh ends a stale result at once', async (t) => {
+  const { world, ask } = setting();
+  await ask();
+  world.answer = no;
+  world.now += 120_000;
+  t.is((await ask()).kind, 'identity');
+  await waitFor('refused', async () => (await ask()).kind === 'refused');
+  t.is(world.reviews, 2);
+});
+
+test('only a refresh without an answer starts the going on: 300 s from the first one, whenever the review was', async (t) => {
+  const { world, ask } = setting();
+  await ask();
+  world.answer = silence;
+  world.now += 200_000;
+  const startedAt = world.now;
+  const found = await ask();
+  t.true(found.kind === 'identity' && found.goodUntil === startedAt + 300_000, 'grants go on too');
+  for (; world.now < startedAt + 299_000; world.now += 7_000) t.is((await ask()).kind, 'identity', `${world.now}`);
+  world.now = startedAt + 299_999;
+  t.is((await ask()).kind, 'identity');
+  world.now = startedAt + 300_000;
+  t.is((await ask()).kind, 'unavailable');
+  world.now += 10 * minute;
+  t.is((await ask()).kind, 'unavailable', 'the time does not begin anew');
+  world.answer = yes;
+  t.is((await ask()).kind, 'identity');
+});
+
+test('an answer ends the going on, and the next silence is a new one', async (t) => {
+  const { world, ask } = setting();
+  await ask();
+  for (const _outage of [1, 2]) {
+    world.answer = silence;
+    world.now += 200_000;
+    const startedAt = world.now;
+    t.is((await ask()).kind, 'identity');
+    world.now = startedAt + 299_000;
+    t.is((await ask()).kind, 'identity');
+    world.answer = yes;
+    world.now += 5_000;
+    t.is((await ask()).kind, 'identity');
+  }
+  t.true(world.served.some(({ withoutApi }) => withoutApi));
+  world.answer = no;
+  world.now += 200_000;
+  t.is((await ask()).kind, 'refused');
+});
+
+test('while it goes on the API is asked once a second, and a token that was idle waits for the answer', async (t) => {
+  const { world, ask } = setting();
+  await ask();
+  world.answer = silence;
+  world.now += 200_000;
+  await ask();
+  t.is(world.reviews, 2);
+  world.now += 999;
+  await Promise.all([ask(), ask()]);
+  t.is(world.reviews, 2);
+  world.now += 1;
+  await Promise.all([ask(), ask()]);
+  t.is(world.reviews, 3);
+  t.true(world.served.slice(-2).every(({ withoutApi }) => withoutApi));
+  world.now += 100_000;
+  world.answer = no;
+  t.is((await ask()).kind, 'refused');
+});
+
+test('nobody goes on past the token’s own end, without a known identity, or where it is switched off', async (t) => {
+  const ending = setting({ tokenEndsAt: 250_000 });
+  await ending.ask();
+  ending.world.answer = silence;
+  ending.world.now = 200_000;
+  const found = await ending.ask();
+  t.true(found.kind === 'identity' && found.goodUntil === 250_000);
+  ending.world.now = 250_000;
+  t.is((await ending.ask()).kind, 'unavailable');
+
+  const unknown = setting();
+  unknown.world.answer = silence;
+  t.is((await unknown.ask()).kind, 'unavailable');
+
+  const off = setting({ withoutApiMs: 0 });
+  await off.ask();
+  off.world.answer = silence;
+  off.world.now += 200_000;
+  t.is((await off.ask()).kind, 'unavailable');
+});
+
+test('signing keys that cannot be read are no answer, a token that is refused here is one', async (t) => {
+  const { world, ask } = setting();
+  await ask();
+  world.now += 200_000;
+  world.local = { kind: 'unavailable', reason: 'no keys' };
+  t.is((await ask()).kind, 'identity');
+  world.now += 5_000;
+  world.local = { kind: 'refused', reason: 'expired' };
+  t.is((await ask()).kind, 'refused');
+  t.is(world.reviews, 1);
+});
+
+test('a Pod that goes ends its results at once and is asked for past the API’s own cache; without an answer nobody goes on', async (t) => {
+  const { world, ask } = setting();
+  await ask();
+  world.running = false;
+  world.answer = silence;
+  t.is((await ask()).kind, 'unavailable');
+  t.deepEqual([world.reviews, world.bypassed], [2, 1]);
+  world.answer = no;
+  t.is((await ask()).kind, 'refused');
+});
+
+test('a yes for a Pod that the watch does not hold is asked for again past the API’s own cache, and lives 10 s', async (t) => {
+  const { world, ask } = setting();
+  world.running = false;
+  t.is((await ask()).kind, 'identity');
+  t.deepEqual([world.reviews, world.bypassed], [2, 1]);
+  world.now += 10_000;
+  await ask();
+  t.is(world.reviews, 4);
+});
+
+test('without a watch every yes is asked for past the API’s own cache, which may hold one that another process got before the Pod went', async (t) => {
+  const { world, ask } = setting();
+  world.healthy = false;
+  t.is((await ask()).kind, 'identity');
+  world.now += 10_000;
+  await ask();
+  t.deepEqual([world.reviews, world.bypassed], [2, 2]);
+});
+
+test('a clock that is 30 s behind the cluster’s still serves a token, and derives nothing beyond its end', async (t) => {
+  const { world, ask } = setting({ tokenEndsAt: 20_000 });
+  await ask();
+  world.now = 20_000 + 29_999;
+  const found = await ask();
+  t.true(found.kind === 'identity' && found.goodUntil === 20_000);
+  t.is(world.reviews, 1);
+  world.now += 1;
+  world.local = { kind: 'refused', reason: 'the token has expired' };
+  t.is((await ask()).kind, 'refused');
+});
+
+test('what does not fit into a full memory is asked for again', async (t) => {
+  const { world, ask, resolver } = setting();
+  for (let index = 0; index < 20; index++) await ask(`token ${index}`);
+  t.is(resolver.remembered, 10);
+  t.is((await ask('token 19')).kind, 'identity');
+  t.is(world.reviews, 21);
+});

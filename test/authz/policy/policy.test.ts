@@ -1,0 +1,210 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import test from 'ava';
+import fc from 'fast-check';
+import { parsePolicy, type Rule, verbs } from '../../../services/authz/policy/document.ts';
+import { globMatches, globsOverlap } from '../../../services/authz/policy/glob.ts';
+import { compilePolicy, type Policy } from '../../../services/authz/policy/policy.ts';
+import type { Problem } from '../../../services/authz/policy/strict-reader.ts';
+import { documentOf, globText, isAllowedByModel, keyText, rules, toRegExp, who } from '../support/generated.ts';
+
+const head = 'apiVersion: kura/v1\nkind: AccessPolicy\nmode: enforce\ndefault: deny\n';
+const example = `${head}limits: { maxObjectBytes: 64Gi }
+rules:
+- name: own
+  subjects: [{ namespaces: ["*"] }]
+  verbs: [GET, HEAD, PUT, DELETE]
+  keys: ["{namespace}/"]
+- name: imagenet-read
+  subjects:
+  - namespaceSelector: { matchLabels: { team: vision } }
+    serviceAccounts: ["trainer", "eval-*"]
+  verbs: [GET, HEAD]
+  keys: ["datasets/imagenet/"]
+- name: account
+  subjects: [{ namespaces: [shared] }]
+  verbs: [PUT]
+  keys: ["by/{namespace}/{serviceAccount}/"]
+- name: freeze
+  effect: deny
+  subjects: [{ namespaces: ["intern-*"] }]
+  verbs: [PUT, DELETE]
+  keys: [""]
+overrides:
+- { namespaces: ["batch-*"], limits: { maxObjectBytes: 1Gi, share: 0.25 } }
+- { namespaces: ["batch-big"], limits: { maxObjectBytes: 2Ti } }
+tests:
+- { as: vision/trainer, verb: PUT, key: datasets/imagenet/x, expect: deny }
+- { as: vision/trainer, labels: { team: vision }, verb: GET, key: datasets/imagenet/x, expect: allow }
+`;
+
+function compile(text: string): Policy {
+  const parsed = parsePolicy(text);
+  if (parsed.kind === 'rejected') throw new Error(JSON.stringify(parsed.problems));
+  const compiled = compilePolicy(parsed.policy);
+  if (compiled.kind === 'rejected') throw new Error(JSON.stringify(compiled.problems));
+  return compiled.policy;
+}
+
+function problemsOf(text: string): readonly Problem[] {
+  const parsed = parsePolicy(text);
+  if (parsed.kind === 'rejected') return parsed.problems;
+  const compiled = compilePolicy(parsed.policy);
+  return compiled.kind === 'rejected' ? compiled.problems : [];
+}
+
+for (const [who, labels, verb, key, expected] of [
+  ['vision/trainer', {}, 'PUT', 'vision/x', 'own'],
+  ['vision/trainer', {}, 'GET', 'visionary/x', 'default'],
+  ['vision/trainer', {}, 'GET', 'nlp/x', 'default'],
+  ['a/trainer', { team: 'vision' }, 'GET', 'datasets/imagenet/x', 'imagenet-read'],
+  ['a/trainer', { team: 'vision' }, 'PUT', 'datasets/imagenet/x', 'default'],
+  ['a/eval-7', { team: 'vision' }, 'HEAD', 'datasets/imagenet/', 'imagenet-read'],
+  ['a/evaluator', { team: 'vision' }, 'GET', 'datasets/imagenet/x', 'default'],
+  ['a/trainer', { team: 'nlp' }, 'GET', 'datasets/imagenet/x', 'default'],
+  ['a/trainer', {}, 'GET', 'datasets/imagenet/x', 'default'],
+  ['shared/bot', {}, 'PUT', 'by/shared/bot/x', 'account'],
+  ['shared/bot', {}, 'PUT', 'by/shared/other/x', 'default'],
+  ['intern-1/trainer', {}, 'PUT', 'intern-1/x', 'freeze'],
+  ['intern-1/trainer', {}, 'GET', 'intern-1/x', 'own'],
+  ['intern/trainer', {}, 'PUT', 'intern/x', 'own'],
+] as const) {
+  test(`${who} ${verb} ${key} with ${JSON.stringify(labels)} is decided by ${expected}`, (t) => {
+    const [namespace = '', serviceAccount = ''] = who.split('/');
+    const verdict = compile(example).decide({ identity: { namespace, serviceAccount }, labels, verb, key });
+    t.is(verdict.rule, expected);
+    t.is(verdict.allowed, expected !== 'default' && expected !== 'freeze');
+  });
+}
+
+test('limits are the document’s own, replaced by the override of that name, else by that of a glob', (t) => {
+  const policy = compile(example);
+  const limits = (namespace: string) =>
+    policy.decide({ identity: { namespace, serviceAccount: 'x' }, labels: {}, verb: 'GET', key: 'x' }).limits;
+  t.deepEqual(limits('vision'), { maxObjectBytes: 64 * 2 ** 30 });
+  t.deepEqual(limits('batch-7'), { maxObjectBytes: 2 ** 30, share: 0.25 });
+  t.deepEqual(limits('batch-big'), { maxObjectBytes: 2 * 2 ** 40 });
+  t.is(
+    compile(`${head}rules: []\n`).decide({ identity: { namespace: 'a', serviceAccount: 'b' }, labels: {}, verb: 'GET', key: 'x' }).limits
+      .maxObjectBytes,
+    64 * 2 ** 30,
+  );
+});
+
+/** Each with the place in the text that the problem has to name. */
+for (const [what, text, place, message] of [
+  ['an unknown field', `${head}rules: []\nrule: []\n`, 'rule: []', /no field "rule"; known are apiVersion/],
+  [
+    'an unknown field of a rule',
+    example.replace('  keys: ["{namespace}/"]', '  keys: ["{namespace}/"]\n  prefixes: []'),
+    'prefixes',
+    /a rule has no field "prefixes"/,
+  ],
+  ['a duplicate key', `${head}default: allow\nrules: []\n`, 'default: allow', /unique/i],
+  ['a missing field', 'apiVersion: kura/v1\nkind: AccessPolicy\nmode: enforce\nrules: []\n', 'apiVersion', /lacks the field "default"/],
+  ['another version', `${head.replace('kura/v1', 'kura/v2')}rules: []\n`, 'kura/v2', /apiVersion is none of kura\/v1/],
+  ['an unknown verb', example.replace('verbs: [PUT]', 'verbs: [POST]'), 'POST', /rule account: a verb is none of GET, HEAD, PUT, DELETE/],
+  [
+    'an unknown template',
+    example.replace('by/{namespace}', 'by/{pod}'),
+    '"by/{pod}',
+    /\{pod\} is neither \{namespace\} nor \{serviceAccount\}/,
+  ],
+  ['an open template', example.replace('by/{namespace}', 'by/{namespace'), '"by/{namespace', /is neither/],
+  ['a key that is not ASCII', example.replace('datasets/imagenet/"]', 'données/"]'), '"données', /not a prefix of printable ASCII/],
+  ['a rule without subjects', example.replace('subjects: [{ namespaces: [shared] }]', 'subjects: []'), '[]', /subjects is empty/],
+  ['a subject without a field', example.replace('[{ namespaces: [shared] }]', '[{}]'), '{}', /would be everybody/],
+  ['an empty selector', example.replace('{ matchLabels: { team: vision } }', '{ matchLabels: {} }'), '{} }', /matchLabels is empty/],
+  ['a regular expression', example.replace('"eval-*"', '"eval-.+"'), '"eval-.+"', /not a name, with \*/],
+  [
+    'two rules of one name',
+    example.replace('name: account', 'name: imagenet-read'),
+    /imagenet-read\n {2}subjects: \[/,
+    /two rules are named "imagenet-read"/,
+  ],
+  ['a size that is none', example.replace('64Gi', '64 gigs'), '64 gigs', /not a size/],
+  ['a rate of no bytes', example.replace('share: 0.25', 'bytesPerSecond: 0'), '0 }', /bytesPerSecond is not a size such as .*, 1 or more/],
+  ['a share above 1', example.replace('share: 0.25', 'share: 25'), '25 }', /share is not a number from/],
+  [
+    'a test that fails',
+    example.replace('expect: allow', 'expect: deny'),
+    /^- \{ as: vision\/trainer, labels/m,
+    /test failed: vision\/trainer GET datasets\/imagenet\/x: expected deny, found allow \(rule imagenet-read\)/,
+  ],
+  ['two globs of one namespace', example.replace('"batch-big"', '"*-big"'), 'apiVersion', /"batch-\*" and "\*-big"/],
+  ['the same namespace twice', example.replace('["batch-*"]', '["batch-big"]'), 'apiVersion', /"batch-big" and "batch-big"/],
+  ['no mapping at all', '- a\n', '- a', /the policy is not a mapping/],
+  ['an empty document', '', '', /the policy is not a mapping/],
+  ['two documents', `${head}rules: []\n---\na: 1\n`, '---', /document/i],
+  ['no YAML', 'a: [', /$/, /./],
+  ['an alias', `${head}rules: []\nlimits: &l {}\noverrides: [{ namespaces: [a], limits: *l }]\n`, '*l', /limits is not a mapping/],
+] as const) {
+  test(`${what} rejects the document with its line and column`, (t) => {
+    const [first] = problemsOf(text);
+    t.regex(String(first?.message), message);
+    const before = text.slice(0, typeof place === 'string' ? text.indexOf(place) : text.search(place)).split('\n');
+    t.deepEqual([first?.line, first?.column], [before.length, (before.at(-1)?.length ?? 0) + 1]);
+  });
+}
+
+test('a prefix that does not end in / is taken with a warning', (t) => {
+  const parsed = parsePolicy(example.replace('datasets/imagenet/"', 'datasets/imagenet"'));
+  t.is(parsed.kind, 'policy');
+  t.deepEqual(parsed.kind === 'policy' && parsed.warnings.map(({ line, message }) => [line, message]), [
+    [16, 'rule imagenet-read: the prefix "datasets/imagenet" does not end in /, so it also covers "datasets/imagenetx"'],
+  ]);
+});
+
+test('a YAML bomb and an overlong document are refused quickly', (t) => {
+  const levels = Array.from(
+    { length: 12 },
+    (_, level) =>
+      `l${level}: &l${level} [${Array(10)
+        .fill(level === 0 ? 'x' : `*l${level - 1}`)
+        .join(', ')}]`,
+  );
+  const startedAt = performance.now();
+  t.true(problemsOf(`${levels.join('\n')}\n`).length > 0);
+  t.true(problemsOf(`${head}rules: []\n# ${'x'.repeat(2 ** 20)}\n`).length === 1);
+  t.true(performance.now() - startedAt < 10_000);
+});
+
+test('the default policy is good and passes its own tests', async (t) => {
+  const text = await readFile(path.resolve(import.meta.dirname, '..', '..', '..', 'k8s', 'base', 'policy.yaml'), 'utf8');
+  t.deepEqual(problemsOf(text), []);
+  t.true(compile(text).document.tests.length > 0);
+});
+
+test('globs match as their regular expression would, and overlap when some name matches both', (t) => {
+  const names = ['', 'a', 'b'].concat(
+    ['a', 'b'].flatMap((first) =>
+      ['a', 'b'].flatMap((second) => ['', 'a', 'b', 'ab', 'ba', 'aa', 'bb'].map((rest) => first + second + rest)),
+    ),
+  );
+  t.notThrows(() =>
+    fc.assert(
+      fc.property(globText, fc.constantFrom(...names), (pattern, text) => globMatches(pattern, text) === toRegExp(pattern).test(text)),
+    ),
+  );
+  t.notThrows(() =>
+    fc.assert(
+      fc.property(globText, globText, (a, b) => !names.some((text) => globMatches(a, text) && globMatches(b, text)) || globsOverlap(a, b)),
+    ),
+  );
+  t.false(globsOverlap('a*', 'b*'));
+  t.true(globsOverlap('*a', 'b*'));
+});
+
+test('deny wins in any order of the rules, and the decision is that of a naive model', (t) => {
+  const byDefault = fc.constantFrom('allow' as const, 'deny' as const);
+  const property = fc.property(rules, byDefault, who, fc.constantFrom(...verbs), keyText, (given, otherwise, asker, verb, key) => {
+    const asked = { ...asker, verb, key };
+    const decide = (ordered: readonly Rule[]): boolean => {
+      const compiled = compilePolicy(documentOf(ordered, otherwise));
+      return compiled.kind === 'policy' && compiled.policy.decide(asked).allowed;
+    };
+    const expected = isAllowedByModel(documentOf(given, otherwise), asked);
+    return decide(given) === expected && decide([...given].reverse()) === expected;
+  });
+  t.notThrows(() => fc.assert(property, { numRuns: 1_000 }));
+});

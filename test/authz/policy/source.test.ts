@@ -1,0 +1,213 @@
+/** The policy of a running authz, before the stand-in API: what a changed, broken, deleted or absent ConfigMap means for requests. */
+import path from 'node:path';
+import { credentials } from '@grpc/grpc-js';
+import { CoreV1Api } from '@kubernetes/client-node';
+import test, { type ExecutionContext } from 'ava';
+import type { Value__Output } from '../../../proto/generated/google/protobuf/Value.ts';
+import { loadEnvoyProtos } from '../../../proto/load.ts';
+import type { KubernetesClient } from '../../../services/shared/kubernetes.ts';
+import { pod, type StandIn, startStandIn } from '../../fake-kubernetes/stand-in.ts';
+import { type Service, startService } from '../../support/service.ts';
+import { waitFor } from '../../support/wait.ts';
+
+const system = 'kura-system';
+const head = 'apiVersion: kura/v1\nkind: AccessPolicy\ndefault: deny\n';
+const own = `${head}mode: enforce\nrules:\n- { name: own, subjects: [{ namespaces: ["*"] }], verbs: [GET, PUT], keys: ["{namespace}/"] }\n`;
+const closed = `${head}mode: enforce\nrules: []\n`;
+const dryRun = `${head}mode: dryRun\nrules: []\n`;
+const limited = own.replace('rules:', 'limits: { requestsPerSecond: 3 }\nrules:');
+const labelled = `${head}mode: enforce\nlimits: { maxObjectBytes: 1Ki, share: 0.5 }\nrules:\n- { name: team, subjects: [{ namespaceSelector: { matchLabels: { team: vision } } }], verbs: [GET, PUT], keys: [""] }\n`;
+
+/** The grant of the last allow. */
+let grant: Record<string, Value__Output> | undefined;
+
+interface Setting {
+  readonly standIn: StandIn;
+  readonly start: () => Promise<{ authz: Service; check: (target: string, headers?: Record<string, string>) => Promise<string> }>;
+}
+
+async function setting(t: ExecutionContext): Promise<Setting> {
+  const standIn = await startStandIn(t);
+  const core = standIn.client.api(CoreV1Api);
+  await core.createNamespace({ body: { metadata: { name: system } } });
+  await core.createNamespacedServiceAccount({ namespace: 'vision', body: { metadata: { name: 'trainer' } } });
+  const { metadata } = await core.createNamespacedPod({ namespace: 'vision', body: pod('p') });
+  const boundObjectRef = { apiVersion: 'v1', kind: 'Pod', name: 'p', uid: String(metadata?.uid) };
+  const { status } = await core.createNamespacedServiceAccountToken({
+    namespace: 'vision',
+    name: 'trainer',
+    body: { spec: { audiences: ['kura'], expirationSeconds: 3_600, boundObjectRef } },
+  });
+  const socket = path.join(standIn.directory, 'authz.sock');
+  const { Authorization } = loadEnvoyProtos().envoy.service.auth.v3;
+  const start = async () => {
+    const authz = await startService('authz', {
+      KURA_AUTHZ_LISTEN: `unix:${socket}`,
+      KURA_AUTHZ_METRICS_LISTEN: '127.0.0.1:0',
+      KURA_AUTHZ_KUBECONFIG: standIn.kubeconfig,
+      KURA_AUTHZ_POLICY_FILE: path.join(standIn.directory, 'last-good.yaml'),
+    });
+    const client = new Authorization(`unix:${socket}`, credentials.createInsecure());
+    t.teardown(async () => {
+      client.close();
+      await authz.stop('SIGKILL');
+    });
+    /** `allow`, or the code of the denial. */
+    const check = (target: string, headers: Record<string, string> = {}): Promise<string> =>
+      new Promise((resolve, reject) => {
+        const http = { method: 'PUT', path: `/objects/${target}`, headers: { authorization: `Bearer ${status?.token}`, ...headers } };
+        client.Check({ attributes: { request: { http } } }, (error, response) => {
+          if (!response) reject(error);
+          else if (response.denied_response) resolve((JSON.parse(response.denied_response.body ?? '{}') as { code: string }).code);
+          else {
+            grant = response.dynamic_metadata?.fields?.grant?.structValue?.fields;
+            resolve(['allow', ...(response.ok_response?.headers ?? []).map(({ header }) => `${header?.key}=${header?.value}`)].join(' '));
+          }
+        });
+      });
+    return { authz, check };
+  };
+  return { standIn, start };
+}
+
+async function apply(client: KubernetesClient, text: string, next?: string): Promise<void> {
+  const core = client.api(CoreV1Api);
+  const body = {
+    metadata: { name: 'kura-policy' },
+    data: { 'policy.yaml': text, ...(next === undefined ? {} : { 'policy.next.yaml': next }) },
+  };
+  const exists = await core.readNamespacedConfigMap({ namespace: system, name: 'kura-policy' }).then(
+    () => true,
+    () => false,
+  );
+  if (exists) await core.replaceNamespacedConfigMap({ namespace: system, name: 'kura-policy', body });
+  else await core.createNamespacedConfigMap({ namespace: system, body });
+}
+
+async function eventReasons(client: KubernetesClient): Promise<string[]> {
+  const { items } = await client.api(CoreV1Api).listNamespacedEvent({ namespace: system });
+  return items.map(({ reason }) => String(reason)).sort();
+}
+
+test.serial('no policy ever seen: not ready, and 503 for everybody; the first one opens', async (t) => {
+  const { standIn, start } = await setting(t);
+  const { authz, check } = await start();
+  const ready = async (): Promise<number> => (await fetch(`http://${authz.listening.metrics}/readyz`)).status;
+  t.is(await ready(), 503);
+  t.is(await check('vision/x'), 'policy-unavailable');
+  await apply(standIn.client, own);
+  await waitFor('the policy is in force', async () => (await check('vision/x')).startsWith('allow'));
+  t.is(await ready(), 200);
+  t.is(await check('nlp/x'), 'forbidden');
+});
+
+test.serial('a change is in force at once; a broken or deleted one leaves the last good in force, with an Event', async (t) => {
+  const { standIn, start } = await setting(t);
+  await apply(standIn.client, own);
+  const { authz, check } = await start();
+  await waitFor('the policy is in force', async () => (await check('vision/x')).startsWith('allow'));
+  await apply(standIn.client, closed);
+  await waitFor('the change is in force', async () => (await check('vision/x')) === 'forbidden');
+  await apply(standIn.client, own);
+  await waitFor('the change is in force', async () => (await check('vision/x')).startsWith('allow'));
+
+  await apply(standIn.client, own.replace('rules:', 'rulez:'));
+  await waitFor('it is told', async () => (await eventReasons(standIn.client)).includes('PolicyRejected'));
+  t.regex(authz.output(), /line 5, column 1: the policy has no field \\"rulez\\"/);
+  t.true((await check('vision/x')).startsWith('allow'));
+  await standIn.client.api(CoreV1Api).deleteNamespacedConfigMap({ namespace: system, name: 'kura-policy' });
+  await waitFor('it is told', () => authz.output().includes('the policy was deleted'));
+  t.true((await check('vision/x')).startsWith('allow'));
+  t.deepEqual([...new Set(await eventReasons(standIn.client))], ['PolicyAccepted', 'PolicyRejected']);
+  const metrics = await (await fetch(`http://${authz.listening.metrics}/metrics`)).text();
+  t.regex(metrics, /^kura_authz_policy_rejected 1$/m);
+});
+
+test.serial('the last good policy is in force again after a restart, whatever the ConfigMap is by then', async (t) => {
+  const { standIn, start } = await setting(t);
+  await apply(standIn.client, own);
+  const first = await start();
+  await waitFor('the policy is in force', async () => (await first.check('vision/x')).startsWith('allow'));
+  await waitFor('it is kept', () => first.authz.output().includes('is in force'));
+  await first.authz.stop();
+  await apply(standIn.client, 'nonsense: true\n');
+  const second = await start();
+  await waitFor('the last good one is in force', async () => (await second.check('vision/x')).startsWith('allow'));
+  t.is(await second.check('nlp/x'), 'forbidden');
+});
+
+test.serial('a dry run lets everybody in and counts what it would deny', async (t) => {
+  const { standIn, start } = await setting(t);
+  await apply(standIn.client, dryRun);
+  const { authz, check } = await start();
+  await waitFor('the policy is in force', async () => (await check('nlp/x')).startsWith('allow'));
+  const metrics = await (await fetch(`http://${authz.listening.metrics}/metrics`)).text();
+  t.regex(metrics, /^kura_authz_checks_total\{decision="would-deny",reason="(reviewed|remembered)"\} 1$/m);
+});
+
+test.serial('a namespace above its rate gets 429 and no grant, and comes back within a second', async (t) => {
+  const { standIn, start } = await setting(t);
+  await apply(standIn.client, limited);
+  const { check } = await start();
+  await waitFor('the policy is in force', async () => (await check('vision/x')).startsWith('allow'));
+  const answers = await Promise.all(Array.from({ length: 40 }, () => check('vision/x')));
+  t.true(answers.filter((answer) => answer === 'too-many-requests').length > 20, answers.join('\n'));
+  t.is(await check('nlp/x'), 'forbidden');
+  await waitFor('it is let in again', async () => (await check('vision/x')).startsWith('allow'));
+  t.is(grant, undefined);
+});
+
+test.serial('labels of a namespace count from the moment that they change, and limits reach the shard', async (t) => {
+  const { standIn, start } = await setting(t);
+  await apply(standIn.client, labelled);
+  const { check } = await start();
+  await waitFor('the policy is in force', async () => (await check('any/x')) === 'forbidden');
+  const core = standIn.client.api(CoreV1Api);
+  const namespace = await core.readNamespace({ name: 'vision' });
+  await core.replaceNamespace({
+    name: 'vision',
+    body: { ...namespace, metadata: { ...namespace.metadata, labels: { ...namespace.metadata?.labels, team: 'vision' } } },
+  });
+  const allowed = await waitFor('the label counts', async () => {
+    const answer = await check('any/x');
+    return answer.startsWith('allow') && answer;
+  });
+  t.true(allowed.includes('x-kura-max-object-bytes=1024'));
+  t.true(allowed.includes('x-kura-max-share=0.5'));
+  t.is(await check('any/x', { 'content-length': '1025' }), 'too-large');
+});
+
+test.serial('an allow carries a grant with what Envoy may reuse, for 5 s', async (t) => {
+  const { standIn, start } = await setting(t);
+  await apply(standIn.client, own);
+  const { check } = await start();
+  await waitFor('the policy is in force', async () => (await check('vision/x')).startsWith('allow'));
+  t.is(grant?.namespace?.stringValue, 'vision');
+  t.is(grant?.service_account?.stringValue, 'trainer');
+  t.is(grant?.max_object_bytes?.stringValue, String(64 * 2 ** 30));
+  t.is(grant?.seconds?.numberValue, 5);
+  const allowed = grant?.allowed?.structValue?.fields ?? {};
+  t.deepEqual(
+    allowed.PUT?.listValue?.values?.map(({ stringValue }) => stringValue),
+    ['vision/'],
+  );
+  t.deepEqual(allowed.DELETE?.listValue?.values ?? [], []);
+});
+
+test.serial('the next policy decides nothing, is counted where it differs, and narrows the grant to what both allow', async (t) => {
+  const { standIn, start } = await setting(t);
+  await apply(standIn.client, own, own.replace('"{namespace}/"', '"{namespace}/a/"'));
+  const { authz, check } = await start();
+  await waitFor('the policy is in force', async () => (await check('vision/a/x')).startsWith('allow'));
+  t.deepEqual(
+    grant?.allowed?.structValue?.fields?.PUT?.listValue?.values?.map(({ stringValue }) => stringValue),
+    ['vision/a/'],
+  );
+  t.true((await check('vision/b/x')).startsWith('allow'));
+  t.is(await check('nlp/x'), 'forbidden');
+  const metrics = await (await fetch(`http://${authz.listening.metrics}/metrics`)).text();
+  t.regex(metrics, /^kura_authz_shadow_differences_total\{next="deny"\} 1$/m);
+  await apply(standIn.client, own, 'nonsense: true\n');
+  await waitFor('it is told', () => authz.output().includes('the next policy is rejected'));
+  t.true((await check('vision/b/x')).startsWith('allow'));
+});

@@ -1,0 +1,221 @@
+import { createServer, type IncomingMessage } from 'node:http';
+import { Duplex } from 'node:stream';
+import test from 'ava';
+import fc from 'fast-check';
+import { isFreeToGo } from '../../../services/cache/http/admission.ts';
+import { readPlainHead } from '../../../services/cache/http/plain-head.ts';
+import { readTarget } from '../../../services/cache/http/target.ts';
+
+/** What Node's parser makes of the same bytes; undefined when it refuses them. */
+async function readWithNode(bytes: Buffer): Promise<IncomingMessage | undefined> {
+  const server = createServer();
+  const { promise, resolve } = Promise.withResolvers<IncomingMessage | undefined>();
+  server.on('request', resolve);
+  server.on('checkContinue', resolve);
+  server.on('clientError', () => resolve(undefined));
+  server.on('upgrade', () => resolve(undefined));
+  const socket = new Duplex({ read() {}, write: (_chunk, _encoding, done) => done() });
+  socket.on('error', () => {});
+  server.emit('connection', socket);
+  socket.push(bytes);
+  setImmediate(() => setImmediate(() => resolve(undefined)));
+  const request = await promise;
+  socket.destroy();
+  return request;
+}
+
+const keyText = fc.oneof(
+  fc.constantFrom('a/b', 's3://h:1/b/k.jpg', 'a//b', 'a%20b?x=1', 'k'),
+  fc.string({ unit: fc.integer({ min: 0x21, max: 0x7e }).map((code) => String.fromCharCode(code)), minLength: 1, maxLength: 20 }),
+);
+const fieldName = fc.oneof(
+  fc.constantFrom(
+    'Host',
+    'host',
+    'Range',
+    'If-None-Match',
+    'if-range',
+    'Content-Length',
+    'content-length',
+    'Connection',
+    'Transfer-Encoding',
+    'Expect',
+    'Upgrade',
+    'x-kura-namespace',
+    'X-Kura-Max-Object-Bytes',
+    'X-Kura-Service-Account',
+    'x-kura-max-share',
+    'X-Forwarded-Proto',
+    'X-Kura-Direct',
+    'Content-Type',
+    'x-request-id',
+    'Keep-Alive',
+    'Host ',
+    ' Host',
+    'A\tB',
+    '',
+  ),
+  fc.string({ maxLength: 8 }),
+);
+const fieldValue = fc.oneof(
+  fc.constantFrom(
+    'localhost',
+    'http',
+    '0',
+    '5',
+    '05',
+    '+5',
+    '5, 5',
+    '-1',
+    '0x5',
+    'close',
+    'keep-alive',
+    'Close',
+    'keep-alive, upgrade',
+    'chunked',
+    'gzip, chunked',
+    '100-continue',
+    'bytes=0-9',
+    '"tag"',
+    '',
+    '  x  ',
+    'a\tb',
+    '99999999999999999999',
+  ),
+  fc.string({ maxLength: 12 }),
+  fc.string({ unit: 'binary', maxLength: 6 }),
+);
+const lineBreak = fc.oneof(
+  { weight: 60, arbitrary: fc.constant('\r\n') },
+  { weight: 1, arbitrary: fc.constantFrom('\n', '\r', '\r\r\n', '\r\n ', '\n\r\n') },
+);
+const colon = fc.oneof({ weight: 20, arbitrary: fc.constant(': ') }, { weight: 3, arbitrary: fc.constantFrom(':', ' : ', ':\t', '') });
+const field = fc.tuple(fieldName, colon, fieldValue, lineBreak).map((parts) => parts.join(''));
+const requestLine = fc
+  .tuple(
+    fc.oneof(
+      { weight: 10, arbitrary: fc.constantFrom('GET', 'HEAD', 'PUT', 'DELETE') },
+      { weight: 1, arbitrary: fc.constantFrom('get', 'POST', 'GETX', '\r\nGET', 'G\0T') },
+    ),
+    fc.oneof(
+      { weight: 20, arbitrary: fc.constantFrom(' /objects/', ' /direct/', ' /ticket/a-B_1.c/objects/') },
+      {
+        weight: 1,
+        arbitrary: fc.constantFrom(
+          '  /objects/',
+          '\t/objects/',
+          ' /other/',
+          ' http://h/objects/',
+          ' /ticket/a b/objects/',
+          ' /ticket/\xe9/objects/',
+        ),
+      },
+    ),
+    keyText,
+    fc.oneof(
+      { weight: 20, arbitrary: fc.constant(' HTTP/1.1') },
+      { weight: 1, arbitrary: fc.constantFrom(' HTTP/1.0', ' HTTP/1.10', ' http/1.1', '', ' HTTP/2.0', '  HTTP/1.1', ' HTTP/1.1 ') },
+    ),
+    lineBreak,
+  )
+  .map((parts) => parts.join(''));
+const head = fc
+  .tuple(
+    requestLine,
+    fc.constantFrom(...Array.from({ length: 8 }, () => 'Host: localhost\r\n'), ''),
+    fc.array(field, { maxLength: 4 }),
+    fc.constantFrom(...Array.from({ length: 8 }, () => '\r\n'), '\n', ''),
+  )
+  .map(([line, host, fields, end]) => line + host + fields.join('') + end);
+
+test('whatever the plain parser accepts, Node accepts with the same meaning', async (t) => {
+  let accepted = 0;
+  await fc.assert(
+    fc.asyncProperty(head, fc.string({ maxLength: 5 }), async (text, rest) => {
+      const bytes = Buffer.from(text + rest, 'latin1');
+      const plain = readPlainHead(bytes);
+      if (plain.kind !== 'request') return;
+      accepted += 1;
+      const node = await readWithNode(bytes);
+      if (node === undefined) throw new Error('Node refuses it');
+      const { headers } = node;
+      const target = readTarget(node.url ?? '');
+      if (target.kind === 'bad-key' || target.kind === 'other-path') throw new Error('Node reads no key');
+      const expected = {
+        method: plain.method,
+        key: plain.key,
+        way: plain.way,
+        ticket: plain.ticket,
+        'content-length': plain.method === 'PUT' ? String(plain.contentLength) : undefined,
+        range: plain.range,
+        'if-range': plain.ifRange,
+        'if-none-match': plain.ifNoneMatch,
+        'content-type': plain.contentType,
+        'x-kura-namespace': plain.namespace,
+        'x-kura-service-account': plain.serviceAccount,
+        'x-kura-max-share': plain.maxShare,
+        'transfer-encoding': undefined,
+        expect: undefined,
+        upgrade: undefined,
+      };
+      const actual = {
+        method: node.method,
+        key: target.key,
+        way: target.kind === 'ticket' ? 'ticket' : target.isDirect && isFreeToGo(headers) ? 'direct' : 'objects',
+        ticket: target.kind === 'ticket' ? target.ticket : undefined,
+        'content-length': headers['content-length'] === undefined ? undefined : String(Number(headers['content-length'])),
+        range: headers.range,
+        'if-range': headers['if-range'],
+        'if-none-match': headers['if-none-match'],
+        'content-type': headers['content-type'],
+        'x-kura-namespace': headers['x-kura-namespace'],
+        'x-kura-service-account': headers['x-kura-service-account'],
+        'x-kura-max-share': headers['x-kura-max-share'],
+        'transfer-encoding': headers['transfer-encoding'],
+        expect: headers.expect,
+        upgrade: headers.upgrade,
+      };
+      if (JSON.stringify(actual) !== JSON.stringify(expected))
+        throw new Error(`Node reads ${JSON.stringify(actual)}, the plain parser ${JSON.stringify(expected)}`);
+      const closes = /(^|,)\s*close\s*(,|$)/i.test(headers.connection ?? '');
+      if (closes !== plain.isLast) throw new Error('they do not agree on whether the connection goes on');
+    }),
+    { numRuns: 6000 },
+  );
+  t.true(accepted > 500, `only ${accepted} heads were accepted: the fuzz tests nothing`);
+});
+
+test('heads as Envoy, wrk, curl and pfio send them are plain, in one piece and cut anywhere', (t) => {
+  const heads = [
+    'GET /objects/vision/a HTTP/1.1\r\nHost: 127.0.0.1:8099\r\n\r\n',
+    'GET /objects/vision/a HTTP/1.1\r\nhost: kura\r\nuser-agent: curl/8\r\naccept: */*\r\nx-forwarded-proto: http\r\nx-request-id: 8e5b\r\nx-kura-namespace: vision\r\nx-envoy-expected-rq-timeout-ms: 15000\r\n\r\n',
+    'PUT /objects/vision/s3://e/b/k HTTP/1.1\r\nHost: kura\r\nAccept-Encoding: identity\r\nContent-Length: 12\r\nConnection: keep-alive\r\n\r\n',
+    'HEAD /objects/a HTTP/1.1\r\nHost: kura\r\nConnection: close\r\n\r\n',
+    'DELETE /objects/a HTTP/1.1\r\nHost: kura\r\n\r\n',
+  ];
+  for (const text of heads) {
+    t.is(readPlainHead(Buffer.from(text)).kind, 'request', text);
+    for (let cut = 0; cut < text.length; cut += 1) t.is(readPlainHead(Buffer.from(text.slice(0, cut))).kind, 'incomplete');
+  }
+});
+
+test('what frames a message in another way is left to Node', (t) => {
+  for (const field of [
+    'Transfer-Encoding: chunked',
+    'Expect: 100-continue',
+    'Content-Length: 1\r\nContent-Length: 1',
+    'Content-Length: 1, 1',
+    'Connection: upgrade',
+    'Host: other',
+    'Content-Length : 1',
+    'X: a\r\n b',
+    'X: a\nb',
+    'X: \x7f',
+    'X: é',
+  ]) {
+    t.is(readPlainHead(Buffer.from(`PUT /objects/a HTTP/1.1\r\nHost: kura\r\n${field}\r\n\r\n`, 'latin1')).kind, 'unusual', field);
+  }
+  t.is(readPlainHead(Buffer.from('GET /objects/a HTTP/1.1\r\nHost: kura\r\nContent-Length: 5\r\n\r\nhello')).kind, 'unusual');
+  t.is(readPlainHead(Buffer.from('PUT /objects/a HTTP/1.1\r\nHost: kura\r\n\r\n')).kind, 'unusual');
+  t.is(readPlainHead(Buffer.from('GET /objects/a HTTP/1.1\r\n\r\n')).kind, 'unusual');
+});

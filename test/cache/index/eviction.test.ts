@@ -1,0 +1,49 @@
+import { randomBytes } from 'node:crypto';
+import test from 'ava';
+import { call } from '../../support/http.ts';
+import { type Access, jobs, randomFrom, replay, reshuffledEpochs, sameOrderEpochs, scanAndZipf } from '../support/replay.ts';
+import { metric, startTestShard } from '../support/shard.ts';
+
+const objects = 12_000;
+const reshuffled = (random = randomFrom(1)) => reshuffledEpochs(objects, 12, 4, random);
+const lruClosedForm = (c: number) => 100 * (c + (1 - c) * Math.log(1 - c));
+
+/** Trace, objects that fit, and the hit rates that the table of facts/cache.md (decisions.md for the guard time that is learnt) has. */
+const rows: { name: string; trace: () => Iterable<Access>; capacity: number; lru: number; dataset: number }[] = [
+  { name: 'A .5', trace: reshuffled, capacity: objects * 0.5, lru: lruClosedForm(0.5), dataset: 50 },
+  { name: 'A .95', trace: reshuffled, capacity: objects * 0.95, lru: lruClosedForm(0.95), dataset: 95 },
+  { name: 'B', trace: () => sameOrderEpochs(objects, 10, 4), capacity: objects * 0.9, lru: 0, dataset: 90 },
+  { name: 'D .5', trace: () => jobs(24, 6_000, 0, randomFrom(2)), capacity: 6_000, lru: 12.3, dataset: 41 },
+  { name: 'D 1.0', trace: () => jobs(24, 6_000, 0.5, randomFrom(2)), capacity: 12_000, lru: 70.2, dataset: 80 },
+  { name: 'E', trace: () => scanAndZipf(objects, 250_000, randomFrom(4)), capacity: objects / 2, lru: 31.5, dataset: 62.8 },
+];
+
+for (const { name, trace, capacity, lru, dataset } of rows) {
+  test(`replayed through the real index, trace ${name} reaches the table's hit rates within 2 points`, (t) => {
+    const measured = { lru: replay('lru', capacity, trace()), dataset: replay('dataset', capacity, trace()) };
+    t.log(`lru ${measured.lru.toFixed(1)} (table ${lru.toFixed(1)}), dataset ${measured.dataset.toFixed(1)} (table ${dataset})`);
+    t.true(Math.abs(measured.lru - lru) <= 2, `lru ${measured.lru}`);
+    t.true(measured.dataset >= dataset - 2, `dataset ${measured.dataset}`);
+  });
+}
+
+test('with dataset eviction a PUT that is not kept says so, and its key misses from then on', async (t) => {
+  const shard = await startTestShard(t, { environment: { KURA_CACHE_MAX_BYTES: '16Mi', KURA_CACHE_EVICTION: 'dataset' } });
+  const body = randomBytes(40_000);
+  const put = (key: string) =>
+    call(shard.url, { method: 'PUT', path: `/objects/${key}`, body, headers: { 'content-length': body.length } });
+  const notKept: string[] = [];
+  for (let epoch = 0; epoch < 8 && notKept.length === 0; epoch += 1) {
+    for (let at = 0; at < 500; at += 1) {
+      const key = `n/set/${at}`;
+      if ((await call(shard.url, { path: `/objects/${key}` })).status === 200) continue;
+      const answer = await put(key);
+      t.is(answer.status, 201);
+      if (answer.headers['x-kura-stored'] === 'no') notKept.push(key);
+    }
+  }
+  t.true(notKept.length > 0);
+  t.is((await call(shard.url, { path: `/objects/${notKept[0]}` })).status, 404);
+  t.is(await metric(shard, 'kura_cache_requests_total', 'result="not_stored"'), notKept.length);
+  t.true((await metric(shard, 'kura_cache_used_bytes')) <= 16 * 1024 * 1024);
+});

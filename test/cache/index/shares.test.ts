@@ -1,0 +1,197 @@
+import { randomBytes } from 'node:crypto';
+import test from 'ava';
+import fc from 'fast-check';
+import { Groups } from '../../../services/cache/index/groups.ts';
+import { noRow, ObjectIndex } from '../../../services/cache/index/object-index.ts';
+import { readShare, Shares } from '../../../services/cache/index/shares.ts';
+import { call } from '../../support/http.ts';
+import { waitFor } from '../../support/wait.ts';
+import { metric, startTestShard, type TestShard, temporaryDirectory } from '../support/shard.ts';
+
+const bodyBytes = 250_000;
+const body = randomBytes(bodyBytes);
+const limit = 64 * 1024 * 1024;
+const environment = { KURA_CACHE_MAX_BYTES: '64Mi' };
+
+function put(shard: TestShard, key: string, { namespace, share }: { namespace: string; share?: string }, bytes = body) {
+  const headers = {
+    'content-length': bytes.length,
+    'x-kura-namespace': namespace,
+    ...(share === undefined ? {} : { 'x-kura-max-share': share }),
+  };
+  return call(shard.url, { method: 'PUT', path: `/objects/${key}`, body: bytes, headers });
+}
+
+async function fill(shard: TestShard, prefix: string, count: number, who: { namespace: string; share?: string }): Promise<string[]> {
+  const keys = Array.from({ length: count }, (_, at) => `${prefix}/${at}`);
+  for (const key of keys) await put(shard, key, who);
+  return keys;
+}
+
+async function present(shard: TestShard, keys: readonly string[]): Promise<string[]> {
+  const found: string[] = [];
+  for (const key of keys) if ((await call(shard.url, { method: 'HEAD', path: `/objects/${key}` })).status === 200) found.push(key);
+  return found;
+}
+
+const bytesOf = (shard: TestShard, namespace: string) => metric(shard, 'kura_cache_namespace_bytes', `namespace="${namespace}"`);
+
+test('a namespace within its share loses nothing to the flood of one without a share', async (t) => {
+  const shard = await startTestShard(t, { environment });
+  const kept = await fill(shard, 'vision/set', 50, { namespace: 'vision', share: '0.25' });
+  await fill(shard, 'nlp/flood', 700, { namespace: 'nlp' });
+  t.true((await metric(shard, 'kura_cache_evicted_objects_total')) > 400);
+  t.deepEqual(await present(shard, kept), kept);
+});
+
+test('a namespace within its share loses nothing to the flood of another whose shares add up to the whole, nor do they ever exceed theirs', async (t) => {
+  const shard = await startTestShard(t, { environment });
+  const kept = await fill(shard, 'vision/set', 100, { namespace: 'vision', share: '0.5' });
+  const flood = Array.from({ length: 600 }, (_, at) => `nlp/flood/${at}`);
+  for (let at = 0; at < flood.length; at += 8) {
+    await Promise.all(flood.slice(at, at + 8).map((key) => put(shard, key, { namespace: 'nlp', share: '0.5' })));
+    t.true((await bytesOf(shard, 'nlp')) <= limit / 2);
+  }
+  t.deepEqual(await present(shard, kept), kept);
+  t.is(await metric(shard, 'kura_cache_namespace_share_ratio', 'namespace="nlp"'), 0.5);
+});
+
+test("over its share a namespace's own oldest objects go first, though there is room", async (t) => {
+  const shard = await startTestShard(t, { environment });
+  const keys = await fill(shard, 'nlp/set', 60, { namespace: 'nlp', share: '0.1' });
+  const room = Math.floor((limit * 0.1 * 15) / 16 / 253_952);
+  const left = await present(shard, keys);
+  t.deepEqual(left, keys.slice(-left.length), 'the oldest went');
+  t.true(left.length <= room && left.length >= room - 4, `${left.length} of ${room}`);
+  t.true((await metric(shard, 'kura_cache_used_bytes')) < limit / 2);
+});
+
+test('what is larger than the share of its namespace is refused, with a length and without', async (t) => {
+  const shard = await startTestShard(t, { environment });
+  const large = randomBytes(1_600_000);
+  t.is((await put(shard, 'nlp/large', { namespace: 'nlp', share: '0.02' }, large)).status, 413);
+  const headers = { 'transfer-encoding': 'chunked', 'x-kura-namespace': 'nlp', 'x-kura-max-share': '0.02' };
+  t.is((await call(shard.url, { method: 'PUT', path: '/objects/nlp/large', body: large, headers })).status, 413);
+  t.is((await put(shard, 'nlp/small', { namespace: 'nlp', share: '0.02' })).status, 201);
+});
+
+test('a share that is lowered or taken back holds from the next PUT on', async (t) => {
+  const shard = await startTestShard(t, { environment });
+  await fill(shard, 'nlp/set', 100, { namespace: 'nlp', share: '0.5' });
+  t.true((await bytesOf(shard, 'nlp')) > 100 * bodyBytes);
+  await put(shard, 'nlp/one', { namespace: 'nlp', share: '0.1' });
+  await waitFor('the rest went', async () => (await bytesOf(shard, 'nlp')) <= limit * 0.1);
+  await fill(shard, 'nlp/more', 100, { namespace: 'nlp' });
+  t.true((await bytesOf(shard, 'nlp')) > 100 * bodyBytes);
+  t.is(await metric(shard, 'kura_cache_namespace_share_ratio', 'namespace="nlp"'), 0);
+});
+
+test('shares outlive a restart', async (t) => {
+  const directory = await temporaryDirectory(t);
+  const first = await startTestShard(t, { directory, environment });
+  const kept = await fill(first, 'vision/set', 50, { namespace: 'vision', share: '0.25' });
+  await first.close();
+  const second = await startTestShard(t, { directory, environment });
+  await waitFor('all is counted', async () => (await metric(second, 'kura_cache_recovered_ratio')) === 1);
+  await fill(second, 'nlp/flood', 400, { namespace: 'nlp' });
+  t.deepEqual(await present(second, kept), kept);
+});
+
+test('with dataset eviction too, a share holds and protects', async (t) => {
+  const shard = await startTestShard(t, { environment: { ...environment, KURA_CACHE_EVICTION: 'dataset' } });
+  const kept = await fill(shard, 'vision/set', 50, { namespace: 'vision', share: '0.25' });
+  await fill(shard, 'nlp/flood', 300, { namespace: 'nlp', share: '0.25' });
+  t.true((await bytesOf(shard, 'nlp')) <= limit / 4);
+  t.deepEqual(await present(shard, kept), kept);
+});
+
+test('a share that is no number above 0 up to 1 is refused by both parsers', async (t) => {
+  const shard = await startTestShard(t);
+  for (const share of ['0', '1.5', '-1', 'x', '', '0.5, 0.5', '1e-3']) {
+    const answer = await put(shard, 'nlp/a', { namespace: 'nlp', share });
+    t.is(answer.status, 400, share);
+    t.is(JSON.parse(answer.body.toString()).code, 'bad-header');
+  }
+  t.is(readShare('1'), 1);
+  t.is(readShare('0.25'), 0.25);
+  fc.assert(fc.property(fc.double({ min: 0.0001, max: 1, noNaN: true }), (share) => readShare(String(share)) === share));
+});
+
+test('namespaces beyond the hundred largest are told as one sum', async (t) => {
+  const shard = await startTestShard(t);
+  for (let at = 0; at < 110; at += 1) await put(shard, `n${at}/a`, { namespace: `n${at}` }, Buffer.from('x'));
+  t.is(await metric(shard, 'kura_cache_namespace_objects'), 110);
+  t.is(await metric(shard, 'kura_cache_namespace_objects', 'namespace="(others)"'), 10);
+});
+
+const act = fc.oneof(
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant('insert' as const),
+      namespace: fc.nat(4),
+      prefix: fc.nat(3),
+      blocks: fc.integer({ min: 1, max: 5 }),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({ kind: fc.constant('learn' as const), namespace: fc.nat(4), share: fc.constantFrom(undefined, 0.1, 0.25, 0.5) }),
+  },
+  { weight: 2, arbitrary: fc.constant({ kind: 'evict' as const }) },
+);
+
+test('pools hold what their namespaces hold, and each victim is the oldest of the pool that a naive count picks', (t) => {
+  const property = fc.property(fc.array(act, { maxLength: 200 }), (acts) => {
+    const usable = { bytes: 200 * 4096, files: 100 };
+    const index = new ObjectIndex({ capacity: 1000 });
+    const groups: Groups = new Groups(
+      (group) => index.groupCount(group) === 0,
+      (group, { namespace }) => index.assign(group, shares.poolOf(namespace).number),
+    );
+    const shares: Shares = new Shares({ index, groups, usable: () => usable });
+    const model: { namespace: string; blocks: number; tick: number }[] = [];
+    const known = new Map<string, number>();
+    let now = 1;
+    const fillOf = (namespace: string) => {
+      const own = model.filter((each) => each.namespace === namespace);
+      const blocks = own.reduce((sum, each) => sum + each.blocks, 0);
+      return Math.max((blocks * 4096) / usable.bytes, own.length / usable.files) / (known.get(namespace) as number);
+    };
+    for (const each of acts) {
+      now += 1;
+      if (each.kind === 'insert') {
+        const namespace = `n${each.namespace}`;
+        const group = groups.number({ namespace, prefix: `p${each.prefix}` });
+        index.insert({ a: now, b: now, c: now, blocks: each.blocks, tick: now, group });
+        model.push({ namespace, blocks: each.blocks, tick: now });
+      } else if (each.kind === 'learn') {
+        const namespace = `n${each.namespace}`;
+        shares.learn(namespace, each.share);
+        if (each.share === undefined) known.delete(namespace);
+        else known.set(namespace, each.share);
+      } else {
+        const pool = shares.over() ?? shares.fullest();
+        const row = index.oldest(pool.number);
+        if ((row === noRow) !== (model.length === 0)) return false;
+        if (row === noRow) continue;
+        const withShare = [...known.keys()].filter((namespace) => model.some((one) => one.namespace === namespace));
+        const most = Math.max(0, ...withShare.map(fillOf));
+        const hasCommon = model.some(({ namespace }) => !known.has(namespace));
+        const isCommon = most <= 1 && hasCommon;
+        const victims = model.filter(({ namespace }) =>
+          isCommon ? !known.has(namespace) : known.has(namespace) && fillOf(namespace) === most,
+        );
+        const at = model.findIndex(({ tick }) => tick === index.tick(row));
+        const victim = model[at];
+        if (victim === undefined || !victims.includes(victim)) return false;
+        const peers = victims.filter(({ namespace }) => isCommon || namespace === victim.namespace);
+        if (peers.some(({ tick }) => tick < victim.tick)) return false;
+        index.remove(row);
+        model.splice(at, 1);
+      }
+    }
+    return true;
+  });
+  t.notThrows(() => fc.assert(property, { numRuns: 300 }));
+});
