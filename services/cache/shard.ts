@@ -17,10 +17,11 @@ import { noCredentials, readCredentials } from './http/credentials.ts';
 import { Direct } from './http/direct.ts';
 import { startObjectServer } from './http/object-server.ts';
 import type { ObjectService } from './http/service.ts';
+import { Catalog } from './index/catalog.ts';
 import { Clock } from './index/clock.ts';
-import { fileBlockBytes } from './index/space.ts';
 import { registerMetrics } from './metrics.ts';
 import { BufferPool } from './store/buffer-pool.ts';
+import { LoadedBodies } from './store/loaded-bodies.ts';
 import { PageCacheWindow } from './store/page-cache-window.ts';
 import { Reader } from './store/reader.ts';
 import { Store } from './store/store.ts';
@@ -45,7 +46,7 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
   const identity = await prepareDirectory(config.directory, config.name ?? '');
   const stopped = new AbortController();
   const parts = createParts({ config, identity, log, files, signal: stopped.signal });
-  const { store, reader, buffers, counters, window, health, recovery, maintenance } = parts;
+  const { catalog, store, reader, buffers, counters, window, health, recovery, maintenance } = parts;
   const credentials = config.credentialFile === 'off' ? noCredentials : readCredentials(config.credentialFile, log);
   let stopping: 'no' | 'draining' | 'closing' = 'no';
   const notReady = () => (stopping !== 'no' ? 'stopping' : health.isFailing ? 'the disk keeps failing' : undefined);
@@ -58,7 +59,7 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
     credentials,
     direct: createDirect(config, () => objects.address),
     notReady,
-    onFault: health.note.bind(health),
+    health,
     isClosing: () => stopping === 'closing',
     readerTimeoutMs: config.readerTimeout,
     writerTimeoutMs: config.writerTimeout,
@@ -67,7 +68,8 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
   const registry = createRegistry();
   const stopMetrics = registerMetrics(registry, {
     counters,
-    store,
+    catalog,
+    openFiles: store.openFiles,
     buffers,
     window,
     connections: objects.connections,
@@ -93,7 +95,7 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
       stopped.abort();
       await background;
       // A snapshot of half the objects would cost the other half its recency: then the old one stays.
-      if (store.space.isCounted) await maintenance.writeSnapshot();
+      if (catalog.space.isCounted) await maintenance.writeSnapshot();
       health.close();
       credentials.close();
       stopMetrics();
@@ -131,34 +133,34 @@ function createParts({ config, identity, log, files, signal }: PartsOptions) {
   const health: DiskHealth = new DiskHealth({
     counters,
     probe: () => probeDisk(directory),
-    onFull: () => yieldRoom(store, log),
+    onFull: () => yieldRoom(catalog, log),
     onChange: (isFailing, error) =>
       isFailing ? log.error({ err: error }, 'the disk keeps failing: out of service') : log.info('the disk works again'),
   });
-  const onFault = health.note.bind(health);
-  const common = { directory, files, buffers, clock, window, counters, onFault, log, signal };
+  const catalog: Catalog = new Catalog({ limits, eviction: config.eviction, clock, evict: (row) => store.evict(row) });
+  const loaded = new LoadedBodies({ buffers });
+  const common = { directory, catalog, files, buffers, loaded, clock, window, counters, health, log, signal };
   const store: Store = new Store({
     ...common,
     secret: identity.secret,
-    limits,
-    openFilesLimit: config.openFiles,
-    eviction: config.eviction,
+    maxOpenFiles: config.openFiles,
   });
-  store.space.setOverhead(folderBytes(directory));
+  catalog.space.setOverhead(folderBytes(directory));
   const reader = new Reader({ ...common, store, diskReads: () => process.resourceUsage().fsRead });
   const recovery = new Recovery({
     ...common,
     isNew: identity.isNew,
-    store,
+    mutex: store.mutex,
+    runId: store.runId,
     onCounted: () => {
-      const own = { bytes: store.index.totalBlocks * fileBlockBytes, files: store.index.count };
+      const own = { bytes: catalog.storedBytes, files: catalog.index.count };
       // Never above the number of rows that were made for it.
       const resolved = resolveLimits({ ...bounds, own });
-      store.space.limits = { ...resolved, maxFiles: Math.min(resolved.maxFiles, limits.maxFiles) };
+      catalog.space.limits = { ...resolved, maxFiles: Math.min(resolved.maxFiles, limits.maxFiles) };
     },
   });
   const maintenance = new Maintenance({ ...common, store, scrubBytesPerSecond: config.scrub, folderBytes: () => folderBytes(directory) });
-  return { store, reader, recovery, maintenance, health, counters, buffers, window };
+  return { catalog, store, reader, recovery, maintenance, health, counters, buffers, window };
 }
 
 async function probeDisk(directory: string): Promise<void> {
@@ -177,13 +179,13 @@ const yieldBytes = 64 * 1024 * 1024;
 const yieldMs = 60_000;
 
 /** Somebody else fills the disk: the shard gets smaller, so that PUTs go on, and tries its own limit again after a while. */
-function yieldRoom(store: Store, log: Logger): void {
-  const { space } = store;
+function yieldRoom(catalog: Catalog, log: Logger): void {
+  const { space } = catalog;
   if (!space.isCounted) return;
   const lowered = space.usedBytes - Math.min(yieldBytes, Math.floor(space.usedBytes / 4));
   if (lowered >= space.limitBytes) return;
   log.warn({ limitBytes: lowered }, 'the file system is full below the limit of this shard: keeping less for a while');
   space.lower(lowered);
-  store.evictor.run();
+  catalog.evictor.run();
   setTimeout(() => space.lift(), yieldMs).unref();
 }

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import type { ListenAddress } from '../../shared/environment.ts';
 import { formatAddress, type Listening } from '../../shared/listen.ts';
-import { createHttpServer, headTimeoutMs } from './node-server.ts';
+import { createNodeServer, headTimeoutMs } from './node-server.ts';
 import { PlainConnection } from './plain-connection.ts';
 import { ResponseHeads } from './response-heads.ts';
 import type { ObjectService } from './service.ts';
@@ -27,7 +27,7 @@ const maxConnections = 50_000;
 export async function startObjectServer({ service, address, keepAliveMs }: ObjectServerOptions): Promise<ObjectServer> {
   const heads = new ResponseHeads(service.name);
   heads.setDate(new Date());
-  const http = createHttpServer(service);
+  const http = createNodeServer(service);
   // Starts its watch over slow heads, which otherwise begins with listening; connections are given to it below.
   http.emit('listening');
   const plain = new Map<Socket, PlainConnection>();
