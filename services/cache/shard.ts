@@ -15,7 +15,7 @@ import { temporaryFolder } from './disk/file-name.ts';
 import { type Files, systemFiles } from './disk/files.ts';
 import { noCredentials, readCredentials } from './http/credentials.ts';
 import { Direct } from './http/direct.ts';
-import { startObjectServer } from './http/object-server.ts';
+import { type ObjectServerOptions, startObjectServer } from './http/object-server.ts';
 import type { ObjectService } from './http/service.ts';
 import { Catalog } from './index/catalog.ts';
 import { Clock } from './index/clock.ts';
@@ -31,21 +31,27 @@ import { Recovery } from './upkeep/recovery.ts';
 
 export type ShardSettings = Settings<typeof settings> & { readonly directory: string };
 
+/** What a test or a bench replaces. */
+interface ReplaceableParts {
+  readonly files?: Files;
+  readonly parser?: ObjectServerOptions['parser'];
+}
+
 /** Starts a shard and resolves when it serves; recovery goes on behind. Rejects when the directory or an address cannot be had. */
-export async function startShard(config: ShardSettings, log: Logger, files: Files = systemFiles): Promise<Running> {
+export async function startShard(config: ShardSettings, log: Logger, parts: ReplaceableParts = {}): Promise<Running> {
   const lock = await lockDirectory(config.directory);
   try {
-    return await startLocked(config, log, files, lock.release);
+    return await startLocked(config, log, parts, lock.release);
   } catch (error) {
     await lock.release();
     throw error;
   }
 }
 
-async function startLocked(config: ShardSettings, log: Logger, files: Files, unlock: () => Promise<void>): Promise<Running> {
+async function startLocked(config: ShardSettings, log: Logger, replaced: ReplaceableParts, unlock: () => Promise<void>): Promise<Running> {
   const identity = await prepareDirectory(config.directory, config.name ?? '');
   const stopped = new AbortController();
-  const parts = createParts({ config, identity, log, files, signal: stopped.signal });
+  const parts = createParts({ config, identity, log, files: replaced.files ?? systemFiles, signal: stopped.signal });
   const { catalog, store, reader, buffers, counters, window, health, recovery, maintenance } = parts;
   const credentials = config.credentialFile === 'off' ? noCredentials : readCredentials(config.credentialFile, log);
   let stopping: 'no' | 'draining' | 'closing' = 'no';
@@ -64,7 +70,12 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
     readerTimeoutMs: config.readerTimeout,
     writerTimeoutMs: config.writerTimeout,
   };
-  const objects = await startObjectServer({ service, address: config.listen, keepAliveMs: config.keepAlive });
+  const objects = await startObjectServer({
+    service,
+    address: config.listen,
+    keepAliveMs: config.keepAlive,
+    parser: replaced.parser ?? 'plain',
+  });
   const registry = createRegistry();
   const stopMetrics = registerMetrics(registry, {
     counters,

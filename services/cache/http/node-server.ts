@@ -17,13 +17,16 @@ const maxHeadBytes = 16 * 1024;
 /** A slower head is a slow-loris attack. */
 export const headTimeoutMs = 10_000;
 
-/** The server, which does not listen: object-server.ts gives it connections. */
-export function createNodeServer(service: ObjectService): Server {
+/** The server, which does not listen: object-server.ts gives it connections. Unless it `keepsAlive`, each ends with its first response. */
+export function createNodeServer(service: ObjectService, { keepsAlive }: { keepsAlive: boolean }): Server {
   const server = createServer({ maxHeaderSize: maxHeadBytes, connectionsCheckingInterval: headTimeoutMs / 5 });
   // Node's 300 s for a whole request would turn a long PUT into a 408; writerTimeout bounds a stall.
   server.requestTimeout = 0;
   server.headersTimeout = headTimeoutMs;
-  const handle = (message: IncomingMessage, response: ServerResponse) => void respond(service, message, response);
+  const handle = (message: IncomingMessage, response: ServerResponse) => {
+    if (!keepsAlive) response.setHeader('connection', 'close');
+    void respond(service, message, response);
+  };
   server.on('request', handle);
   server.on('checkContinue', handle);
   server.on('checkExpectation', handle);
@@ -35,7 +38,6 @@ export function createNodeServer(service: ObjectService): Server {
 async function respond(service: ObjectService, message: IncomingMessage, response: ServerResponse): Promise<void> {
   const startedMs = performance.now();
   response.setHeader('x-kura-shard', service.name);
-  response.setHeader('connection', 'close');
   const result = await answer(service, message, response).catch((): Result => {
     message.socket.destroy();
     return 'failed';
