@@ -1,6 +1,6 @@
 /**
- * `npm run envoy:authz`: writes k8s/overlays/authz-deployment/bootstrap.yaml: envoy/bootstrap.yaml with the cluster authz of cluster.yaml in the
- * same folder. Run it after an edit of either file. `--check` writes nothing, and fails when the overlay's bootstrap differs.
+ * `npm run envoy:authz`: writes k8s/overlays/authz-deployment/bootstrap.yaml: envoy/bootstrap.yaml with the cluster authz of cluster.yaml.
+ * Run it after an edit of either file. `--check` writes nothing, and fails when the overlay's bootstrap differs.
  */
 import { parseDocument, type YAMLMap } from 'yaml';
 import { namedEntry } from '../services/local/bootstrap.ts';

@@ -2,8 +2,8 @@
 import { isDeepStrictEqual } from 'node:util';
 
 /**
- * A path such as `clusters[eds].endpoints[0].port`: brackets hold an index, the `name` of a list entry, or a key with dots; `[*]` stands for
- * every entry. `expected` is a value, or a `Condition`. `find` computes a value that is not simply at `path`.
+ * `path` is such as `clusters[eds].endpoints[0].port`. Brackets contain an index, the `name` of a list entry, or a key with dots;
+ * `[*]` means every entry. `expected` is a value or a `Condition`. `find` computes the value when no path leads to it.
  */
 export type Row = readonly [
   path: string,
