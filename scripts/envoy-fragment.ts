@@ -1,14 +1,20 @@
-/** Pure: a bootstrap with a fragment of one merged into it. */
+/** Pure: merges a fragment into a bootstrap. */
 import { isMap, isSeq, type Node, parseDocument, type YAMLMap, type YAMLSeq } from 'yaml';
 
-/** Maps are merged, entries of lists by their name or, where they have none, by their place; comments stay. Throws an Error where the bootstrap has no such entry. */
+/** The style of the bootstraps in this repository: strings are never folded, and short lists have no padding. */
+export const yamlStyle = { lineWidth: 0, flowCollectionPadding: false } as const;
+
+/**
+ * Merges maps by key, and list entries by name or, without a name, by index. Keeps comments.
+ * Throws an Error when the bootstrap has no such entry.
+ */
 export function mergeFragment(bootstrap: string, fragment: string): string {
   const document = parseDocument(bootstrap);
   const added = parseDocument(fragment);
   const [fault] = [...document.errors, ...added.errors];
   if (fault !== undefined) throw fault;
   merge(document.contents as Node, added.contents as Node, 'the bootstrap');
-  return document.toString({ lineWidth: 0 });
+  return document.toString(yamlStyle);
 }
 
 function merge(into: Node, added: Node, where: string): void {

@@ -44,7 +44,8 @@ if (prometheus !== undefined && promtool !== undefined) {
     system = await startLocalSystem({ args: ['--shard-bytes', '16Mi'] });
     const policyFile = (await system.local()).policy as string;
     const policy = await readFile(policyFile, 'utf8');
-    await writeFile(policyFile, policy.replace('limits: {', 'limits: { share: 0.5,'));
+    t.regex(policy, /^limits:\n/m);
+    await writeFile(policyFile, policy.replace('limits:\n', 'limits:\n  share: 0.5\n'));
     await startPrometheus(system.stateDirectory);
     await makeTraffic();
   });
