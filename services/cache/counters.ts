@@ -32,7 +32,9 @@ export class Counters {
   lastVictimIdleSeconds = 0;
   corruptObjects = 0;
   scrubbedObjects = 0;
-  diskErrors = { read: 0, write: 0, full: 0, descriptors: 0 };
+  diskErrors = { read: 0, write: 0, full: 0, descriptors: 0, timeout: 0 };
+  /** File calls in the thread pool now. */
+  pendingFileCalls = 0;
   foreignFiles = 0;
   recoveredObjects = 0;
   syncReads = 0;

@@ -1,5 +1,4 @@
 /** One shard: one directory, one port, one event loop. Puts the parts together and takes them apart again. */
-import { readFile, unlink, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
 import type { Settings } from '../shared/environment.ts';
@@ -9,10 +8,10 @@ import type { Logger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
 import type { settings } from './config.ts';
 import { Counters } from './counters.ts';
-import { type Identity, lockDirectory, prepareDirectory } from './disk/directory.ts';
+import { type Identity, lockDirectory, makeFolders, prepareDirectory } from './disk/directory.ts';
 import { DiskHealth } from './disk/disk-health.ts';
 import { temporaryFolder } from './disk/file-name.ts';
-import { type Files, systemFiles } from './disk/files.ts';
+import { countPending, type Files, faultKind, systemFiles } from './disk/files.ts';
 import { noCredentials, readCredentials } from './http/credentials.ts';
 import { Direct } from './http/direct.ts';
 import { type ObjectServerOptions, startObjectServer } from './http/object-server.ts';
@@ -53,9 +52,11 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   const stopped = new AbortController();
   const parts = createParts({ config, identity, log, files: replaced.files ?? systemFiles, signal: stopped.signal });
   const { catalog, store, reader, buffers, counters, window, health, recovery, maintenance } = parts;
+  catalog.space.setOverhead(await folderBytes(config.directory));
+  health.start();
   const credentials = config.credentialFile === 'off' ? noCredentials : readCredentials(config.credentialFile, log);
   let stopping: 'no' | 'draining' | 'closing' = 'no';
-  const notReady = () => (stopping !== 'no' ? 'stopping' : health.isFailing ? 'the disk keeps failing' : undefined);
+  const notReady = () => (stopping !== 'no' ? 'stopping' : health.problem);
   const service: ObjectService = {
     name: identity.name === '' ? hostname() : identity.name,
     store,
@@ -133,20 +134,24 @@ interface PartsOptions {
 }
 
 /** All that needs no address. */
-function createParts({ config, identity, log, files, signal }: PartsOptions) {
+function createParts({ config, identity, log, signal, ...options }: PartsOptions) {
   const { directory } = config;
   const bounds = { directory, maxBytes: config.maxBytes, maxObjects: config.maxObjects, shards: config.deviceShards };
   const limits = resolveLimits({ ...bounds, own: undefined });
   const clock = new Clock();
   const counters = new Counters();
-  const buffers = new BufferPool({ limitBytes: config.bufferBytes });
-  const window = new PageCacheWindow({ maxBytes: availableMemory() / 2, startTick: clock.tick() });
+  const files = countPending(options.files, (change) => {
+    counters.pendingFileCalls += change;
+  });
+  const buffers = new BufferPool({ maxBytes: config.bufferBytes });
+  const window = new PageCacheWindow({ maxBytes: availableMemory() / 2 / config.deviceShards, startTick: clock.tick() });
   const health: DiskHealth = new DiskHealth({
     counters,
-    probe: () => probeDisk(directory),
+    probe: () => probeDisk(files, directory),
     onFull: () => yieldRoom(catalog, log),
-    onChange: (isFailing, error) =>
-      isFailing ? log.error({ err: error }, 'the disk keeps failing: out of service') : log.info('the disk works again'),
+    onChange: (problem, error) =>
+      problem === undefined ? log.info('the disk works: back in service') : log.error({ err: error }, `${problem}: out of service`),
+    now: () => performance.now(),
   });
   const catalog: Catalog = new Catalog({ limits, eviction: config.eviction, clock, evict: (row) => store.evict(row) });
   const loaded = new LoadedBodies({ buffers });
@@ -156,13 +161,13 @@ function createParts({ config, identity, log, files, signal }: PartsOptions) {
     secret: identity.secret,
     maxOpenFiles: config.openFiles,
   });
-  catalog.space.setOverhead(folderBytes(directory));
   const reader = new Reader({ ...common, store, diskReads: () => process.resourceUsage().fsRead });
   const recovery = new Recovery({
     ...common,
     isNew: identity.isNew,
     mutex: store.mutex,
     runId: store.runId,
+    removeFile: (digest) => store.removeUnknown(digest),
     onCounted: () => {
       const own = { bytes: catalog.storedBytes, files: catalog.index.count };
       // Never above the number of rows that were made for it.
@@ -174,11 +179,22 @@ function createParts({ config, identity, log, files, signal }: PartsOptions) {
   return { catalog, store, reader, recovery, maintenance, health, counters, buffers, window };
 }
 
-async function probeDisk(directory: string): Promise<void> {
+/** Uses the calls of requests. A folder that was removed by hand is made again, since every upload fails without it. */
+async function probeDisk(files: Files, directory: string): Promise<void> {
   const file = path.join(temporaryFolder(directory), 'probe');
-  await writeFile(file, 'kura');
-  if ((await readFile(file, 'utf8')) !== 'kura') throw new Error('the probe file does not read as written');
-  await unlink(file);
+  const sent = Buffer.from('kura');
+  try {
+    const written = await files.open(file, 'w', 0o600);
+    await files.write(written, sent, sent.length, 0).finally(() => files.close(written));
+  } catch (error) {
+    if (faultKind(error) === 'absent') await makeFolders(directory);
+    throw error;
+  }
+  const read = await files.open(file, 'r');
+  const got = Buffer.alloc(sent.length);
+  await files.read(read, got, 0, got.length, 0).finally(() => files.close(read));
+  if (!got.equals(sent)) throw new Error('the probe file does not read as it was written');
+  await files.unlink(file);
 }
 
 function delay(ms: number): Promise<void> {

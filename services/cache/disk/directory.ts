@@ -1,9 +1,9 @@
 /** A shard's directory: its folders, the form's version, whose it is, and its secret. */
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readFile, rename } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { type DirectoryLock, takeDirectoryLock } from '../../shared/directory-lock.ts';
-import { folderCount, folderName, objectsFolder, temporaryFolder } from './file-name.ts';
+import { folderCount, folderName, objectsFolder, parseFileName, temporaryFolder } from './file-name.ts';
 import { formVersion } from './trailer.ts';
 
 /** The directory cannot be used as it is. The message is one line for the operator. */
@@ -24,11 +24,12 @@ const identityFile = 'kura-cache.json';
 
 /** Makes what is missing and reads the identity. Throws DirectoryError for another form or another shard's directory. Call it with the lock held. */
 export async function prepareDirectory(directory: string, name: string): Promise<Identity> {
-  await mkdir(temporaryFolder(directory), { recursive: true, mode: 0o700 });
-  for (let number = 0; number < folderCount; number += 1) {
-    await mkdir(path.join(objectsFolder(directory), folderName(number)), { recursive: true, mode: 0o700 });
-  }
+  await makeFolders(directory);
   const identity = await readIdentity(directory);
+  if (identity === undefined && (await hasObjects(directory)))
+    throw new DirectoryError(
+      `${directory} holds objects and no ${identityFile}; without its secret no object can be found: restore it, or empty the directory`,
+    );
   if (identity === undefined)
     return writeIdentity(directory, { isNew: true, form: formVersion, name, secret: randomBytes(16).toString('hex') });
   if (identity.form !== formVersion)
@@ -36,6 +37,22 @@ export async function prepareDirectory(directory: string, name: string): Promise
   if (name === '' || identity.name === name) return identity;
   if (identity.name === '') return writeIdentity(directory, { ...identity, name });
   throw new DirectoryError(`${directory} belongs to shard ${identity.name}, not to ${name}`);
+}
+
+/** Makes the folders that are missing. */
+export async function makeFolders(directory: string): Promise<void> {
+  await mkdir(temporaryFolder(directory), { recursive: true, mode: 0o700 });
+  for (let number = 0; number < folderCount; number += 1) {
+    await mkdir(path.join(objectsFolder(directory), folderName(number)), { recursive: true, mode: 0o700 });
+  }
+}
+
+async function hasObjects(directory: string): Promise<boolean> {
+  for (let number = 0; number < folderCount; number += 1) {
+    const names = await readdir(path.join(objectsFolder(directory), folderName(number)));
+    if (names.some((name) => parseFileName(name) !== undefined)) return true;
+  }
+  return false;
 }
 
 async function readIdentity(directory: string): Promise<Identity | undefined> {

@@ -1,13 +1,15 @@
-/** Counts what the disk does wrong and says when it is not fit to serve. */
-
+/** Counts the faults of the disk, probes it, and decides whether the shard is fit to serve. */
 import type { Counters } from '../counters.ts';
 import { type FaultKind, faultKind } from './files.ts';
 
-/** So many faults within the span, and the shard leaves service until the disk has answered a probe. */
+/** This many faults within the span take the shard out of service until a probe succeeds. */
 const maxFaults = 8;
 const spanMs = 60_000;
-/** How often a failing disk is tried again. */
-const probeMs = 5_000;
+/** A shard that left service for faults stays out for at least this time. */
+const minOutMs = 5_000;
+/** How often the disk is probed, and how long a probe may take before the disk counts as hung. */
+const probeMs = 1_000;
+const maxProbeMs = 2_000;
 
 /** Where a fault of the file system is reported. */
 export interface FaultSink {
@@ -16,21 +18,39 @@ export interface FaultSink {
 
 interface DiskHealthOptions {
   readonly counters: Counters;
-  /** Writes, reads and removes a small file; rejects while the disk fails. */
+  /** Writes, reads and removes a small file through the same thread pool as requests. Rejects while the disk fails. */
   readonly probe: () => Promise<void>;
-  /** Somebody else fills the disk: the shard has to be smaller for a while. */
+  /** Another program fills the disk: the shard must use less for a while. */
   readonly onFull: () => void;
-  readonly onChange: (isFailing: boolean, error?: unknown) => void;
+  /** The shard leaves service with a reason, or returns to it. */
+  readonly onChange: (problem: string | undefined, error?: unknown) => void;
+  /** In milliseconds, on a clock that never goes back. */
+  readonly now: () => number;
 }
 
 export class DiskHealth implements FaultSink {
-  isFailing = false;
+  /** The file system takes no writes: reads are served, uploads are refused. */
+  isReadOnly = false;
+  /** Why the shard is not fit to serve; undefined while it is. */
+  problem: string | undefined;
   readonly #options: DiskHealthOptions;
   #faults: number[] = [];
+  #outUntilMs = 0;
+  #probeStartedMs: number | undefined;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: DiskHealthOptions) {
     this.#options = options;
+  }
+
+  /** Probes the disk every second until `close`. */
+  start(): void {
+    this.#timer = setInterval(() => this.#look(), probeMs);
+    this.#timer.unref();
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
   }
 
   note(error: unknown, operation: 'read' | 'write'): void {
@@ -38,6 +58,10 @@ export class DiskHealth implements FaultSink {
     const { diskErrors } = this.#options.counters;
     switch (kind) {
       case 'absent':
+        // A missing object is a miss; a missing folder stops every upload.
+        if (operation === 'read') return;
+        diskErrors.write += 1;
+        this.#noteFault(error);
         return;
       case 'full':
         diskErrors.full += 1;
@@ -45,6 +69,14 @@ export class DiskHealth implements FaultSink {
         return;
       case 'descriptors':
         diskErrors.descriptors += 1;
+        return;
+      case 'timeout':
+        // The probe decides whether the disk hangs.
+        diskErrors.timeout += 1;
+        return;
+      case 'read-only':
+        diskErrors.write += 1;
+        this.isReadOnly = true;
         return;
       case 'disk':
         diskErrors[operation] += 1;
@@ -55,29 +87,46 @@ export class DiskHealth implements FaultSink {
     }
   }
 
-  close(): void {
-    clearTimeout(this.#timer);
+  #look(): void {
+    const now = this.#options.now();
+    if (this.#probeStartedMs === undefined) this.#probe(now);
+    else if (now - this.#probeStartedMs > maxProbeMs) this.#change('the disk does not answer');
+  }
+
+  #probe(now: number): void {
+    this.#probeStartedMs = now;
+    this.#options.probe().then(
+      () => {
+        this.#probeStartedMs = undefined;
+        this.isReadOnly = false;
+        this.#recover();
+      },
+      (error: unknown) => {
+        this.#probeStartedMs = undefined;
+        this.note(error, 'write');
+        // The disk answers: it can be read, or it is only full.
+        if (faultKind(error) === 'read-only' || faultKind(error) === 'full') this.#recover();
+      },
+    );
   }
 
   #noteFault(error: unknown): void {
-    const now = performance.now();
+    const now = this.#options.now();
     this.#faults = [...this.#faults.filter((at) => now - at < spanMs), now].slice(-maxFaults);
-    if (this.isFailing || this.#faults.length < maxFaults) return;
-    this.isFailing = true;
-    this.#options.onChange(true, error);
-    this.#probeLater();
+    if (this.#faults.length < maxFaults) return;
+    this.#outUntilMs = now + minOutMs;
+    this.#change('the disk keeps failing', error);
   }
 
-  #probeLater(): void {
-    this.#timer = setTimeout(() => {
-      this.#options.probe().then(
-        () => {
-          this.isFailing = false;
-          this.#faults = [];
-          this.#options.onChange(false);
-        },
-        () => this.#probeLater(),
-      );
-    }, probeMs);
+  #recover(): void {
+    if (this.#options.now() < this.#outUntilMs) return;
+    if (this.problem !== undefined) this.#faults = [];
+    this.#change(undefined);
+  }
+
+  #change(problem: string | undefined, error?: unknown): void {
+    if ((this.problem === undefined) === (problem === undefined)) return;
+    this.problem = problem;
+    this.#options.onChange(problem, error);
   }
 }

@@ -51,8 +51,32 @@ async function openToRead(path: string): Promise<number> {
   }
 }
 
+/** The same calls, with `onPending` called with 1 before and -1 after each call that runs in the thread pool. */
+export function countPending(files: Files, onPending: (change: 1 | -1) => void): Files {
+  const counted =
+    <A extends unknown[], T>(call: (...args: A) => Promise<T>) =>
+    async (...args: A): Promise<T> => {
+      onPending(1);
+      try {
+        return await call(...args);
+      } finally {
+        onPending(-1);
+      }
+    };
+  return {
+    ...files,
+    open: counted(files.open),
+    read: counted(files.read),
+    write: counted(files.write),
+    size: counted(files.size),
+    truncate: counted(files.truncate),
+    rename: counted(files.rename),
+    unlink: counted(files.unlink),
+  };
+}
+
 /** What an error of the file system means for a shard. */
-export type FaultKind = 'absent' | 'full' | 'descriptors' | 'disk';
+export type FaultKind = 'absent' | 'full' | 'descriptors' | 'read-only' | 'timeout' | 'disk';
 
 export function faultKind(error: unknown): FaultKind {
   switch ((error as NodeJS.ErrnoException).code) {
@@ -65,6 +89,10 @@ export function faultKind(error: unknown): FaultKind {
     case 'EMFILE':
     case 'ENFILE':
       return 'descriptors';
+    case 'EROFS':
+      return 'read-only';
+    case 'DISK_TIMEOUT':
+      return 'timeout';
     default:
       return 'disk';
   }

@@ -156,7 +156,7 @@ export class PlainConnection {
     head.copy(buffer);
     store.use(object);
     try {
-      service.reader.readNow(object, { from: 0, to: object.length, isWarm: true }, buffer, head.length);
+      service.reader.readNow(object, { from: 0, to: object.length }, buffer, head.length);
     } catch {
       buffers.give(buffer);
       this.socket.write(heads.problem('miss', { isLast: false, isHead: false, fields: [] }));

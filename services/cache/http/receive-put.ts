@@ -1,6 +1,7 @@
 /** Takes one PUT's body in, whatever connection it comes from. */
 
 import type { Key } from '../../shared/key.ts';
+import { within } from '../disk/deadline.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
 import { faultKind } from '../disk/files.ts';
 import type { Store } from '../store/store.ts';
@@ -8,6 +9,11 @@ import { NoRoomError, type Upload } from '../store/upload.ts';
 
 /** A refused body is read and dropped up to this before the answer: ordinary clients that are still sending would otherwise see a broken pipe. */
 const maxDrainBytes = 64 * 1024 * 1024;
+
+/** From the last byte of the body to the response. Envoy gives up after 1.4 s. */
+const commitLimitMs = 1_100;
+/** How long the disk, or the wait for room, may hold the client back in the middle of a body. */
+const writeLimitMs = 5_000;
 
 interface Put {
   readonly key: Key;
@@ -51,19 +57,24 @@ export async function receivePut({ store, put, body, health }: ReceiveOptions): 
   }
   const { upload } = begun;
   const maxBytes = Math.min(put.maxObjectBytes, begun.maxBytes);
-  let isCommitted = false;
+  let isFinished = false;
   try {
     for await (const chunk of body) {
       if (upload.receivedBytes + chunk.length > maxBytes) return { kind: 'refused', code: 'too-large' };
       const fault = await settle(upload.write(chunk));
       if (fault !== undefined) return refuse(fault.error, health);
     }
-    const written = await store.commit(upload).catch((error: unknown) => ({ error }));
-    if ('error' in written) return refuse(written.error, health);
-    isCommitted = true;
+    isFinished = true;
+    const written = await within(commitLimitMs, store.commit(upload));
     return { kind: 'stored', tag: written.tag };
+  } catch (error) {
+    // What the body throws is for the edge.
+    if (!isFinished) throw error;
+    upload.isAbandoned = true;
+    return refuse(error, health);
   } finally {
-    if (!isCommitted) await upload.abort();
+    // A disk that hangs must not hold the response back.
+    if (!isFinished) void upload.abort();
   }
 }
 
@@ -79,7 +90,7 @@ export async function drain(body: AsyncIterable<Buffer>): Promise<boolean> {
 
 async function settle(work: ReturnType<Upload['write']>): Promise<{ error: unknown } | undefined> {
   try {
-    if (work !== undefined) await work;
+    if (work !== undefined) await within(writeLimitMs, work);
     return undefined;
   } catch (error) {
     return { error };

@@ -1,14 +1,20 @@
-/** Sends bytes of an object to one reader, in constant memory, at the reader's pace. */
+/** Sends bytes of an object to one reader, in constant memory, at the pace of the reader. */
 import type { Writable } from 'node:stream';
+import { DiskTimeoutError } from '../disk/deadline.ts';
+import { blockBytes } from '../disk/trailer.ts';
 import type { BufferPool } from '../store/buffer-pool.ts';
 import type { OpenObject } from '../store/open-object.ts';
 import type { Reader } from '../store/reader.ts';
 
 /**
- * Blocks that are in the page cache go out together, as far as there are spare buffers: a write of 1 MiB instead of four of 256 KiB costs a fifth less at 1 MiB (474
- * instead of 604 µs of the machine's CPU) and a tenth at 64 MiB, since the receiver is woken less often. Twice as many gain nothing more.
+ * Blocks in the page cache go out together, as far as there are spare buffers: a write of 1 MiB instead of four of 256 KiB costs a fifth less at 1 MiB (474 instead of
+ * 604 µs of the machine's CPU) and a tenth at 64 MiB, since the receiver wakes less often. Twice as many gain nothing more.
  */
-const piecesOfOneWrite = 4;
+const maxPieces = 4;
+/** How long a reader waits for a buffer before its request is a miss. */
+const bufferLimitMs = 400;
+/** How long a read may take once the response has begun. */
+const readLimitMs = 5_000;
 
 /** The reader took nothing for too long, or went away. */
 class ReaderGoneError extends Error {
@@ -19,61 +25,96 @@ interface SendBodyOptions {
   readonly object: OpenObject;
   readonly start: number;
   readonly end: number;
-  readonly isWarm: boolean;
   readonly to: Writable;
-  /** Bytes that go before the first piece in the same write: a response's head, written when its body is known to be right. */
+  /** Bytes that go before the first piece in the same write: the head of the response, written when its body is known to be right. */
   readonly head: Buffer | undefined;
   readonly reader: Reader;
   readonly buffers: BufferPool;
+  /** The first piece must be read by then, on the clock of performance.now(). */
+  readonly deadlineMs: number;
   readonly timeoutMs: number;
 }
 
-/** Resolves when the last byte was handed to the system. Rejects before anything was written when the first piece cannot be read (`beforeFirst` was not called). */
+/** Resolves when the system has the last byte. Rejects before anything was written when the first piece cannot be read in time (`beforeFirst` was not called). */
 export async function sendBody(options: SendBodyOptions, beforeFirst: () => void): Promise<void> {
-  const { object, start, end, isWarm, to, reader, buffers } = options;
-  let head = options.head;
-  const loaded = start === 0 && end === object.length ? reader.takeLoaded(object) : undefined;
-  if (loaded !== undefined) {
-    try {
-      const headBytes = head?.length ?? 0;
-      const offset = loaded.offset - headBytes;
-      if (offset >= 0) {
-        beforeFirst();
-        head?.copy(loaded.buffer, offset);
-        await writeWithin(to, [loaded.buffer.subarray(offset, loaded.offset + end)], options.timeoutMs);
-        return;
-      }
-    } finally {
-      buffers.give(loaded.buffer);
-    }
-  }
-  for (let at = start; at < end; ) {
-    const isFirst = at === start;
-    const held: Buffer[] = [];
-    const pieces: Buffer[] = [];
-    try {
-      do {
-        const { from, to: until } = object.nextPiece(at, end);
-        const offset = head?.length ?? 0;
-        const size = offset + until - from;
-        const buffer = held.length === 0 ? await buffers.take(size) : buffers.trySpare(size);
-        if (buffer === undefined) break;
-        held.push(buffer);
-        await reader.read(object, { from, to: until, isWarm }, buffer, offset);
-        const stop = Math.min(until, end);
-        // The head goes right before the first byte that was asked for; a block that had to be checked whole may begin earlier.
-        const first = offset + at - from;
-        head?.copy(buffer, first - offset);
-        pieces.push(buffer.subarray(first - offset, offset + stop - from));
-        head = undefined;
-        at = stop;
-      } while (isWarm && at < end && held.length < piecesOfOneWrite);
-      if (isFirst) beforeFirst();
+  if (await sendLoaded(options, beforeFirst)) return;
+  const { object, start, end, to, buffers } = options;
+  const headBytes = options.head?.length ?? 0;
+  const first = object.nextPiece(start, end);
+  // One buffer serves the whole transfer: it never waits for another once it has begun.
+  const ownBytes = first.to >= end ? headBytes + first.to - first.from : headBytes + blockBytes;
+  const held = [await buffers.take(ownBytes, Math.min(bufferLimitMs, options.deadlineMs - performance.now()))];
+  try {
+    for (let at = start; at < end; ) {
+      const { pieces, next } = await readPieces(options, at, held);
+      if (at === start) beforeFirst();
+      at = next;
       await writeWithin(to, pieces, options.timeoutMs);
-    } finally {
-      for (const buffer of held) buffers.give(buffer);
+      for (const buffer of held.splice(1)) buffers.give(buffer);
     }
+  } catch (error) {
+    if (error instanceof DiskTimeoutError) {
+      // The late read still writes into the last buffer.
+      const late = held.pop() as Buffer;
+      object.acquire();
+      void error.ended.then(() => {
+        buffers.give(late);
+        object.release();
+      });
+    }
+    throw error;
+  } finally {
+    for (const buffer of held) buffers.give(buffer);
   }
+}
+
+/** Sends the whole body from memory when it came with the opening. */
+async function sendLoaded(
+  { object, start, end, head, to, reader, buffers, timeoutMs }: SendBodyOptions,
+  beforeFirst: () => void,
+): Promise<boolean> {
+  const loaded = start === 0 && end === object.length ? reader.takeLoaded(object) : undefined;
+  if (loaded === undefined) return false;
+  try {
+    const offset = loaded.offset - (head?.length ?? 0);
+    if (offset < 0) return false;
+    beforeFirst();
+    head?.copy(loaded.buffer, offset);
+    await writeWithin(to, [loaded.buffer.subarray(offset, loaded.offset + end)], timeoutMs);
+    return true;
+  } finally {
+    buffers.give(loaded.buffer);
+  }
+}
+
+/** Reads what goes into the next write: one piece, or several that are warm. Each buffer beyond the first is added to `held`. */
+async function readPieces(options: SendBodyOptions, from: number, held: Buffer[]): Promise<{ pieces: Buffer[]; next: number }> {
+  const { object, start, end, reader, buffers, deadlineMs } = options;
+  const pieces: Buffer[] = [];
+  let at = from;
+  let head = from === start ? options.head : undefined;
+  for (;;) {
+    const piece = object.nextPiece(at, end);
+    const isWarm = reader.isWarm(object, piece);
+    // Only warm pieces join the first one.
+    if (pieces.length > 0 && !isWarm) break;
+    const offset = head?.length ?? 0;
+    const buffer = pieces.length === 0 ? held[0] : buffers.trySpare(piece.to - piece.from);
+    if (buffer === undefined) break;
+    if (pieces.length > 0) held.push(buffer);
+    if (isWarm) reader.readNow(object, piece, buffer, offset);
+    else
+      await reader.readFromPool(object, piece, buffer, { offset, limitMs: from === start ? deadlineMs - performance.now() : readLimitMs });
+    const stop = Math.min(piece.to, end);
+    // The head goes right before the first byte that was asked for; a block that had to be checked whole may begin earlier.
+    const first = offset + at - piece.from;
+    head?.copy(buffer, first - offset);
+    pieces.push(buffer.subarray(first - offset, offset + stop - piece.from));
+    head = undefined;
+    at = stop;
+    if (at >= end || pieces.length === maxPieces || !isWarm) break;
+  }
+  return { pieces, next: at };
 }
 
 /** Writes all at once and waits until the system has all of it. */

@@ -5,7 +5,7 @@ import type { Clock } from './clock.ts';
 import { DatasetEviction, type EvictionPolicy, LruEviction } from './eviction.ts';
 import { Evictor, VictimChoice } from './evictor.ts';
 import { Groups, prefixOf, unknownGroup } from './groups.ts';
-import { flagUnconfirmed, flagVerified, noRow, ObjectIndex } from './object-index.ts';
+import { flagUnconfirmed, flagVerified, type NewRow, noRow, ObjectIndex } from './object-index.ts';
 import { commonPool } from './pools.ts';
 import { type Pool, Shares } from './shares.ts';
 import { fileBlockBytes, Space, type SpaceLimits } from './space.ts';
@@ -14,14 +14,19 @@ interface CatalogOptions {
   readonly limits: SpaceLimits;
   readonly eviction: 'lru' | 'dataset';
   readonly clock: Clock;
-  /** Removes the file of a row and takes the row out; resolves when the room is free again. Does not reject. */
-  readonly evict: (row: number) => Promise<void>;
+  /** Removes the file of a row and takes the row out. Resolves when the room is free again, with false when the file could not be removed. Does not reject. */
+  readonly evict: (row: number) => Promise<boolean>;
 }
 
 /** Whose object it is, as its file says. */
 interface Owner {
   readonly key: Key;
   readonly namespace: string;
+}
+
+export interface RemovedRow {
+  readonly row: NewRow;
+  readonly bytes: number;
 }
 
 export type UploadAdmission =
@@ -117,12 +122,23 @@ export class Catalog {
     this.index.insert({ a: digest.a, b: digest.b, c: digest.c, blocks, tick: this.#clock.tick(), group, flags: flagVerified });
   }
 
-  /** Takes a row out and returns its bytes, which count until `space.endDelete`. */
-  takeOut(row: number): number {
-    const bytes = this.bytesOf(row);
+  /** No row is free for one more file: those of uploads in progress will need theirs. */
+  get isFull(): boolean {
+    return this.index.count + this.space.unstoredFiles >= this.index.capacity;
+  }
+
+  /** Takes a row out and returns what it held. Its bytes count until `space.endDelete`. */
+  takeOut(row: number): RemovedRow {
+    const removed = { row: this.index.row(row), bytes: this.bytesOf(row) };
     this.index.remove(row);
-    this.space.beginDelete(bytes, 1);
-    return bytes;
+    this.space.beginDelete(removed.bytes, 1);
+    return removed;
+  }
+
+  /** The file of a row that was taken out could not be removed. */
+  putBack({ row, bytes }: RemovedRow): void {
+    this.space.cancelDelete(bytes, 1);
+    this.index.insert(row, 'oldest');
   }
 
   /** Another program removed the file that a row stands for. */

@@ -1,70 +1,82 @@
 /** Frees room ahead of need and off the request path. */
-
 import type { EvictionPolicy } from './eviction.ts';
 import { noRow, type ObjectIndex } from './object-index.ts';
 import type { Pool, Shares } from './shares.ts';
-import type { Space } from './space.ts';
+import { fileBlockBytes, type Space } from './space.ts';
 
 /** Files being removed at once: enough for the thread pool, few enough to leave it to readers. */
 const maxRemovals = 8;
+/** After a file that could not be removed: time in which no other is tried, so that a failing disk does not empty the index. */
+const pauseMs = 5_000;
 
-/** The row to give up next, or noRow when none may be given up now; while room is not short, only of what is over its share. */
+/** The row to evict next, or noRow when none may be evicted now; while room is not short, only one that is over its share. */
 type ChooseVictim = (isShort: boolean) => number;
 
 interface EvictorOptions {
   readonly index: ObjectIndex;
   readonly space: Space;
   readonly chooseVictim: ChooseVictim;
-  /** Takes the row out of the index and removes its file; resolves when its room is given back. Does not reject. */
-  readonly evict: (row: number) => Promise<void>;
+  /** Takes the row out of the index and removes its file. Resolves when the room is free, with false when the file could not be removed. Does not reject. */
+  readonly evict: (row: number) => Promise<boolean>;
 }
 
 export class Evictor {
   readonly #options: EvictorOptions;
-  /** Files are counted in whole: the index cannot hold more rows than its capacity, uploads in progress included. */
   #removals = 0;
   #pendingBytes = 0;
   #pendingFiles = 0;
+  #pause: NodeJS.Timeout | undefined;
 
   constructor(options: EvictorOptions) {
     this.#options = options;
   }
 
-  /** Whether room for this can be had without giving up an object that the policy protects. */
+  /** Whether this fits, or can fit after evictions that the policy allows. */
   canMakeRoom(bytes: number): boolean {
     const { space, chooseVictim } = this.#options;
-    return space.fits(bytes, 1) || this.#removals > 0 || chooseVictim(true) !== noRow;
+    if (space.fits(bytes, 1)) return true;
+    return this.#pause === undefined && (this.#removals > 0 || chooseVictim(true) !== noRow);
   }
 
-  /** Looks whether room is short and frees some; cheap when it is not. */
+  /** Starts evictions when room is short; cheap when it is not. */
   run(): void {
     const { space, chooseVictim } = this.#options;
-    while (this.#removals < maxRemovals) {
+    while (this.#pause === undefined && this.#removals < maxRemovals) {
       const row = chooseVictim(this.#isShort());
       if (row === noRow) break;
       this.#start(row);
     }
-    // Whoever waits while nothing is left to give up would wait for ever.
+    // An upload that waits while nothing is left to evict would wait for ever.
     while (this.#removals === 0 && space.wanted !== undefined) space.refuseFirst();
   }
 
   #start(row: number): void {
-    const bytes = this.#options.index.blocks(row) * 4096;
+    const bytes = this.#options.index.blocks(row) * fileBlockBytes;
     this.#removals += 1;
     this.#pendingBytes += bytes;
     this.#pendingFiles += 1;
-    void this.#options.evict(row).then(() => {
+    void this.#options.evict(row).then((isRemoved) => {
       this.#removals -= 1;
       this.#pendingBytes -= bytes;
       this.#pendingFiles -= 1;
+      if (!isRemoved) this.#startPause();
       this.run();
     });
+  }
+
+  #startPause(): void {
+    clearTimeout(this.#pause);
+    this.#pause = setTimeout(() => {
+      this.#pause = undefined;
+      this.run();
+    }, pauseMs);
+    this.#pause.unref();
   }
 
   #isShort(): boolean {
     const { space } = this.#options;
     const { bytes, files } = space.wanted ?? { bytes: 0, files: 0 };
-    // While files are uncounted nothing is free by definition: only what somebody waits for is made.
+    // While files are uncounted nothing is free by definition: only the room of waiting uploads is made.
     const headroom = space.isCounted ? space.headroom : { bytes: 0, files: 0 };
     return (
       space.freeBytes + this.#pendingBytes < Math.max(bytes, headroom.bytes) ||

@@ -14,7 +14,7 @@ export const flagUnconfirmed = 1;
 export const flagVerified = 2;
 const initialBuckets = 1024;
 
-interface NewRow {
+export interface NewRow {
   readonly a: number;
   readonly b: number;
   readonly c: number;
@@ -142,12 +142,14 @@ export class ObjectIndex {
     this.#link(row, group, 'newest');
   }
 
-  /** Files a row under another group, as its newest. */
+  /** Files a row under another group, at the end that its last use is nearer to. Order inside a group stays order by last use. */
   regroup(row: number, group: number): void {
     const blocks = this.#blocks[row] as number;
     this.#unlink(row);
     this.#count(this.#groups[row] as number, -1, -blocks);
-    this.#link(row, group, 'newest');
+    const newest = this.#newest[group] as number;
+    const isNewest = newest === noRow || (this.#ticks[row] as number) >= (this.#ticks[newest] as number);
+    this.#link(row, group, isNewest ? 'newest' : 'oldest');
     this.#count(group, 1, blocks);
   }
 
@@ -192,6 +194,17 @@ export class ObjectIndex {
     const row = this.#cursor;
     if (row !== noRow) this.#cursor = this.#newer[row] as number;
     return row;
+  }
+
+  /** All that is known of a row, to insert it again. */
+  row(row: number): NewRow {
+    return {
+      ...this.digest(row),
+      blocks: this.blocks(row),
+      tick: this.tick(row),
+      group: this.group(row),
+      flags: this.#flags[row] as number,
+    };
   }
 
   digest(row: number): { a: number; b: number; c: number } {
@@ -284,6 +297,8 @@ export class ObjectIndex {
     inward[row] = neighbour;
     outward[row] = noRow;
     ends[group] = row;
+    // A row that joins at the old end is taken to be as old as the oldest.
+    if (!isNewest && neighbour !== noRow) this.#ticks[row] = Math.min(this.#ticks[row] as number, this.#ticks[neighbour] as number);
     if (neighbour !== noRow) outward[neighbour] = row;
     else (isNewest ? this.#oldest : this.#newest)[group] = row;
     if (this.#oldest[group] === row) this.pools.heaps.of(this.pools.of(group)).offer(group, this.#ticks[row] as number);

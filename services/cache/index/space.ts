@@ -61,12 +61,17 @@ export class Space {
   }
 
   get usedFiles(): number {
-    return this.#stored().files + this.#uploading.files + this.#pendingDelete.files;
+    return this.#stored().files + this.unstoredFiles;
   }
 
   /** Bytes of uploads in progress and of files that are being freed. */
   get reservedBytes(): number {
     return this.#uploading.bytes + this.#pendingDelete.bytes;
+  }
+
+  /** Files that have no row in the index and may get one, or still have blocks. */
+  get unstoredFiles(): number {
+    return this.#uploading.files + this.#pendingDelete.files;
   }
 
   get limitBytes(): number {
@@ -186,6 +191,12 @@ export class Space {
   endDelete(bytes: number, files: number): void {
     this.#move(this.#pendingDelete, -bytes, -files);
     this.#grant();
+  }
+
+  /** The file could not be removed: it is stored again. Call it in the turn in which the index adds the file. */
+  cancelDelete(bytes: number, files: number): void {
+    this.#pendingDelete.bytes -= bytes;
+    this.#pendingDelete.files -= files;
   }
 
   /** The file was gone already, so that this shard freed nothing: only the account changes. */

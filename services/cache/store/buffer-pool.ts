@@ -1,77 +1,178 @@
-/** Buffers that bodies pass through: few sizes, used again, and never more of them than a bound, however many clients there are. */
+/**
+ * Buffers that bodies pass through: few sizes, reused, and never more of them than a limit, however many clients there are. Uploads get at most half of the limit and
+ * one namespace at most half of that, so that slow uploads never stop readers or other namespaces.
+ */
 import { blockBytes } from '../disk/trailer.ts';
 
-/** Room beside one block: a response head before it, or the trailer of a small object after it. */
+/** Room beside a block: a response head before it, or the trailer of a small object after it. */
 const marginBytes = 16 * 1024;
-/** Enough for the objects that are most of some data sets (labels, small records) without the cost of a large buffer each. */
-const smallBytes = 16 * 1024;
-const largeBytes = blockBytes + marginBytes;
+/** Small: most objects of some data sets (labels, records). Medium: an upload that has just begun. Large: a whole block. */
+const sizes = [16 * 1024, 64 * 1024 + marginBytes, blockBytes + marginBytes] as const;
+const largeBytes = sizes[2];
+/** Requests that wait for a buffer at the same time; further ones fail at once. */
+const maxWaiters = 20_000;
+
+/** No buffer became free in time. */
+export class BufferTimeoutError extends Error {
+  readonly code = 'BUFFER_TIMEOUT';
+}
+
+/** A reader, or an upload of the namespace. */
+type Owner = { readonly namespace: string } | undefined;
 
 interface Waiter {
   readonly bytes: number;
+  readonly owner: Owner;
   readonly settle: (buffer: Buffer) => void;
 }
 
 export class BufferPool {
-  readonly #limitBytes: number;
-  readonly #free = new Map<number, Buffer[]>([
-    [smallBytes, []],
-    [largeBytes, []],
-  ]);
-  readonly #waiters: Waiter[] = [];
+  readonly #maxBytes: number;
+  readonly #free = new Map<number, Buffer[]>(sizes.map((size) => [size, []]));
+  /** The fewest unused buffers of each size since the last `trim`. */
+  readonly #leastFree = new Map<number, number>(sizes.map((size) => [size, 0]));
+  readonly #waiters = new Set<Waiter>();
   #allocatedBytes = 0;
   #usedBytes = 0;
+  /** Bytes of request bodies that wait in memory outside the buffers. */
+  #heldBytes = 0;
+  #uploadBytes = 0;
+  readonly #namespaceBytes = new Map<string, number>();
 
-  constructor({ limitBytes }: { limitBytes: number }) {
-    this.#limitBytes = Math.max(limitBytes, largeBytes * 4);
+  constructor({ maxBytes }: { maxBytes: number }) {
+    this.#maxBytes = Math.max(maxBytes, largeBytes * 8);
   }
 
   get usedBytes(): number {
-    return this.#usedBytes;
+    return this.#usedBytes + this.#heldBytes;
   }
 
-  /** A buffer of at least `bytes` (at most one block and its margin), or undefined when the bound is reached. */
-  tryTake(bytes: number): Buffer | undefined {
-    const size = bytes <= smallBytes ? smallBytes : largeBytes;
+  get waiters(): number {
+    return this.#waiters.size;
+  }
+
+  /** More memory is in use than the limit allows: bodies must not bring more. */
+  get isExhausted(): boolean {
+    return this.usedBytes >= this.#maxBytes;
+  }
+
+  /** A buffer of at least `bytes` (at most one block and its margin), or undefined when the limit is reached. */
+  tryTake(bytes: number, owner?: Owner): Buffer | undefined {
+    const size = sizeOf(bytes);
+    if (owner !== undefined && !this.#mayUpload(size, owner.namespace)) return undefined;
+    const buffer = this.#reuse(size) ?? this.#allocate(size);
+    if (buffer === undefined) return undefined;
+    this.#usedBytes += size;
+    if (owner !== undefined) this.#countUpload(size, owner.namespace);
+    return buffer;
+  }
+
+  /** The same for what is only faster with a buffer: undefined once a quarter of the limit is in use or requests wait. */
+  trySpare(bytes: number): Buffer | undefined {
+    return this.#waiters.size > 0 || this.usedBytes > this.#maxBytes / 4 ? undefined : this.tryTake(bytes);
+  }
+
+  /** The same, waiting in line. Rejects with BufferTimeoutError after `limitMs`. */
+  async take(bytes: number, limitMs: number, owner?: Owner): Promise<Buffer> {
+    const buffer = this.#waiters.size === 0 ? this.tryTake(bytes, owner) : undefined;
+    if (buffer !== undefined) return buffer;
+    if (this.#waiters.size >= maxWaiters) throw new BufferTimeoutError('too many requests wait for a buffer');
+    return await new Promise<Buffer>((resolve, reject) => {
+      const waiter: Waiter = {
+        bytes,
+        owner,
+        settle: (free) => {
+          clearTimeout(timer);
+          resolve(free);
+        },
+      };
+      const timer = setTimeout(
+        () => {
+          this.#waiters.delete(waiter);
+          reject(new BufferTimeoutError(`no buffer became free within ${limitMs} ms`));
+          // The next one in line may need less.
+          this.#serve();
+        },
+        Math.max(0, limitMs),
+      );
+      this.#waiters.add(waiter);
+      this.#serve();
+    });
+  }
+
+  /** Returns a buffer that its owner no longer uses. */
+  give(buffer: Buffer, owner?: Owner): void {
+    this.#usedBytes -= buffer.length;
+    if (owner !== undefined) this.#countUpload(-buffer.length, owner.namespace);
+    (this.#free.get(buffer.length) as Buffer[]).push(buffer);
+    this.#serve();
+  }
+
+  /** Counts bytes of a request body that arrive before the upload takes them, and with a negative number when it has taken them. */
+  hold(bytes: number): void {
+    this.#heldBytes += bytes;
+    if (bytes < 0) this.#serve();
+  }
+
+  /** Returns the memory of buffers that no request used since the last call. */
+  trim(): void {
+    for (const [size, free] of this.#free) {
+      const unused = free.splice(0, Math.min(free.length, this.#leastFree.get(size) ?? 0));
+      this.#allocatedBytes -= unused.length * size;
+      this.#leastFree.set(size, free.length);
+    }
+  }
+
+  #serve(): void {
+    for (const waiter of this.#waiters) {
+      const buffer = this.tryTake(waiter.bytes, waiter.owner);
+      if (buffer === undefined) {
+        // An upload may be stopped by its own limit alone; a reader only by the whole.
+        if (waiter.owner === undefined) return;
+        continue;
+      }
+      this.#waiters.delete(waiter);
+      waiter.settle(buffer);
+    }
+  }
+
+  #mayUpload(bytes: number, namespace: string): boolean {
+    return this.#uploadBytes + bytes <= this.#maxBytes / 2 && (this.#namespaceBytes.get(namespace) ?? 0) + bytes <= this.#maxBytes / 4;
+  }
+
+  #countUpload(bytes: number, namespace: string): void {
+    this.#uploadBytes += bytes;
+    const sum = (this.#namespaceBytes.get(namespace) ?? 0) + bytes;
+    if (sum === 0) this.#namespaceBytes.delete(namespace);
+    else this.#namespaceBytes.set(namespace, sum);
+  }
+
+  #reuse(size: number): Buffer | undefined {
     const free = this.#free.get(size) as Buffer[];
     const buffer = free.pop();
-    if (buffer !== undefined) {
-      this.#usedBytes += size;
-      return buffer;
-    }
-    if (this.#allocatedBytes + size > this.#limitBytes && !this.#shrink(size)) return undefined;
+    if (free.length < (this.#leastFree.get(size) as number)) this.#leastFree.set(size, free.length);
+    return buffer;
+  }
+
+  #allocate(size: number): Buffer | undefined {
+    if (!this.#hasRoom(size)) this.#dropUnused(size);
+    if (!this.#hasRoom(size)) return undefined;
     this.#allocatedBytes += size;
-    this.#usedBytes += size;
     return Buffer.allocUnsafeSlow(size);
   }
 
-  /** The same for what is only faster with a buffer: undefined once a quarter of the bound is in use or others wait. */
-  trySpare(bytes: number): Buffer | undefined {
-    return this.#waiters.length > 0 || this.#usedBytes > this.#limitBytes / 4 ? undefined : this.tryTake(bytes);
+  #hasRoom(bytes: number): boolean {
+    return this.#allocatedBytes + this.#heldBytes + bytes <= this.#maxBytes;
   }
 
-  /** The same, waiting in line. The wait ends because every reader and writer that holds one has a deadline. */
-  async take(bytes: number): Promise<Buffer> {
-    const buffer = this.#waiters.length === 0 ? this.tryTake(bytes) : undefined;
-    return buffer ?? new Promise<Buffer>((settle) => this.#waiters.push({ bytes, settle }));
-  }
-
-  give(buffer: Buffer): void {
-    this.#usedBytes -= buffer.length;
-    (this.#free.get(buffer.length) as Buffer[]).push(buffer);
-    for (let first = this.#waiters[0]; first !== undefined; first = this.#waiters[0]) {
-      const next = this.tryTake(first.bytes);
-      if (next === undefined) return;
-      this.#waiters.shift();
-      first.settle(next);
-    }
-  }
-
-  /** Lets go of unused buffers of the other size; true when `bytes` more may be allocated now. */
-  #shrink(bytes: number): boolean {
+  /** Drops unused buffers of other sizes until `bytes` more may be allocated. */
+  #dropUnused(bytes: number): void {
     for (const free of this.#free.values()) {
-      while (free.length > 0 && this.#allocatedBytes + bytes > this.#limitBytes) this.#allocatedBytes -= (free.pop() as Buffer).length;
+      while (free.length > 0 && !this.#hasRoom(bytes)) this.#allocatedBytes -= (free.pop() as Buffer).length;
     }
-    return this.#allocatedBytes + bytes <= this.#limitBytes;
   }
+}
+
+function sizeOf(bytes: number): number {
+  return sizes.find((size) => bytes <= size) ?? largeBytes;
 }

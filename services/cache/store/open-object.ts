@@ -75,6 +75,11 @@ export class OpenObject {
     return { from: block * blockBytes, to: blockEnd };
   }
 
+  /** Whether this process has read and checked the block that holds this byte since it opened the object. */
+  isChecked(at: number): boolean {
+    return this.#sums === undefined || this.#isChecked[Math.floor(at / blockBytes)] === 1;
+  }
+
   /** Checks a piece that `nextPiece` returned as a whole block. Throws CorruptObjectError. */
   check(bytes: Buffer, from: number): void {
     if (this.#sums === undefined) return;

@@ -1,12 +1,13 @@
 /** Opens objects for reading: from the descriptors that are open already, or from the disk, once for all requests that ask at the same time. */
 import type { Key } from '../../shared/key.ts';
 import { type Digest, digestOf } from '../digest.ts';
+import { within } from '../disk/deadline.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
 import { fileName, objectPath } from '../disk/file-name.ts';
 import { type Files, faultKind } from '../disk/files.ts';
 import type { Catalog } from '../index/catalog.ts';
 import { flagUnconfirmed, noRow } from '../index/object-index.ts';
-import type { BufferPool } from './buffer-pool.ts';
+import { type BufferPool, BufferTimeoutError } from './buffer-pool.ts';
 import type { KeyedMutex } from './keyed-mutex.ts';
 import type { LoadedBodies } from './loaded-bodies.ts';
 import { OpenFiles } from './open-files.ts';
@@ -47,8 +48,16 @@ export class Opener {
   }
 
   /** The object, or undefined for a miss. A fault of the disk is a miss too, and is reported. The caller must `acquire` before it waits for anything. */
-  async open(key: Key): Promise<OpenObject | undefined> {
-    return this.openFiles.get(key) ?? (await this.#openCold(key));
+  async open(key: Key, limitMs: number): Promise<OpenObject | undefined> {
+    const object = this.openFiles.get(key);
+    if (object !== undefined) return object;
+    try {
+      // A late object stays open for the next request.
+      return await within(limitMs, this.#openCold(key));
+    } catch (error) {
+      this.#options.health.note(error, 'read');
+      return undefined;
+    }
   }
 
   /** The file of a key is replaced or removed: the next `open` reads the disk again. */
@@ -128,6 +137,7 @@ export class Opener {
       if (opening.isCurrent) await dropDamaged(digest);
       return;
     }
+    if (error instanceof BufferTimeoutError) return;
     const kind = faultKind(error);
     if (kind !== 'absent') health.note(error, 'read');
     else if (opening.isCurrent && !mutex.isBusy(fileName(digest))) catalog.forget(digest);

@@ -19,6 +19,8 @@ interface ReadObjectOptions {
 
 /** Room before a body that is read with its opening: the head of an answer, with a content type of 255 bytes, fits. */
 const headRoomBytes = 1024;
+/** How long an open waits for a buffer. */
+const bufferLimitMs = 400;
 /** Files up to this are read whole. */
 const maxWholeBytes = blockBytes + maxTailBytes;
 
@@ -35,9 +37,10 @@ interface ReadObject {
 export async function readObject(options: ReadObjectOptions): Promise<ReadObject> {
   const { files, buffers, path, blocks } = options;
   const fd = await files.open(path, 'r');
-  const buffer = await buffers.take(blockBytes + headRoomBytes);
+  let buffer: Buffer | undefined;
   let isKept = false;
   try {
+    buffer = await buffers.take(blockBytes + headRoomBytes, bufferLimitMs);
     // One byte more than there should be shows that the file ends where the index says.
     const known = blocks !== undefined && blocks * fileBlockBytes <= maxWholeBytes ? blocks * fileBlockBytes : undefined;
     const asked = known === undefined ? await files.size(fd) : known + 1;
@@ -66,7 +69,7 @@ export async function readObject(options: ReadObjectOptions): Promise<ReadObject
     files.close(fd);
     throw error;
   } finally {
-    if (!isKept) buffers.give(buffer);
+    if (!isKept && buffer !== undefined) buffers.give(buffer);
   }
 }
 
@@ -81,8 +84,9 @@ export async function checkFile(options: ReadObjectOptions): Promise<FileCheck> 
   try {
     const read = await readObject(options);
     object = read.object;
+    // The body of one block was checked with the opening.
     if (read.body !== undefined) options.buffers.give(read.body.buffer);
-    await checkBlocks(object, options);
+    else await checkBlocks(object, options);
     return { kind: 'whole', key: object.key, namespace: object.namespace };
   } catch (error) {
     if (error instanceof CorruptObjectError) return { kind: 'damaged' };
@@ -96,7 +100,7 @@ export async function checkFile(options: ReadObjectOptions): Promise<FileCheck> 
 async function checkBlocks(object: OpenObject, { files, buffers }: ReadObjectOptions): Promise<void> {
   for (let at = 0; at < object.length; ) {
     const { from, to } = object.nextPiece(at, object.length);
-    const buffer = await buffers.take(to - from);
+    const buffer = await buffers.take(to - from, bufferLimitMs);
     try {
       const got = await files.read(object.fd, buffer, 0, to - from, from);
       if (got !== to - from) throw new CorruptObjectError('the file is shorter than its trailer says');

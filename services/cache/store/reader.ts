@@ -1,8 +1,10 @@
 /** Reads pieces of open objects: at once from the page cache, through the thread pool from the disk. */
-
 import type { Counters } from '../counters.ts';
+import { within } from '../disk/deadline.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
 import type { Files } from '../disk/files.ts';
+import { blockBytes } from '../disk/trailer.ts';
+import type { Clock } from '../index/clock.ts';
 import type { LoadedBodies, LoadedBody } from './loaded-bodies.ts';
 import { CorruptObjectError, type OpenObject } from './open-object.ts';
 import type { PageCacheWindow } from './page-cache-window.ts';
@@ -13,17 +15,17 @@ interface ReaderOptions {
   readonly store: Store;
   readonly loaded: LoadedBodies;
   readonly window: PageCacheWindow;
+  readonly clock: Clock;
   readonly counters: Counters;
   /** Blocks that this process has read from the disk so far (getrusage). */
   readonly diskReads: () => number;
   readonly health: FaultSink;
 }
 
-/** Bytes [from, to) of the file, and whether they are expected to be in the page cache. */
+/** Bytes [from, to) of the file. */
 interface Piece {
   readonly from: number;
   readonly to: number;
-  readonly isWarm: boolean;
 }
 
 /** One in so many synchronous reads is watched: getrusage costs 3 µs. */
@@ -43,13 +45,13 @@ export class Reader {
     return this.#options.loaded.take(object);
   }
 
-  /** Reads a piece of the object into `buffer` at `offset` and checks it: at once when it is warm. Rejects as `fail` says. */
-  async read(object: OpenObject, piece: Piece, buffer: Buffer, offset: number): Promise<void> {
-    if (piece.isWarm) this.readNow(object, piece, buffer, offset);
-    else await this.#readFromPool(object, piece, buffer, offset);
+  /** Whether a piece is expected to be in the page cache. Of an object of several blocks only those are that this process has read since it opened the object. */
+  isWarm(object: OpenObject, { from }: Piece): boolean {
+    if (!this.#options.store.isWarm(object)) return false;
+    return object.length <= blockBytes || object.isChecked(from);
   }
 
-  /** The same without a wait, for what is expected to be in the page cache. Throws as `fail` says. */
+  /** Reads a piece into `buffer` at `offset` without a wait, and checks it. Throws the disk's fault or CorruptObjectError. */
   readNow(object: OpenObject, piece: Piece, buffer: Buffer, offset: number): void {
     this.#options.counters.syncReads += 1;
     this.#untilSample -= 1;
@@ -58,7 +60,7 @@ export class Reader {
     const before = isSample ? this.#options.diskReads() : 0;
     try {
       const got = this.#options.files.readSync(object.fd, buffer, offset, piece.to - piece.from, piece.from);
-      this.#check(object, piece, buffer.subarray(offset, offset + got));
+      check(object, piece, buffer.subarray(offset, offset + got));
     } catch (error) {
       throw this.#fail(object, error);
     }
@@ -67,33 +69,44 @@ export class Reader {
     if (this.#options.diskReads() > before) this.#noteColdRead();
   }
 
+  /** The same through the thread pool. Rejects with DiskTimeoutError after `limitMs`: then the buffer belongs to the call until it has ended. */
+  async readFromPool(
+    object: OpenObject,
+    piece: Piece,
+    buffer: Buffer,
+    { offset, limitMs }: { offset: number; limitMs: number },
+  ): Promise<void> {
+    const { counters, files, window, clock } = this.#options;
+    const { from, to } = piece;
+    counters.pooledReads += 1;
+    this.#poolReads += 1;
+    const reading = files.read(object.fd, buffer, offset, to - from, from).finally(() => {
+      this.#poolReads -= 1;
+    });
+    try {
+      const got = await within(limitMs, reading);
+      check(object, piece, buffer.subarray(offset, offset + got));
+    } catch (error) {
+      throw this.#fail(object, error);
+    }
+    // Smaller objects are counted as a whole when they are used (store.ts).
+    if (object.length > blockBytes) window.entered(to - from, clock.tick());
+  }
+
   #noteColdRead(): void {
     this.#options.counters.coldSyncReads += 1;
     this.#options.window.shrink();
   }
 
-  async #readFromPool(object: OpenObject, { from, to }: Piece, buffer: Buffer, offset: number): Promise<void> {
-    this.#options.counters.pooledReads += 1;
-    this.#poolReads += 1;
-    try {
-      const got = await this.#options.files.read(object.fd, buffer, offset, to - from, from);
-      this.#check(object, { from, to, isWarm: false }, buffer.subarray(offset, offset + got));
-    } catch (error) {
-      throw this.#fail(object, error);
-    } finally {
-      this.#poolReads -= 1;
-    }
-  }
-
-  #check(object: OpenObject, { from, to }: Piece, bytes: Buffer): void {
-    if (bytes.length !== to - from) throw new CorruptObjectError('the file became shorter');
-    object.check(bytes, from);
-  }
-
-  /** A damaged object is looked at again and dropped, so that the next GET is a miss; a disk that cannot read it is told apart by its error. */
+  /** A damaged object is checked again and dropped, so that the next GET is a miss; a disk that cannot read it is reported. */
   #fail(object: OpenObject, error: unknown): unknown {
     if (error instanceof CorruptObjectError) void this.#options.store.drop(object);
     else this.#options.health.note(error, 'read');
     return error;
   }
+}
+
+function check(object: OpenObject, { from, to }: Piece, bytes: Buffer): void {
+  if (bytes.length !== to - from) throw new CorruptObjectError('the file became shorter');
+  object.check(bytes, from);
 }

@@ -6,7 +6,8 @@ import { type Digest, digestOf } from '../digest.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
 import { fileName, objectPath, temporaryFolder } from '../disk/file-name.ts';
 import { type Files, faultKind } from '../disk/files.ts';
-import type { Catalog, UploadAdmission } from '../index/catalog.ts';
+import { blockBytes } from '../disk/trailer.ts';
+import type { Catalog, RemovedRow, UploadAdmission } from '../index/catalog.ts';
 import { type Clock, tickMs } from '../index/clock.ts';
 import { flagVerified, noRow } from '../index/object-index.ts';
 import { blocksOf } from '../index/space.ts';
@@ -78,9 +79,9 @@ export class Store {
     return this.openFiles.get(key);
   }
 
-  /** Opens an object, or only that version of it, for one reader, which must `release` it; undefined is a miss. */
-  async open(key: Key, version?: string): Promise<OpenObject | undefined> {
-    const object = await this.#opener.open(key);
+  /** Opens an object, or only that version of it, for one reader, which must `release` it. Undefined is a miss, or a disk that did not answer within `limitMs`. */
+  async open(key: Key, { version, limitMs }: { version: string | undefined; limitMs: number }): Promise<OpenObject | undefined> {
+    const object = await this.#opener.open(key, limitMs);
     if (version !== undefined && version !== object?.tag) return undefined;
     object?.acquire();
     return object;
@@ -103,7 +104,8 @@ export class Store {
     if (row === noRow) return isWarm;
     const { clock, window, catalog } = this.#options;
     if (!isWarm || this.#justRead.delete(object)) {
-      window.entered(object.length, clock.tick());
+      // Larger objects are counted block by block, as they are read (reader.ts).
+      if (object.length <= blockBytes) window.entered(object.length, clock.tick());
       catalog.index.setFlag(row, flagVerified, true);
     }
     catalog.read(row);
@@ -134,6 +136,8 @@ export class Store {
       throw error;
     }
     this.#options.catalog.evictor.run();
+    // The disk was late, and the client has learnt that the object is not stored.
+    if (upload.isAbandoned) await this.remove(written.meta.key).catch((error: unknown) => this.#options.health.note(error, 'write'));
     return written;
   }
 
@@ -177,22 +181,36 @@ export class Store {
       }
       counters.corruptObjects += 1;
       const version = this.#takeOut(catalog.find(digest));
-      await files.unlink(path);
+      try {
+        await files.unlink(path);
+      } catch (error) {
+        if (version !== undefined) catalog.putBack(version);
+        throw error;
+      }
       if (version !== undefined) void freeRoom({ files, space: catalog.space, ...version }, undefined);
     });
   }
 
-  /** Removes the file of a row to make room. Does not reject. */
-  async evict(row: number): Promise<void> {
+  /** Removes the file of a digest that has no row. Does not reject. */
+  async removeUnknown(digest: Digest): Promise<void> {
+    await this.#removeFile(digest, noRow).catch((error: unknown) => this.#options.health.note(error, 'write'));
+  }
+
+  /** Removes the file of a row to make room; false when the disk did not let it. Does not reject. */
+  async evict(row: number): Promise<boolean> {
     const { clock, counters, health, catalog } = this.#options;
-    counters.evictedObjects += 1;
-    counters.evictedBytes += catalog.bytesOf(row);
-    counters.lastVictimIdleSeconds = ((clock.tick() - catalog.index.tick(row)) * tickMs) / 1000;
+    const bytes = catalog.bytesOf(row);
+    const idleSeconds = ((clock.tick() - catalog.index.tick(row)) * tickMs) / 1000;
     try {
       await this.#removeFile(catalog.index.digest(row), row);
     } catch (error) {
       health.note(error, 'write');
+      return false;
     }
+    counters.evictedObjects += 1;
+    counters.evictedBytes += bytes;
+    counters.lastVictimIdleSeconds = idleSeconds;
+    return true;
   }
 
   #digest(key: Key): Digest {
@@ -206,6 +224,7 @@ export class Store {
   /** With the mutex held: the new file takes the name and a row; the room of the old one is freed when its readers are done. */
   async #replace(digest: Digest, upload: Upload, written: WrittenFile): Promise<void> {
     const { files, directory, clock, window, catalog } = this.#options;
+    if (upload.isAbandoned) throw new Error('the upload was abandoned');
     const path = objectPath(directory, digest);
     const row = catalog.find(digest);
     const held = row === noRow ? undefined : await holdLarge(files, path, catalog.bytesOf(row)).catch(() => undefined);
@@ -226,16 +245,16 @@ export class Store {
   }
 
   /** Takes a row out of the index; its room counts until it is freed. */
-  #takeOut(row: number): { bytes: number; object: OpenObject | undefined } | undefined {
+  #takeOut(row: number): (RemovedRow & { object: OpenObject | undefined }) | undefined {
     if (row === noRow) return undefined;
     const object = this.openFiles.ofRow(row);
     this.openFiles.remove(object);
     // The index may soon give the row's number to another object.
     if (object !== undefined) object.row = noRow;
-    return { bytes: this.#options.catalog.takeOut(row), object };
+    return { ...this.#options.catalog.takeOut(row), object };
   }
 
-  /** Removes the file of a digest, and its row if it has one; false when there was no file. Rejects with the disk's fault: the room then stays taken. */
+  /** Removes the file of a digest, and its row if it has one; false when there was no file. Rejects with the disk's fault: then the row is back. */
   async #removeFile(digest: Digest, row: number): Promise<boolean> {
     const { files, directory, catalog } = this.#options;
     const path = objectPath(directory, digest);
@@ -250,6 +269,8 @@ export class Store {
         return true;
       } catch (error) {
         if (faultKind(error) === 'absent') return false;
+        if (held !== undefined) files.close(held);
+        if (version !== undefined) catalog.putBack(version);
         throw error;
       }
     });

@@ -4,8 +4,12 @@ import type { Key } from '../../shared/key.ts';
 import type { Files } from '../disk/files.ts';
 import { blockBytes, blockCount, encodeTrailer, entityTag, type ObjectMeta } from '../disk/trailer.ts';
 import { blocksOf, fileBlockBytes, type Space } from '../index/space.ts';
-import type { BufferPool } from './buffer-pool.ts';
+import { type BufferPool, BufferTimeoutError } from './buffer-pool.ts';
 
+/** How long an upload waits for a buffer. */
+const bufferLimitMs = 1_000;
+/** Room for the trailer of an ordinary object behind its last bytes: one write(2) for both. */
+const trailerRoomBytes = 2048;
 /** How far room is taken ahead of the bytes that came: a stalled upload of 64 GiB must not empty a shard. */
 const aheadBytes = 16 * 1024 * 1024;
 
@@ -41,6 +45,8 @@ export interface WrittenFile {
 export class Upload {
   readonly options: UploadOptions;
   receivedBytes = 0;
+  /** The client has learnt that the object is not stored: a late commit must not keep it. */
+  isAbandoned = false;
   #fd: number | undefined;
   #buffer: Buffer | undefined;
   #filled = 0;
@@ -66,7 +72,7 @@ export class Upload {
 
   write(chunk: Buffer): Promise<void> | undefined {
     this.receivedBytes += chunk.length;
-    if (this.#buffer !== undefined && chunk.length < blockBytes - this.#filled) {
+    if (this.#buffer !== undefined && chunk.length < Math.min(blockBytes, this.#buffer.length) - this.#filled) {
       this.#filled += chunk.copy(this.#buffer, this.#filled);
       return undefined;
     }
@@ -99,7 +105,6 @@ export class Upload {
     const sums = Uint32Array.from(this.#sums);
     const trailer = encodeTrailer(meta, sums);
     const rest = this.#buffer;
-    // The trailer of an ordinary object fits behind its last block: one write(2) for both.
     if (rest !== undefined && rest.length - this.#filled >= trailer.length) {
       trailer.copy(rest, this.#filled);
       await this.#put(rest, this.#filled + trailer.length);
@@ -138,18 +143,34 @@ export class Upload {
     let rest = chunk;
     while (rest.length > 0) {
       this.#throwIfFaulty();
-      this.#buffer ??= await this.options.buffers.take(this.#bufferBytes());
-      const copied = rest.copy(this.#buffer, this.#filled, 0, Math.min(rest.length, blockBytes - this.#filled));
+      const buffer = await this.#bufferFor(Math.min(blockBytes, this.#filled + rest.length));
+      const copied = rest.copy(buffer, this.#filled, 0, Math.min(rest.length, blockBytes - this.#filled));
       this.#filled += copied;
       rest = rest.subarray(copied);
       if (this.#filled === blockBytes) await this.#flushBlock();
     }
   }
 
-  /** A small object of known length gets a small buffer; a chunked one cannot tell. */
-  #bufferBytes(): number {
-    const { length } = this.options;
-    return length === undefined ? blockBytes : Math.min(blockBytes, length + 2048);
+  /** A buffer with room for so many bytes of the block: it grows with what has come, so that a slow upload holds little. */
+  async #bufferFor(bytes: number): Promise<Buffer> {
+    const known = this.#buffer;
+    if (known !== undefined && (bytes <= known.length || known.length >= blockBytes)) return known;
+    let larger: Buffer;
+    try {
+      larger = await this.options.buffers.take(bytes + trailerRoomBytes, bufferLimitMs, this.options);
+    } catch (error) {
+      if (error instanceof BufferTimeoutError) throw new NoRoomError('no buffer became free', { cause: error });
+      throw error;
+    }
+    this.#buffer = larger;
+    if (known === undefined) return larger;
+    known.copy(larger, 0, 0, this.#filled);
+    this.#give(known);
+    return larger;
+  }
+
+  #give(buffer: Buffer): void {
+    this.options.buffers.give(buffer, this.options);
   }
 
   async #flushBlock(): Promise<void> {
@@ -171,7 +192,7 @@ export class Upload {
 
   #endFlush(buffer: Buffer): void {
     this.#isFlushing = false;
-    this.options.buffers.give(buffer);
+    this.#give(buffer);
   }
 
   async #put(buffer: Buffer, length: number): Promise<void> {
@@ -211,7 +232,7 @@ export class Upload {
   }
 
   #dropBuffer(): void {
-    if (this.#buffer !== undefined) this.options.buffers.give(this.#buffer);
+    if (this.#buffer !== undefined) this.#give(this.#buffer);
     this.#buffer = undefined;
   }
 

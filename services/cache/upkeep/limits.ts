@@ -1,8 +1,10 @@
 /** How much of the file system a shard may use when nobody said. */
-import { readdirSync, readFileSync, statfsSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, statfsSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { folderCount, folderName, objectsFolder } from '../disk/file-name.ts';
-import { fileBlockBytes, type SpaceLimits } from '../index/space.ts';
+import { faultKind } from '../disk/files.ts';
+import { blocksOf, fileBlockBytes, type SpaceLimits } from '../index/space.ts';
 import { snapshotFile } from './snapshot.ts';
 
 /** Part of what is free that is taken: a full file system is slow and breaks its neighbours. */
@@ -32,18 +34,26 @@ export function resolveLimits({ directory, maxBytes, maxObjects, own, shards }: 
   return { maxBytes: bytes, maxFiles: Math.max(64, files) };
 }
 
-/** Bytes of the folders and the snapshot, with a block of slack each for what the next files add. */
-export function folderBytes(directory: string): number {
-  let bytes = 0;
-  for (let number = 0; number < folderCount; number += 1) {
-    bytes += folderSize(path.join(objectsFolder(directory), folderName(number)));
-  }
-  const snapshot = statSync(snapshotFile(directory), { throwIfNoEntry: false });
-  return bytes + 16 * fileBlockBytes + Math.ceil((snapshot?.size ?? 0) / fileBlockBytes) * fileBlockBytes;
+/** Bytes of the folders and the snapshot, with a block of slack each for what the next files add. Rejects with the disk's fault. */
+export async function folderBytes(directory: string): Promise<number> {
+  const files = [
+    ...Array.from({ length: folderCount }, (_, number) => path.join(objectsFolder(directory), folderName(number))),
+    snapshotFile(directory),
+  ];
+  let bytes = 16 * fileBlockBytes;
+  // One after the other: a disk that hangs holds one thread of the pool, not all of them.
+  for (const file of files) bytes += (await wholeBlocks(file)) + fileBlockBytes;
+  return bytes;
 }
 
-function folderSize(folder: string): number {
-  return Math.ceil(statSync(folder).size / fileBlockBytes) * fileBlockBytes + fileBlockBytes;
+/** 0 for a file that is not there. */
+async function wholeBlocks(file: string): Promise<number> {
+  try {
+    return blocksOf((await stat(file)).size) * fileBlockBytes;
+  } catch (error) {
+    if (faultKind(error) === 'absent') return 0;
+    throw error;
+  }
 }
 
 /** What was left of uploads when the last process ended. */

@@ -30,7 +30,7 @@ interface MaintenanceOptions {
   readonly scrubBytesPerSecond: number;
   readonly health: FaultSink;
   /** What the folders take; the snapshot's size is added to it. */
-  readonly folderBytes: () => number;
+  readonly folderBytes: () => Promise<number>;
   readonly signal: AbortSignal;
 }
 
@@ -56,7 +56,7 @@ export class Maintenance {
       const counts = { objects: index.count, blocks: index.totalBlocks };
       const totals = { tick: clock.tick(), takenAtMs: Date.now(), ...counts, shares: shares.entries() };
       await writeSnapshot({ directory, index, groups, totals });
-      space.setOverhead(folderBytes());
+      space.setOverhead(await folderBytes());
     } catch (error) {
       health.note(error, 'write');
       log.warn({ err: error }, 'the snapshot could not be written');
@@ -73,12 +73,21 @@ export class Maintenance {
   async #measureFolders(): Promise<void> {
     let coldBefore = 0;
     for (let looks = 1; await this.#rest(measureEveryMs); looks += 1) {
-      this.#options.catalog.space.setOverhead(this.#options.folderBytes());
+      await this.#measureFoldersOnce();
       if (looks % growEveryLooks !== 0) continue;
       // A minute without a cold synchronous read: the window may have been made too small.
       const { counters, window } = this.#options;
       if (counters.coldSyncReads === coldBefore) window.grow();
       coldBefore = counters.coldSyncReads;
+    }
+  }
+
+  async #measureFoldersOnce(): Promise<void> {
+    const { catalog, folderBytes, health } = this.#options;
+    try {
+      catalog.space.setOverhead(await folderBytes());
+    } catch (error) {
+      health.note(error, 'read');
     }
   }
 
@@ -109,6 +118,8 @@ export class Maintenance {
     try {
       await store.dropIfDamaged(digest);
       counters.scrubbedObjects += 1;
+      // Its pages pushed others out of the page cache.
+      this.#options.window.entered(bytes, this.#options.clock.tick());
     } catch (error) {
       health.note(error, 'read');
     }

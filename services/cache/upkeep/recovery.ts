@@ -1,13 +1,13 @@
 /** After a start: counts what is on the disk, behind the requests. Until that is done the shard takes itself for full (space.ts). */
-import { lstatSync, unlinkSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { lstat, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import type { Logger } from '../../shared/log.ts';
 import type { Counters } from '../counters.ts';
 import type { Digest } from '../digest.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
 import { fileName, folderCount, objectPath, temporaryFolder } from '../disk/file-name.ts';
+import { faultKind } from '../disk/files.ts';
 import type { Catalog } from '../index/catalog.ts';
 import type { Clock } from '../index/clock.ts';
 import { unknownGroup } from '../index/groups.ts';
@@ -30,6 +30,8 @@ interface RecoveryOptions {
   readonly counters: Counters;
   readonly log: Logger;
   readonly health: FaultSink;
+  /** Removes the file of a digest that has no row. Does not reject. */
+  readonly removeFile: (digest: Digest) => Promise<void>;
   /** Called when all is counted, before the limits take over. */
   readonly onCounted: () => void;
   readonly signal: AbortSignal;
@@ -37,6 +39,7 @@ interface RecoveryOptions {
 
 /** Rows looked at between two looks at the sockets. */
 const sweepRows = 20_000;
+const rescanMs = 5_000;
 
 export class Recovery {
   /** Share of the folders that were counted. */
@@ -54,7 +57,7 @@ export class Recovery {
     if (!isNew) {
       await this.#removeTemporary();
       const takenAtMs = await this.#loadSnapshot();
-      await this.#scan(takenAtMs);
+      await this.#scanAll(takenAtMs);
       await this.#sweepUnconfirmed();
     }
     if (signal.aborted) return;
@@ -86,7 +89,7 @@ export class Recovery {
         for (const [namespace, share] of Object.entries(shares)) catalog.shares.learn(namespace, share);
       },
       ({ a, b, c, blocks, tick }, name) => {
-        if (catalog.index.isFull || catalog.index.find(a, b, c) !== noRow || mutex.isBusy(fileName({ a, b, c }))) return;
+        if (catalog.isFull || catalog.index.find(a, b, c) !== noRow || mutex.isBusy(fileName({ a, b, c }))) return;
         const group = name === undefined ? unknownGroup : catalog.groups.number(name);
         catalog.index.insert({ a, b, c, blocks, tick, group, flags: flagUnconfirmed }, 'oldest');
       },
@@ -96,9 +99,20 @@ export class Recovery {
     return totals?.takenAtMs ?? 0;
   }
 
-  async #scan(takenAtMs: number): Promise<void> {
+  /** Scans all folders, and those that could not be read again until they can: what is not counted would be missed for ever. */
+  async #scanAll(takenAtMs: number): Promise<void> {
+    const { log, signal } = this.#options;
+    let folders = await this.#scan(takenAtMs);
+    while (folders.length > 0 && !signal.aborted) {
+      log.warn({ folders: folders.length }, 'folders could not be read: scanning them again');
+      await delay(rescanMs, undefined, { signal, ref: false }).catch(() => {});
+      folders = await this.#scan(takenAtMs, folders);
+    }
+  }
+
+  async #scan(takenAtMs: number, folders?: readonly number[]): Promise<number[]> {
     const { directory, catalog, log, signal, counters, health, mutex } = this.#options;
-    await scanObjects({
+    const options: Parameters<typeof scanObjects>[0] = {
       directory,
       signal,
       isKnown: ({ a, b, c }, name) => {
@@ -112,9 +126,10 @@ export class Recovery {
       },
       onError: (error) => health.note(error, 'read'),
       onFolder: (number) => {
-        this.ratio = (number + 1) / folderCount;
+        this.ratio = Math.max(this.ratio, number / folderCount);
       },
-    });
+    };
+    return folders === undefined ? await scanObjects(options) : await scanObjects(options, [...folders]);
   }
 
   #count(digest: Digest, sizeBytes: number, isNewerThanSnapshot: boolean): void {
@@ -125,9 +140,9 @@ export class Recovery {
     if (row !== noRow) {
       index.setFlag(row, flagUnconfirmed, false);
       index.resize(row, blocksOf(sizeBytes));
-    } else if (index.isFull) {
-      // More files than the limit allows now: what has no row could never be evicted.
-      unlinkSync(objectPath(this.#options.directory, digest));
+    } else if (this.#options.catalog.isFull) {
+      // More files than the limit allows now: a file without a row could never be evicted.
+      void this.#options.removeFile(digest);
     } else {
       const place = isNewerThanSnapshot ? 'newest' : 'oldest';
       const tick = isNewerThanSnapshot ? clock.tick() : 1;
@@ -137,15 +152,24 @@ export class Recovery {
 
   /** What a snapshot promised and no folder had. */
   async #sweepUnconfirmed(): Promise<void> {
-    const { directory, catalog, signal } = this.#options;
+    const { catalog, signal } = this.#options;
     const { index } = catalog;
     for (let row = 1; row < index.rowLimit; row += 1) {
       if (row % sweepRows === 0) await nextTurn();
       if (signal.aborted) return;
-      if (!index.hasFlag(row, flagUnconfirmed) || !index.isUsed(row)) continue;
-      const stat = lstatSync(objectPath(directory, index.digest(row)), { throwIfNoEntry: false });
-      if (stat === undefined) index.remove(row);
-      else this.#count(index.digest(row), stat.size, false);
+      if (index.hasFlag(row, flagUnconfirmed) && index.isUsed(row)) await this.#sweepRow(index.digest(row));
     }
+  }
+
+  async #sweepRow(digest: Digest): Promise<void> {
+    const { directory, catalog, health } = this.#options;
+    const stat = await lstat(objectPath(directory, digest)).catch((error: unknown) => {
+      if (faultKind(error) !== 'absent') health.note(error, 'read');
+      return undefined;
+    });
+    const row = catalog.find(digest);
+    if (row === noRow || !catalog.index.hasFlag(row, flagUnconfirmed)) return;
+    if (stat === undefined) catalog.index.remove(row);
+    else this.#count(digest, stat.size, false);
   }
 }

@@ -1,57 +1,73 @@
 /** Looks at every file of the directory once after a start, while requests are served. */
-import { lstatSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import type { Stats } from 'node:fs';
+import { lstat, readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Digest } from '../digest.ts';
 import { folderCount, folderName, objectsFolder, parseFileName } from '../disk/file-name.ts';
+import { faultKind } from '../disk/files.ts';
 
-/** Work between two looks at the sockets: a cold lstat takes 7 µs, so some hundred files. */
-const sliceMs = 4;
+/** Files that are looked at together: enough to keep the thread pool busy, few enough to leave it to requests. */
+const batchFiles = 16;
 
 interface ScanOptions {
   readonly directory: string;
   readonly signal: AbortSignal;
-  /** True when nothing needs to be asked about the file: it is known already, or being changed. */
+  /** True when the file is known already, or being changed. Asked before the look and again after it. */
   readonly isKnown: (digest: Digest, name: string) => boolean;
   readonly onObject: (digest: Digest, sizeBytes: number, modifiedAtMs: number) => void;
-  /** A file that is not ours; it is left alone. */
+  /** A file that is not an object's; it stays. */
   readonly onForeign: (file: string) => void;
   readonly onError: (error: unknown) => void;
   readonly onFolder?: (number: number) => void;
 }
 
-/** Resolves when all folders were read. A folder that cannot be read is told to `onError` and passed over. */
-export async function scanObjects(options: ScanOptions): Promise<void> {
-  for (let number = 0; number < folderCount && !options.signal.aborted; number += 1) {
-    const folder = path.join(objectsFolder(options.directory), folderName(number));
-    try {
-      await scanFolder(options, folder, folderName(number));
-    } catch (error) {
-      options.onError(error);
-    }
+/** Resolves with the numbers of the folders of which a part could not be read. */
+export async function scanObjects(options: ScanOptions, folders = allFolders()): Promise<number[]> {
+  const failed: number[] = [];
+  for (const number of folders) {
+    if (options.signal.aborted) break;
+    if (!(await scanFolder(options, folderName(number)))) failed.push(number);
     options.onFolder?.(number);
   }
+  return failed;
 }
 
-async function scanFolder(options: ScanOptions, folder: string, prefix: string): Promise<void> {
-  let sliceEnd = performance.now() + sliceMs;
-  for (const name of await readdir(folder)) {
-    if (performance.now() > sliceEnd) {
-      await nextTurn();
-      if (options.signal.aborted) return;
-      sliceEnd = performance.now() + sliceMs;
-    }
-    const digest = name.startsWith(prefix) ? parseFileName(name) : undefined;
-    if (digest === undefined) {
-      options.onForeign(path.join(folder, name));
-      continue;
-    }
-    if (options.isKnown(digest, name)) continue;
-    // Synchronous, so that between the look and the row nothing can change the file through us.
-    const stat = lstatSync(`${folder}/${name}`, { throwIfNoEntry: false });
-    if (stat === undefined) continue;
-    if (stat.isFile()) options.onObject(digest, stat.size, stat.mtimeMs);
-    else options.onForeign(path.join(folder, name));
+function allFolders(): number[] {
+  return Array.from({ length: folderCount }, (_, number) => number);
+}
+
+async function scanFolder(options: ScanOptions, prefix: string): Promise<boolean> {
+  const folder = path.join(objectsFolder(options.directory), prefix);
+  let names: string[];
+  try {
+    names = await readdir(folder);
+  } catch (error) {
+    options.onError(error);
+    return false;
   }
+  let isWhole = true;
+  for (let at = 0; at < names.length && !options.signal.aborted; at += batchFiles) {
+    const looks = names.slice(at, at + batchFiles).map(async (name) => {
+      const file = path.join(folder, name);
+      const digest = name.startsWith(prefix) ? parseFileName(name) : undefined;
+      if (digest === undefined) return options.onForeign(file);
+      if (options.isKnown(digest, name)) return;
+      try {
+        take(options, file, { name, digest }, await lstat(file));
+      } catch (error) {
+        if (faultKind(error) === 'absent') return;
+        options.onError(error);
+        isWhole = false;
+      }
+    });
+    await Promise.all(looks);
+  }
+  return isWhole;
+}
+
+/** In the turn in which the look returned: between this check and the row no request can change the file. */
+function take(options: ScanOptions, file: string, { name, digest }: { name: string; digest: Digest }, stat: Stats): void {
+  if (options.isKnown(digest, name)) return;
+  if (stat.isFile()) options.onObject(digest, stat.size, stat.mtimeMs);
+  else options.onForeign(file);
 }

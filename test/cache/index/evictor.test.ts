@@ -18,7 +18,7 @@ function makeEvictor({ objects, maxBlocks = 160 }: { objects: number; maxBlocks?
     chooseVictim: (isShort) => (isShort ? index.oldest() : noRow),
     evict: (row) => {
       const digest = index.digest(row).a;
-      const { promise, resolve } = Promise.withResolvers<void>();
+      const { promise, resolve } = Promise.withResolvers<boolean>();
       started.push(digest);
       index.remove(row);
       space.beginDelete(fileBlockBytes, 1);
@@ -26,7 +26,7 @@ function makeEvictor({ objects, maxBlocks = 160 }: { objects: number; maxBlocks?
         digest,
         end: () => {
           space.endDelete(fileBlockBytes, 1);
-          resolve();
+          resolve(true);
         },
       });
       return promise;

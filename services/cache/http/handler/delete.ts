@@ -1,13 +1,17 @@
 /** DELETE. */
 import type { Result } from '../../counters.ts';
+import { within } from '../../disk/deadline.ts';
 import type { ObjectRequest } from '../object-request.ts';
 import type { ObjectService } from '../service.ts';
 import { type Reply, refuse } from './reply.ts';
 
+/** Envoy gives a DELETE 1.4 s. */
+const removeLimitMs = 1_100;
+
 export async function handleDelete({ store, health }: ObjectService, request: ObjectRequest, reply: Reply): Promise<Result> {
   let wasStored: boolean;
   try {
-    wasStored = await store.remove(request.key);
+    wasStored = await within(removeLimitMs, store.remove(request.key));
   } catch (error) {
     health.note(error, 'write');
     await reply.refuse('disk-fault');

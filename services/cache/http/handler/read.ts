@@ -8,15 +8,19 @@ import { sendBody } from '../send-body.ts';
 import type { ObjectService } from '../service.ts';
 import { type Reply, redirect, refuse } from './reply.ts';
 
+/** From the request to its first byte or its miss. Envoy asks the next shard after 0.75 s. */
+const firstByteMs = 500;
+
 export async function handleRead(service: ObjectService, request: ObjectRequest, reply: Reply): Promise<Result> {
   const { store, direct } = service;
-  const object = await store.open(request.key, request.version);
+  const deadlineMs = performance.now() + firstByteMs;
+  const object = await store.open(request.key, { version: request.version, limitMs: firstByteMs });
   if (object === undefined) return await refuse(reply, 'miss');
   try {
     const plan = planRead(object, request.method === 'HEAD', request);
     const location = direct?.locateRead(request, object, plan);
     if (location !== undefined) return redirect(reply, location);
-    const isWarm = store.use(object);
+    store.use(object);
     switch (plan.kind) {
       case 'not-modified':
         reply.send(304, ['etag', object.tag]);
@@ -25,7 +29,7 @@ export async function handleRead(service: ObjectService, request: ObjectRequest,
         return await refuse(reply, 'range-not-satisfiable', ['content-range', `bytes */${object.length}`]);
       case 'whole':
       case 'part':
-        return await sendObject(service, request, { object, isWarm, ...plan }, reply);
+        return await sendObject(service, request, { object, deadlineMs, ...plan }, reply);
       default:
         return plan satisfies never;
     }
@@ -37,7 +41,8 @@ export async function handleRead(service: ObjectService, request: ObjectRequest,
 interface ObjectSlice {
   readonly kind: 'whole' | 'part';
   readonly object: OpenObject;
-  readonly isWarm: boolean;
+  /** The first byte must be read by then. */
+  readonly deadlineMs: number;
   readonly start: number;
   readonly end: number;
 }
