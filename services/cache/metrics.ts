@@ -68,6 +68,8 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
   gauge('kura_cache_read_window_bytes', 'Bytes used last that are taken to be in the page cache.', () => window.windowBytes);
   gauge('kura_cache_open_files', 'Descriptors kept open between requests.', () => openFiles.size);
   gauge('kura_cache_buffer_bytes', 'Memory of bodies on their way.', () => buffers.usedBytes);
+  gauge('kura_cache_buffer_waiters', 'Requests that wait for a buffer.', () => buffers.waiters);
+  gauge('kura_cache_pending_file_calls', 'File calls in the thread pool.', () => counters.pendingFileCalls);
   gauge('kura_cache_connections', 'Open connections.', numbers.connections);
   total('kura_cache_handed_over_total', 'Requests given to the slower parser.', () => counters.handedOver);
   total('kura_cache_bad_requests_total', 'Connections whose bytes were not HTTP.', () => counters.badRequests);
@@ -76,7 +78,7 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
   gauge('kura_cache_serving', '1 while traffic is wanted.', () => (numbers.isServing() ? 1 : 0));
   const diskErrors = {
     name: 'kura_cache_disk_errors_total',
-    help: 'Faults of the file system by kind: read, write, full, descriptors.',
+    help: 'Faults of the file system by kind: read, write, full, descriptors, timeout.',
     label: 'kind',
   };
   registerTotals(registry, diskErrors, counters.diskErrors);

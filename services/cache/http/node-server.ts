@@ -1,7 +1,6 @@
 /** The edge that knows all of HTTP/1.1: Node's own server. plain-connection.ts gives it the connections whose requests are not plain; each ends with its response. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { problemContentType } from '../../shared/problem.ts';
 import type { Method, Result } from '../counters.ts';
 import { admit } from './admission.ts';
 import { handleObject } from './handler/handler.ts';
@@ -9,7 +8,9 @@ import { type BodySink, type Fields, type Reply, refuse } from './handler/reply.
 import { isExpecting, readNodeHead } from './node-head.ts';
 import { bodyRoute, type Route } from './object-request.ts';
 import { type ProblemCode, problemResponse } from './problems.ts';
-import { drain } from './receive-put.ts';
+import { drain, lingerMs } from './receive-put.ts';
+import { Pace } from './request-body.ts';
+import { ResponseHeads } from './response-heads.ts';
 import type { ObjectService } from './service.ts';
 
 /** A larger head is refused: a key has at most 1 KiB, and Envoy's own limit is 60 KiB. */
@@ -99,13 +100,23 @@ class NodeReply implements Reply {
     return { to: response, head: undefined, begin: () => void response.writeHead(status, [...fields]), end: () => void response.end() };
   }
 
-  /** The rest of the body is not read when the client waits for permission to send it, or when it is too large. */
+  /** The body is not read when the client waits for permission to send it. One that is too large is read further behind the response. */
   async refuse(code: ProblemCode, fields: Fields = []): Promise<void> {
-    const { status, body } = problemResponse(code);
-    if (!this.#message.complete && hasBody(this.#message) && !this.isAwaited) await drain(this.body);
-    const bodyFields = ['content-type', problemContentType, 'content-length', String(Buffer.byteLength(body))];
-    this.#response.writeHead(status, [...fields, ...bodyFields]);
-    this.#response.end(this.#message.method === 'HEAD' ? undefined : body);
+    const problem = problemResponse(code);
+    if (!this.#message.complete && hasBody(this.#message) && !this.isAwaited && !(await drain(this.body))) this.#linger();
+    this.#response.writeHead(problem.status, [...fields, ...problem.fields]);
+    this.#response.end(this.#message.method === 'HEAD' ? undefined : problem.body);
+  }
+
+  /** Node destroys the connection after the response, and unread bytes would make that a reset. */
+  #linger(): void {
+    const { socket } = this.#message;
+    socket.destroySoon = () => {
+      socket.end();
+      this.#message.resume();
+      const timer = setTimeout(() => socket.destroy(), lingerMs);
+      socket.once('close', () => clearTimeout(timer));
+    };
   }
 
   async *#read(): AsyncGenerator<Buffer> {
@@ -115,21 +126,29 @@ class NodeReply implements Reply {
       counters.cutOff += 1;
       socket.destroy();
     };
-    socket.setTimeout(writerTimeoutMs, cut);
+    const pace = new Pace();
+    let leftMs = writerTimeoutMs;
     // The permission comes with the first read: a refused upload costs its client nothing.
     if (this.isAwaited) this.#response.writeContinue();
     this.#isContinued = true;
+    // Leaving the loop early must not destroy the connection: the rest may still be dropped and the problem sent.
+    const chunks = this.#message.iterator({ destroyOnReturn: false });
     try {
-      // Leaving the loop early must not destroy the connection: the rest may still be dropped and the problem sent.
-      for await (const chunk of this.#message.iterator({ destroyOnReturn: false })) {
-        counters.received[bodyRoute({ route: this.#route })] += (chunk as Buffer).length;
-        yield chunk as Buffer;
+      for (;;) {
+        const startedMs = performance.now();
+        // Only the time for which this side waits counts against the client.
+        const timer = setTimeout(cut, leftMs);
+        const { done, value } = await chunks.next().finally(() => clearTimeout(timer));
+        if (done === true) break;
+        const chunk = value as Buffer;
+        leftMs = pace.renews(chunk.length) ? writerTimeoutMs : leftMs - (performance.now() - startedMs);
+        counters.received[bodyRoute({ route: this.#route })] += chunk.length;
+        yield chunk;
       }
-      if (!this.#message.complete) throw new Error('the body ended early');
     } finally {
-      socket.setTimeout(0);
-      socket.removeListener('timeout', cut);
+      await chunks.return?.();
     }
+    if (!this.#message.complete) throw new Error('the body ended early');
   }
 }
 
@@ -149,7 +168,7 @@ function refuseConnection(service: ObjectService, error: NodeJS.ErrnoException, 
   }
   const code =
     error.code === 'HPE_HEADER_OVERFLOW' ? 'head-too-large' : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 'request-timeout' : 'bad-request';
-  const { status, body } = problemResponse(code);
-  const head = `HTTP/1.1 ${status} ${code}\r\nx-kura-shard: ${service.name}\r\ncontent-type: ${problemContentType}\r\ncontent-length: ${body.length}\r\nconnection: close\r\n\r\n`;
-  socket.end(head + body, () => socket.destroy());
+  const heads = new ResponseHeads(service.name);
+  heads.setDate(new Date());
+  socket.end(heads.problem(code, { isLast: true, isHead: false, fields: [] }), () => socket.destroy());
 }

@@ -13,6 +13,7 @@ import { type Fields, redirect, refuse } from './handler/reply.ts';
 import { bodyRoute, type ObjectRequest } from './object-request.ts';
 import { type PlainRequest, readPlainHead } from './plain-head.ts';
 import { PlainReply } from './plain-reply.ts';
+import { lingerMs } from './receive-put.ts';
 import { BrokenBodyError, RequestBody } from './request-body.ts';
 import type { ResponseHeads } from './response-heads.ts';
 import type { ObjectService } from './service.ts';
@@ -28,6 +29,8 @@ interface PlainConnectionOptions {
 
 /** Pipelined bytes that are kept while a request is being answered. */
 const maxPipelinedBytes = 64 * 1024;
+/** Bytes of responses that may wait for the client before its next request is read. */
+const maxUnreadBytes = 64 * 1024;
 
 export class PlainConnection {
   readonly socket: Socket;
@@ -39,7 +42,10 @@ export class PlainConnection {
   #bytes: Buffer | undefined;
   #body: RequestBody | undefined;
   #isBusy = false;
+  /** The client has sent its last byte. */
   #isEnded = false;
+  /** The last response announced the end: what comes after it must not be processed (RFC 9112, 9.6). */
+  #isClosed = false;
   #startedMs = 0;
 
   constructor(socket: Socket, options: PlainConnectionOptions) {
@@ -59,10 +65,13 @@ export class PlainConnection {
   }
 
   readonly #onData = (bytes: Buffer): void => {
-    if (this.#body !== undefined) {
-      const rest = this.#body.push(bytes);
-      if (this.#body.remainingBytes === 0) this.#endBody();
-      else this.#wait('body');
+    if (this.#isClosed) return;
+    const body = this.#body;
+    if (body !== undefined) {
+      const renews = body.pace.renews(bytes.length);
+      const rest = body.push(bytes);
+      if (body.remainingBytes === 0) this.#endBody();
+      else if (renews && !body.isHigh) this.#wait('body');
       if (rest !== undefined) this.#keep(rest);
       return;
     }
@@ -73,11 +82,12 @@ export class PlainConnection {
   readonly #onEnd = (): void => {
     this.#isEnded = true;
     this.#body?.fail(new BrokenBodyError('the client ended the connection before the end of the body'));
-    if (!this.#isBusy) this.socket.end();
+    if (!this.#isBusy) this.#finish();
   };
 
   readonly #onClose = (): void => {
     this.#body?.fail(new BrokenBodyError('the client closed the connection'));
+    this.#body?.discard();
     this.#bytes = undefined;
   };
 
@@ -88,7 +98,14 @@ export class PlainConnection {
 
   /** Answers what has come, one request after the other, until one has to wait. */
   #process(): void {
-    while (!this.#isBusy && this.#bytes !== undefined && !this.socket.destroyed) {
+    while (!this.#isBusy && !this.#isClosed && this.#bytes !== undefined && !this.socket.destroyed) {
+      if (this.socket.writableLength > maxUnreadBytes) {
+        // The client does not read its responses.
+        this.#isBusy = true;
+        this.#wait('reader');
+        this.socket.once('drain', () => this.#next(false));
+        return;
+      }
       const head = readPlainHead(this.#bytes);
       switch (head.kind) {
         case 'incomplete':
@@ -161,6 +178,7 @@ export class PlainConnection {
       buffers.give(buffer);
       this.socket.write(heads.problem('miss', { isLast: false, isHead: false, fields: [] }));
       this.#count('GET', 'miss');
+      this.#wait('request');
       return true;
     }
     counters.sent[bodyRoute(request)] += object.length;
@@ -168,7 +186,7 @@ export class PlainConnection {
     this.socket.write(buffer.subarray(0, size), () => {
       isWritten = true;
       buffers.give(buffer);
-      if (this.#isBusy && this.waitsFor === 'reader') this.#next(this.#isEnded);
+      if (this.#isBusy && this.waitsFor === 'reader') this.#next(false);
     });
     this.#count('GET', 'hit');
     if (!isWritten && this.socket.writableLength > 0) {
@@ -194,13 +212,14 @@ export class PlainConnection {
       },
     });
     const end = (result: Result): void => {
+      body.discard();
       service.counters.received[bodyRoute(head)] += head.length - body.remainingBytes;
       this.#count(head.method, result);
     };
     work(reply).then(
       (result) => {
         end(result);
-        this.#next(reply.isLast || this.#isEnded);
+        this.#next(reply.isLast);
       },
       () => {
         end('failed');
@@ -210,15 +229,28 @@ export class PlainConnection {
   }
 
   #openBody(lengthBytes: number): RequestBody {
-    const body = new RequestBody(lengthBytes, (isHigh) => (isHigh ? this.socket.pause() : this.socket.resume()));
+    const { buffers } = this.#options.service;
+    const body = new RequestBody({
+      lengthBytes,
+      onPressure: (isHigh) => this.#holdBack(isHigh),
+      onHold: (bytes) => buffers.hold(bytes),
+      isExhausted: () => buffers.isExhausted,
+    });
     this.#wait('store');
     if (lengthBytes === 0) return body;
     const begun = this.#bytes;
     this.#bytes = undefined;
     this.#body = body;
-    if (begun === undefined) this.#wait('body');
-    else this.#onData(begun);
+    this.#wait('body');
+    if (begun !== undefined) this.#onData(begun);
     return body;
+  }
+
+  /** While this side holds the client back, no time counts against the client. */
+  #holdBack(isHigh: boolean): void {
+    if (isHigh) this.socket.pause();
+    else this.socket.resume();
+    this.#wait(isHigh || this.#body === undefined ? 'store' : 'body');
   }
 
   #endBody(): void {
@@ -228,17 +260,27 @@ export class PlainConnection {
 
   /** After a response: the next request, or the end. */
   #next(isLast: boolean): void {
-    this.#isBusy = false;
     this.#body = undefined;
     if (isLast) {
-      this.#wait('reader');
-      this.socket.end();
-      this.socket.destroySoon();
+      this.#isClosed = true;
+      this.#finish();
       return;
     }
+    this.#isBusy = false;
     this.#wait('request');
     if (this.socket.isPaused()) this.socket.resume();
     this.#process();
+    // No more requests will come; those that had come are answered.
+    if (this.#isEnded && !this.#isBusy) this.#finish();
+  }
+
+  /** Ends this side. What the client still sends is read and dropped for a while: a close with unread bytes would reset the connection and lose the response. */
+  #finish(): void {
+    this.#wait('reader');
+    this.deadline = performance.now() + Math.min(lingerMs, this.#options.service.readerTimeoutMs);
+    this.#bytes = undefined;
+    this.socket.end();
+    if (this.socket.isPaused()) this.socket.resume();
   }
 
   #wait(what: PlainConnection['waitsFor']): void {

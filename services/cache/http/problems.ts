@@ -1,5 +1,5 @@
 /** Every problem that a shard returns: status, stable code and a sentence (the README has the same table). */
-import { type Problem, problemBody } from '../../shared/problem.ts';
+import { type Problem, problemBody, problemContentType } from '../../shared/problem.ts';
 
 export const problems = {
   'bad-request': { status: 400, detail: 'The request is not valid HTTP/1.1.' },
@@ -16,17 +16,26 @@ export const problems = {
   'expectation-failed': { status: 417, detail: 'The only expectation that is known is 100-continue.' },
   'head-too-large': { status: 431, detail: 'The head of the request is larger than 16 KiB.' },
   'no-room': { status: 507, detail: 'No room could be made for the object.' },
+  'read-only': { status: 507, detail: 'The file system of this shard takes no writes.' },
   'disk-fault': { status: 507, detail: 'The disk did not take the object.' },
 } as const satisfies Record<string, { status: number; detail: string }>;
 
 export type ProblemCode = keyof typeof problems;
 
+/** Problems that may be over soon: seconds after which the client may try again. */
+const retryAfterSeconds: Partial<Record<ProblemCode, number>> = { 'no-room': 1, 'read-only': 1, 'disk-fault': 1 };
+
 interface ProblemResponse {
   readonly status: number;
+  /** Name, value, name, value, … */
+  readonly fields: readonly string[];
   readonly body: string;
 }
 
 export function problemResponse(code: ProblemCode): ProblemResponse {
   const problem: Problem = { code, ...problems[code] };
-  return { status: problem.status, body: problemBody(problem) };
+  const body = problemBody(problem);
+  const retryAfter = retryAfterSeconds[code];
+  const fields = ['content-type', problemContentType, 'content-length', String(Buffer.byteLength(body))];
+  return { status: problem.status, fields: retryAfter === undefined ? fields : [...fields, 'retry-after', String(retryAfter)], body };
 }

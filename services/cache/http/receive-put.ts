@@ -7,8 +7,14 @@ import { faultKind } from '../disk/files.ts';
 import type { Store } from '../store/store.ts';
 import { NoRoomError, type Upload } from '../store/upload.ts';
 
-/** A refused body is read and dropped up to this before the answer: ordinary clients that are still sending would otherwise see a broken pipe. */
+/**
+ * A refused body is read and dropped within these limits before the response: ordinary clients that are still sending would otherwise see a broken pipe. Beyond them the
+ * response comes first, and the connection lingers.
+ */
 const maxDrainBytes = 64 * 1024 * 1024;
+const maxDrainMs = 2_000;
+/** How long a connection that was answered in the middle of a body is read further, so that its client gets the response instead of a reset. */
+export const lingerMs = 10_000;
 
 /** From the last byte of the body to the response. Envoy gives up after 1.4 s. */
 const commitLimitMs = 1_100;
@@ -78,8 +84,15 @@ export async function receivePut({ store, put, body, health }: ReceiveOptions): 
   }
 }
 
-/** Reads and drops up to `maxDrainBytes`; true when that was all. */
+/** Reads and drops a body within the limits; true when that was all of it. Rejects with what the body throws. */
 export async function drain(body: AsyncIterable<Buffer>): Promise<boolean> {
+  const late = Promise.withResolvers<boolean>();
+  const timer = setTimeout(() => late.resolve(false), maxDrainMs);
+  // After the time limit the loop keeps reading behind the response, until the connection ends.
+  return await Promise.race([discard(body), late.promise]).finally(() => clearTimeout(timer));
+}
+
+async function discard(body: AsyncIterable<Buffer>): Promise<boolean> {
   let dropped = 0;
   for await (const chunk of body) {
     dropped += chunk.length;

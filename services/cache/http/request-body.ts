@@ -1,25 +1,56 @@
-/** The body of one PUT as it comes in on a socket, handed on piece by piece, with back-pressure. */
+/** The body of one PUT as it arrives on a socket, passed on piece by piece, with back-pressure and a minimum rate. */
 
 /** The sender went away or broke off before its body was whole. */
 export class BrokenBodyError extends Error {
   readonly code = 'BROKEN_BODY';
 }
 
-/** Pieces that wait for the disk: with the two blocks of an upload, what one connection may hold. */
-const maxWaitingBytes = 256 * 1024;
+/** Bytes of one connection that may wait for the disk before the client is held back. */
+const maxWaitingBytes = 64 * 1024;
+/** A client that sends less in one writer timeout is cut. */
+const minPacedBytes = 64 * 1024;
+
+/** Pure: the minimum rate of a body. */
+export class Pace {
+  #bytes = 0;
+
+  /** True when the client has sent enough for another writer timeout. */
+  renews(bytes: number): boolean {
+    this.#bytes += bytes;
+    if (this.#bytes < minPacedBytes) return false;
+    this.#bytes = 0;
+    return true;
+  }
+}
+
+interface RequestBodyOptions {
+  readonly lengthBytes: number;
+  /** The client must pause, or may send again. */
+  readonly onPressure: (isHigh: boolean) => void;
+  /** Counts the bytes that wait here. */
+  readonly onHold: (bytes: number) => void;
+  /** The memory for bodies is used up. */
+  readonly isExhausted: () => boolean;
+}
 
 export class RequestBody implements AsyncIterable<Buffer>, AsyncIterator<Buffer> {
   remainingBytes: number;
-  readonly #onPressure: (isHigh: boolean) => void;
+  readonly pace = new Pace();
+  readonly #options: RequestBodyOptions;
   #pieces: Buffer[] = [];
   #waitingBytes = 0;
   #isHigh = false;
   #error: BrokenBodyError | undefined;
   #reader: PromiseWithResolvers<IteratorResult<Buffer>> | undefined;
 
-  constructor(lengthBytes: number, onPressure: (isHigh: boolean) => void) {
-    this.remainingBytes = lengthBytes;
-    this.#onPressure = onPressure;
+  constructor(options: RequestBodyOptions) {
+    this.remainingBytes = options.lengthBytes;
+    this.#options = options;
+  }
+
+  /** The client is being held back. */
+  get isHigh(): boolean {
+    return this.#isHigh;
   }
 
   /** Takes what belongs to this body and returns the rest, which belongs to the next request. */
@@ -39,7 +70,7 @@ export class RequestBody implements AsyncIterable<Buffer>, AsyncIterator<Buffer>
   next(): Promise<IteratorResult<Buffer>> {
     const piece = this.#pieces.shift();
     if (piece !== undefined) {
-      this.#waitingBytes -= piece.length;
+      this.#hold(-piece.length);
       if (this.#isHigh && this.#waitingBytes < maxWaitingBytes / 2) this.#setHigh(false);
       return Promise.resolve({ done: false, value: piece });
     }
@@ -47,6 +78,12 @@ export class RequestBody implements AsyncIterable<Buffer>, AsyncIterator<Buffer>
     if (this.#error !== undefined) return Promise.reject(this.#error);
     this.#reader = Promise.withResolvers();
     return this.#reader.promise;
+  }
+
+  /** Forgets what has not been read. */
+  discard(): void {
+    this.#pieces = [];
+    this.#hold(-this.#waitingBytes);
   }
 
   /** Leaving a loop early keeps the feed: the rest may still be read and dropped. */
@@ -65,12 +102,17 @@ export class RequestBody implements AsyncIterable<Buffer>, AsyncIterator<Buffer>
       return;
     }
     this.#pieces.push(piece);
-    this.#waitingBytes += piece.length;
-    if (!this.#isHigh && this.#waitingBytes > maxWaitingBytes) this.#setHigh(true);
+    this.#hold(piece.length);
+    if (!this.#isHigh && (this.#waitingBytes >= maxWaitingBytes || this.#options.isExhausted())) this.#setHigh(true);
+  }
+
+  #hold(bytes: number): void {
+    this.#waitingBytes += bytes;
+    this.#options.onHold(bytes);
   }
 
   #setHigh(isHigh: boolean): void {
     this.#isHigh = isHigh;
-    this.#onPressure(isHigh);
+    this.#options.onPressure(isHigh);
   }
 }

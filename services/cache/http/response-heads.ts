@@ -1,5 +1,4 @@
 /** The heads of responses as bytes, for the connection that writes them itself. */
-import { problemContentType } from '../../shared/problem.ts';
 import type { OpenObject } from '../store/open-object.ts';
 import type { Fields } from './handler/reply.ts';
 import { type ProblemCode, problemResponse } from './problems.ts';
@@ -63,9 +62,8 @@ export class ResponseHeads {
   }
 
   problem(code: ProblemCode, options: { isLast: boolean; isHead: boolean; fields: Fields }): string {
-    const { status, body } = problemResponse(code);
-    const fields = [...options.fields, 'content-type', problemContentType, 'content-length', String(body.length)];
-    return this.make(status, fields, options.isLast) + (options.isHead ? '' : body);
+    const { status, fields, body } = problemResponse(code);
+    return this.make(status, [...options.fields, ...fields], options.isLast) + (options.isHead ? '' : body);
   }
 }
 

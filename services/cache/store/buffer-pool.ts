@@ -32,7 +32,8 @@ export class BufferPool {
   /** The fewest unused buffers of each size since the last `trim`. */
   readonly #leastFree = new Map<number, number>(sizes.map((size) => [size, 0]));
   readonly #waiters = new Set<Waiter>();
-  #allocatedBytes = 0;
+  /** Memory of all buffers, used or not. */
+  allocatedBytes = 0;
   #usedBytes = 0;
   /** Bytes of request bodies that wait in memory outside the buffers. */
   #heldBytes = 0;
@@ -118,7 +119,7 @@ export class BufferPool {
   trim(): void {
     for (const [size, free] of this.#free) {
       const unused = free.splice(0, Math.min(free.length, this.#leastFree.get(size) ?? 0));
-      this.#allocatedBytes -= unused.length * size;
+      this.allocatedBytes -= unused.length * size;
       this.#leastFree.set(size, free.length);
     }
   }
@@ -157,18 +158,18 @@ export class BufferPool {
   #allocate(size: number): Buffer | undefined {
     if (!this.#hasRoom(size)) this.#dropUnused(size);
     if (!this.#hasRoom(size)) return undefined;
-    this.#allocatedBytes += size;
+    this.allocatedBytes += size;
     return Buffer.allocUnsafeSlow(size);
   }
 
   #hasRoom(bytes: number): boolean {
-    return this.#allocatedBytes + this.#heldBytes + bytes <= this.#maxBytes;
+    return this.allocatedBytes + this.#heldBytes + bytes <= this.#maxBytes;
   }
 
   /** Drops unused buffers of other sizes until `bytes` more may be allocated. */
   #dropUnused(bytes: number): void {
     for (const free of this.#free.values()) {
-      while (free.length > 0 && !this.#hasRoom(bytes)) this.#allocatedBytes -= (free.pop() as Buffer).length;
+      while (free.length > 0 && !this.#hasRoom(bytes)) this.allocatedBytes -= (free.pop() as Buffer).length;
     }
   }
 }

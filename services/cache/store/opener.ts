@@ -68,6 +68,16 @@ export class Opener {
     this.openFiles.remove(this.openFiles.get(key));
   }
 
+  /** Another program removed the file of a digest. */
+  forgetFile(digest: Digest): void {
+    const { catalog } = this.#options;
+    const object = this.openFiles.ofRow(catalog.find(digest));
+    this.openFiles.remove(object);
+    // The index may soon give the row's number to another object.
+    if (object !== undefined) object.row = noRow;
+    catalog.forget(digest);
+  }
+
   async #openCold(key: Key, triesLeft = 2): Promise<OpenObject | undefined> {
     const { catalog, secret } = this.#options;
     const digest = digestOf(secret, key);
@@ -101,6 +111,8 @@ export class Opener {
       loaded.drop(object);
       object.release();
     });
+    // Another key's file under this name, which only a hand can put there.
+    if (object.key !== key) void this.#options.dropDamaged(digest);
     // Replaced or removed meanwhile: no reader gets a version whose room no longer counts.
     if (object.key !== key || !opening.isCurrent) return undefined;
     const row = catalog.find(digest);
@@ -131,7 +143,7 @@ export class Opener {
   }
 
   async #handleFault(error: unknown, digest: Digest, opening: Readonly<Opening>): Promise<void> {
-    const { catalog, mutex, health, dropDamaged } = this.#options;
+    const { mutex, health, dropDamaged } = this.#options;
     if (error instanceof CorruptObjectError) {
       // Sizes differ too when a new version came between: that one is not damaged.
       if (opening.isCurrent) await dropDamaged(digest);
@@ -140,7 +152,7 @@ export class Opener {
     if (error instanceof BufferTimeoutError) return;
     const kind = faultKind(error);
     if (kind !== 'absent') health.note(error, 'read');
-    else if (opening.isCurrent && !mutex.isBusy(fileName(digest))) catalog.forget(digest);
+    else if (opening.isCurrent && !mutex.isBusy(fileName(digest))) this.forgetFile(digest);
     if (kind === 'descriptors') this.openFiles.shrink(this.openFiles.size >> 1);
   }
 }

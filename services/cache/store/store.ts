@@ -1,5 +1,6 @@
 /** The objects of one directory: open, store, remove, evict. Knows files and their room, nothing of HTTP. */
 import { randomBytes } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import type { Key } from '../../shared/key.ts';
 import type { Counters } from '../counters.ts';
 import { type Digest, digestOf } from '../digest.ts';
@@ -174,8 +175,8 @@ export class Store {
     await this.mutex.run(fileName(digest), async () => {
       const row = catalog.find(digest);
       const checked = await checkFile({ files, buffers, path, blocks: undefined });
-      if (checked.kind === 'absent') return catalog.forget(digest);
-      if (checked.kind === 'whole') {
+      if (checked.kind === 'absent') return this.#opener.forgetFile(digest);
+      if (checked.kind === 'whole' && isDeepStrictEqual(this.#digest(checked.key), digest)) {
         if (row !== noRow && row === catalog.find(digest)) catalog.learnOwner(row, checked);
         return;
       }

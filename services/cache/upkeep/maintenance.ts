@@ -7,6 +7,7 @@ import type { Catalog } from '../index/catalog.ts';
 import type { Clock } from '../index/clock.ts';
 import { flagVerified } from '../index/object-index.ts';
 import { fileBlockBytes } from '../index/space.ts';
+import type { BufferPool } from '../store/buffer-pool.ts';
 import type { PageCacheWindow } from '../store/page-cache-window.ts';
 import type { Store } from '../store/store.ts';
 import { snapshotBytes, writeSnapshot } from './snapshot.ts';
@@ -25,6 +26,7 @@ interface MaintenanceOptions {
   readonly clock: Clock;
   readonly counters: Counters;
   readonly window: PageCacheWindow;
+  readonly buffers: BufferPool;
   readonly log: Logger;
   /** 0: no scrub. */
   readonly scrubBytesPerSecond: number;
@@ -75,6 +77,7 @@ export class Maintenance {
     for (let looks = 1; await this.#rest(measureEveryMs); looks += 1) {
       await this.#measureFoldersOnce();
       if (looks % growEveryLooks !== 0) continue;
+      this.#options.buffers.trim();
       // A minute without a cold synchronous read: the window may have been made too small.
       const { counters, window } = this.#options;
       if (counters.coldSyncReads === coldBefore) window.grow();

@@ -9,6 +9,7 @@ import { type Reply, refuse } from './reply.ts';
 const removeLimitMs = 1_100;
 
 export async function handleDelete({ store, health }: ObjectService, request: ObjectRequest, reply: Reply): Promise<Result> {
+  if (health.isReadOnly) return await refuse(reply, 'read-only');
   let wasStored: boolean;
   try {
     wasStored = await within(removeLimitMs, store.remove(request.key));

@@ -11,6 +11,7 @@ export async function handlePut(service: ObjectService, request: ObjectRequest, 
   const { key, length, maxShare } = request;
   const maxObjectBytes = request.maxObjectBytes ?? Number.POSITIVE_INFINITY;
   if (length !== undefined && length > maxObjectBytes) return await refuse(reply, 'too-large');
+  if (health.isReadOnly) return await refuse(reply, 'read-only');
   const location = reply.isAwaited ? direct?.locateUpload(request, length) : undefined;
   if (location !== undefined) return redirect(reply, location);
   const contentType = keep(request.contentType, maxContentTypeBytes);

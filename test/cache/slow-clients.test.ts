@@ -1,0 +1,171 @@
+/** Clients that send or read slowly, or not at all: the shard answers every other request in time, in bounded memory. */
+import { randomBytes } from 'node:crypto';
+import { connect, type Socket } from 'node:net';
+import type { ExecutionContext } from 'ava';
+import test from 'ava';
+import { type Files, systemFiles } from '../../services/cache/disk/files.ts';
+import { call } from '../support/http.ts';
+import { waitFor } from '../support/wait.ts';
+import { metric, startTestShard, type TestShard } from './support/shard.ts';
+
+const put = (shard: TestShard, key: string, body: Buffer) =>
+  call(shard.url, { method: 'PUT', path: `/objects/${key}`, body, headers: { 'content-length': body.length } });
+
+function open(t: ExecutionContext, shard: TestShard): Socket {
+  const { hostname, port } = new URL(shard.url);
+  const socket = connect(Number(port), hostname);
+  socket.on('error', () => {});
+  t.teardown(() => socket.destroy());
+  return socket;
+}
+
+const head = (line: string, fields: Readonly<Record<string, string | number>> = {}) =>
+  [`${line} HTTP/1.1`, 'host: kura', ...Object.entries(fields).map(([name, value]) => `${name}: ${value}`), '', ''].join('\r\n');
+
+/** A reset ends a connection too. */
+const closed = (socket: Socket) => new Promise<void>((resolve) => socket.once('close', () => resolve()));
+
+/** Until there is room for more, or the connection has ended. */
+function writable(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      socket.off('drain', done);
+      socket.off('close', done);
+      resolve();
+    };
+    socket.on('drain', done);
+    socket.on('close', done);
+  });
+}
+
+/** All that the shard sends until it ends the connection. */
+async function readAll(socket: Socket): Promise<string> {
+  const chunks: Buffer[] = [];
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+  await closed(socket);
+  return Buffer.concat(chunks).toString('latin1');
+}
+
+test('two hundred uploads that trickle leave room for every other request', async (t) => {
+  const shard = await startTestShard(t, { environment: { KURA_CACHE_BUFFER_BYTES: '4Mi' } });
+  const body = randomBytes(200_000);
+  t.is((await put(shard, 'cold', body)).status, 201);
+  for (let at = 0; at < 200; at += 1) {
+    const socket = open(t, shard);
+    socket.write(head(`PUT /objects/slow/${at}`, { 'content-length': 250_000, 'x-kura-namespace': 'slow' }));
+    socket.write(randomBytes(70_000));
+    const timer = setInterval(() => socket.write('x'), 50);
+    socket.once('close', () => clearInterval(timer));
+  }
+  await waitFor('uploads wait for buffers', async () => (await metric(shard, 'kura_cache_buffer_waiters')) > 0);
+  for (let at = 0; at < 10; at += 1) {
+    const got = await call(shard.url, { path: '/objects/cold' });
+    t.true(got.status === 200 && got.body.equals(body));
+    t.is((await put(shard, `other/${at}`, randomBytes(100))).status, 201);
+  }
+  t.is((await call(shard.url, { path: '/healthz' })).status, 200);
+  await waitFor('the uploads of the crowd that found no buffer are refused', async () => {
+    return (await metric(shard, 'kura_cache_requests_total', 'method="PUT",result="refused"')) > 100;
+  });
+});
+
+test('an upload below the minimum rate is cut, one above it is not', async (t) => {
+  const shard = await startTestShard(t, { environment: { KURA_CACHE_WRITER_TIMEOUT: '1s' } });
+  const slow = open(t, shard);
+  slow.write(head('PUT /objects/slow', { 'content-length': 1_000_000 }));
+  const trickle = setInterval(() => slow.write('x'), 20);
+  const steady = open(t, shard);
+  steady.write(head('PUT /objects/steady', { 'content-length': 2_000_000, connection: 'close' }));
+  const answer = readAll(steady);
+  let sent = 0;
+  const flow = setInterval(() => {
+    if (sent >= 2_000_000) return clearInterval(flow);
+    steady.write(randomBytes(50_000));
+    sent += 50_000;
+  }, 100);
+  t.teardown(() => {
+    clearInterval(trickle);
+    clearInterval(flow);
+  });
+  await closed(slow);
+  t.true((await metric(shard, 'kura_cache_cut_off_total')) >= 1);
+  t.regex(await answer, /^HTTP\/1\.1 201 /);
+});
+
+test('a disk that is slow does not count against the client', async (t) => {
+  const files: Files = {
+    ...systemFiles,
+    write: async (...args) => {
+      await new Promise((resolve) => setTimeout(resolve, 400));
+      return systemFiles.write(...args);
+    },
+  };
+  const shard = await startTestShard(t, { files, environment: { KURA_CACHE_WRITER_TIMEOUT: '300ms' } });
+  const body = randomBytes(2_000_000);
+  t.is((await put(shard, 'a', body)).status, 201);
+  t.true((await call(shard.url, { path: '/objects/a' })).body.equals(body));
+});
+
+test('a client that pipelines and reads nothing is held back', async (t) => {
+  const shard = await startTestShard(t);
+  const socket = open(t, shard);
+  socket.pause();
+  const requests = head('GET /objects/missing').repeat(2000);
+  let sent = 0;
+  const send = (): void => {
+    while (sent < 64 * 1024 * 1024 && socket.write(requests)) sent += requests.length;
+  };
+  socket.on('drain', () => {
+    sent += requests.length;
+    send();
+  });
+  send();
+  const misses = () => metric(shard, 'kura_cache_requests_total', 'method="GET",result="miss"');
+  let before = -1;
+  await waitFor('the shard reads no further', async () => {
+    const now = await misses();
+    const isStill = now > 0 && now === before;
+    before = now;
+    return isStill;
+  });
+  // Kernel buffers on both sides, and the little that the shard keeps.
+  t.true(before < 60_000, `${before} responses were made for a client that reads none`);
+});
+
+test('what is pipelined before the end of the client is answered, what follows Connection: close is not', async (t) => {
+  const shard = await startTestShard(t);
+  await put(shard, 'large', randomBytes(700_000));
+  const ended = open(t, shard);
+  ended.end(head('GET /objects/a') + head('GET /objects/b') + head('GET /objects/c'));
+  t.is((await readAll(ended)).match(/HTTP\/1\.1 404 /g)?.length, 3);
+  const closed = open(t, shard);
+  closed.write(`${head('GET /objects/large', { connection: 'close' }) + head('PUT /objects/after', { 'content-length': 1 })}x`);
+  t.is((await readAll(closed)).match(/HTTP\/1\.1 /g)?.length, 1);
+  t.is((await call(shard.url, { path: '/objects/after' })).status, 404);
+});
+
+for (const [way, fields] of [
+  ['with a length', { 'content-length': 120_000_000 }],
+  ['chunked', { 'transfer-encoding': 'chunked' }],
+] as const) {
+  test(`a large upload ${way} that is refused gets its response in every one of 20 tries`, async (t) => {
+    const shard = await startTestShard(t);
+    const chunk = randomBytes(500_000);
+    const framed = way === 'chunked' ? Buffer.concat([Buffer.from('7a120\r\n'), chunk, Buffer.from('\r\n')]) : chunk;
+    for (let at = 0; at < 20; at += 1) {
+      const socket = open(t, shard);
+      const answer = readAll(socket);
+      socket.write(head('PUT /objects/large', { ...fields, 'x-kura-max-object-bytes': 1_000_000 }));
+      let isAnswered = false;
+      socket.once('data', () => {
+        isAnswered = true;
+      });
+      // Like curl: sends on until it sees a response, and then ends.
+      for (let sent = 0; sent < 240 && !isAnswered && !socket.destroyed; sent += 1) {
+        if (!socket.write(framed)) await writable(socket);
+      }
+      socket.end();
+      t.regex(await answer, /^HTTP\/1\.1 413 [\s\S]*"code":"too-large"/);
+    }
+  });
+}
