@@ -11,7 +11,7 @@ import { Counters } from './counters.ts';
 import { type Identity, lockDirectory, makeFolders, prepareDirectory } from './disk/directory.ts';
 import { DiskHealth } from './disk/disk-health.ts';
 import { temporaryFolder } from './disk/file-name.ts';
-import { countPending, type Files, faultKind, systemFiles } from './disk/files.ts';
+import { countPending, type Files, systemFiles } from './disk/files.ts';
 import { noCredentials, readCredentials } from './http/credentials.ts';
 import { Direct } from './http/direct.ts';
 import { type ObjectServerOptions, startObjectServer } from './http/object-server.ts';
@@ -149,6 +149,10 @@ function createParts({ config, identity, log, signal, ...options }: PartsOptions
     counters,
     probe: () => probeDisk(files, directory),
     onFull: () => yieldRoom(catalog, log),
+    onMissingFolder: () => {
+      log.error('a folder of the shard is missing: making it again');
+      makeFolders(directory).catch((error: unknown) => log.error({ err: error }, 'the folders cannot be made'));
+    },
     onChange: (problem, error) =>
       problem === undefined ? log.info('the disk works: back in service') : log.error({ err: error }, `${problem}: out of service`),
     now: () => performance.now(),
@@ -179,17 +183,12 @@ function createParts({ config, identity, log, signal, ...options }: PartsOptions
   return { catalog, store, reader, recovery, maintenance, health, counters, buffers, window };
 }
 
-/** Uses the calls of requests. A folder that was removed by hand is made again, since every upload fails without it. */
+/** Uses the calls of requests. */
 async function probeDisk(files: Files, directory: string): Promise<void> {
   const file = path.join(temporaryFolder(directory), 'probe');
   const sent = Buffer.from('kura');
-  try {
-    const written = await files.open(file, 'w', 0o600);
-    await files.write(written, sent, sent.length, 0).finally(() => files.close(written));
-  } catch (error) {
-    if (faultKind(error) === 'absent') await makeFolders(directory);
-    throw error;
-  }
+  const written = await files.open(file, 'w', 0o600);
+  await files.write(written, sent, sent.length, 0).finally(() => files.close(written));
   const read = await files.open(file, 'r');
   const got = Buffer.alloc(sent.length);
   await files.read(read, got, 0, got.length, 0).finally(() => files.close(read));

@@ -22,6 +22,8 @@ interface DiskHealthOptions {
   readonly probe: () => Promise<void>;
   /** Another program fills the disk: the shard must use less for a while. */
   readonly onFull: () => void;
+  /** A folder is missing, without which uploads fail. */
+  readonly onMissingFolder: () => void;
   /** The shard leaves service with a reason, or returns to it. */
   readonly onChange: (problem: string | undefined, error?: unknown) => void;
   /** In milliseconds, on a clock that never goes back. */
@@ -58,9 +60,10 @@ export class DiskHealth implements FaultSink {
     const { diskErrors } = this.#options.counters;
     switch (kind) {
       case 'absent':
-        // A missing object is a miss; a missing folder stops every upload.
+        // A missing object is a miss; only a missing folder makes a write fail so.
         if (operation === 'read') return;
         diskErrors.write += 1;
+        this.#options.onMissingFolder();
         this.#noteFault(error);
         return;
       case 'full':
