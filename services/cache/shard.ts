@@ -8,7 +8,7 @@ import type { Logger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
 import type { settings } from './config.ts';
 import { Counters } from './counters.ts';
-import { type Identity, lockDirectory, makeFolders, prepareDirectory } from './disk/directory.ts';
+import { FolderRepair, type Identity, lockDirectory, prepareDirectory } from './disk/directory.ts';
 import { DiskHealth } from './disk/disk-health.ts';
 import { temporaryFolder } from './disk/file-name.ts';
 import { countPending, type Files, systemFiles } from './disk/files.ts';
@@ -51,7 +51,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   const identity = await prepareDirectory(config.directory, config.name ?? '');
   const stopped = new AbortController();
   const parts = createParts({ config, identity, log, files: replaced.files ?? systemFiles, signal: stopped.signal });
-  const { catalog, store, reader, buffers, counters, window, health, recovery, maintenance } = parts;
+  const { catalog, repair, store, reader, buffers, counters, window, health, recovery, maintenance } = parts;
   catalog.space.setOverhead(await folderBytes(config.directory));
   health.start();
   const credentials = config.credentialFile === 'off' ? noCredentials : readCredentials(config.credentialFile, log);
@@ -109,6 +109,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
       // A snapshot of half the objects would cost the other half its recency: then the old one stays.
       if (catalog.space.isCounted) await maintenance.writeSnapshot();
       health.close();
+      await repair.settled();
       credentials.close();
       stopMetrics();
       store.openFiles.shrink(0);
@@ -145,14 +146,12 @@ function createParts({ config, identity, log, signal, ...options }: PartsOptions
   });
   const buffers = new BufferPool({ maxBytes: config.bufferBytes });
   const window = new PageCacheWindow({ maxBytes: availableMemory() / 2 / config.deviceShards, startTick: clock.tick() });
+  const repair = new FolderRepair(directory, log);
   const health: DiskHealth = new DiskHealth({
     counters,
     probe: () => probeDisk(files, directory),
     onFull: () => yieldRoom(catalog, log),
-    onMissingFolder: () => {
-      log.error('a folder of the shard is missing: making it again');
-      makeFolders(directory).catch((error: unknown) => log.error({ err: error }, 'the folders cannot be made'));
-    },
+    onMissingFolder: () => repair.start(),
     onChange: (problem, error) =>
       problem === undefined ? log.info('the disk works: back in service') : log.error({ err: error }, `${problem}: out of service`),
     now: () => performance.now(),
@@ -180,7 +179,7 @@ function createParts({ config, identity, log, signal, ...options }: PartsOptions
     },
   });
   const maintenance = new Maintenance({ ...common, store, scrubBytesPerSecond: config.scrub, folderBytes: () => folderBytes(directory) });
-  return { catalog, store, reader, recovery, maintenance, health, counters, buffers, window };
+  return { catalog, repair, store, reader, recovery, maintenance, health, counters, buffers, window };
 }
 
 /** Uses the calls of requests. */

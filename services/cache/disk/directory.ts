@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { type DirectoryLock, takeDirectoryLock } from '../../shared/directory-lock.ts';
+import type { Logger } from '../../shared/log.ts';
 import { folderCount, folderName, objectsFolder, parseFileName, temporaryFolder } from './file-name.ts';
 import { formVersion } from './trailer.ts';
 
@@ -40,10 +41,37 @@ export async function prepareDirectory(directory: string, name: string): Promise
 }
 
 /** Makes the folders that are missing. */
-export async function makeFolders(directory: string): Promise<void> {
+async function makeFolders(directory: string): Promise<void> {
   await mkdir(temporaryFolder(directory), { recursive: true, mode: 0o700 });
   for (let number = 0; number < folderCount; number += 1) {
     await mkdir(path.join(objectsFolder(directory), folderName(number)), { recursive: true, mode: 0o700 });
+  }
+}
+
+/** Makes folders again that were removed by hand, once at a time. */
+export class FolderRepair {
+  readonly #directory: string;
+  readonly #log: Logger;
+  #running: Promise<void> | undefined;
+
+  constructor(directory: string, log: Logger) {
+    this.#directory = directory;
+    this.#log = log;
+  }
+
+  start(): void {
+    if (this.#running !== undefined) return;
+    this.#log.error('a folder of the shard is missing: making it again');
+    this.#running = makeFolders(this.#directory)
+      .catch((error: unknown) => this.#log.error({ err: error }, 'the folders cannot be made'))
+      .finally(() => {
+        this.#running = undefined;
+      });
+  }
+
+  /** Resolves when no repair is running. */
+  async settled(): Promise<void> {
+    await this.#running;
   }
 }
 
