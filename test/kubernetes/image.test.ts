@@ -83,11 +83,11 @@ test.serial('it holds production dependencies and the services, and no test, too
 test.serial('each service starts from it as another user who may write nothing but its data', async (t) => {
   const data = await mkdtemp(path.join(tmpdir(), 'kura-data-'));
   t.teardown(() => rm(data, { recursive: true, force: true }));
-  const standIn = await startService('fake-kubernetes', {
+  const fake = await startService('fake-kubernetes', {
     KURA_KUBERNETES_LISTEN: '127.0.0.1:0',
     KURA_KUBERNETES_DIRECTORY: path.join(data, 'kubernetes'),
   });
-  t.teardown(() => standIn.stop('SIGKILL'));
+  t.teardown(() => fake.stop('SIGKILL'));
   if (isRoot) t.is(spawnSync('chown', ['-R', '65532:65532', data]).status, 0);
   const anyPort = '127.0.0.1:0';
   const kubeconfig = path.join(data, 'kubernetes', 'admin.kubeconfig');
