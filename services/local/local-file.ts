@@ -15,7 +15,7 @@ export interface LocalFile {
   readonly url: string;
   readonly envoyAdminUrl: string;
   readonly envoyMetricsUrl: string;
-  /** Administrator's access to the stand-in Kubernetes API. */
+  /** Administrator's access to the fake Kubernetes API. */
   readonly kubeconfig: string;
   /** The file that stands for ConfigMap kura-policy; null where another cluster holds the policy. */
   readonly policy: string | null;
