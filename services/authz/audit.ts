@@ -1,6 +1,6 @@
-/** The audit log: who was let in or refused, by which rule. No part of a token is ever in it. */
+/** The audit log: each identity that was allowed or refused, and the rule that decided. It never holds a part of a token. */
 import type { Logger } from '../shared/log.ts';
-import type { Decision, Question } from './decision.ts';
+import type { Decide, Decision, Question } from './decision.ts';
 
 interface AuditOptions {
   readonly log: Logger;
@@ -15,8 +15,19 @@ const denialsPerSecond = 200;
 const tokenLike = /eyJ[\w-]+(?:\.[\w-]*)*/g;
 const longestTarget = 1_100;
 
-/** Returns the function that the decision path calls once a check. */
-export function createAudit({ log, allowSample, now }: AuditOptions): (question: Question, decision: Decision) => void {
+type Audit = (question: Question, decision: Decision) => void;
+
+/** The same decision, with a call of `audit` for each check. */
+export function audited(decide: Decide, audit: Audit): Decide {
+  return async (question) => {
+    const decision = await decide(question);
+    audit(question, decision);
+    return decision;
+  };
+}
+
+/** Returns the function that writes the audit log. Call it once for each check. */
+export function createAudit({ log, allowSample, now }: AuditOptions): Audit {
   let allows = 0;
   let second = 0;
   let denials = 0;

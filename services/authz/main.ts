@@ -6,7 +6,7 @@ import { connectKubernetes } from '../shared/kubernetes.ts';
 import { runService } from '../shared/lifecycle.ts';
 import { createLogger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
-import { createAudit } from './audit.ts';
+import { audited, createAudit } from './audit.ts';
 import { addCheck } from './check.ts';
 import { settings } from './config.ts';
 import { createDecide } from './decision.ts';
@@ -15,7 +15,8 @@ import { createLocalCheck } from './identity/jwt.ts';
 import { watchPods } from './identity/pods.ts';
 import { IdentityResolver } from './identity/resolver.ts';
 import { TokenReviewer } from './identity/token-review.ts';
-import { createMetrics } from './metrics.ts';
+import { Metrics } from './metrics.ts';
+import { ApiOutage } from './outage.ts';
 import { startPolicySource } from './policy/source.ts';
 import { NamespaceRates } from './rate-limit/rate.ts';
 import { createThrottle } from './rate-limit/throttle.ts';
@@ -43,9 +44,8 @@ await runService(async () => {
     inFlight: limits.reviewsInFlight,
     allowUnbound: limits.allowUnbound,
   });
-  const metrics = createMetrics({
-    registry,
-    log,
+  const outage = new ApiOutage({ log });
+  const metrics = new Metrics(registry, {
     reviewsInFlight: () => reviewer.inFlight,
     rememberedTokens: () => identities.remembered,
     isPodWatchHealthy: () => pods.healthy,
@@ -53,7 +53,7 @@ await runService(async () => {
   });
   const identities = new IdentityResolver({
     checkLocally: createLocalCheck({ audience, findKey: (id) => keys.find(id), now: Date.now }),
-    review: metrics.countingReviews(reviewer.review),
+    review: outage.watchReviews(metrics.countReviews(reviewer.review)),
     pods,
     resultAgeMs: limits.resultAge,
     watchedResultAgeMs: limits.watchedResultAge,
@@ -61,7 +61,13 @@ await runService(async () => {
     cachedTokens: limits.cachedTokens,
     now: Date.now,
     random: Math.random,
-    events: metrics.events,
+    events: {
+      served: (result) => {
+        metrics.countServed(result);
+        if (result.withoutApi) outage.servedWithoutApi();
+      },
+      refusedHere: (reason) => metrics.countLocalRefusal(reason),
+    },
   });
   // Before the first check, so that no forged token slips through to the API; an API that is away delays the start by 2 s at most.
   await keys.refresh();
@@ -81,7 +87,7 @@ await runService(async () => {
     target: listen,
     graceMs,
     register: (server) => {
-      addCheck(server, { decide: metrics.watchingChecks(decide, audit), log });
+      addCheck(server, { decide: audited(metrics.countChecks(decide), audit), log });
       addTransfers(server, { transferred: (name, bytes) => rates.transferred(name, bytes) });
     },
   });

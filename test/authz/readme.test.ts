@@ -3,9 +3,8 @@ import path from 'node:path';
 import test from 'ava';
 import { Registry } from 'prom-client';
 import { settings } from '../../services/authz/config.ts';
-import { createMetrics } from '../../services/authz/metrics.ts';
+import { Metrics } from '../../services/authz/metrics.ts';
 import { settingName } from '../../services/shared/environment.ts';
-import { createLogger } from '../../services/shared/log.ts';
 import { readReadme, tableRows } from '../support/readme.ts';
 
 const readme = readReadme('services/authz');
@@ -36,9 +35,7 @@ test('the README lists every problem code with its status, and no other', async 
 
 test('the README lists every metric, and no other', (t) => {
   const registry = new Registry();
-  createMetrics({
-    registry,
-    log: createLogger({ service: 'authz', level: 'silent' }),
+  new Metrics(registry, {
     reviewsInFlight: () => 0,
     rememberedTokens: () => 0,
     isPodWatchHealthy: () => true,

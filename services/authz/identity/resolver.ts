@@ -20,7 +20,7 @@ export type Resolution =
   /** Nobody knows: the API did not answer. */
   | { readonly kind: 'unavailable'; readonly reason: string };
 
-export interface IdentityEvents {
+interface IdentityEvents {
   /** A known identity was served: how old its review is, and whether only because the API does not answer. */
   served(result: { ageMs: number; withoutApi: boolean }): void;
   refusedHere(reason: string): void;
