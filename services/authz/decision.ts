@@ -1,7 +1,7 @@
 /** From a request to a decision: what it asks for, who asks, and whether that is allowed. */
 import { parseTarget } from '../shared/key.ts';
+import type { Identity, Resolution } from './identity/identity.ts';
 import { longestTokenBytes } from './identity/jwt.ts';
-import type { Identity, Resolution } from './identity/resolver.ts';
 import { rememberAccess } from './policy/access.ts';
 import { isRateLimited, type Verb, verbs } from './policy/document.ts';
 import type { Grant } from './policy/grant.ts';

@@ -1,24 +1,10 @@
 /** From a token to the identity behind it: checked here, reviewed by the Kubernetes API, remembered. */
 import { hash, randomBytes } from 'node:crypto';
 import NodeCache from 'node-cache';
+import type { Identity, Resolution } from './identity.ts';
 import { clockSkewMs, type LocalCheck } from './jwt.ts';
 import type { RunningPods } from './pods.ts';
 import type { Review, ReviewAnswer } from './token-review.ts';
-
-export interface Identity {
-  readonly namespace: string;
-  readonly serviceAccount: string;
-  /** Absent only where tokens that are bound to no Pod are allowed. */
-  readonly pod?: { readonly name: string; readonly uid: string };
-}
-
-export type Resolution =
-  /** `goodUntil`: the end of the token or of the review's result, in milliseconds since the epoch; nothing derived from it may live longer. */
-  | { readonly kind: 'identity'; readonly identity: Identity; readonly cached: boolean; readonly goodUntil: number }
-  /** The token is not good: found out here, or by the API's own word. */
-  | { readonly kind: 'refused'; readonly reason: string }
-  /** Nobody knows: the API did not answer. */
-  | { readonly kind: 'unavailable'; readonly reason: string };
 
 interface IdentityEvents {
   /** A known identity was served: how old its review is, and whether only because the API does not answer. */

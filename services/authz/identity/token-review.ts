@@ -8,7 +8,7 @@ import {
   type V1TokenReviewStatus,
 } from '@kubernetes/client-node';
 import type { KubernetesClient } from '../../shared/kubernetes.ts';
-import type { Identity } from './resolver.ts';
+import type { Identity } from './identity.ts';
 
 export type ReviewAnswer =
   | { readonly kind: 'identity'; readonly identity: Identity }

@@ -1,6 +1,6 @@
 /** What a ServiceAccount may do under the policies of the moment, worked out once and not with every check. */
 
-import type { Identity } from '../identity/resolver.ts';
+import type { Identity } from '../identity/identity.ts';
 import { type Grant, grantOf } from './grant.ts';
 import type { Access, Labels, Policy } from './policy.ts';
 

@@ -2,7 +2,8 @@
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import type { LocalCheck } from '../../../services/authz/identity/jwt.ts';
-import { IdentityResolver, type Resolution } from '../../../services/authz/identity/resolver.ts';
+import type { Resolution } from '../../../services/authz/identity/identity.ts';
+import { IdentityResolver } from '../../../services/authz/identity/resolver.ts';
 import type { ReviewAnswer } from '../../../services/authz/identity/token-review.ts';
 import { waitFor } from '../../support/wait.ts';
 
