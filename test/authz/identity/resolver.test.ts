@@ -1,8 +1,8 @@
 /** How long an identity is served after its review: by the clock, the watch on Pods and the answers of the API, which the test makes. */
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
-import type { LocalCheck } from '../../../services/authz/identity/jwt.ts';
 import type { Resolution } from '../../../services/authz/identity/identity.ts';
+import type { LocalCheck } from '../../../services/authz/identity/jwt.ts';
 import { IdentityResolver } from '../../../services/authz/identity/resolver.ts';
 import type { ReviewAnswer } from '../../../services/authz/identity/token-review.ts';
 import { waitFor } from '../../support/wait.ts';
