@@ -17,7 +17,7 @@ import { IdentityResolver } from './identity/resolver.ts';
 import { TokenReviewer } from './identity/token-review.ts';
 import { Metrics } from './metrics.ts';
 import { ApiOutage } from './outage.ts';
-import { startPolicySource } from './policy/source.ts';
+import { PolicySource } from './policy/source.ts';
 import { NamespaceRates } from './rate-limit/rate.ts';
 import { createThrottle } from './rate-limit/throttle.ts';
 import { addTransfers } from './rate-limit/transfers.ts';
@@ -33,7 +33,7 @@ await runService(async () => {
   );
   const log = createLogger({ service: 'authz', level: logLevel });
   const client = connectKubernetes({ kubeconfig });
-  const policy = startPolicySource({ client, namespace, lastGoodFile: policyFile, log });
+  const policy = new PolicySource({ client, namespace, lastGoodFile: policyFile, log });
   const registry = createRegistry();
   const pods = watchPods({ client, log, now: Date.now });
   const keys = new ClusterKeys({ read: createKeysReader(client), now: () => performance.now() });

@@ -6,7 +6,7 @@ import { connectKubernetes } from '../shared/kubernetes.ts';
 import { runService } from '../shared/lifecycle.ts';
 import { createLogger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
-import { startReflector } from '../shared/reflector.ts';
+import { Reflector } from '../shared/reflector.ts';
 import { openCertificates } from './certificates.ts';
 import { settings } from './config.ts';
 import { createEncoder } from './encoding.ts';
@@ -39,7 +39,7 @@ await runService(async () => {
   const touch = (): void => {
     if (slices.synced && pods.synced) publisher.touch();
   };
-  const slices = startReflector<V1EndpointSlice>({
+  const slices = new Reflector<V1EndpointSlice>({
     client,
     path: `/apis/discovery.k8s.io/v1/namespaces/${namespace}/endpointslices`,
     labelSelector: `kubernetes.io/service-name=${service}`,
@@ -47,7 +47,7 @@ await runService(async () => {
     onSynced: touch,
     log,
   });
-  const pods = startReflector<KubernetesObject>({
+  const pods = new Reflector<KubernetesObject>({
     client,
     path: `/api/v1/namespaces/${namespace}/pods`,
     ...(podSelector === undefined ? {} : { labelSelector: podSelector }),
