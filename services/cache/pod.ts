@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { mkdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ListenAddress, Settings } from '../shared/environment.ts';
+import { type ListenAddress, type Settings, SettingsError } from '../shared/environment.ts';
 import type { ListeningMessage, Running } from '../shared/lifecycle.ts';
 import { formatAddress } from '../shared/listen.ts';
 import type { Logger } from '../shared/log.ts';
@@ -27,17 +27,17 @@ interface ShardPlan {
   readonly environment: Readonly<Record<string, string>>;
 }
 
-/** What each shard of the Pod is given: its directory, name and ports. Throws an Error that says what does not fit. */
+/** What each shard of the Pod is given: its directory, name and ports. Throws SettingsError for settings that do not fit. */
 export function planShards(config: Settings<typeof settings>): ShardPlan[] {
   const listed = config.directories?.split(',').map((directory) => directory.trim());
   if (listed !== undefined && listed.length !== config.shards)
-    throw new Error(`KURA_CACHE_DIRECTORIES names ${listed.length} directories for ${config.shards} shards`);
-  if (listed !== undefined && new Set(listed).size !== listed.length) throw new Error('KURA_CACHE_DIRECTORIES names a directory twice');
-  if (listed === undefined && config.directory === undefined) throw new Error('KURA_CACHE_DIRECTORIES must be set');
+    throw new SettingsError(`KURA_CACHE_DIRECTORIES names ${listed.length} directories for ${config.shards} shards`);
+  if (listed !== undefined && new Set(listed).size !== listed.length)
+    throw new SettingsError('KURA_CACHE_DIRECTORIES names a directory twice');
+  if (listed === undefined && config.directory === undefined) throw new SettingsError('KURA_CACHE_DIRECTORIES must be set');
   const directories =
     listed ?? Array.from({ length: config.shards }, (_, number) => path.join(config.directory as string, `shard-${number}`));
-  for (const directory of directories) mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const devices = directories.map((directory) => statSync(directory).dev);
+  const devices = directories.map(deviceOf);
   return directories.map((directory, number) => ({
     number,
     directory,
@@ -171,6 +171,16 @@ class ShardProcess {
     const backoffMs = Math.min(maxBackoffMs, firstBackoffMs * 2 ** (this.#crashes - 1));
     this.#options.log.error({ shard: this.plan.number, status, signal, backoffMs }, 'a shard ended: starting it again');
     this.#timer = setTimeout(() => void this.start(), backoffMs);
+  }
+}
+
+/** The device of a directory, which is made when it does not exist. */
+function deviceOf(directory: string): number {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    return statSync(directory).dev;
+  } catch (error) {
+    throw new SettingsError((error as Error).message, { cause: error });
   }
 }
 

@@ -28,7 +28,7 @@ const requestLimitMs = 30_000;
 const connectionsBesideWatches = 1_000;
 const sweepMs = 60_000;
 
-await runService(async () => {
+await runService('kubernetes', async () => {
   const {
     directory,
     listen: address,
