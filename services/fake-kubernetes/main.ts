@@ -8,11 +8,12 @@ import { readSettings } from '../shared/environment.ts';
 import { runService } from '../shared/lifecycle.ts';
 import { listen } from '../shared/listen.ts';
 import { createLogger } from '../shared/log.ts';
+import { replaceFile } from '../shared/write-file.ts';
 import { servingCertificate } from './certificates.ts';
 import { ClusterObjects } from './cluster-objects.ts';
 import { settings } from './config.ts';
 import { isExpired } from './event-expiry.ts';
-import { readOrMake, writeWhole } from './files.ts';
+import { readOrMake } from './files.ts';
 import { createApi } from './http.ts';
 import { openJournal } from './journal.ts';
 import { resources } from './resources.ts';
@@ -58,7 +59,7 @@ await runService('kubernetes', async () => {
   const listening = await listen(server, address);
   const sweeping = setInterval(() => removeOldEvents(store, cluster), sweepMs);
   const kubeconfig = kubeconfigOf({ server: `https://${listening.address}`, authority, token: adminToken });
-  await writeWhole(path.join(directory, 'admin.kubeconfig'), kubeconfig);
+  await replaceFile(path.join(directory, 'admin.kubeconfig'), kubeconfig, { mode: 0o600 });
   return {
     log,
     running: {

@@ -1,12 +1,12 @@
 /** Where the policy comes from: ConfigMap kura-policy by watch, and the labels of namespaces by another. The last good policy stays in force whatever happens to it. */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { rename, writeFile } from 'node:fs/promises';
 import type { V1ConfigMap, V1Namespace } from '@kubernetes/client-node';
 import type { KubernetesClient } from '../../shared/kubernetes.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { ObjectChange } from '../../shared/object-copies.ts';
 import { Reflector } from '../../shared/reflector.ts';
+import { replaceFile } from '../../shared/write-file.ts';
 import { parsePolicy } from './document.ts';
 import { type CompiledPolicy, compilePolicy, type Labels, type Policy } from './policy.ts';
 import { PolicyEvents } from './policy-events.ts';
@@ -161,7 +161,7 @@ export class PolicySource {
     const { lastGoodFile, log } = this.#options;
     if (lastGoodFile === undefined) return;
     this.#saving = this.#saving
-      .then(() => keep(lastGoodFile, text))
+      .then(() => replaceFile(lastGoodFile, text))
       .catch((error: Error) => log.warn({ err: error, file: lastGoodFile }, 'the policy cannot be saved for a restart'));
   }
 
@@ -203,9 +203,4 @@ function describe(problems: readonly Problem[]): string[] {
 
 function hashOf(text: string): string {
   return createHash('sha256').update(text).digest('hex').slice(0, 12);
-}
-
-async function keep(file: string, text: string): Promise<void> {
-  await writeFile(`${file}.part`, text);
-  await rename(`${file}.part`, file);
 }

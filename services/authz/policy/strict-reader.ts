@@ -1,5 +1,6 @@
 /** Pure: reads YAML nodes into values of one form and notes, with line and column, whatever is not of it. */
 import { isMap, isScalar, isSeq, type Node, type Scalar, type YAMLMap } from 'yaml';
+import { parseQuantity } from '../../shared/quantity.ts';
 
 /** Line and column count from 1. */
 export interface Problem {
@@ -90,13 +91,10 @@ export class StrictReader {
   /** A number, or a text such as `64Gi`. */
   bytes(node: unknown, what: string, { min = 0 }: { min?: number } = {}): number {
     const value = isScalar(node) ? node.value : undefined;
-    const match = /^(\d{1,15})(|[KMGT]i?)$/.exec(String(value));
-    if (match === null || Number(match[1]) < min) {
-      this.wrong(node, `${what} is not a size such as 500M or 64Gi${min === 0 ? '' : `, ${min} or more`}`);
-      return 0;
-    }
-    const unit = match[2] as string;
-    return Number(match[1]) * (unit.endsWith('i') ? 1024 : 1000) ** ' KMGT'.indexOf(unit[0] ?? ' ');
+    const read = parseQuantity(String(value));
+    if (read !== undefined && read >= min) return read;
+    this.wrong(node, `${what} is not a size such as 500M or 64Gi${min === 0 ? '' : `, ${min} or more`}`);
+    return 0;
   }
 }
 
