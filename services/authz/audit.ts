@@ -10,10 +10,10 @@ interface AuditOptions {
 }
 
 /** A flood of forged tokens must not fill a disk: beyond this, a second's denials are counted and not written. */
-const denialsPerSecond = 200;
+const maxDenialsPerSecond = 200;
 /** Somebody may put a token into the URL: whatever looks like a JWT's part is taken out. */
 const tokenLike = /eyJ[\w-]+(?:\.[\w-]*)*/g;
-const longestTarget = 1_100;
+const maxTargetCharacters = 1_100;
 
 type Audit = (question: Question, decision: Decision) => void;
 
@@ -37,12 +37,12 @@ export function createAudit({ log, allowSample, now }: AuditOptions): Audit {
     if (!isAllow) {
       const current = Math.floor(now() / 1000);
       if (current !== second) {
-        if (denials > denialsPerSecond)
-          log.warn({ unwritten: denials - denialsPerSecond }, 'denials beyond the limit a second are not written');
+        if (denials > maxDenialsPerSecond)
+          log.warn({ unwritten: denials - maxDenialsPerSecond }, 'denials beyond the limit a second are not written');
         second = current;
         denials = 0;
       }
-      if (++denials > denialsPerSecond) return;
+      if (++denials > maxDenialsPerSecond) return;
     }
     log.info(
       {
@@ -70,7 +70,7 @@ function detailsOf(decision: Decision): object {
 function readable(target: string): string {
   const path = target.split('?', 1)[0] as string;
   return path
-    .slice(0, longestTarget)
+    .slice(0, maxTargetCharacters)
     .replace(/^\/objects\//, '')
     .replace(tokenLike, '<token>');
 }

@@ -43,7 +43,7 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
     client,
     audience: config.audience,
     deadlineMs: config.reviewDeadline,
-    inFlight: config.reviewsInFlight,
+    maxInFlight: config.reviewsInFlight,
     allowUnbound: config.allowUnbound,
   });
   const registry = createRegistry();
@@ -61,14 +61,14 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
     pods,
     resultAgeMs: config.resultAge,
     watchedResultAgeMs: config.watchedResultAge,
-    withoutApiMs: config.withoutApi,
-    cachedTokens: config.cachedTokens,
+    outageGraceMs: config.withoutApi,
+    maxCachedTokens: config.cachedTokens,
     now: Date.now,
     random: Math.random,
     events: {
       served: (result) => {
         metrics.countServed(result);
-        if (result.withoutApi) outage.servedWithoutApi();
+        if (result.servedDuringOutage) outage.servedDuringOutage();
       },
       refusedHere: (reason) => metrics.countLocalRefusal(reason),
     },

@@ -21,7 +21,7 @@ export class Metrics {
   readonly #reviewSeconds: Histogram;
   readonly #localRefusals: Counter;
   readonly #cacheHits: Counter;
-  readonly #servedWithoutApi: Counter;
+  readonly #servedDuringOutage: Counter;
   readonly #shadowDifferences: Counter;
   /** Since the last scrape. */
   #oldestServedMs = 0;
@@ -36,7 +36,7 @@ export class Metrics {
     this.#reviewSeconds = histogram('kura_authz_review_duration_seconds', 'Time of a TokenReview.');
     this.#localRefusals = counter('kura_authz_local_refusals_total', 'Tokens refused without asking the API, by reason.', ['reason']);
     this.#cacheHits = counter('kura_authz_cache_hits_total', 'Identities served from memory.');
-    this.#servedWithoutApi = counter(
+    this.#servedDuringOutage = counter(
       'kura_authz_served_without_api_total',
       'Identities served past their time because the API does not answer.',
     );
@@ -73,9 +73,9 @@ export class Metrics {
     };
   }
 
-  countServed({ ageMs, withoutApi }: { ageMs: number; withoutApi: boolean }): void {
+  countServed({ ageMs, servedDuringOutage }: { ageMs: number; servedDuringOutage: boolean }): void {
     this.#cacheHits.inc();
-    if (withoutApi) this.#servedWithoutApi.inc();
+    if (servedDuringOutage) this.#servedDuringOutage.inc();
     this.#oldestServedMs = Math.max(this.#oldestServedMs, ageMs);
   }
 

@@ -11,7 +11,7 @@ export class ApiOutage {
   }
 
   /** An identity was served past its time because the API does not answer. */
-  servedWithoutApi(): void {
+  servedDuringOutage(): void {
     if (!this.#isOpen) this.#log.warn('the Kubernetes API does not answer: serving known tokens for a bounded time, unknown ones get 503');
     this.#isOpen = true;
   }

@@ -39,7 +39,7 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
   const lastContact = (): number | undefined =>
     slices.lastContact === undefined || pods.lastContact === undefined ? undefined : Math.min(slices.lastContact, pods.lastContact);
   const metrics = createMetrics({ registry, publisher, streams, lastContact });
-  const context = { publisher, encoder, streams, mostStreams: config.maxStreams, metrics, log };
+  const context = { publisher, encoder, streams, maxStreams: config.maxStreams, metrics, log };
   const grpc = await startDiscoveryServer(protos, context, { target: config.listen, credentials: certificates?.credentials });
   closer.add('gRPC server', () => grpc.close());
   publisher.onPublish(() => grpc.setServing(true));
@@ -76,7 +76,7 @@ function publish(
     encoder,
     limits: { unhealthyMs: config.unhealthy, collapseShare: config.collapsePercent / 100, collapseHoldMs: config.collapseHold },
     debounceMs: config.debounce,
-    debounceLimitMs: config.debounceLimit,
+    maxDebounceMs: config.debounceLimit,
     log,
   });
   closer.add('publisher', () => publisher.close());

@@ -1,4 +1,4 @@
-/** Settings of a service: `KURA_<SERVICE>_…` environment variables, described once, checked as a whole at start (design.md, part 3). */
+/** Settings of a service: `KURA_<SERVICE>_…` environment variables, described once, checked as a whole at start. */
 
 import { isIP } from 'node:net';
 import { formatQuantity, parseQuantity } from './quantity.ts';

@@ -12,8 +12,8 @@ test('an outage is logged once when it starts and once when the API answers a re
   const ask = () => review('the token', { bypassServerCache: false });
   t.is(await ask(), answer);
   t.deepEqual(lines, []);
-  outage.servedWithoutApi();
-  outage.servedWithoutApi();
+  outage.servedDuringOutage();
+  outage.servedDuringOutage();
   await ask();
   t.is(lines.length, 1);
   t.regex(lines[0] ?? '', /does not answer/);

@@ -18,7 +18,7 @@ export interface RunningPods {
   close(): Promise<void>;
 }
 
-/** The API lets a token live this long after its Pod's deletionTimestamp (facts/kubernetes.md). */
+/** The API lets a token live this long after its Pod's deletionTimestamp. */
 const graceMs = 60_000;
 
 export function watchPods({ client, log, now }: { client: KubernetesClient; log: Logger; now: () => number }): RunningPods {

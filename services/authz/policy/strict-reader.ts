@@ -10,7 +10,7 @@ export interface Problem {
 }
 
 /** Of any list. */
-const mostEntries = 1_000;
+const maxEntries = 1_000;
 
 /** Reads nodes into values and notes what is wrong with them; a value that is wrong is replaced by one that does no harm, since the document is rejected anyway. */
 export class StrictReader {
@@ -56,15 +56,15 @@ export class StrictReader {
     return fields;
   }
 
-  list<T>(node: Node | undefined, what: string, read: (item: unknown) => T, { atMost = mostEntries, mayBeEmpty = true } = {}): T[] {
+  list<T>(node: Node | undefined, what: string, read: (item: unknown) => T, { mayBeEmpty = true } = {}): T[] {
     if (node === undefined) return [];
     if (!isSeq(node)) {
       this.wrong(node, `${what} is not a list`);
       return [];
     }
-    if (node.items.length > atMost) this.wrong(node, `${what} has more than ${atMost} entries`);
+    if (node.items.length > maxEntries) this.wrong(node, `${what} has more than ${maxEntries} entries`);
     if (node.items.length === 0 && !mayBeEmpty) this.wrong(node, `${what} is empty`);
-    return node.items.slice(0, atMost).map(read);
+    return node.items.slice(0, maxEntries).map(read);
   }
 
   text(node: unknown, what: string, pattern: RegExp, form: string): string {

@@ -52,7 +52,7 @@ export function startStatus(options: StatusOptions): { routes: Readonly<Record<s
       shards: publisher.shards,
       held: publisher.held,
       streams: streams.views(),
-      versionFor: (zone) => publisher.world(zone)?.version,
+      versionFor: (zone) => publisher.snapshot(zone)?.version,
       numbersOf: (hashKey) => watch.numbersOf(hashKey),
       keyShares: shares,
       minutes: watch.history.minutes(now),
