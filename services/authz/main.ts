@@ -10,7 +10,7 @@ import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
 import { audited, createAudit } from './audit.ts';
 import { addCheck } from './check.ts';
 import { settings } from './config.ts';
-import { createDecide } from './decision.ts';
+import { createDecide, type Decide } from './decision.ts';
 import { ClusterKeys, createKeysReader } from './identity/jwks.ts';
 import { createLocalCheck } from './identity/jwt.ts';
 import { watchPods } from './identity/pods.ts';
@@ -74,20 +74,11 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
     },
   });
   closer.add('identities', () => identities.close());
+  const rates = new NamespaceRates({ now: () => performance.now() });
+  const audit = createAudit({ log, allowSample: config.auditSample, now: Date.now });
+  const decide = audited(metrics.countChecks(decideWith(config, { identities, policy, rates })), audit);
   // Before the first check, so that no forged token reaches the API; an API that is away delays the start by 2 s at most.
   await keys.refresh();
-  const rates = new NamespaceRates({ now: () => performance.now() });
-  const decide = createDecide({
-    resolve: (token) => identities.resolve(token),
-    policy: () => policy.current,
-    next: () => policy.next,
-    version: () => policy.hash ?? '',
-    labelsOf: (name) => policy.labelsOf(name),
-    throttle: createThrottle({ rates, delay }),
-    grantSeconds: config.grant / 1000,
-    now: Date.now,
-  });
-  const audit = createAudit({ log, allowSample: config.auditSample, now: Date.now });
   let isListening = false;
   // Before the gRPC server, so that it answers until the last check has ended.
   const metricsServer = await startMetricsServer({
@@ -100,11 +91,28 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
     target: config.listen,
     graceMs,
     register: (server) => {
-      addCheck(server, { decide: audited(metrics.countChecks(decide), audit), log });
+      addCheck(server, { decide, log });
       addTransfers(server, { transferred: (name, bytes) => rates.transferred(name, bytes) });
     },
   });
   closer.add('gRPC server', () => grpc.close());
   isListening = true;
   return { grpc: grpc.address, metrics: metricsServer.address };
+}
+
+/** The decision itself, before it is counted and audited. */
+function decideWith(
+  { grant }: Settings<typeof settings>,
+  { identities, policy, rates }: { identities: IdentityResolver; policy: PolicySource; rates: NamespaceRates },
+): Decide {
+  return createDecide({
+    resolve: (token) => identities.resolve(token),
+    policy: () => policy.current,
+    next: () => policy.next,
+    version: () => policy.hash ?? '',
+    labelsOf: (name) => policy.labelsOf(name),
+    throttle: createThrottle({ rates, delay }),
+    grantSeconds: grant / 1000,
+    now: Date.now,
+  });
 }
