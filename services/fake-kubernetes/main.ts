@@ -8,10 +8,11 @@ import { readSettings } from '../shared/environment.ts';
 import { runService } from '../shared/lifecycle.ts';
 import { listen } from '../shared/listen.ts';
 import { createLogger } from '../shared/log.ts';
+import { replaceFile } from '../shared/write-file.ts';
 import { servingCertificate } from './certificates.ts';
 import { ClusterObjects } from './cluster-objects.ts';
 import { settings } from './config.ts';
-import { readOrMake, writeWhole } from './files.ts';
+import { readOrMake } from './files.ts';
 import { KubernetesApi } from './http.ts';
 import { readEntries, writeEntry } from './object-files.ts';
 import { SigningKey } from './signing-key.ts';
@@ -24,7 +25,7 @@ const requestTimeoutMs = 30_000;
 /** Each watch has a connection of its own; other requests share these. */
 const connectionsBesideWatches = 1_000;
 
-await runService(async () => {
+await runService('kubernetes', async () => {
   const {
     directory,
     listen: address,
@@ -50,7 +51,7 @@ await runService(async () => {
   server.maxConnections = watches + connectionsBesideWatches;
   const listening = await listen(server, address);
   const kubeconfig = kubeconfigOf({ server: `https://${listening.address}`, authority, token: adminToken });
-  await writeWhole(path.join(directory, 'admin.kubeconfig'), kubeconfig);
+  await replaceFile(path.join(directory, 'admin.kubeconfig'), kubeconfig, { mode: 0o600 });
   return {
     log,
     running: {

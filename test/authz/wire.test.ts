@@ -100,7 +100,7 @@ test.serial('without the API known tokens go on, unknown ones are 503, one line 
   const lines = authz.service
     .output()
     .split('\n')
-    .filter((line) => line.includes('known tokens go on'));
+    .filter((line) => line.includes('serving known tokens'));
   t.true(lines.length >= 1 && lines.length <= 2, `${lines.length} lines`);
 });
 
