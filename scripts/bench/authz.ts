@@ -1,5 +1,5 @@
 /**
- * `npm run bench:authz [-- --quick --only=check,expiry,flood]`: authz, with 5,000 Pods of the stand-in API, against a bare grpc-js server that answers the same bytes.
+ * `npm run bench:authz [-- --quick --only=check,expiry,flood]`: authz, with 5,000 Pods of the fake Kubernetes API, against a bare grpc-js server that answers the same bytes.
  * Prints the table of services/authz/README.md. CPU is that of the server's process alone. Some two minutes.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';

@@ -1,4 +1,4 @@
-/** What bench:eds runs on: a stand-in cluster with as many shards as asked for, and eds on one core. */
+/** What bench:eds runs on: a fake Kubernetes API with as many shards as asked for, and eds on one core. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -12,7 +12,7 @@ const root = path.resolve(import.meta.dirname, '..', '..');
 const namespace = 'kura-system';
 const perSlice = 100;
 
-/** A stand-in cluster with eds beside it: endpoints in slices of 100, as Kubernetes makes them. */
+/** A fake Kubernetes API with eds beside it: endpoints in slices of 100, as Kubernetes makes them. */
 export interface Cluster {
   /** Writes the slices that hold these shards. */
   put(shards: readonly number[]): Promise<void>;

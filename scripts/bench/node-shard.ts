@@ -8,7 +8,7 @@ import { createLogger } from '../../services/shared/log.ts';
 
 process.env.UV_THREADPOOL_SIZE ??= '32';
 
-await runService(async () => {
+await runService('cache', async () => {
   const config = readSettings(settingPrefix, settings, process.env);
   const log = createLogger({ service: 'cache', level: config.logLevel });
   const { directory } = config;

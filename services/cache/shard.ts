@@ -1,6 +1,7 @@
 /** One shard: one directory, one port, one event loop. Puts the parts together and takes them apart again. */
 import { hostname } from 'node:os';
 import path from 'node:path';
+import { type Closer, startWithCloser } from '../shared/closer.ts';
 import type { Settings } from '../shared/environment.ts';
 import type { Running } from '../shared/lifecycle.ts';
 import { formatAddress } from '../shared/listen.ts';
@@ -37,24 +38,26 @@ interface ReplaceableParts {
 }
 
 /** Starts a shard and resolves when it serves; recovery goes on behind. Rejects when the directory or an address cannot be had. */
-export async function startShard(config: ShardSettings, log: Logger, parts: ReplaceableParts = {}): Promise<Running> {
-  const lock = await lockDirectory(config.directory);
-  try {
-    return await startLocked(config, log, parts, lock.release);
-  } catch (error) {
-    await lock.release();
-    throw error;
-  }
+export async function startShard(config: ShardSettings, log: Logger, replaced: ReplaceableParts = {}): Promise<Running> {
+  return await startWithCloser(async (closer) => {
+    const lock = await lockDirectory(config.directory);
+    closer.add('directory lock', lock.release);
+    return await startLocked(config, log, replaced, closer);
+  });
 }
 
-async function startLocked(config: ShardSettings, log: Logger, replaced: ReplaceableParts, unlock: () => Promise<void>): Promise<Running> {
+async function startLocked(config: ShardSettings, log: Logger, replaced: ReplaceableParts, closer: Closer): Promise<Running['listening']> {
   const identity = await prepareDirectory(config.directory, config.name ?? '');
   const stopped = new AbortController();
   const parts = createParts({ config, identity, log, files: replaced.files ?? systemFiles, signal: stopped.signal });
   const { catalog, repair, store, reader, buffers, counters, window, health, recovery, maintenance } = parts;
+  closer.add('open files', () => store.openFiles.shrink(0));
+  closer.add('repair of folders', () => repair.settled());
+  closer.add('disk health', () => health.close());
   catalog.space.setOverhead(await folderBytes(config.directory));
   health.start();
   const credentials = config.credentialFile === 'off' ? noCredentials : readCredentials(config.credentialFile, log);
+  closer.add('credentials', () => credentials.close());
   let stopping: 'no' | 'draining' | 'closing' = 'no';
   const notReady = () => (stopping !== 'no' ? 'stopping' : health.problem);
   const service: ObjectService = {
@@ -77,6 +80,9 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     keepAliveMs: config.keepAlive,
     parser: replaced.parser ?? 'plain',
   });
+  closer.add('object server', async () => {
+    if (stopping !== 'closing') await objects.close();
+  });
   const registry = createRegistry();
   const stopMetrics = registerMetrics(registry, {
     counters,
@@ -88,35 +94,26 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     recovered: () => recovery.ratio,
     isServing: () => notReady() === undefined,
   });
-  const metrics = await startMetricsServer({ address: config.metricsListen, registry, notReady }).catch(async (error: unknown) => {
-    await objects.close();
-    throw error;
-  });
+  closer.add('metrics', stopMetrics);
+  const metrics = await startMetricsServer({ address: config.metricsListen, registry, notReady });
+  closer.add('metrics server', metrics.close);
   const background = recovery
     .run()
     .then(() => maintenance.run())
     .catch((error: unknown) => log.error({ err: error }, 'background work ended'));
 
-  return {
-    listening: { objects: objects.address, metrics: metrics.address },
-    close: async () => {
-      stopping = 'draining';
-      await delay(config.drain);
-      stopping = 'closing';
-      await objects.drain(config.grace);
-      stopped.abort();
-      await background;
-      // A snapshot of half the objects would cost the other half its recency: then the old one stays.
-      if (catalog.space.isCounted) await maintenance.writeSnapshot();
-      health.close();
-      await repair.settled();
-      credentials.close();
-      stopMetrics();
-      store.openFiles.shrink(0);
-      await metrics.close();
-      await unlock();
-    },
-  };
+  // Registered last: the metrics server answers until requests and background work have ended.
+  closer.add('requests and background work', async () => {
+    stopping = 'draining';
+    await delay(config.drain);
+    stopping = 'closing';
+    await objects.drain(config.grace);
+    stopped.abort();
+    await background;
+    // A snapshot of half the objects would cost the other half its recency: then the old one stays.
+    if (catalog.space.isCounted) await maintenance.writeSnapshot();
+  });
+  return { objects: objects.address, metrics: metrics.address };
 }
 
 /** `listening` tells where the shard listens, once it does. */

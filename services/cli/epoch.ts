@@ -2,6 +2,7 @@
 import { randomInt } from 'node:crypto';
 import path from 'node:path';
 import type { Command } from 'commander';
+import { formatBytes, formatPercent } from '../shared/format.ts';
 import { connect, count, exits, type Run, type ServerOptions, type Surroundings, withDirectOption, withServerOptions } from './command.ts';
 import { readThrough } from './file-transfers.ts';
 import { listFolder, type SourceFile, sizeOf } from './files.ts';
@@ -9,7 +10,6 @@ import { keyOfFile } from './key-of-file.ts';
 import { runFiles } from './run-files.ts';
 import { readShards, type ShardSource } from './shard-numbers.ts';
 import { describe, isGood, possibleHitRatio } from './tally.ts';
-import { formatBytes, formatPercent } from './units.ts';
 
 interface EpochOptions extends ServerOptions {
   readonly epochs: number;

@@ -2,6 +2,7 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { Command } from 'commander';
+import { formatBytes } from '../shared/format.ts';
 import { connect, count, exits, type Run, type ServerOptions, type Surroundings, withDirectOption, withServerOptions } from './command.ts';
 import { type Read, verifyFile, warmFile } from './file-transfers.ts';
 import { listFolder, readList, type SourceFile, sizeOf } from './files.ts';
@@ -9,7 +10,6 @@ import { keyOfFile } from './key-of-file.ts';
 import type { ObjectClient } from './object-client.ts';
 import { runFiles } from './run-files.ts';
 import { describe, isGood } from './tally.ts';
-import { formatBytes } from './units.ts';
 import { orUsageError } from './usage-error.ts';
 
 interface FolderOptions extends ServerOptions {

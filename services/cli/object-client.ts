@@ -3,7 +3,7 @@ import { readFile, stat } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Agent } from 'undici';
-import { putWhenAsked } from './put-when-asked.ts';
+import { putWhenAsked, type Reply } from './put-when-asked.ts';
 import { UsageError } from './usage-error.ts';
 
 /** Only «a dependency is down» is worth another try; all else is an answer. */
@@ -29,13 +29,6 @@ interface ObjectClientOptions {
 }
 
 type Method = 'GET' | 'HEAD' | 'PUT' | 'DELETE';
-
-/** What came of one request. */
-export interface Reply {
-  readonly statusCode: number;
-  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
-  readonly body: Readable & { text(): Promise<string>; dump(): Promise<unknown> };
-}
 
 /** The server's answer, or the last 503 after a few tries. */
 export interface Answer {

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { type Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { Command } from 'commander';
+import { formatBytes } from '../shared/format.ts';
 import {
   type Connection,
   connect,
@@ -18,7 +19,6 @@ import {
 import type { Answer } from './object-client.ts';
 import { problemOf } from './problem-of.ts';
 import { startByteProgress } from './progress.ts';
-import { formatBytes } from './units.ts';
 import { orUsageError, UsageError } from './usage-error.ts';
 
 type Act = (connection: Connection, surroundings: Surroundings) => Run;

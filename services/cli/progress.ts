@@ -1,6 +1,6 @@
 import { SingleBar } from 'cli-progress';
+import { formatBytes } from '../shared/format.ts';
 import type { Terminal } from './terminal.ts';
-import { formatBytes } from './units.ts';
 
 /** Without a terminal a line this often is progress enough. */
 const lineMs = 5_000;

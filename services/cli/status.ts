@@ -1,9 +1,9 @@
 /** `kura status` and `kura top`: what the shards hold and do. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
+import { formatBytes, formatDuration, formatPercent } from '../shared/format.ts';
 import { count, exits, type Run, readLocal, type Surroundings } from './command.ts';
 import { namespacesOf, readShards, type ShardNumbers, type ShardSource } from './shard-numbers.ts';
-import { formatBytes, formatDuration, formatPercent } from './units.ts';
 import { UsageError } from './usage-error.ts';
 
 interface StatusOptions {

@@ -1,6 +1,7 @@
 /** Pure: what a run over many files has come to. */
+
+import { formatPercent } from '../shared/format.ts';
 import type { Read } from './file-transfers.ts';
-import { formatPercent } from './units.ts';
 
 const shownProblems = 5;
 

@@ -1,4 +1,4 @@
-/** What the stand-in cluster of a local system holds: namespaces, workloads with their Pods, and the shards' Pods and EndpointSlices, as a real cluster's controllers would keep them. */
+/** What the fake Kubernetes API of a local system holds: namespaces, workloads with their Pods, and the shards' Pods and EndpointSlices, as a real cluster's controllers would keep them. */
 import { ApiException, CoreV1Api, DiscoveryV1Api, type V1EndpointSlice, type V1Pod } from '@kubernetes/client-node';
 import type { KubernetesClient } from '../shared/kubernetes.ts';
 

@@ -1,5 +1,6 @@
 /** `.kura/local.json`: where the parts of a running local system are. Written when all is ready and whenever a pid or port changes; gone when it stops. */
-import { rename, rm, writeFile } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
+import { replaceFile } from '../shared/write-file.ts';
 
 interface LocalShard {
   /** Its hash_key, such as `kura-cache-0/shard-0`. */
@@ -15,7 +16,7 @@ export interface LocalFile {
   readonly url: string;
   readonly envoyAdminUrl: string;
   readonly envoyMetricsUrl: string;
-  /** Administrator's access to the stand-in Kubernetes API. */
+  /** Administrator's access to the fake Kubernetes API. */
   readonly kubeconfig: string;
   /** The file that stands for ConfigMap kura-policy; null where another cluster holds the policy. */
   readonly policy: string | null;
@@ -29,8 +30,7 @@ export interface LocalFile {
 
 /** Replaces the file whole: a reader sees the old or the new one. */
 export async function writeLocalFile(file: string, content: LocalFile): Promise<void> {
-  await writeFile(`${file}.part`, `${JSON.stringify(content, null, 2)}\n`);
-  await rename(`${file}.part`, file);
+  await replaceFile(file, `${JSON.stringify(content, null, 2)}\n`);
 }
 
 export async function removeLocalFile(file: string): Promise<void> {

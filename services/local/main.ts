@@ -12,7 +12,7 @@ const root = path.resolve(import.meta.dirname, '..', '..');
 const here = process.env.INIT_CWD ?? process.cwd();
 
 const options = new Command('npm start --')
-  .description('Runs kura on this machine: Envoy, shards, eds, authz and a stand-in Kubernetes API, until Ctrl-C.')
+  .description('Runs kura on this machine: Envoy, shards, eds, authz and a fake Kubernetes API, until Ctrl-C.')
   .option('--state <dir>', 'where objects, tokens and keys are kept (default: .kura in the clone)', given)
   .option('--port <n>', "Envoy's port; 0 = any free port for everything", wholeNumber({ min: 0, max: 65_535 }), 8080)
   .option('--shards <n>', 'number of shards', wholeNumber({ min: 1, max: 64 }), 4)

@@ -1,13 +1,12 @@
 /** The policy file of a local system: saving it is what `kubectl apply` of the ConfigMap is on a cluster. */
 
-import { unwatchFile, watchFile } from 'node:fs';
 import { constants, copyFile, readFile } from 'node:fs/promises';
+import { FilePoll } from '../shared/file-poll.ts';
 import type { KubernetesClient } from '../shared/kubernetes.ts';
 import { publishConfigMap } from './cluster.ts';
 import type { Console } from './console.ts';
 import { publishLatest } from './latest.ts';
 
-/** Polled, since editors replace a file in ways that no two watch interfaces tell alike. */
 const pollMs = 200;
 const configMap = 'kura-policy';
 
@@ -31,16 +30,19 @@ export async function followPolicyFile({ client, file, template, console, signal
     console,
     signal,
   });
-  latest.set(await readFile(file, 'utf8'));
+  let known = await readFile(file, 'utf8');
+  latest.set(known);
   await latest.settled();
-  watchFile(file, { interval: pollMs, persistent: false }, () => {
-    readFile(file, 'utf8').then(
-      (text) => {
-        console.say(`${file} changed: applying it`);
-        latest.set(text);
-      },
-      () => console.say(`${file} is gone: the policy in force stays`),
-    );
+  const poll = new FilePoll({
+    intervalMs: pollMs,
+    reread: async () => {
+      const text = await readFile(file, 'utf8');
+      if (text === known) return;
+      known = text;
+      console.say(`${file} changed: applying it`);
+      latest.set(text);
+    },
+    onFault: () => console.say(`${file} is gone: the policy in force stays`),
   });
-  signal.addEventListener('abort', () => unwatchFile(file), { once: true });
+  signal.addEventListener('abort', () => poll.close(), { once: true });
 }

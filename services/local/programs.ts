@@ -20,8 +20,8 @@ export interface ProgramContext {
 
 const anyPort = '127.0.0.1:0';
 
-/** The kubeconfig that the stand-in writes for its administrator. */
-export function standInKubeconfig({ stateDirectory }: Pick<ProgramContext, 'stateDirectory'>): string {
+/** The kubeconfig that the fake Kubernetes API writes for its administrator. */
+export function fakeKubeconfig({ stateDirectory }: Pick<ProgramContext, 'stateDirectory'>): string {
   return path.join(stateDirectory, 'kubernetes', 'admin.kubeconfig');
 }
 
@@ -33,7 +33,7 @@ export function shardDirectory({ stateDirectory }: Pick<ProgramContext, 'stateDi
 export function kubernetesProgram(context: ProgramContext, { tokenSeconds }: { tokenSeconds: number }): Program {
   return service(context, { name: 'kubernetes', folder: 'fake-kubernetes', prefix: 'KURA_KUBERNETES_' }, () => ({
     LISTEN: context.processes.address('kubernetes', 'https') ?? anyPort,
-    DIRECTORY: path.dirname(standInKubeconfig(context)),
+    DIRECTORY: path.dirname(fakeKubeconfig(context)),
     SHORTEST_TOKEN: `${Math.min(tokenSeconds, 600)}s`,
   }));
 }
@@ -59,11 +59,11 @@ export function edsProgram(context: ProgramContext): Program {
   return service(context, { name: 'eds', folder: 'eds', prefix: 'KURA_EDS_' }, () => ({
     LISTEN: context.processes.address('eds', 'grpc') ?? anyPort,
     METRICS_LISTEN: anyPort,
-    KUBECONFIG: standInKubeconfig(context),
+    KUBECONFIG: fakeKubeconfig(context),
   }));
 }
 
-/** It asks the stand-in, or another cluster. */
+/** It asks the fake Kubernetes API, or another cluster. */
 export function authzProgram(
   context: ProgramContext,
   {
@@ -75,7 +75,7 @@ export function authzProgram(
   return service({ ...context, environment }, { name: 'authz', folder: 'authz', prefix: 'KURA_AUTHZ_' }, () => ({
     LISTEN: `unix:${socket}`,
     METRICS_LISTEN: anyPort,
-    KUBECONFIG: cluster?.kubeconfig ?? standInKubeconfig(context),
+    KUBECONFIG: cluster?.kubeconfig ?? fakeKubeconfig(context),
     POLICY_FILE: path.join(context.stateDirectory, 'policy.last-good.yaml'),
   }));
 }

@@ -1,4 +1,4 @@
-/** The whole of kura on one machine: a stand-in Kubernetes API, shards, eds, authz and Envoy, each a process of its own. */
+/** The whole of kura on one machine: a fake Kubernetes API, shards, eds, authz and Envoy, each a process of its own. */
 
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -17,12 +17,12 @@ import {
   authzProgram,
   edsProgram,
   envoyProgram,
+  fakeKubeconfig,
   kubernetesProgram,
   type ProgramContext,
   portOf,
   shardDirectory,
   shardProgram,
-  standInKubeconfig,
 } from './programs.ts';
 import { untilReady } from './readiness.ts';
 import { keepTokenFiles } from './token-files.ts';
@@ -126,7 +126,7 @@ export async function startSystem(options: SystemOptions): Promise<System> {
 /** The Kubernetes API with what a local cluster begins with. */
 async function startCluster({ options, context }: Start): Promise<KubernetesClient> {
   await context.processes.start(kubernetesProgram(context, options));
-  const client = connectKubernetes({ kubeconfig: standInKubeconfig(context) });
+  const client = connectKubernetes({ kubeconfig: fakeKubeconfig(context) });
   await createCluster(client);
   await removeOtherShards(client, new Set(podNames(options.shards)));
   return client;
@@ -194,7 +194,7 @@ function describe({ options, context, socket, tokens, policy }: Start): LocalFil
     url: at('envoy', 'objects'),
     envoyAdminUrl: at('envoy', 'admin'),
     envoyMetricsUrl: metricsUrl('envoy'),
-    kubeconfig: standInKubeconfig(context),
+    kubeconfig: fakeKubeconfig(context),
     policy: policy ?? null,
     authz: { socket, metricsUrl: metricsUrl('authz') },
     eds: { address: processes.address('eds', 'grpc') ?? '', metricsUrl: metricsUrl('eds') },

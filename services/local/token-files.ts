@@ -1,8 +1,9 @@
 /** The workloads' token files: what a projected volume is in a Pod. Each is replaced whole, well before it expires. */
-import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { KubernetesClient } from '../shared/kubernetes.ts';
+import { replaceFile } from '../shared/write-file.ts';
 import { requestToken, type Workload } from './cluster.ts';
 import type { Console } from './console.ts';
 import { untilDone } from './retry.ts';
@@ -47,7 +48,6 @@ export async function keepTokenFiles(options: TokenFilesOptions): Promise<Readon
 /** Writes one token and returns in how many milliseconds it is to be renewed. */
 async function writeToken({ client, audience, tokenSeconds }: TokenFilesOptions, workload: Workload, file: string): Promise<number> {
   const { token, expiresAt } = await requestToken(client, { ...workload, audience, seconds: tokenSeconds });
-  await writeFile(`${file}.part`, token, { mode: 0o600 });
-  await rename(`${file}.part`, file);
+  await replaceFile(file, token, { mode: 0o600 });
   return Math.max(1_000, (expiresAt.getTime() - Date.now()) * renewAt);
 }

@@ -2,7 +2,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { keyOfFile } from '../../services/cli/key-of-file.ts';
 import { percentile, possibleHitRatio } from '../../services/cli/tally.ts';
-import { formatBytes, formatPercent } from '../../services/cli/units.ts';
+import { formatBytes, formatPercent } from '../../services/shared/format.ts';
 import { isKey } from '../../services/shared/key.ts';
 
 test('two different names never get one key', (t) => {
@@ -37,5 +37,8 @@ test('percentiles are nearest ranks', (t) => {
 });
 
 test('sizes are read easily', (t) => {
-  t.deepEqual([0, 1023, 1024, 1536, 2 ** 30, 3 * 2 ** 40].map(formatBytes), ['0 B', '1023 B', '1.0 KiB', '1.5 KiB', '1.0 GiB', '3.0 TiB']);
+  t.deepEqual(
+    [0, 1023, 1024, 1536, 2 ** 30, 3 * 2 ** 40].map((bytes) => formatBytes(bytes)),
+    ['0 B', '1023 B', '1.0 KiB', '1.5 KiB', '1.0 GiB', '3.0 TiB'],
+  );
 });

@@ -4,7 +4,7 @@ import type { ExecutionContext } from 'ava';
 import { connectKubernetes, type KubernetesClient } from '../../services/shared/kubernetes.ts';
 import { type Service, startService, temporaryFolder } from '../support/service.ts';
 
-export interface StandIn {
+export interface FakeKubernetes {
   readonly service: Service;
   readonly client: KubernetesClient;
   readonly directory: string;
@@ -12,20 +12,23 @@ export interface StandIn {
   readonly url: string;
 }
 
-/** A stand-in API of the test's own, with namespace `vision`. */
-export async function startStandIn(t: ExecutionContext, environment: Readonly<Record<string, string>> = {}): Promise<StandIn> {
+/** A fake Kubernetes API for one test, with namespace `vision`. */
+export async function startFakeKubernetes(
+  t: ExecutionContext,
+  environment: Readonly<Record<string, string>> = {},
+): Promise<FakeKubernetes> {
   const directory = await temporaryFolder(t);
-  const standIn = await startStandInOn(t, directory, environment);
-  const core = standIn.client.api(CoreV1Api);
+  const fake = await startFakeKubernetesOn(t, directory, environment);
+  const core = fake.client.api(CoreV1Api);
   await core.createNamespace({ body: { metadata: { name: 'vision' } } });
-  return standIn;
+  return fake;
 }
 
-export async function startStandInOn(
+export async function startFakeKubernetesOn(
   t: ExecutionContext,
   directory: string,
   environment: Readonly<Record<string, string>> = {},
-): Promise<StandIn> {
+): Promise<FakeKubernetes> {
   const service = await startService('fake-kubernetes', {
     KURA_KUBERNETES_LISTEN: '127.0.0.1:0',
     KURA_KUBERNETES_DIRECTORY: directory,

@@ -1,13 +1,10 @@
-/** Pure: numbers and times as the status page says them. */
+/** Pure: numbers and times of the status page. */
+import { formatBytes } from '../../shared/format.ts';
 import { type Html, html } from './html.ts';
 
-const byteUnits = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
-
+/** Without a decimal from 100 on, since the columns are narrow. */
 export function bytes(value: number): string {
-  let unit = 0;
-  let rest = value;
-  for (; rest >= 1024 && unit < byteUnits.length - 1; unit += 1) rest /= 1024;
-  return `${rest.toFixed(unit === 0 || rest >= 100 ? 0 : 1)} ${byteUnits[unit]}`;
+  return formatBytes(value, { roundFrom: 100 });
 }
 
 /** With thin spaces, so that a number of seven digits can be read. */
@@ -21,12 +18,6 @@ export function percent(share: number | undefined, digits = 1): string {
 
 export function ratio(part: number, other: number): string {
   return part + other === 0 ? '–' : percent(part / (part + other));
-}
-
-export function duration(seconds: number): string {
-  if (seconds < 120) return `${seconds.toFixed(0)} s`;
-  if (seconds < 7_200) return `${(seconds / 60).toFixed(0)} min`;
-  return seconds < 172_800 ? `${(seconds / 3_600).toFixed(1)} h` : `${(seconds / 86_400).toFixed(1)} d`;
 }
 
 export function plural(number: number, one: string, more = `${one}s`): string {
