@@ -24,7 +24,19 @@ export async function createManyObjects({ directory, count, bodyBytes, prefix, o
   const sums = Uint32Array.of(crc32(body));
   for (let at = 0; at < count; at += 1) {
     const key = `${prefix}${at}` as Key;
-    const trailer = encodeTrailer({ key, namespace: 'bench', contentType: '', length: bodyBytes, committedAt: BigInt(at + 1) }, sums);
+    const trailer = encodeTrailer(
+      {
+        key,
+        namespace: 'bench',
+        contentEncoding: '',
+        serviceAccount: '',
+        pod: '',
+        contentType: '',
+        length: bodyBytes,
+        committedAt: BigInt(at + 1),
+      },
+      sums,
+    );
     const fd = openSync(objectPath(directory, digestOf(secret, key)), 'w', 0o600);
     writeSync(fd, Buffer.concat([body, trailer]));
     closeSync(fd);

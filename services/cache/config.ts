@@ -35,6 +35,11 @@ export const settings = {
     }),
   ),
   maxObjects: optional(integer('Most files; without it 90 % of the inodes that the file system has.', { min: 64, max: 2 ** 27 })),
+  maxObjectPercent: integer(
+    'Largest object, in percent of the byte limit of the shard. A larger upload is 413.',
+    { min: 1, max: 100 },
+    '25',
+  ),
   openFiles: integer('Most descriptors kept open between requests.', { min: 0, max: 1_000_000 }, '4096'),
   bufferBytes: bytes('Most memory that bodies on their way may take.', { min: 4 * 1024 ** 2, max: 2 ** 36 }, '512Mi'),
   readerTimeout: duration('A reader that takes nothing for so long is cut off.', { min: 100, max: 3_600_000 }, '120s'),

@@ -153,7 +153,13 @@ function createParts({ config, identity, log, signal, ...options }: PartsOptions
       problem === undefined ? log.info('the disk works: back in service') : log.error({ err: error }, `${problem}: out of service`),
     now: () => performance.now(),
   });
-  const catalog: Catalog = new Catalog({ limits, eviction: config.eviction, clock, evict: (row) => store.evict(row) });
+  const catalog: Catalog = new Catalog({
+    limits,
+    eviction: config.eviction,
+    maxObjectShare: config.maxObjectPercent / 100,
+    clock,
+    evict: (row) => store.evict(row),
+  });
   const loaded = new LoadedBodies({ buffers });
   const common = { directory, catalog, files, buffers, loaded, clock, window, counters, health, log, signal };
   const store: Store = new Store({

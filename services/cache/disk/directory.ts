@@ -6,7 +6,6 @@ import { type DirectoryLock, takeDirectoryLock } from '../../shared/directory-lo
 import type { Logger } from '../../shared/log.ts';
 import { replaceFile } from '../../shared/write-file.ts';
 import { folderCount, folderName, objectsFolder, parseFileName, temporaryFolder } from './file-name.ts';
-import { formVersion } from './trailer.ts';
 
 /** The directory cannot be used as it is. The message is one line for the operator. */
 class DirectoryError extends Error {
@@ -23,6 +22,8 @@ export interface Identity {
 }
 
 const identityFile = 'kura-cache.json';
+/** Of the directory's layout. */
+const formVersion = 1;
 
 /** Makes what is missing and reads the identity. Throws DirectoryError for another form or another shard's directory. Call it with the lock held. */
 export async function prepareDirectory(directory: string, name: string): Promise<Identity> {

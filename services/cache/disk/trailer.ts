@@ -1,23 +1,26 @@
 /**
- * What follows the body in every object file, form version 1. The body starts at offset 0, so a reader needs no offset; the fixed part ends the file, so the trailer is
- * found from the file's size alone, and a file that was cut or never finished has none.
+ * What follows the body in every object file, form 2. The body starts at offset 0, so a reader needs no offset. The fixed part ends the file, so that the file's size alone
+ * locates the trailer, and a file that was cut or never finished has none.
  *
- *     body | block sums, 4 bytes each | key | namespace | content type | fixed part, 56 bytes
+ *     body | block sums, 4 bytes each | strings | fixed part, 56 bytes
  *
- * Numbers are little endian. A block sum is the CRC-32 of 256 KiB of the body (the last block may be shorter).
+ * The strings are key, namespace, content type, content encoding, ServiceAccount and Pod; form 1 has only the first three. Numbers are little endian. A block sum is the
+ * CRC-32 of 256 KiB of the body (the last block may be shorter).
  */
 import { crc32 } from 'node:zlib';
 import type { Key } from '../../shared/key.ts';
 
-export const formVersion = 1;
+const formVersion = 2;
 /** 51 µs of CRC a block: small enough to check before each send, large enough that 64 GiB have 1 MiB of sums. */
 export const blockBytes = 256 * 1024;
 const fixedBytes = 56;
-/** A namespace is a DNS label (63 bytes); a content type beyond 255 bytes is not kept. */
+/** A namespace is a DNS label, ServiceAccount and Pod are DNS subdomains. A longer content type or encoding is not kept. */
 export const maxNamespaceBytes = 63;
 export const maxContentTypeBytes = 255;
-/** Strings and fixed part together; what one read from the end must cover to know all but the sums. */
-export const maxTailBytes = 1024 + maxNamespaceBytes + maxContentTypeBytes + fixedBytes;
+export const maxContentEncodingBytes = 64;
+export const maxWriterBytes = 253;
+/** Strings and fixed part together: one read of so many bytes from the end knows all but the sums. */
+export const maxTailBytes = 1024 + maxNamespaceBytes + maxContentTypeBytes + maxContentEncodingBytes + 2 * maxWriterBytes + fixedBytes;
 const magic = 0x6b757261_6f626a31n; // "kuraobj1"
 
 export interface ObjectMeta {
@@ -25,8 +28,13 @@ export interface ObjectMeta {
   /** The namespace whose workload wrote it; empty when none was named. */
   readonly namespace: string;
   readonly contentType: string;
+  /** As the writer sent it; empty for none. */
+  readonly contentEncoding: string;
+  /** Of the writer; empty when not known. */
+  readonly serviceAccount: string;
+  readonly pod: string;
   readonly length: number;
-  /** Microseconds since 1970 by the writer's clock; a part of the ETag. */
+  /** Microseconds since 1970 by the clock of the shard; a part of the ETag. */
   readonly committedAt: bigint;
 }
 
@@ -44,7 +52,8 @@ export function blockCount(length: number): number {
 
 /** The trailer's bytes. `sums` holds exactly one CRC a block, in order. */
 export function encodeTrailer(meta: ObjectMeta, sums: Uint32Array): Buffer {
-  const strings = Buffer.from(meta.key + meta.namespace + meta.contentType, 'latin1');
+  const texts = [meta.key, meta.namespace, meta.contentType, meta.contentEncoding, meta.serviceAccount, meta.pod];
+  const strings = Buffer.from(texts.join(''), 'latin1');
   const sumsBytes = sums.length * 4;
   const buffer = Buffer.allocUnsafe(sumsBytes + strings.length + fixedBytes);
   Buffer.from(sums.buffer, sums.byteOffset, sumsBytes).copy(buffer);
@@ -58,7 +67,10 @@ export function encodeTrailer(meta: ObjectMeta, sums: Uint32Array): Buffer {
   buffer.writeUInt16LE(meta.namespace.length, at + 26);
   buffer.writeUInt16LE(meta.contentType.length, at + 28);
   buffer.writeUInt16LE(formVersion, at + 30);
-  buffer.fill(0, at + 32, at + 44);
+  buffer.writeUInt16LE(meta.contentEncoding.length, at + 32);
+  buffer.writeUInt16LE(meta.serviceAccount.length, at + 34);
+  buffer.writeUInt16LE(meta.pod.length, at + 36);
+  buffer.fill(0, at + 38, at + 44);
   // Covers strings and numbers; the sums are covered by their own sum, which lies inside.
   buffer.writeUInt32LE(crc32(buffer.subarray(sumsBytes, at + 44)), at + 44);
   buffer.writeBigUInt64BE(magic, at + 48);
@@ -71,21 +83,25 @@ export function encodeTrailer(meta: ObjectMeta, sums: Uint32Array): Buffer {
  */
 export function decodeTrailer(tail: Buffer, fileBytes: number): Trailer | undefined {
   const at = tail.length - fixedBytes;
-  if (at < 0 || tail.readBigUInt64BE(at + 48) !== magic || tail.readUInt16LE(at + 30) !== formVersion) return undefined;
-  const keyBytes = tail.readUInt16LE(at + 24);
-  const namespaceBytes = tail.readUInt16LE(at + 26);
-  const contentTypeBytes = tail.readUInt16LE(at + 28);
-  const stringsAt = at - keyBytes - namespaceBytes - contentTypeBytes;
+  if (at < 0 || tail.readBigUInt64BE(at + 48) !== magic) return undefined;
+  const form = tail.readUInt16LE(at + 30);
+  if (form !== 1 && form !== formVersion) return undefined;
+  // Form 1 has zeros where form 2 has the lengths of its further strings.
+  const lengths = [24, 26, 28, 32, 34, 36].map((offset) => tail.readUInt16LE(at + offset));
+  const stringsAt = at - lengths.reduce((sum, length) => sum + length, 0);
   if (stringsAt < 0 || crc32(tail.subarray(stringsAt, at + 44)) !== tail.readUInt32LE(at + 44)) return undefined;
   const length = Number(tail.readBigUInt64LE(at + 8));
   const trailerBytes = tail.readUInt32LE(at);
   const sumsBytes = blockCount(length) * 4;
   if (length + trailerBytes !== fileBytes || trailerBytes !== sumsBytes + tail.length - stringsAt) return undefined;
-  const strings = tail.toString('latin1', stringsAt, at);
+  const [key, namespace, contentType, contentEncoding, serviceAccount, pod] = split(tail.toString('latin1', stringsAt, at), lengths);
   return {
-    key: strings.slice(0, keyBytes) as Key,
-    namespace: strings.slice(keyBytes, keyBytes + namespaceBytes),
-    contentType: strings.slice(keyBytes + namespaceBytes),
+    key: key as Key,
+    namespace,
+    contentType,
+    contentEncoding,
+    serviceAccount,
+    pod,
     length,
     committedAt: tail.readBigUInt64LE(at + 16),
     sumOfSums: tail.readUInt32LE(at + 4),
@@ -105,4 +121,12 @@ export function decodeSums(bytes: Buffer, trailer: Trailer): Uint32Array | undef
 /** Strong (RFC 9110, 8.8.1): other bytes have other sums, and a second write at the same microsecond with the same sums is the same object. */
 export function entityTag({ length, sumOfSums, committedAt }: Pick<Trailer, 'length' | 'sumOfSums' | 'committedAt'>): string {
   return `"${length}-${sumOfSums.toString(16)}-${committedAt.toString(16)}"`;
+}
+
+function split(text: string, lengths: readonly number[]): [string, string, string, string, string, string] {
+  let from = 0;
+  return lengths.map((length) => {
+    from += length;
+    return text.slice(from - length, from);
+  }) as [string, string, string, string, string, string];
 }

@@ -2,12 +2,15 @@
 import type { IncomingMessage } from 'node:http';
 import { readShare } from '../index/shares.ts';
 import type { Applicant } from './admission.ts';
+import { readDigests } from './digests.ts';
 import type { ObjectRequest } from './object-request.ts';
 import type { ProblemCode } from './problems.ts';
 import { readTarget } from './target.ts';
 
 export type NodeHead =
   | { readonly kind: 'health' }
+  /** `OPTIONS *`. */
+  | { readonly kind: 'options' }
   | { readonly kind: 'request'; readonly applicant: Applicant & ObjectRequest }
   /** Reported only after admission. */
   | { readonly kind: 'problem'; readonly applicant: Applicant; readonly code: ProblemCode };
@@ -15,6 +18,7 @@ export type NodeHead =
 export function readNodeHead({ method = '', url = '', headers }: IncomingMessage): NodeHead {
   const path = originForm(url);
   if (path === '/healthz') return { kind: 'health' };
+  if (path === '*' && method === 'OPTIONS') return { kind: 'options' };
   const target = readTarget(path);
   const limit = single(headers['x-kura-max-object-bytes']);
   const share = single(headers['x-kura-max-share']);
@@ -22,6 +26,7 @@ export function readNodeHead({ method = '', url = '', headers }: IncomingMessage
   const ticket = target.kind === 'ticket' ? target.ticket : undefined;
   const key = target.kind === 'key' || target.kind === 'ticket' ? target.key : undefined;
   const isDirect = target.kind === 'key' && target.isDirect && mayRedirect(headers);
+  const digests = method === 'PUT' ? readDigests({ md5: single(headers['content-md5']), digests: digestFields(headers) }) : [];
   const applicant = {
     method,
     ticket,
@@ -30,20 +35,45 @@ export function readNodeHead({ method = '', url = '', headers }: IncomingMessage
     version: undefined,
     namespace: single(headers['x-kura-namespace']),
     serviceAccount: single(headers['x-kura-service-account']),
+    pod: undefined,
     maxObjectBytes: limit === undefined ? undefined : Number(limit),
     maxShare,
     length: bodyLength(headers),
     contentType: headers['content-type'],
+    contentEncoding: single(headers['content-encoding']),
+    digests: digests ?? [],
     range: headers.range,
     ifRange: single(headers['if-range']),
+    ifMatch: headers['if-match'],
     ifNoneMatch: headers['if-none-match'],
+    ifModifiedSince: headers['if-modified-since'],
+    ifUnmodifiedSince: headers['if-unmodified-since'],
   } as const;
   const problem = (code: ProblemCode): NodeHead => ({ kind: 'problem', applicant: { ...applicant, key }, code });
   if (key === undefined) return problem(target.kind === 'bad-key' ? 'bad-key' : 'no-such-path');
   // A ticket brings its own terms.
   const isWrong = (limit !== undefined && !/^\d{1,15}$/.test(limit)) || (share !== undefined && maxShare === undefined);
   if (isWrong && ticket === undefined) return problem('bad-header');
-  return { kind: 'request', applicant: { ...applicant, key } };
+  const code = method === 'PUT' ? uploadProblem(headers, digests) : undefined;
+  return code === undefined ? { kind: 'request', applicant: { ...applicant, key } } : problem(code);
+}
+
+/** What a shard would store wrongly: a part, a body in a coding that it does not know, or a body that it cannot compare. */
+function uploadProblem(headers: IncomingMessage['headers'], digests: readonly unknown[] | undefined): ProblemCode | undefined {
+  const transferEncoding = headers['transfer-encoding'];
+  // RFC 9112, 6.1: a server that does not understand a transfer coding responds with 501.
+  if (transferEncoding !== undefined && transferEncoding.trim().toLowerCase() !== 'chunked') return 'unsupported-transfer-encoding';
+  // RFC 9110, 14.5: partial PUT must not be taken for a whole one.
+  if (headers['content-range'] !== undefined) return 'partial-upload';
+  const isAwsChunked = (single(headers['content-encoding']) ?? '')
+    .split(',')
+    .some((coding) => coding.trim().toLowerCase() === 'aws-chunked');
+  if (isAwsChunked || (single(headers['x-amz-content-sha256']) ?? '').startsWith('STREAMING-')) return 'unsupported-encoding';
+  return digests === undefined ? 'bad-digest' : undefined;
+}
+
+function digestFields(headers: IncomingMessage['headers']): string[] {
+  return [headers['content-digest'], headers['repr-digest']].flatMap((field) => field ?? []);
 }
 
 export function isExpecting({ headers }: IncomingMessage): boolean {

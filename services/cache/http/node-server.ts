@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { Socket } from 'node:net';
 import type { Method, Result } from '../counters.ts';
 import { admit } from './admission.ts';
-import { handleObject } from './handler/handler.ts';
+import { allowedMethods, handleObject } from './handler/handler.ts';
 import { type BodySink, type Fields, type Reply, refuse } from './handler/reply.ts';
 import { isExpecting, readNodeHead } from './node-head.ts';
 import { bodyRoute, type Route } from './object-request.ts';
@@ -20,7 +20,7 @@ export const headTimeoutMs = 10_000;
 
 /** The server, which does not listen: object-server.ts gives it connections. Unless it `keepsAlive`, each ends with its first response. */
 export function createNodeServer(service: ObjectService, { keepsAlive }: { keepsAlive: boolean }): Server {
-  const server = createServer({ maxHeaderSize: maxHeadBytes, connectionsCheckingInterval: headTimeoutMs / 5 });
+  const server = createServer({ maxHeaderSize: maxHeadBytes, connectionsCheckingInterval: headTimeoutMs / 5, requireHostHeader: false });
   // Node's 300 s for a whole request would turn a long PUT into a 408; writerTimeout bounds a stall.
   server.requestTimeout = 0;
   server.headersTimeout = headTimeoutMs;
@@ -31,6 +31,8 @@ export function createNodeServer(service: ObjectService, { keepsAlive }: { keeps
   server.on('request', handle);
   server.on('checkContinue', handle);
   server.on('checkExpectation', handle);
+  // Without a listener Node closes the connection of a CONNECT without a response.
+  server.on('connect', (_message, socket) => refuseSocket(service, socket as Socket, 'method-not-allowed', ['allow', allowedMethods]));
   server.on('clientError', (error: NodeJS.ErrnoException, socket) => refuseConnection(service, error, socket as Socket));
   return server;
 }
@@ -54,7 +56,13 @@ async function answer(service: ObjectService, message: IncomingMessage, response
     sendHealth(service, message, response);
     return undefined;
   }
+  if (head.kind === 'options') {
+    response.writeHead(204, { allow: allowedMethods }).end();
+    return undefined;
+  }
   const reply = new NodeReply(service, message, response, head.applicant.route);
+  // RFC 9112, 3.2: a request of HTTP/1.1 has exactly one Host.
+  if (message.httpVersion === '1.1' && countHosts(message) !== 1) return await refuse(reply, 'bad-request');
   const terms = admit(service, head.applicant);
   if (typeof terms === 'string') return await refuse(reply, terms);
   if (head.kind === 'problem') return await refuse(reply, head.code);
@@ -152,6 +160,10 @@ class NodeReply implements Reply {
   }
 }
 
+function countHosts({ rawHeaders }: IncomingMessage): number {
+  return rawHeaders.filter((name, at) => at % 2 === 0 && name.toLowerCase() === 'host').length;
+}
+
 function countedMethod(method: string | undefined): Method {
   return method === 'GET' || method === 'HEAD' || method === 'PUT' || method === 'DELETE' ? method : 'other';
 }
@@ -168,7 +180,12 @@ function refuseConnection(service: ObjectService, error: NodeJS.ErrnoException, 
   }
   const code =
     error.code === 'HPE_HEADER_OVERFLOW' ? 'head-too-large' : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 'request-timeout' : 'bad-request';
+  refuseSocket(service, socket, code, []);
+}
+
+/** For a connection that has no response object. */
+function refuseSocket(service: ObjectService, socket: Socket, code: ProblemCode, fields: Fields): void {
   const heads = new ResponseHeads(service.name);
   heads.setDate(new Date());
-  socket.end(heads.problem(code, { isLast: true, isHead: false, fields: [] }), () => socket.destroy());
+  socket.end(heads.problem(code, { isLast: true, isHead: false, fields }), () => socket.destroy());
 }

@@ -1,5 +1,6 @@
 /** One request for an object, as both HTTP edges read it. */
 import type { Key } from '../../shared/key.ts';
+import type { ExpectedDigest } from './digests.ts';
 import type { Caller } from './ticket.ts';
 
 /** `direct` may be redirected to this shard's own address; `ticket` is where such a redirect leads. */
@@ -18,9 +19,15 @@ export interface ObjectRequest extends Terms {
   /** Bytes of the body: 0 without one, undefined for a chunked body. */
   readonly length: number | undefined;
   readonly contentType: string | undefined;
+  readonly contentEncoding: string | undefined;
+  /** What the client says of the body; the upload is refused when it differs. */
+  readonly digests: readonly ExpectedDigest[];
   readonly range: string | undefined;
   readonly ifRange: string | undefined;
+  readonly ifMatch: string | undefined;
   readonly ifNoneMatch: string | undefined;
+  readonly ifModifiedSince: string | undefined;
+  readonly ifUnmodifiedSince: string | undefined;
 }
 
 /** The counter of body bytes that a request belongs to. */

@@ -7,7 +7,7 @@ import type { Socket } from 'node:net';
 import type { Result } from '../counters.ts';
 import { blockBytes } from '../disk/trailer.ts';
 import { admit } from './admission.ts';
-import { planRead } from './conditions.ts';
+import { isConditional, planRead } from './conditions.ts';
 import { handleObject } from './handler/handler.ts';
 import { type Fields, redirect, refuse } from './handler/reply.ts';
 import { bodyRoute, type ObjectRequest } from './object-request.ts';
@@ -155,7 +155,7 @@ export class PlainConnection {
   #answerAtOnce(request: ObjectRequest): boolean {
     const { service, heads } = this.#options;
     const { store, buffers, counters } = service;
-    if (request.method !== 'GET' || request.range !== undefined || request.ifNoneMatch !== undefined || service.isClosing()) return false;
+    if (request.method !== 'GET' || isSelective(request) || service.isClosing()) return false;
     const object = store.openNow(request.key);
     if (object === undefined || object.tag !== (request.version ?? object.tag)) return false;
     const location = request.route === 'direct' ? service.direct?.locateRead(request, object, planRead(object, false, request)) : undefined;
@@ -297,6 +297,11 @@ export class PlainConnection {
   #count(method: PlainRequest['method'], result: Result): void {
     this.#options.service.counters.count(method, result, (performance.now() - this.#startedMs) / 1000);
   }
+}
+
+/** It may be answered with something else than the whole object. */
+function isSelective(request: ObjectRequest): boolean {
+  return request.range !== undefined || request.ifModifiedSince !== undefined || isConditional(request);
 }
 
 function ignore(): void {}

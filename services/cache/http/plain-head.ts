@@ -24,6 +24,7 @@ type Draft = { -readonly [Field in keyof PlainRequest]: PlainRequest[Field] } & 
 
 type PlainHead = PlainRequest | { readonly kind: 'unusual' } | { readonly kind: 'incomplete' };
 
+const noDigests: readonly never[] = [];
 const unusual: PlainHead = { kind: 'unusual' };
 const incomplete: PlainHead = { kind: 'incomplete' };
 const methodStarts = [
@@ -54,12 +55,16 @@ const unusualFields = new Set([
   'http2-settings',
   'content-encoding',
   'content-range',
+  'content-md5',
+  'content-digest',
+  'repr-digest',
+  'x-amz-content-sha256',
 ]);
 
 /** Reads the head at the start of `bytes`. */
 export function readPlainHead(bytes: Buffer): PlainHead {
   const end = bytes.indexOf('\r\n\r\n', 0, 'latin1');
-  if (end === -1) return bytes.length > maxPlainBytes ? unusual : incomplete;
+  if (end === -1) return bytes.length > maxPlainBytes || hasBareLineFeed(bytes) ? unusual : incomplete;
   if (end > maxPlainBytes) return unusual;
   // With the line end of the last field, without the empty line.
   const head = bytes.toString('latin1', 0, end + 2);
@@ -83,10 +88,16 @@ export function readPlainHead(bytes: Buffer): PlainHead {
     isLast: false,
     range: undefined,
     ifRange: undefined,
+    ifMatch: undefined,
     ifNoneMatch: undefined,
+    ifModifiedSince: undefined,
+    ifUnmodifiedSince: undefined,
     contentType: undefined,
+    contentEncoding: undefined,
+    digests: noDigests,
     namespace: undefined,
     serviceAccount: undefined,
+    pod: undefined,
     credential: undefined,
     maxObjectBytes: undefined,
     maxShare: undefined,
@@ -152,6 +163,18 @@ function readField(name: string, head: string, start: number, end: number, reque
       if (request.ifRange !== undefined) return false;
       request.ifRange = head.slice(start, end);
       return true;
+    case 'if-match':
+      if (request.ifMatch !== undefined) return false;
+      request.ifMatch = head.slice(start, end);
+      return true;
+    case 'if-modified-since':
+      if (request.ifModifiedSince !== undefined) return false;
+      request.ifModifiedSince = head.slice(start, end);
+      return true;
+    case 'if-unmodified-since':
+      if (request.ifUnmodifiedSince !== undefined) return false;
+      request.ifUnmodifiedSince = head.slice(start, end);
+      return true;
     case 'if-none-match':
       if (request.ifNoneMatch !== undefined) return false;
       request.ifNoneMatch = head.slice(start, end);
@@ -188,6 +211,12 @@ function readField(name: string, head: string, start: number, end: number, reque
 
 function keepHere(request: Draft): void {
   if (request.route === 'direct') request.route = 'objects';
+}
+
+/** Node's parser refuses such a head at once, instead of waiting for its end. */
+function hasBareLineFeed(bytes: Buffer): boolean {
+  for (let at = bytes.indexOf(0x0a); at !== -1; at = bytes.indexOf(0x0a, at + 1)) if (at === 0 || bytes[at - 1] !== 0x0d) return true;
+  return false;
 }
 
 /** The place of the colon after a field name, or -1. */

@@ -4,8 +4,9 @@ import type { Key } from '../../shared/key.ts';
 import { within } from '../disk/deadline.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
 import { faultKind } from '../disk/files.ts';
-import type { Store } from '../store/store.ts';
+import { type Condition, ConditionError, type Store } from '../store/store.ts';
 import { NoRoomError, type Upload } from '../store/upload.ts';
+import { DigestCheck, type ExpectedDigest } from './digests.ts';
 
 /**
  * A refused body is read and dropped within these limits before the response: ordinary clients that are still sending would otherwise see a broken pipe. Beyond them the
@@ -26,17 +27,22 @@ interface Put {
   /** Undefined for a chunked body. */
   readonly length: number | undefined;
   readonly contentType: string;
+  readonly contentEncoding: string;
   readonly namespace: string;
+  readonly serviceAccount: string;
+  readonly pod: string;
   readonly maxObjectBytes: number;
   /** The part of this shard that its namespace may have; undefined when the policy sets none. */
   readonly maxShare: number | undefined;
+  readonly digests: readonly ExpectedDigest[];
+  readonly condition: Condition | undefined;
 }
 
 type PutOutcome =
   | { readonly kind: 'stored'; readonly tag: string }
   /** Answered like `stored`, with `x-kura-stored: no`. */
   | { readonly kind: 'not-kept' }
-  | { readonly kind: 'refused'; readonly code: 'too-large' | 'no-room' | 'disk-fault' };
+  | { readonly kind: 'refused'; readonly code: 'too-large' | 'no-room' | 'disk-fault' | 'digest-mismatch' | 'precondition-failed' };
 
 interface ReceiveOptions {
   readonly store: Store;
@@ -55,7 +61,7 @@ export async function receivePut({ store, put, body, health }: ReceiveOptions): 
     case 'no-room':
       return { kind: 'refused', code: begun.kind };
     case 'not-kept':
-      return receiveNothing({ store, put, body });
+      return receiveNothing({ store, put, body, health });
     case 'upload':
       break;
     default:
@@ -63,15 +69,18 @@ export async function receivePut({ store, put, body, health }: ReceiveOptions): 
   }
   const { upload } = begun;
   const maxBytes = Math.min(put.maxObjectBytes, begun.maxBytes);
+  const digests = new DigestCheck(put.digests);
   let isFinished = false;
   try {
     for await (const chunk of body) {
       if (upload.receivedBytes + chunk.length > maxBytes) return { kind: 'refused', code: 'too-large' };
+      digests.update(chunk);
       const fault = await settle(upload.write(chunk));
       if (fault !== undefined) return refuse(fault.error, health);
     }
+    if (!digests.holds()) return { kind: 'refused', code: 'digest-mismatch' };
     isFinished = true;
-    const written = await within(commitLimitMs, store.commit(upload));
+    const written = await within(commitLimitMs, store.commit(upload, put.condition));
     return { kind: 'stored', tag: written.tag };
   } catch (error) {
     // What the body throws is for the edge.
@@ -112,21 +121,25 @@ async function settle(work: ReturnType<Upload['write']>): Promise<{ error: unkno
 
 function refuse(error: unknown, health: FaultSink): PutOutcome {
   if (error instanceof NoRoomError) return { kind: 'refused', code: 'no-room' };
+  if (error instanceof ConditionError) return { kind: 'refused', code: 'precondition-failed' };
   health.note(error, 'write');
   return { kind: 'refused', code: faultKind(error) === 'full' ? 'no-room' : 'disk-fault' };
 }
 
 /** The older object goes before the answer, so that the next GET can miss but never gives the old bytes. */
-async function receiveNothing({ store, put, body }: Pick<ReceiveOptions, 'store' | 'put' | 'body'>): Promise<PutOutcome> {
+async function receiveNothing({ store, put, body, health }: ReceiveOptions): Promise<PutOutcome> {
+  const digests = new DigestCheck(put.digests);
   let bytes = 0;
   for await (const chunk of body) {
     bytes += chunk.length;
+    digests.update(chunk);
     if (bytes > put.maxObjectBytes) return { kind: 'refused', code: 'too-large' };
   }
+  if (!digests.holds()) return { kind: 'refused', code: 'digest-mismatch' };
   try {
-    await store.remove(put.key);
-  } catch {
-    return { kind: 'refused', code: 'disk-fault' };
+    await within(commitLimitMs, store.remove(put.key, put.condition));
+  } catch (error) {
+    return refuse(error, health);
   }
   return { kind: 'not-kept' };
 }

@@ -16,9 +16,13 @@ const reasons: Readonly<Record<number, string>> = {
   404: 'Not Found',
   405: 'Method Not Allowed',
   408: 'Request Timeout',
+  412: 'Precondition Failed',
   413: 'Content Too Large',
+  415: 'Unsupported Media Type',
   416: 'Range Not Satisfiable',
+  417: 'Expectation Failed',
   431: 'Request Header Fields Too Large',
+  501: 'Not Implemented',
   503: 'Service Unavailable',
   507: 'Insufficient Storage',
 };
@@ -67,8 +71,24 @@ export class ResponseHeads {
   }
 }
 
+export function lastModified({ modifiedSeconds }: OpenObject): string {
+  return new Date(modifiedSeconds * 1000).toUTCString();
+}
+
 /** The fields of a response that has `bytes` of the object as its body. */
 export function objectFields(object: OpenObject, bytes: number): Fields {
-  const contentType = object.contentType === '' ? [] : ['content-type', object.contentType];
-  return ['etag', object.tag, 'accept-ranges', 'bytes', ...contentType, 'content-length', String(bytes)];
+  const type = object.contentType === '' ? [] : ['content-type', object.contentType];
+  const encoding = object.contentEncoding === '' ? [] : ['content-encoding', object.contentEncoding];
+  return [
+    'etag',
+    object.tag,
+    'last-modified',
+    lastModified(object),
+    'accept-ranges',
+    'bytes',
+    ...type,
+    ...encoding,
+    'content-length',
+    String(bytes),
+  ];
 }

@@ -6,6 +6,7 @@ import type { Key } from '../../shared/key.ts';
 export interface Caller {
   readonly namespace: string | undefined;
   readonly serviceAccount: string | undefined;
+  readonly pod: string | undefined;
   readonly maxObjectBytes: number | undefined;
   /** Above 0, up to 1. */
   readonly maxShare: number | undefined;
@@ -34,14 +35,15 @@ type Content = [
   nonce: Text,
   namespace: Text,
   account: Text,
+  pod: Text,
   maxObjectBytes: number | undefined,
   maxShare: number | undefined,
 ];
 
 /** Two parts of base64url with a dot between. */
 export function sealTicket(secret: KeyObject, transfer: Transfer, ticket: Ticket): string {
-  const { endsMs, version, nonce, namespace, serviceAccount, maxObjectBytes, maxShare } = ticket;
-  const content: Content = [endsMs, version, nonce, namespace, serviceAccount, maxObjectBytes, maxShare];
+  const { endsMs, version, nonce, namespace, serviceAccount, pod, maxObjectBytes, maxShare } = ticket;
+  const content: Content = [endsMs, version, nonce, namespace, serviceAccount, pod, maxObjectBytes, maxShare];
   const text = Buffer.from(JSON.stringify(content)).toString('base64url');
   return `${text}.${sealOf(secret, transfer, text)}`;
 }
@@ -56,8 +58,8 @@ export function openTicket(secret: KeyObject, transfer: Transfer, sealed: string
   if (given.length !== right.length || !timingSafeEqual(given, right)) return undefined;
   // undefined is null in JSON.
   const fields = (JSON.parse(Buffer.from(text, 'base64url').toString()) as unknown[]).map((field) => field ?? undefined);
-  const [endsMs, version, nonce, namespace, serviceAccount, maxObjectBytes, maxShare] = fields as Content;
-  return { endsMs, version, nonce, namespace, serviceAccount, maxObjectBytes, maxShare };
+  const [endsMs, version, nonce, namespace, serviceAccount, pod, maxObjectBytes, maxShare] = fields as Content;
+  return { endsMs, version, nonce, namespace, serviceAccount, pod, maxObjectBytes, maxShare };
 }
 
 /** Neither a method nor a key has a line end in it. */

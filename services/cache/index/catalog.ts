@@ -14,6 +14,8 @@ interface CatalogOptions {
   readonly limits: SpaceLimits;
   readonly eviction: 'lru' | 'dataset';
   readonly clock: Clock;
+  /** The part of the limit that one object may take, so that it does not evict all others. */
+  readonly maxObjectShare: number;
   /** Removes the file of a row and takes the row out. Resolves when the room is free again, with false when the file could not be removed. Does not reject. */
   readonly evict: (row: number) => Promise<boolean>;
 }
@@ -30,9 +32,9 @@ export interface RemovedRow {
 }
 
 export type UploadAdmission =
-  /** `maxBytes` is the most that the share of its namespace gives to one object. */
+  /** `maxBytes`: the most that one object may have. */
   | { readonly kind: 'admitted'; readonly pool: Pool; readonly maxBytes: number }
-  /** Larger than this shard could ever hold. */
+  /** Larger than one object may be. */
   | { readonly kind: 'too-large' }
   /** The room is reserved for others. */
   | { readonly kind: 'no-room' }
@@ -48,9 +50,11 @@ export class Catalog {
   readonly #eviction: EvictionPolicy;
   readonly #victims: VictimChoice;
   readonly #clock: Clock;
+  readonly #maxObjectShare: number;
 
-  constructor({ limits, eviction, clock, evict }: CatalogOptions) {
+  constructor({ limits, eviction, clock, maxObjectShare, evict }: CatalogOptions) {
     this.#clock = clock;
+    this.#maxObjectShare = maxObjectShare;
     this.index = new ObjectIndex({ capacity: limits.maxFiles });
     this.groups = new Groups(
       (group) => this.index.groupCount(group) === 0,
@@ -99,8 +103,8 @@ export class Catalog {
   /** Decides on a PUT before its first byte. `length` is 0 for a chunked body; an admitted length is reserved. */
   admitUpload({ namespace, maxShare, length }: { namespace: string; maxShare: number | undefined; length: number }): UploadAdmission {
     const pool = this.shares.learn(namespace, maxShare);
-    const maxBytes = this.shares.limitBytes(pool);
-    if (length > Math.min(this.space.limits.maxBytes / 2, maxBytes)) return { kind: 'too-large' };
+    const maxBytes = Math.min(Math.floor(this.space.limits.maxBytes * this.#maxObjectShare), this.shares.limitBytes(pool));
+    if (length > maxBytes) return { kind: 'too-large' };
     if (!this.space.reserve(length)) return { kind: 'no-room' };
     if (this.#victims.hasShareFor(pool, length, this.#clock.tick()) && this.evictor.canMakeRoom(length))
       return { kind: 'admitted', pool, maxBytes };

@@ -16,6 +16,9 @@ export class OpenObject {
   readonly tag: string;
   readonly namespace: string;
   readonly contentType: string;
+  readonly contentEncoding: string;
+  /** Of its commit, in whole seconds since 1970. */
+  readonly modifiedSeconds: number;
   /** Its row in the index, or `noRow` while the index does not hold this version. */
   row: number;
   readonly #close: (isStored: boolean) => void;
@@ -34,6 +37,8 @@ export class OpenObject {
     this.length = trailer.length;
     this.namespace = trailer.namespace;
     this.contentType = trailer.contentType;
+    this.contentEncoding = trailer.contentEncoding;
+    this.modifiedSeconds = Number(trailer.committedAt / 1_000_000n);
     this.tag = entityTag(trailer);
     this.fd = options.fd;
     this.row = options.row;

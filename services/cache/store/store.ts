@@ -7,7 +7,7 @@ import { type Digest, digestOf } from '../digest.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
 import { fileName, objectPath, temporaryFolder } from '../disk/file-name.ts';
 import { type Files, faultKind } from '../disk/files.ts';
-import { blockBytes } from '../disk/trailer.ts';
+import { blockBytes, type ObjectMeta } from '../disk/trailer.ts';
 import type { Catalog, RemovedRow, UploadAdmission } from '../index/catalog.ts';
 import { type Clock, tickMs } from '../index/clock.ts';
 import { flagVerified, noRow } from '../index/object-index.ts';
@@ -17,10 +17,10 @@ import { freeRoom, holdLarge } from './free-file.ts';
 import { KeyedMutex } from './keyed-mutex.ts';
 import type { LoadedBodies } from './loaded-bodies.ts';
 import type { OpenFiles } from './open-files.ts';
-import type { OpenObject } from './open-object.ts';
+import { CorruptObjectError, type OpenObject } from './open-object.ts';
 import { Opener } from './opener.ts';
 import type { PageCacheWindow } from './page-cache-window.ts';
-import { checkFile } from './read-object.ts';
+import { checkFile, readObject } from './read-object.ts';
 import { Upload, type WrittenFile } from './upload.ts';
 
 interface StoreOptions {
@@ -37,13 +37,18 @@ interface StoreOptions {
   readonly health: FaultSink;
 }
 
-interface NewObject {
-  readonly key: Key;
+interface NewObject extends Omit<ObjectMeta, 'length' | 'committedAt'> {
   /** Undefined for a chunked body. */
   readonly length: number | undefined;
-  readonly contentType: string;
-  readonly namespace: string;
   readonly maxShare: number | undefined;
+}
+
+/** Decides whether a change may replace or remove the version that is stored; undefined where there is none. */
+export type Condition = (current: { readonly tag: string; readonly modifiedSeconds: number } | undefined) => boolean;
+
+/** The condition of a PUT or DELETE does not hold: nothing has changed. */
+export class ConditionError extends Error {
+  readonly code = 'CONDITION';
 }
 
 type BeginResult =
@@ -126,12 +131,12 @@ export class Store {
     return { kind: 'upload', upload, maxBytes };
   }
 
-  /** Gives a finished upload its name: after this every GET sees it. Rejects with the disk's fault, nothing changed. */
-  async commit(upload: Upload): Promise<WrittenFile> {
+  /** Gives a finished upload its name: after this every GET sees it. Rejects with ConditionError or the disk's fault, nothing changed. */
+  async commit(upload: Upload, condition?: Condition): Promise<WrittenFile> {
     const written = await upload.finish(this.#options.clock.commitTime());
     const digest = this.#digest(written.meta.key);
     try {
-      await this.mutex.run(fileName(digest), () => this.#replace(digest, upload, written));
+      await this.mutex.run(fileName(digest), () => this.#replace(digest, upload, written, condition));
     } catch (error) {
       await upload.discard();
       throw error;
@@ -142,18 +147,19 @@ export class Store {
     return written;
   }
 
-  /** True when there was such an object. It is gone for every later GET. Rejects with the disk's fault. */
-  async remove(key: Key): Promise<boolean> {
+  /** True when there was such an object. It is gone for every later GET. Rejects with ConditionError or the disk's fault, nothing changed. */
+  async remove(key: Key, condition?: Condition): Promise<boolean> {
     const { catalog } = this.#options;
     const digest = this.#digest(key);
     const name = fileName(digest);
+    if (condition !== undefined) return await this.#removeIf(key, digest, condition);
     const row = catalog.find(digest);
     if (row === noRow && catalog.space.isCounted) {
       await this.mutex.settled(name);
       return false;
     }
     // Takes the row out before it waits, while the open version can still be found by it.
-    const removed = this.#removeFile(digest, row);
+    const removed = this.#removeFile(digest, row, { awaitsRoom: false });
     this.#opener.forget(key, name);
     return removed;
   }
@@ -194,7 +200,7 @@ export class Store {
 
   /** Removes the file of a digest that has no row. Does not reject. */
   async removeUnknown(digest: Digest): Promise<void> {
-    await this.#removeFile(digest, noRow).catch((error: unknown) => this.#options.health.note(error, 'write'));
+    await this.#removeFile(digest, noRow, { awaitsRoom: false }).catch((error: unknown) => this.#options.health.note(error, 'write'));
   }
 
   /** Removes the file of a row to make room; false when the disk did not let it. Does not reject. */
@@ -203,7 +209,7 @@ export class Store {
     const bytes = catalog.bytesOf(row);
     const idleSeconds = ((clock.tick() - catalog.index.tick(row)) * tickMs) / 1000;
     try {
-      await this.#removeFile(catalog.index.digest(row), row);
+      await this.#removeFile(catalog.index.digest(row), row, { awaitsRoom: true });
     } catch (error) {
       health.note(error, 'write');
       return false;
@@ -212,6 +218,43 @@ export class Store {
     counters.evictedBytes += bytes;
     counters.lastVictimIdleSeconds = idleSeconds;
     return true;
+  }
+
+  async #removeIf(key: Key, digest: Digest, condition: Condition): Promise<boolean> {
+    const { catalog } = this.#options;
+    const name = fileName(digest);
+    const removed = await this.mutex.run(name, async () => {
+      await this.#require(condition, digest);
+      const version = this.#takeOut(catalog.find(digest));
+      this.#opener.forget(key, name);
+      return { version, ...(await this.#unlink(digest, version)) };
+    });
+    return await this.#free(removed, false);
+  }
+
+  /** With the mutex held. Rejects with ConditionError, or with the fault of a disk that does not give the present version. */
+  async #require(condition: Condition, digest: Digest): Promise<void> {
+    if (!condition(await this.#currentVersion(digest))) throw new ConditionError('the condition does not hold');
+  }
+
+  async #currentVersion(digest: Digest): Promise<{ tag: string; modifiedSeconds: number } | undefined> {
+    const { catalog, files, buffers, directory } = this.#options;
+    const row = catalog.find(digest);
+    if (row === noRow && catalog.space.isCounted) return undefined;
+    const open = this.openFiles.ofRow(row);
+    if (open !== undefined) return open;
+    try {
+      const { object, body } = await readObject({ files, buffers, path: objectPath(directory, digest), blocks: undefined });
+      if (body !== undefined) buffers.give(body.buffer);
+      // It closes as a file that keeps its name.
+      object.row = row;
+      object.release();
+      return object;
+    } catch (error) {
+      // A damaged object is as good as none.
+      if (error instanceof CorruptObjectError || faultKind(error) === 'absent') return undefined;
+      throw error;
+    }
   }
 
   #digest(key: Key): Digest {
@@ -223,9 +266,10 @@ export class Store {
   }
 
   /** With the mutex held: the new file takes the name and a row; the room of the old one is freed when its readers are done. */
-  async #replace(digest: Digest, upload: Upload, written: WrittenFile): Promise<void> {
+  async #replace(digest: Digest, upload: Upload, written: WrittenFile, condition: Condition | undefined): Promise<void> {
     const { files, directory, clock, window, catalog } = this.#options;
     if (upload.isAbandoned) throw new Error('the upload was abandoned');
+    if (condition !== undefined) await this.#require(condition, digest);
     const path = objectPath(directory, digest);
     const row = catalog.find(digest);
     const held = row === noRow ? undefined : await holdLarge(files, path, catalog.bytesOf(row)).catch(() => undefined);
@@ -246,7 +290,7 @@ export class Store {
   }
 
   /** Takes a row out of the index; its room counts until it is freed. */
-  #takeOut(row: number): (RemovedRow & { object: OpenObject | undefined }) | undefined {
+  #takeOut(row: number): RemovedVersion | undefined {
     if (row === noRow) return undefined;
     const object = this.openFiles.ofRow(row);
     this.openFiles.remove(object);
@@ -256,33 +300,51 @@ export class Store {
   }
 
   /** Removes the file of a digest, and its row if it has one; false when there was no file. Rejects with the disk's fault: then the row is back. */
-  async #removeFile(digest: Digest, row: number): Promise<boolean> {
+  async #removeFile(digest: Digest, row: number, { awaitsRoom }: { awaitsRoom: boolean }): Promise<boolean> {
+    const version = this.#takeOut(row);
+    const removed = await this.mutex.run(fileName(digest), async () => {
+      // A PUT that was under way took the name meanwhile, which freed the old version: the name is the new version's.
+      if (this.#options.catalog.find(digest) !== noRow) return { isGone: true, held: undefined };
+      return await this.#unlink(digest, version);
+    });
+    return await this.#free({ version, ...removed }, awaitsRoom);
+  }
+
+  /** With the mutex held. `held` is the descriptor by which a large file is emptied. */
+  async #unlink(digest: Digest, version: RemovedRow | undefined): Promise<{ isGone: boolean; held: number | undefined }> {
     const { files, directory, catalog } = this.#options;
     const path = objectPath(directory, digest);
-    const version = this.#takeOut(row);
-    let held: number | undefined;
-    const isGone = await this.mutex.run(fileName(digest), async () => {
-      // A PUT that was under way took the name meanwhile, which freed the old version: the name is the new version's.
-      if (catalog.find(digest) !== noRow) return true;
-      held = version === undefined ? undefined : await holdLarge(files, path, version.bytes).catch(() => undefined);
-      try {
-        await files.unlink(path);
-        return true;
-      } catch (error) {
-        if (faultKind(error) === 'absent') return false;
-        if (held !== undefined) files.close(held);
-        if (version !== undefined) catalog.putBack(version);
-        throw error;
-      }
-    });
+    const held = version === undefined ? undefined : await holdLarge(files, path, version.bytes).catch(() => undefined);
+    try {
+      await files.unlink(path);
+      return { isGone: true, held };
+    } catch (error) {
+      if (held !== undefined) files.close(held);
+      if (faultKind(error) === 'absent') return { isGone: false, held: undefined };
+      if (version !== undefined) catalog.putBack(version);
+      throw error;
+    }
+  }
+
+  /** Frees the room of a version whose name is gone. A large file is freed in steps, for which only an eviction waits. */
+  async #free({ version, isGone, held }: Removed, awaitsRoom: boolean): Promise<boolean> {
+    const { files, catalog } = this.#options;
     if (version === undefined) return isGone;
     if (!isGone) {
       catalog.space.forgetDelete(version.bytes, 1);
       return false;
     }
     const freed = freeRoom({ files, space: catalog.space, ...version }, held);
-    // A slow reader may keep the old version for minutes, and this does not wait for it. Otherwise the room is free when this resolves.
-    if (version.object?.isClosed !== false) await freed;
+    // A slow reader may keep the old version for minutes: nothing waits for that.
+    if (version.object?.isClosed !== false && (awaitsRoom || held === undefined)) await freed;
     return true;
   }
+}
+
+type RemovedVersion = RemovedRow & { readonly object: OpenObject | undefined };
+
+interface Removed {
+  readonly version: RemovedVersion | undefined;
+  readonly isGone: boolean;
+  readonly held: number | undefined;
 }

@@ -21,6 +21,9 @@ interface UploadOptions {
   readonly key: Key;
   readonly namespace: string;
   readonly contentType: string;
+  readonly contentEncoding: string;
+  readonly serviceAccount: string;
+  readonly pod: string;
   /** Undefined for a chunked body. */
   readonly length: number | undefined;
   readonly temporaryPath: string;
@@ -100,8 +103,8 @@ export class Upload {
     await this.#flushing;
     this.#throwIfFaulty();
     if (this.#filled > 0) this.#sums.push(crc32((this.#buffer as Buffer).subarray(0, this.#filled)));
-    const { key, namespace, contentType } = this.options;
-    const meta = { key, namespace, contentType, length: this.receivedBytes, committedAt };
+    const { key, namespace, contentType, contentEncoding, serviceAccount, pod } = this.options;
+    const meta = { key, namespace, contentType, contentEncoding, serviceAccount, pod, length: this.receivedBytes, committedAt };
     const sums = Uint32Array.from(this.#sums);
     const trailer = encodeTrailer(meta, sums);
     const rest = this.#buffer;

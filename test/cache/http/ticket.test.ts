@@ -16,6 +16,7 @@ const terms: Terms = {
   route: 'direct',
   namespace: 'vision',
   serviceAccount: 'trainer',
+  pod: 'train-0',
   maxObjectBytes: 2_000_000,
   maxShare: 0.5,
 };
@@ -144,6 +145,7 @@ test('whatever a ticket says comes back, and only under its own secret and trans
     nonce: text,
     namespace: text,
     serviceAccount: text,
+    pod: text,
     maxObjectBytes: fc.option(fc.nat(), { nil: undefined }),
     maxShare: fc.option(fc.double({ min: 0.01, max: 1, noNaN: true }), { nil: undefined }),
   });

@@ -1,6 +1,8 @@
 /** DELETE. */
 import type { Result } from '../../counters.ts';
 import { within } from '../../disk/deadline.ts';
+import { ConditionError } from '../../store/store.ts';
+import { isConditional, mayWrite, type Version } from '../conditions.ts';
 import type { ObjectRequest } from '../object-request.ts';
 import type { ObjectService } from '../service.ts';
 import { type Reply, refuse } from './reply.ts';
@@ -10,10 +12,12 @@ const removeLimitMs = 1_100;
 
 export async function handleDelete({ store, health }: ObjectService, request: ObjectRequest, reply: Reply): Promise<Result> {
   if (health.isReadOnly) return await refuse(reply, 'read-only');
+  const condition = isConditional(request) ? (current: Version | undefined) => mayWrite(current, request) : undefined;
   let wasStored: boolean;
   try {
-    wasStored = await within(removeLimitMs, store.remove(request.key));
+    wasStored = await within(removeLimitMs, store.remove(request.key, condition));
   } catch (error) {
+    if (error instanceof ConditionError) return await refuse(reply, 'precondition-failed');
     health.note(error, 'write');
     await reply.refuse('disk-fault');
     return 'failed';

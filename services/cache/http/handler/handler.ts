@@ -7,7 +7,7 @@ import { handlePut } from './put.ts';
 import { handleRead } from './read.ts';
 import { type Reply, refuse } from './reply.ts';
 
-const allowedMethods = 'GET, HEAD, PUT, DELETE';
+export const allowedMethods = 'GET, HEAD, PUT, DELETE';
 
 /** Resolves when the response is written. Rejects when the transfer broke off: then the edge must cut the connection and count `failed`. */
 export async function handleObject(service: ObjectService, request: ObjectRequest, reply: Reply): Promise<Result> {

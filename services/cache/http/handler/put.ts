@@ -1,6 +1,7 @@
 /** PUT. */
 import type { Result } from '../../counters.ts';
-import { maxContentTypeBytes, maxNamespaceBytes } from '../../disk/trailer.ts';
+import { maxContentEncodingBytes, maxContentTypeBytes, maxNamespaceBytes, maxWriterBytes } from '../../disk/trailer.ts';
+import { isConditional, mayWrite, type Version } from '../conditions.ts';
 import type { ObjectRequest } from '../object-request.ts';
 import { receivePut } from '../receive-put.ts';
 import type { ObjectService } from '../service.ts';
@@ -8,15 +9,25 @@ import { type Reply, redirect, refuse } from './reply.ts';
 
 export async function handlePut(service: ObjectService, request: ObjectRequest, reply: Reply): Promise<Result> {
   const { store, direct, health } = service;
-  const { key, length, maxShare } = request;
+  const { key, length, maxShare, digests } = request;
   const maxObjectBytes = request.maxObjectBytes ?? Number.POSITIVE_INFINITY;
   if (length !== undefined && length > maxObjectBytes) return await refuse(reply, 'too-large');
   if (health.isReadOnly) return await refuse(reply, 'read-only');
   const location = reply.isAwaited ? direct?.locateUpload(request, length) : undefined;
   if (location !== undefined) return redirect(reply, location);
-  const contentType = keep(request.contentType, maxContentTypeBytes);
-  const namespace = keep(request.namespace, maxNamespaceBytes);
-  const put = { key, length, contentType, namespace, maxObjectBytes, maxShare };
+  const put = {
+    key,
+    length,
+    maxObjectBytes,
+    maxShare,
+    digests,
+    contentType: keep(request.contentType, maxContentTypeBytes),
+    contentEncoding: keep(request.contentEncoding, maxContentEncodingBytes),
+    namespace: keep(request.namespace, maxNamespaceBytes),
+    serviceAccount: keep(request.serviceAccount, maxWriterBytes),
+    pod: keep(request.pod, maxWriterBytes),
+    condition: isConditional(request) ? (current: Version | undefined) => mayWrite(current, request) : undefined,
+  };
   const outcome = await receivePut({ store, put, body: reply.body, health });
   switch (outcome.kind) {
     case 'stored':

@@ -3,7 +3,7 @@ import type { Result } from '../../counters.ts';
 import type { OpenObject } from '../../store/open-object.ts';
 import { planRead } from '../conditions.ts';
 import { bodyRoute, type ObjectRequest } from '../object-request.ts';
-import { objectFields } from '../response-heads.ts';
+import { lastModified, objectFields } from '../response-heads.ts';
 import { sendBody } from '../send-body.ts';
 import type { ObjectService } from '../service.ts';
 import { type Reply, redirect, refuse } from './reply.ts';
@@ -23,8 +23,10 @@ export async function handleRead(service: ObjectService, request: ObjectRequest,
     store.use(object);
     switch (plan.kind) {
       case 'not-modified':
-        reply.send(304, ['etag', object.tag]);
+        reply.send(304, ['etag', object.tag, 'last-modified', lastModified(object)]);
         return 'notModified';
+      case 'precondition-failed':
+        return await refuse(reply, 'precondition-failed');
       case 'unsatisfiable':
         return await refuse(reply, 'range-not-satisfiable', ['content-range', `bytes */${object.length}`]);
       case 'whole':
