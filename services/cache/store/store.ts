@@ -133,7 +133,13 @@ export class Store {
 
   /** Gives a finished upload its name: after this every GET sees it. Rejects with ConditionError or the disk's fault, nothing changed. */
   async commit(upload: Upload, condition?: Condition): Promise<WrittenFile> {
-    const written = await upload.finish(this.#options.clock.commitTime());
+    let written: WrittenFile;
+    try {
+      written = await upload.finish(this.#options.clock.commitTime());
+    } catch (error) {
+      void upload.abort();
+      throw error;
+    }
     const digest = this.#digest(written.meta.key);
     try {
       await this.mutex.run(fileName(digest), () => this.#replace(digest, upload, written, condition));

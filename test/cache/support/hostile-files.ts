@@ -1,0 +1,64 @@
+/** Real files whose calls fail or hang on command. */
+import { type Files, systemFiles } from '../../../services/cache/disk/files.ts';
+
+type PooledCall = 'open' | 'read' | 'write' | 'size' | 'truncate' | 'rename' | 'unlink';
+
+export class HostileFiles {
+  /** The error code with which a call fails now. */
+  readonly fails = new Map<PooledCall, string>();
+  readonly hangs = new Set<PooledCall>();
+  readonly files: Files;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor() {
+    this.files = {
+      ...systemFiles,
+      open: async (file, flags, mode) => {
+        // A read-only file system opens files for reading.
+        await this.#pass('open', this.fails.get('open') === 'EROFS' && flags === 'r');
+        return systemFiles.open(file, flags, mode);
+      },
+      read: async (...args) => {
+        await this.#pass('read');
+        return systemFiles.read(...args);
+      },
+      write: async (...args) => {
+        await this.#pass('write');
+        return systemFiles.write(...args);
+      },
+      size: async (...args) => {
+        await this.#pass('size');
+        return systemFiles.size(...args);
+      },
+      truncate: async (...args) => {
+        await this.#pass('truncate');
+        return systemFiles.truncate(...args);
+      },
+      rename: async (...args) => {
+        await this.#pass('rename');
+        return systemFiles.rename(...args);
+      },
+      unlink: async (...args) => {
+        await this.#pass('unlink');
+        return systemFiles.unlink(...args);
+      },
+    };
+  }
+
+  hangAll(): void {
+    for (const call of ['open', 'read', 'write', 'size', 'truncate', 'rename', 'unlink'] as const) this.hangs.add(call);
+  }
+
+  /** Every call works, those that hang now included. */
+  heal(): void {
+    this.fails.clear();
+    this.hangs.clear();
+    for (const resume of this.#waiting.splice(0)) resume();
+  }
+
+  async #pass(call: PooledCall, isExempt = false): Promise<void> {
+    if (this.hangs.has(call)) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    const code = this.fails.get(call);
+    if (code !== undefined && !isExempt) throw Object.assign(new Error(code), { code });
+  }
+}
