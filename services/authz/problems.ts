@@ -1,4 +1,4 @@
-/** Every denial that authz answers: its status, its stable code, a sentence and its headers (README.md has the same table). */
+/** Every denial that authz answers: its status, its stable code, a sentence and its headers (docs/reference.md lists them). */
 import { maxKeyBytes } from '../shared/key.ts';
 import type { Problem } from '../shared/problem.ts';
 import type { Decision } from './decision.ts';
@@ -10,6 +10,8 @@ interface Row<D extends Denial = Denial> {
   readonly status: 201 | 400 | 401 | 403 | 404 | 405 | 413 | 429 | 503;
   readonly code: string;
   readonly detail: string | ((decision: D) => string);
+  /** For docs/reference.md, where the detail depends on the decision. */
+  readonly meaning?: string;
   readonly headers?: Headers | ((decision: D) => Headers);
 }
 
@@ -23,37 +25,52 @@ export const problems: { readonly [D in Denial as RowName<D>]: Row<D> } = {
     status: 401,
     code: 'unauthenticated',
     detail: ({ reason }) => reason,
+    meaning: 'The request has no bearer token, or the Kubernetes API does not accept it. The detail says why.',
     headers: { 'www-authenticate': 'Bearer realm="kura", error="invalid_token"' },
   },
-  forbidden: { status: 403, code: 'forbidden', detail: ({ reason }) => reason },
-  'folder-made': { status: 201, code: 'no-folders', detail: 'there are no folders: none is needed' },
-  'folder-absent': { status: 404, code: 'no-folders', detail: 'there are no folders' },
+  forbidden: {
+    status: 403,
+    code: 'forbidden',
+    detail: ({ reason }) => reason,
+    meaning: 'The policy does not allow this request. The detail names the identity, the verb and the rule.',
+  },
+  'folder-made': { status: 201, code: 'no-folders', detail: 'kura has no folders, and needs none' },
+  'folder-absent': { status: 404, code: 'no-folders', detail: 'kura has no folders' },
   'bad-key': {
     status: 400,
     code: 'bad-key',
     detail: `the key is not 1 to ${maxKeyBytes} bytes of printable ASCII without . and .. segments`,
   },
-  'no-such-path': { status: 404, code: 'no-such-path', detail: 'objects are under /objects/' },
+  'no-such-path': { status: 404, code: 'no-such-path', detail: 'objects are under /objects/ and /direct/' },
   'bad-method': {
     status: 405,
     code: 'method-not-allowed',
-    detail: ({ allowed }) => `objects know ${allowed.join(', ')}`,
+    detail: ({ allowed }) => `objects support ${allowed.join(', ')}`,
+    meaning: 'Objects do not support this method. `Allow` lists those that they support.',
     headers: ({ allowed }) => ({ allow: allowed.join(', ') }),
   },
   'too-large': {
     status: 413,
     code: 'too-large',
-    detail: ({ maxObjectBytes }) => `an object may have at most ${maxObjectBytes} bytes here`,
+    detail: ({ maxObjectBytes }) => `the policy limits an object to ${maxObjectBytes} bytes`,
+    meaning: 'The announced length is above the limit of the policy.',
   },
   'too-many-requests': {
     status: 429,
     code: 'too-many-requests',
     detail: ({ identity, excess: { limit, perSecond } }) =>
-      `${identity.namespace} may have ${perSecond} ${limit === 'bytesPerSecond' ? 'bytes' : 'requests'} a second here`,
+      `the policy limits ${identity.namespace} to ${perSecond} ${limit === 'bytesPerSecond' ? 'bytes' : 'requests'} a second at each Envoy`,
+    meaning: 'The namespace has used up its requests or bytes a second at this Envoy.',
     headers: ({ excess }) => ({ 'retry-after': String(Math.ceil(excess.waitSeconds)) }),
   },
-  unavailable: { status: 503, code: 'identity-unavailable', detail: ({ reason }) => reason, headers: retrySoon },
-  'no-policy': { status: 503, code: 'policy-unavailable', detail: 'no policy has been seen yet', headers: retrySoon },
+  unavailable: {
+    status: 503,
+    code: 'identity-unavailable',
+    detail: ({ reason }) => reason,
+    meaning: 'authz cannot check the token, since the Kubernetes API does not answer.',
+    headers: retrySoon,
+  },
+  'no-policy': { status: 503, code: 'policy-unavailable', detail: 'authz has not received a policy yet', headers: retrySoon },
 };
 
 interface DenialProblem extends Problem {

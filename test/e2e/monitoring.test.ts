@@ -29,9 +29,9 @@ interface Dashboard {
 const alerts = async () =>
   (parse(await readFile(path.join(overlay, 'kura.rules.yaml'), 'utf8')) as Rules).groups.flatMap(({ rules }) => rules);
 
-test('the README has a line for each alert, and for no other', async (t) => {
-  const readme = await readFile(path.join(root, 'k8s', 'README.md'), 'utf8');
-  const listed = [...readme.matchAll(/^\| `(Kura\w+)` \|/gm)].map((match) => match[1]);
+test('the runbook has an entry for each alert, and for no other', async (t) => {
+  const runbook = await readFile(path.join(root, 'docs', 'operate.md'), 'utf8');
+  const listed = [...runbook.matchAll(/^### (Kura\w+)$/gm)].map((match) => match[1]);
   t.deepEqual(
     listed,
     (await alerts()).map(({ alert }) => alert),
