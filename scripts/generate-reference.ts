@@ -113,12 +113,18 @@ ${tables.problems(envoyProblemRows())}
 
 function cacheMetrics(): Registry {
   const registry = new Registry();
-  const catalog = new Catalog({ limits: { maxBytes: 0, maxFiles: 1 }, eviction: 'lru', clock: new Clock(), evict: async () => {} });
+  const catalog = new Catalog({
+    limits: { maxBytes: 0, maxFiles: 1 },
+    eviction: 'lru',
+    clock: new Clock(),
+    maxObjectShare: 1,
+    evict: async () => true,
+  });
   const stop = registerCacheMetrics(registry, {
     counters: new Counters(),
     catalog,
     openFiles: { size: 0 },
-    buffers: new BufferPool({ limitBytes: 0 }),
+    buffers: new BufferPool({ maxBytes: 0 }),
     window: new PageCacheWindow({ maxBytes: 0, startTick: 0 }),
     connections: () => 0,
     recovered: () => 0,
