@@ -1,4 +1,4 @@
-/** Pure: numbers as people read them. */
+/** Pure: formats numbers for people. */
 
 export function formatBytes(bytes: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
