@@ -1,4 +1,4 @@
-/** The processes of a local system by name: started, found again by their addresses, stopped in order. */
+/** The processes of a local system: starts them, keeps their addresses, stops them in order. */
 import type { Console } from './console.ts';
 import { type ProcessOptions, type SupervisedProcess, superviseProcess } from './process.ts';
 
@@ -18,43 +18,43 @@ export class Processes {
   readonly #running: SupervisedProcess[] = [];
   readonly #ready = new Map<string, Ready>();
 
-  /** `onChange` is called whenever a process serves, for the first time or again; `signal` ends starts that are under way. */
+  /** `onChange` is called whenever a process begins to serve. `signal` cancels starts that are in progress. */
   constructor({ console, onChange, signal }: { console: Console; onChange: () => void; signal: AbortSignal }) {
     this.#console = console;
     this.#onChange = onChange;
     this.#signal = signal;
   }
 
-  /** Starts a program and keeps it alive; resolves when it serves. */
+  /** Starts a program and restarts it when it exits. Resolves when it serves. */
   async start(program: Program): Promise<void> {
     const supervised = await superviseProcess({
       ...program,
       console: this.#console,
       stopLimitMs,
       signal: this.#signal,
-      onReady: (news) => {
-        this.#ready.set(program.name, news);
-        program.onReady?.(news);
+      onReady: (ready) => {
+        this.#ready.set(program.name, ready);
+        program.onReady?.(ready);
         this.#onChange();
       },
     });
     this.#running.push(supervised);
   }
 
-  /** Where a process listens, or listened last; undefined before it ever served. */
+  /** The current or last address of a process; undefined before it served for the first time. */
   address(name: string, port: string): string | undefined {
     return this.#ready.get(name)?.listening[port];
   }
 
-  /** By name, as they were when each last served. */
+  /** The process ids by name, each from the last time the process began to serve. */
   pids(): Record<string, number> {
     return Object.fromEntries([...this.#ready].map(([name, { pid }]) => [name, pid]));
   }
 
-  /** Stops all: Envoy first and the API last, so that nobody loses what it still needs for a clean end. */
+  /** Stops all processes: Envoy first and the API last, because the others need the API for a clean shutdown. */
   async stop(): Promise<void> {
     const rank = ({ name }: SupervisedProcess): number => (name === 'envoy' ? 0 : name === 'kubernetes' ? 2 : 1);
-    for (const turn of [0, 1, 2])
-      await Promise.all(this.#running.filter((process) => rank(process) === turn).map((process) => process.stop()));
+    for (const current of [0, 1, 2])
+      await Promise.all(this.#running.filter((process) => rank(process) === current).map((process) => process.stop()));
   }
 }
