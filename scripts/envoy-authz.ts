@@ -1,6 +1,6 @@
 /**
- * `npm run envoy:authz`: writes k8s/overlays/authz-deployment/bootstrap.yaml, which is envoy/bootstrap.yaml with the cluster of authz that stands in cluster.yaml beside it. To be run
- * after an edit of either. `--check` writes nothing and fails when the file is another.
+ * `npm run envoy:authz`: writes k8s/overlays/authz-deployment/bootstrap.yaml. That is envoy/bootstrap.yaml with the authz cluster of
+ * cluster.yaml in the same folder. Run it after an edit of either file. `--check` writes nothing and fails if the file is outdated.
  */
 import { parseDocument, type YAMLMap } from 'yaml';
 import { namedEntry } from '../services/local/bootstrap.ts';

@@ -1,7 +1,10 @@
-/** Pure: a bootstrap with a fragment of one merged into it. */
+/** Pure: merges a fragment into a bootstrap. */
 import { isMap, isSeq, type Node, parseDocument, type YAMLMap, type YAMLSeq } from 'yaml';
 
-/** Maps are merged, entries of lists by their name or, where they have none, by their place; comments stay. Throws an Error where the bootstrap has no such entry. */
+/**
+ * Merges maps by key. Merges list entries by name, or by position if they have no name. Keeps comments. Throws an Error if the bootstrap
+ * lacks a list entry of the fragment.
+ */
 export function mergeFragment(bootstrap: string, fragment: string): string {
   const document = parseDocument(bootstrap);
   const added = parseDocument(fragment);
@@ -14,7 +17,7 @@ export function mergeFragment(bootstrap: string, fragment: string): string {
 function merge(into: Node, added: Node, where: string): void {
   if (isMap(into) && isMap(added)) mergeMaps(into, added, where);
   else if (isSeq(into) && isSeq(added)) mergeLists(into, added, where);
-  else throw new Error(`${where} has another shape than the fragment`);
+  else throw new Error(`${where} has a different type than in the fragment`);
 }
 
 function mergeMaps(into: YAMLMap, added: YAMLMap, where: string): void {

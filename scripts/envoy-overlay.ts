@@ -1,20 +1,20 @@
-/** A bootstrap that an overlay of k8s has of its own, written from envoy/bootstrap.yaml and checked against it. */
+/** Writes or checks the bootstrap of a k8s overlay, which is generated from envoy/bootstrap.yaml. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 
 const root = path.resolve(import.meta.dirname, '..');
 
-/** A file of the clone. */
+/** Reads a file of the clone. */
 export function read(...name: readonly string[]): string {
   return readFileSync(path.join(root, ...name), 'utf8');
 }
 
-/** Writes the overlay's bootstrap; with `--check` on the command line it only fails, and says what writes it, when that is another. */
+/** Writes the overlay's bootstrap. With `--check` on the command line, fails instead if the file is outdated. */
 export function writeBootstrap(overlay: string, { text, command }: { text: string; command: string }): void {
   const target = path.join(root, 'k8s', 'overlays', overlay, 'bootstrap.yaml');
   if (!process.argv.includes('--check')) writeFileSync(target, text);
   else if (!existsSync(target) || readFileSync(target, 'utf8') !== text) {
-    console.error(`${path.relative(root, target)} is not what \`${command}\` writes`);
+    console.error(`${path.relative(root, target)} is outdated: run \`${command}\``);
     process.exitCode = 1;
   }
 }

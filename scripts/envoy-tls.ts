@@ -1,6 +1,6 @@
 /**
- * `npm run envoy:tls`: writes k8s/overlays/tls/bootstrap.yaml, which is envoy/bootstrap.yaml with envoy/tls.yaml merged into it. To be run after an edit of either.
- * `--check` writes nothing and fails when the file is another.
+ * `npm run envoy:tls`: writes k8s/overlays/tls/bootstrap.yaml. That is envoy/bootstrap.yaml with envoy/tls.yaml merged into it. Run it
+ * after an edit of either file. `--check` writes nothing and fails if the file is outdated.
  */
 import { mergeFragment } from './envoy-fragment.ts';
 import { read, writeBootstrap } from './envoy-overlay.ts';

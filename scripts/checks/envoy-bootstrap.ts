@@ -1,6 +1,6 @@
 /**
- * Checks envoy/bootstrap.yaml: with the real Envoy (`--mode validate`), and that what kura relies on still holds after an edit. Each breach is a line that says
- * what would happen. envoy/README.md explains the blocks. An argument names another file.
+ * Checks envoy/bootstrap.yaml with the real Envoy (`--mode validate`), and checks the properties that kura relies on. Each breach is one
+ * line with the consequence. envoy/README.md explains the blocks. An argument selects another file.
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -12,15 +12,15 @@ import { envoyBinary } from '../../services/local/envoy-binary.ts';
 
 const root = path.resolve(import.meta.dirname, '..', '..');
 const file = process.argv[2] ?? path.join(root, 'envoy', 'bootstrap.yaml');
-/** A client gives a socket operation 3 s; half a second is left for the way. */
-const longestFailureSeconds = 2.5;
-/** The shard's keep-alive time (decisions.md). */
+/** Clients have a socket timeout of 3 s. Half a second is left for the network. */
+const maxFailureSeconds = 2.5;
+/** The keep-alive timeout of the shard. */
 const shardKeepAliveSeconds = 120;
-/** Where a Pod has them (k8s/base/envoy.yaml). */
+/** The paths in a Pod (k8s/base/envoy.yaml). */
 const grantsFile = '/etc/envoy/grants.lua';
 const credentialFile = '/etc/envoy/credential.yaml';
 
-// biome-ignore lint/suspicious/noExplicitAny: an operator's YAML of any shape; what is not where it should be reads as undefined and is a breach.
+// biome-ignore lint/suspicious/noExplicitAny: the YAML may have any shape; a missing value is undefined and becomes a breach.
 type Yaml = any;
 
 const text = readFileSync(file, 'utf8');
@@ -54,7 +54,7 @@ for (const prefix of ['x-kura-', 'x-envoy-']) {
   require(strips, `${prefix}* headers of clients are not stripped: they could name another namespace`);
 }
 
-// Nothing that was not checked is let in.
+// Every request is authorized.
 require(authorization?.failure_mode_allow === false, 'ext_authz has failure_mode_allow: without authz everything would be let in');
 const order = manager?.http_filters.map(({ name }: { name: string }) => name.replace('envoy.filters.http.', '')).join(' ');
 require(order ===
@@ -71,7 +71,7 @@ require(grants?.typed_config.default_source_code.filename ===
 require(JSON.stringify(authorization?.filter_enabled_metadata) ===
   '{"filter":"kura.grant","path":[{"key":"hit"}],"value":{"present_match":true},"invert":true}', 'ext_authz is not skipped just where grants.lua says so');
 
-// What is written of requests.
+// Access log and admin interface.
 const logs: Yaml[] = manager?.access_log ?? [];
 require(!/authorization/i.test(JSON.stringify(logs)), 'the access log would hold tokens');
 const transfers = named(logs, 'envoy.access_loggers.http_grpc');
@@ -91,7 +91,7 @@ require(adminPaths.length > 0 &&
   ), 'allow_paths of the admin interface lets the process be stopped or changed, or keeps probes, metrics or the drain out');
 require(bootstrap.admin.address.socket_address.address === '127.0.0.1', 'the admin interface is not on loopback: anybody could stop Envoy');
 
-// A failure reaches its client in time, and a transfer that goes on is not cut.
+// A failure reaches the client in time, and an active transfer is not interrupted.
 for (const [name, route] of Object.entries({ read, write, 'read-direct': readDirect, 'write-direct': writeDirect })) {
   require(route?.timeout === '0s', `route ${name} has a timeout: long transfers would be cut`);
   const hash = name.endsWith('-direct') ? byDirectPath : byPath;
@@ -100,9 +100,9 @@ for (const [name, route] of Object.entries({ read, write, 'read-direct': readDir
       hash,
     ]), `route ${name} does not hash by the path alone${hash === byPath ? '' : ', as under /objects/'}: keys would move`);
   const tries = route?.retry_policy?.retry_on === undefined ? 1 : 1 + route.retry_policy.num_retries;
-  const longest = seconds(authorization?.grpc_service.timeout) + tries * seconds(route?.retry_policy?.per_try_timeout);
-  require(longest <=
-    longestFailureSeconds, `authz's time-out and the tries of route ${name} take ${longest} s together: clients give up before`);
+  const maxSeconds = seconds(authorization?.grpc_service.timeout) + tries * seconds(route?.retry_policy?.per_try_timeout);
+  require(maxSeconds <=
+    maxFailureSeconds, `authz's timeout and the tries of route ${name} take ${maxSeconds} s together: clients give up before`);
 }
 for (const route of ['write', 'write-direct'])
   require(named(routes, route)?.route.retry_policy?.retry_on === undefined, `route ${route} has retry_on: Envoy would buffer every body`);
@@ -119,7 +119,7 @@ const idle =
 require(seconds(idle) <
   shardKeepAliveSeconds, "idle_timeout of kura-cache is not below the shard's keep-alive time: requests would meet closing connections");
 
-// Keys stay where they are.
+// Keys stay on their shards.
 const policy = cache?.load_balancing_policy.policies[0].typed_extension_config.typed_config['@type'];
 require(String(policy).endsWith('.maglev.v3.Maglev'), 'kura-cache is not balanced by Maglev: keys would move when shards come and go');
 require(cache?.common_lb_config.healthy_panic_threshold.value === 0, 'panic mode is on: keys would be spread over dead shards');

@@ -8,7 +8,7 @@ const root = path.resolve(import.meta.dirname, '..', '..');
 const source = await readFile(path.join(root, 'envoy', 'bootstrap.yaml'), 'utf8');
 
 function check(file: string): { status: number | null; stderr: string } {
-  return spawnSync(process.execPath, [path.join(root, 'scripts', 'check-envoy.ts'), file], { encoding: 'utf8' });
+  return spawnSync(process.execPath, [path.join(root, 'scripts', 'checks', 'envoy-bootstrap.ts'), file], { encoding: 'utf8' });
 }
 
 test('the bootstrap as it stands passes', async (t) => {
