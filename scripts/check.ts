@@ -1,4 +1,4 @@
-/** `npm run check`: types, lint and format, borders between folders, generated files. Runs all of them and fails if one fails. */
+/** `npm run check`: types, lint and format, borders between folders, generated files. Runs all checks and fails if one fails. */
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
 

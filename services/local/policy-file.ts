@@ -39,10 +39,10 @@ export async function followPolicyFile({ client, file, template, console, signal
       const text = await readFile(file, 'utf8');
       if (text === known) return;
       known = text;
-      console.say(`${file} changed: applying it`);
+      console.print(`${file} changed: applying it`);
       latest.set(text);
     },
-    onFault: () => console.say(`${file} is gone: the policy in force stays`),
+    onFault: () => console.print(`${file} is gone: the policy in force stays`),
   });
   signal.addEventListener('abort', () => poll.close(), { once: true });
 }

@@ -35,7 +35,7 @@ export async function keepTokenFiles(options: TokenFilesOptions): Promise<Readon
           attempt: async () => {
             renewalMs = await writeToken(options, workload, file);
           },
-          report: (error) => console.say(`cannot renew ${file} yet: ${error.message.split('\n', 1)[0]}`),
+          report: (error) => console.print(`cannot renew ${file} yet: ${error.message.split('\n', 1)[0]}`),
           signal,
         });
       }
