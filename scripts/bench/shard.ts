@@ -43,7 +43,7 @@ progress('done');
 printTable(rows, { isQuick });
 process.exit(rows.some((row) => row.result.startsWith('failed')) ? 1 : 0);
 
-/** The same handler behind our own parser and behind Node's. */
+/** Compares a shard with the same handler behind Node's parser. */
 async function benchParser(): Promise<Row[]> {
   const directory = fresh('parser');
   const settings = { KURA_CACHE_MAX_BYTES: '1Gi' };

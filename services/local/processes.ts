@@ -46,7 +46,7 @@ export class Processes {
         this.#ready.set(name, ready);
         onReady?.(ready);
         this.#onChange();
-        if (ready.isRestart) console.print(`${name} is back (pid ${ready.pid})`);
+        if (ready.isRestart) console.print(`${name} is ready again (pid ${ready.pid})`);
       },
       onEnd: (end) => {
         onExit?.();
@@ -71,7 +71,7 @@ export class Processes {
   /** Stops all processes: Envoy first and the API last, because the others need the API for a clean shutdown. */
   async stop(): Promise<void> {
     const rank = (name: string): number => (name === 'envoy' ? 0 : name === 'kubernetes' ? 2 : 1);
-    for (const turn of [0, 1, 2])
-      await Promise.all(this.#running.filter(({ name }) => rank(name) === turn).map(({ child }) => child.stop()));
+    for (const current of [0, 1, 2])
+      await Promise.all(this.#running.filter(({ name }) => rank(name) === current).map(({ child }) => child.stop()));
   }
 }
