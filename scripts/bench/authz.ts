@@ -1,6 +1,6 @@
 /**
- * `npm run bench:authz [-- --quick --only=check,expiry,flood]`: authz, with 5,000 Pods of the fake Kubernetes API, against a bare grpc-js server that answers the same bytes.
- * Prints the table of services/authz/README.md. CPU is that of the server's process alone. Some two minutes.
+ * `npm run bench:authz [-- --quick --only=check,expiry,flood]`: compares authz, with 5,000 Pods of the fake Kubernetes API, with a bare
+ * grpc-js server that sends the same response. Prints CPU of the server process. Takes about two minutes.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -39,7 +39,7 @@ if (isWanted('flood')) await benchFlood();
 await api.stop();
 process.exit(0);
 
-/** CPU a check with remembered tokens, in turn with the bare server. */
+/** CPU per check with cached tokens, alternating with the bare server. */
 async function benchCheck(): Promise<void> {
   const authz = await startAuthz();
   const some = requests.slice(0, cachedTokens);
@@ -67,13 +67,13 @@ async function benchCheck(): Promise<void> {
   bare.child.kill();
   await authz.stop();
   const [ours, theirs] = servers.map(({ name }) => best.get(name)) as [{ micros: number; calls: Calls }, { micros: number; calls: Calls }];
-  console.log(`${cachedTokens} remembered tokens, ${inFlight} checks at once, an answer of ${answer.length} bytes:`);
-  console.log(`authz ${ours.micros.toFixed(1)} µs of CPU a check, ${describe(ours.calls)}`);
+  console.log(`${cachedTokens} cached tokens, ${inFlight} concurrent checks, a response of ${answer.length} bytes:`);
+  console.log(`authz ${ours.micros.toFixed(1)} µs of CPU per check, ${describe(ours.calls)}`);
   console.log(`bare grpc-js ${theirs.micros.toFixed(1)} µs, ${describe(theirs.calls)}`);
   console.log(`ratio ${(ours.micros / theirs.micros).toFixed(2)} (bound 1.2)\n`);
 }
 
-/** Every result ends in a window of 0.4 of its age while all Pods ask; the first reviews before that come all at once. */
+/** All results expire in a window of 0.4 of their age, while all Pods send requests. Before that, all first reviews happen at once. */
 async function benchExpiry(): Promise<void> {
   const ageSeconds = isQuick ? 10 : 60;
   const authz = await startAuthz({ KURA_AUTHZ_WATCHED_RESULT_AGE: `${ageSeconds}s` });
@@ -91,7 +91,7 @@ async function benchExpiry(): Promise<void> {
   const first = await reviews();
   const cpuMicros = ((processSeconds(authz.pid) - cpuBefore) * 1e6) / first;
   console.log(
-    `first checks of ${podCount} Pods, ${inFlight} at once: ${tookSeconds.toFixed(1)} s, ${first} reviews, ${cpuMicros.toFixed(0)} µs of CPU each, ` +
+    `first checks of ${podCount} Pods, ${inFlight} concurrent: ${tookSeconds.toFixed(1)} s, ${first} reviews, ${cpuMicros.toFixed(0)} µs of CPU per review, ` +
       `${await authz.connections()} connections to the API (3 of them watches)`,
   );
   progress('before results expire');
@@ -100,13 +100,16 @@ async function benchExpiry(): Promise<void> {
   progress('while results expire');
   const before = await reviews();
   const busy = await openLoop(client, next, { perSecond: 1_000, seconds: ageSeconds * 0.4 });
-  console.log(`1,000 checks a second of all Pods: ${describe(calm)}`);
+  console.log(`1,000 checks per second from all Pods: ${describe(calm)}`);
   console.log(`  while ${(await reviews()) - before} results expire in ${ageSeconds * 0.4} s: ${describe(busy)}\n`);
   client.close();
   await authz.stop();
 }
 
-/** 100,000 forged tokens a minute beside 500 good checks a second; and as many calls to the bare server, to tell what the machine itself does to the slowest. */
+/**
+ * 100,000 forged tokens per minute beside 500 valid checks per second. The same load on the bare server shows the delays that the machine
+ * causes.
+ */
 async function benchFlood(): Promise<void> {
   const authz = await startAuthz();
   const some = requests.slice(0, cachedTokens);
@@ -118,7 +121,7 @@ async function benchFlood(): Promise<void> {
   const forged = await benchUnderFlood('authz', { socket: authz.socket, some });
   const mebi = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
   console.log(
-    `${forged.count} forged tokens: ${(await authz.metric('kura_authz_reviews_total')) - reviews} TokenReviews, ${forged.count - forged.refused} let in; ` +
+    `${forged.count} forged tokens: ${(await authz.metric('kura_authz_reviews_total')) - reviews} TokenReviews, ${forged.count - forged.refused} allowed; ` +
       `memory ${mebi(memoryBefore)} before, ${mebi(residentBytes(authz.pid, 'VmRSS'))} after, peak ${mebi(residentBytes(authz.pid, 'VmHWM'))}`,
   );
   await benchUnderFlood('bare grpc-js', { socket: bare.socket, some });
@@ -127,7 +130,7 @@ async function benchFlood(): Promise<void> {
   await authz.stop();
 }
 
-/** Prints the good callers' times before the flood and in it; returns what became of the forged ones. */
+/** Prints the latency of valid checks before and during the flood. Returns the results of the forged tokens. */
 async function benchUnderFlood(name: string, { socket, some }: { socket: string; some: readonly Buffer[] }): Promise<Calls> {
   const client = connect(socket);
   let turn = 0;
@@ -138,20 +141,20 @@ async function benchUnderFlood(name: string, { socket, some }: { socket: string;
   const calm = await openLoop(client, next, good);
   progress(`${name}, flood`);
   const flooding = flood(socket, { perSecond: 100_000 / 60, seconds: good.seconds + 5 });
-  // While it compiles itself the flooder needs a core of its own, which is no fault of the server.
+  // The flooder needs a core while it compiles its code. That is not the server's fault.
   await openLoop(client, next, { ...good, seconds: 4 });
   const busy = await openLoop(client, next, good);
   const forged = await flooding;
   client.close();
   const ratio = (busy.p99Ms / calm.p99Ms).toFixed(1);
-  console.log(`${name}, 500 good checks a second: ${describe(calm)}`);
-  console.log(`  beside ${Math.round(forged.perSecond * 60)} others a minute: ${describe(busy)}; p99 ratio ${ratio} (bound 2)`);
+  console.log(`${name}, 500 valid checks per second: ${describe(calm)}`);
+  console.log(`  beside ${Math.round(forged.perSecond * 60)} others per minute: ${describe(busy)}; p99 ratio ${ratio} (bound 2)`);
   return forged;
 }
 
-/** From a process of its own, so that what its client costs does not delay the good checks. */
+/** Runs in a separate process, so that the client's CPU does not delay the valid checks. */
 async function flood(socket: string, { perSecond, seconds }: { perSecond: number; seconds: number }): Promise<Calls> {
-  const words = [path.join(root, 'scripts', 'bench-authz-flood.ts'), socket, tokens[0] as string, String(perSecond), String(seconds)];
+  const words = [path.join(root, 'scripts', 'bench', 'authz-flood.ts'), socket, tokens[0] as string, String(perSecond), String(seconds)];
   const { stdout } = await promisify(execFile)(process.execPath, words);
   return JSON.parse(stdout) as Calls;
 }
@@ -161,7 +164,7 @@ function describe({ perSecond, refused, p50Ms, p99Ms, worstMs }: Calls): string 
   return `${perSecond.toFixed(0)}/s, p50 ${p50Ms.toFixed(2)} ms, p99 ${p99Ms.toFixed(2)} ms, worst ${worstMs.toFixed(1)} ms${failed}`;
 }
 
-/** As many running Pods as `podCount`, with a token each, and the default policy. */
+/** Creates the Pods with one token each, and the default policy. */
 async function makeTokens(): Promise<string[]> {
   const client = connectKubernetes({ kubeconfig });
   const core = client.api(CoreV1Api);
@@ -194,7 +197,7 @@ interface Authz {
   readonly socket: string;
   readonly pid: number;
   metric(name: string): Promise<number>;
-  /** Open connections to the API, those of watches included. */
+  /** Open connections to the API, including those of watches. */
   connections(): Promise<number>;
   stop(): Promise<unknown>;
 }
@@ -213,7 +216,7 @@ async function startAuthz(environment: Readonly<Record<string, string>> = {}): P
     'authz watches',
     async () => (await metric('kura_authz_pod_watch_healthy')) === 1 && (await metric('kura_authz_policy_generation')) === 1,
   );
-  // Setpriv becomes the service: the process is the same.
+  // setpriv executes the service in the same process.
   const pid = service.child.pid as number;
   return {
     socket,
@@ -224,20 +227,20 @@ async function startAuthz(environment: Readonly<Record<string, string>> = {}): P
   };
 }
 
-/** Each server has one of its own: a killed one leaves its file behind. */
+/** Each server uses a separate socket, because a killed server leaves its file behind. */
 function newSocket(): string {
   return path.join(folder, `${randomBytes(4).toString('hex')}.sock`);
 }
 
 async function startBare(answer: Buffer): Promise<{ child: ChildProcess; socket: string }> {
   const socket = newSocket();
-  const words = [process.execPath, path.join(root, 'scripts', 'bench-authz-bare.ts'), socket, answer.toString('base64')];
+  const words = [process.execPath, path.join(root, 'scripts', 'bench', 'authz-bare.ts'), socket, answer.toString('base64')];
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...words], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
   await once(child, 'message');
   return { child, socket };
 }
 
-/** Established TCP connections of a process to a port, from /proc. */
+/** Counts the established TCP connections from a process to a port, from /proc. */
 async function connectionsOf(pid: number, port: number): Promise<number> {
   const files = await Promise.all((await readdir(`/proc/${pid}/fd`)).map((fd) => readlink(`/proc/${pid}/fd/${fd}`).catch(() => '')));
   const sockets = new Set(files.flatMap((file) => /^socket:\[(\d+)\]$/.exec(file)?.[1] ?? []));

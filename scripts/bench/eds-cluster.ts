@@ -1,4 +1,4 @@
-/** What bench:eds runs on: a fake Kubernetes API with as many shards as asked for, and eds on one core. */
+/** The test bed of bench:eds: a fake Kubernetes API with a given number of shards, and eds on one core. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -12,9 +12,9 @@ const root = path.resolve(import.meta.dirname, '..', '..');
 const namespace = 'kura-system';
 const perSlice = 100;
 
-/** A fake Kubernetes API with eds beside it: endpoints in slices of 100, as Kubernetes makes them. */
+/** A fake Kubernetes API and eds. The endpoints are in slices of 100, as in Kubernetes. */
 export interface Cluster {
-  /** Writes the slices that hold these shards. */
+  /** Writes the slices of these shards. */
   put(shards: readonly number[]): Promise<void>;
   readonly endpoints: V1Endpoint[];
   readonly eds: { pid: number; listening: Readonly<Record<string, string>> };
@@ -23,7 +23,7 @@ export interface Cluster {
 
 export async function startCluster(count: number, address: (index: number) => string, port: number): Promise<Cluster> {
   const directory = await mkdtemp(path.join(tmpdir(), 'kura-bench-'));
-  const api = await startService(['local', 'kubernetes'], { KURA_KUBERNETES_LISTEN: '127.0.0.1:0', KURA_KUBERNETES_DIRECTORY: directory });
+  const api = await startService(['fake-kubernetes'], { KURA_KUBERNETES_LISTEN: '127.0.0.1:0', KURA_KUBERNETES_DIRECTORY: directory });
   const kubeconfig = path.join(directory, 'admin.kubeconfig');
   const client = connectKubernetes({ kubeconfig });
   await client.api(CoreV1Api).createNamespace({ body: { metadata: { name: namespace } } });
@@ -68,7 +68,7 @@ export async function startCluster(count: number, address: (index: number) => st
   };
 }
 
-/** On the first core alone, where it is eds. */
+/** Starts a service. eds runs only on the first core. */
 async function startService(folder: readonly string[], environment: Record<string, string>): Promise<Cluster['eds'] & { stop(): void }> {
   const main = path.join(root, 'services', ...folder, 'main.ts');
   const words = folder[0] === 'eds' ? ['taskset', '-c', '0', process.execPath, main] : [process.execPath, main];
@@ -80,11 +80,11 @@ async function startService(folder: readonly string[], environment: Record<strin
   return { pid: child.pid as number, listening: message.listening, stop: () => child.kill('SIGKILL') };
 }
 
-/** CPU so far and memory, from /proc. */
+/** CPU and memory of a process, from /proc. */
 export async function readProcess(pid: number): Promise<{ cpuMs: number; rssMiB: number; peakMiB: number }> {
   const [stat, status] = await Promise.all([readFile(`/proc/${pid}/stat`, 'utf8'), readFile(`/proc/${pid}/status`, 'utf8')]);
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const size = (name: string): number => Math.round(Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)?.[1]) / 1_024);
-  // Linux counts processor time in hundredths of a second.
+  // Linux counts CPU time in hundredths of a second.
   return { cpuMs: (Number(fields[11]) + Number(fields[12])) * 10, rssMiB: size('VmRSS'), peakMiB: size('VmHWM') };
 }
