@@ -89,7 +89,7 @@ async function eventReasons(client: KubernetesClient): Promise<string[]> {
   return items.map(({ reason }) => String(reason)).sort();
 }
 
-test.serial('no policy ever seen: not ready, and 503 for everybody; the first one opens', async (t) => {
+test.serial('before the first policy authz is not ready and returns 503 to every request', async (t) => {
   const { fake, start } = await setting(t);
   const { authz, check } = await start();
   const ready = async (): Promise<number> => (await fetch(`http://${authz.listening.metrics}/readyz`)).status;
@@ -101,7 +101,7 @@ test.serial('no policy ever seen: not ready, and 503 for everybody; the first on
   t.is(await check('nlp/x'), 'forbidden');
 });
 
-test.serial('a change is in force at once; a broken or deleted one leaves the last good in force, with an Event', async (t) => {
+test.serial('a changed policy is in force immediately; an invalid or deleted one keeps the previous one, with an Event', async (t) => {
   const { fake, start } = await setting(t);
   await apply(fake.client, own);
   const { authz, check } = await start();
@@ -123,7 +123,7 @@ test.serial('a change is in force at once; a broken or deleted one leaves the la
   t.regex(metrics, /^kura_authz_policy_rejected 1$/m);
 });
 
-test.serial('the last good policy is in force again after a restart, whatever the ConfigMap is by then', async (t) => {
+test.serial('after a restart the last valid policy is in force, whatever the ConfigMap contains', async (t) => {
   const { fake, start } = await setting(t);
   await apply(fake.client, own);
   const first = await start();
@@ -136,7 +136,7 @@ test.serial('the last good policy is in force again after a restart, whatever th
   t.is(await second.check('nlp/x'), 'forbidden');
 });
 
-test.serial('a dry run lets everybody in and counts what it would deny', async (t) => {
+test.serial('a dry run allows every request and counts the ones that it would deny', async (t) => {
   const { fake, start } = await setting(t);
   await apply(fake.client, dryRun);
   const { authz, check } = await start();
@@ -145,7 +145,7 @@ test.serial('a dry run lets everybody in and counts what it would deny', async (
   t.regex(metrics, /^kura_authz_checks_total\{decision="would-deny",reason="(reviewed|remembered)"\} 1$/m);
 });
 
-test.serial('a namespace above its rate gets 429 and no grant, and comes back within a second', async (t) => {
+test.serial('a namespace above its rate gets 429 and no grant, and is allowed again within a second', async (t) => {
   const { fake, start } = await setting(t);
   await apply(fake.client, limited);
   const { check } = await start();
@@ -157,7 +157,7 @@ test.serial('a namespace above its rate gets 429 and no grant, and comes back wi
   t.is(grant, undefined);
 });
 
-test.serial('labels of a namespace count from the moment that they change, and limits reach the shard', async (t) => {
+test.serial('changed labels of a namespace take effect immediately, and limits reach the shard', async (t) => {
   const { fake, start } = await setting(t);
   await apply(fake.client, labelled);
   const { check } = await start();
@@ -194,7 +194,7 @@ test.serial('an allow carries a grant with what Envoy may reuse, for 5 s', async
   t.deepEqual(allowed.DELETE?.listValue?.values ?? [], []);
 });
 
-test.serial('the next policy decides nothing, is counted where it differs, and narrows the grant to what both allow', async (t) => {
+test.serial('the next policy decides nothing, counts its differences, and reduces grants to what both policies allow', async (t) => {
   const { fake, start } = await setting(t);
   await apply(fake.client, own, own.replace('"{namespace}/"', '"{namespace}/a/"'));
   const { authz, check } = await start();
