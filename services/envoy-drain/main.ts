@@ -1,14 +1,15 @@
 /**
- * Drains the Envoy beside this authz before the Pod ends: `node services/envoy-drain/main.ts [ADMIN_URL] [LIMIT_SECONDS]`. Envoy's image has no shell and its admin interface is on
- * loopback, so a preStop hook of authz's container does it (facts/kubernetes.md; the order is Envoy Gateway's): not ready, then every answer closes its connection, until
- * none is left. Ends with 0 when none is left, 1 when the time is over or Envoy does not answer.
+ * Drains the Envoy beside this authz before the Pod ends: `node services/envoy-drain/main.ts [ADMIN_URL] [LIMIT_SECONDS]`. Envoy's image
+ * has no shell, and its admin interface listens only on loopback, so a preStop hook of authz's container runs this. It fails Envoy's health
+ * check first, then closes each connection after its next response, and waits until none is left. Exit status: 0 when no connection is
+ * left, 1 after the limit or when Envoy does not answer.
  */
 import { request } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 
 const [admin = 'http://127.0.0.1:9901', limit = '60'] = process.argv.slice(2);
 const answerLimitMs = 2_000;
-/** Long enough for the routes to this Pod to be taken away, whether or not anybody is connected. */
+/** Endpoints of this Pod need this long to disappear from all nodes, with or without open connections. */
 const leastMs = 10_000;
 const startedAt = performance.now();
 
@@ -26,7 +27,7 @@ try {
     await delay(250);
   }
 } catch (error) {
-  console.error(`drain: Envoy does not answer: ${(error as Error).message}`);
+  console.error(`drain: Envoy's admin interface does not respond: ${(error as Error).message}`);
   process.exit(1);
 }
 
@@ -46,10 +47,10 @@ function ask(method: string, path: string): Promise<string> {
       response.setEncoding('utf8');
       response.on('data', (chunk: string) => (text += chunk));
       response.on('end', () =>
-        response.statusCode === 200 ? resolve(text) : reject(new Error(`${path} answered ${response.statusCode}`)),
+        response.statusCode === 200 ? resolve(text) : reject(new Error(`${path} returned ${response.statusCode}`)),
       );
     });
-    outgoing.on('timeout', () => outgoing.destroy(new Error(`${path} took over ${answerLimitMs} ms`)));
+    outgoing.on('timeout', () => outgoing.destroy(new Error(`${path} did not respond within ${answerLimitMs} ms`)));
     outgoing.on('error', reject).end();
   });
 }

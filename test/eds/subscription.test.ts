@@ -128,7 +128,7 @@ test('random sequences of delta messages and changes keep every invariant', (t) 
   t.notThrows(() => fc.assert(property, { numRuns: 2_000 }));
 });
 
-test('a client that follows the protocol ends with exactly the resources that it wants, whatever changed on the way', (t) => {
+test('a client that follows the protocol ends with exactly the resources of its subscription', (t) => {
   const changes = fc.array(
     fc.oneof(
       worldSteps,

@@ -32,7 +32,7 @@ async function startTlsEnvoy(t: ExecutionContext, { eds, certificates }: { eds: 
 }
 
 test.serial(
-  'an Envoy with a certificate of the CA follows eds, over a rotation of every certificate too; others get nothing',
+  'an Envoy with a certificate of the CA follows eds, also during a rotation of all certificates; others get nothing',
   async (t) => {
     const cluster = await startCluster(t);
     await cluster.set(pods);
@@ -68,7 +68,7 @@ test.serial(
   },
 );
 
-test.serial('an Envoy does not take another server of the same CA for eds', async (t) => {
+test.serial('an Envoy does not accept another server of the same CA as eds', async (t) => {
   const cluster = await startCluster(t);
   await cluster.set(pods);
   const authority = await createAuthority('of kura');
@@ -81,7 +81,7 @@ test.serial('an Envoy does not take another server of the same CA for eds', asyn
   t.deepEqual(await envoy.table('eds'), {});
 });
 
-test.serial('certificates that cannot be used stop the start with what is wrong, and later change nothing', async (t) => {
+test.serial('invalid certificates stop the start with a reason, and later change nothing', async (t) => {
   const cluster = await startCluster(t);
   await cluster.set(pods);
   const authority = await createAuthority('of kura');
