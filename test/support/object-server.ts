@@ -6,12 +6,12 @@ export interface ObjectServer {
   readonly objects: Map<string, Buffer>;
   /** Every request for an object, with its credential. */
   readonly requests: { readonly method: string; readonly key: string; readonly authorization: string | undefined }[];
-  /** Answers a request itself and returns true, or leaves it to the server. */
+  /** Responds to a request and returns true, or leaves it to the server. */
   intercept: (request: IncomingMessage, response: ServerResponse) => boolean;
   close(): Promise<void>;
 }
 
-/** A kura of one process and no disk, for tests of its clients: GET, HEAD, PUT and DELETE as in design.md, section 2. */
+/** A server for tests of clients that keeps objects in memory and answers GET, HEAD, PUT and DELETE like kura. */
 export async function startObjectServer(): Promise<ObjectServer> {
   const objects = new Map<string, Buffer>();
   const requests: ObjectServer['requests'] = [];
