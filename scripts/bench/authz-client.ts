@@ -1,10 +1,10 @@
-/** Checks as Envoy sends them, over two connections (an Envoy of two workers), for bench-authz.ts. */
+/** Sends checks for authz.ts as Envoy does, over two connections, like an Envoy with two workers. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client, credentials } from '@grpc/grpc-js';
 import { loadEnvoyProtos } from '../../proto/load.ts';
 
 interface CheckClient {
-  /** The answer's bytes. */
+  /** Returns the bytes of the response. */
   check(request: Buffer): Promise<Buffer>;
   close(): void;
 }
@@ -12,7 +12,7 @@ interface CheckClient {
 export interface Calls {
   readonly count: number;
   readonly perSecond: number;
-  /** Answers that are not an allow, and errors. */
+  /** Errors, and responses other than an allow. */
   readonly refused: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
@@ -20,7 +20,7 @@ export interface Calls {
 }
 
 const method = loadEnvoyProtos().envoy.service.auth.v3.Authorization.service.Check;
-/** Envoy gives a check 1 s; a server that lags behind must not pile up more than this here. */
+/** Envoy limits a check to 1 s. The benchmark stops when a slow server has more unanswered checks than this. */
 const mostInFlight = 2_000;
 
 export function connect(socket: string): CheckClient {
@@ -33,7 +33,7 @@ export function connect(socket: string): CheckClient {
       new Promise((resolve, reject) => {
         const client = clients[turn++ % clients.length] as Client;
         client.makeUnaryRequest(method.path, same, same, request, (error, value) =>
-          value === undefined ? reject(error ?? new Error('no answer')) : resolve(value),
+          value === undefined ? reject(error ?? new Error('no response')) : resolve(value),
         );
       }),
     close: () => {
@@ -42,7 +42,7 @@ export function connect(socket: string): CheckClient {
   };
 }
 
-/** What Envoy sends of a GET that carries this token, as its bootstrap lets it. */
+/** The check that Envoy sends for a GET with this token. */
 export function requestOf(token: string, target: string): Buffer {
   const http = {
     id: '1234567890123456789',
@@ -57,7 +57,7 @@ export function requestOf(token: string, target: string): Buffer {
   return method.requestSerialize({ attributes: { source: address(40_000), destination: address(8080), request: { http } } });
 }
 
-/** As many at once as `inFlight`, for some seconds; each with the next request. */
+/** Keeps `inFlight` checks in flight for `seconds`. Each response is followed by the next request. */
 export async function closedLoop(
   client: CheckClient,
   requests: readonly Buffer[],
@@ -73,7 +73,7 @@ export async function closedLoop(
   return tally.calls(seconds);
 }
 
-/** So many a second, whether they are answered or not: what a slow answer delays is not left out. */
+/** Sends `perSecond` checks per second without waiting for responses, so that slow responses count in full. */
 export async function openLoop(
   client: CheckClient,
   requests: () => Buffer,
@@ -85,7 +85,7 @@ export async function openLoop(
   for (let sent = 0; performance.now() - startedAt < seconds * 1000; ) {
     const due = ((performance.now() - startedAt) / 1000) * perSecond;
     for (; sent < due; sent++) {
-      if (underWay.size >= mostInFlight) throw new Error(`${mostInFlight} checks are unanswered`);
+      if (underWay.size >= mostInFlight) throw new Error(`${mostInFlight} checks have no response`);
       const call = tally.time(client.check(requests())).finally(() => underWay.delete(call));
       underWay.add(call);
     }
@@ -120,7 +120,7 @@ class Tally {
   }
 }
 
-/** Only an allow names the namespace for the shard. */
+/** Only an allow contains the header with the namespace. */
 function isAllow(answer: Buffer): boolean {
   return answer.includes('x-kura-namespace');
 }

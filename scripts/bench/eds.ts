@@ -1,6 +1,6 @@
 /**
- * `npm run bench:eds [-- moves | fan-out | envoy]`: eds with 1,000 shards. Prints the tables of services/eds/README.md: which keys move, how long a change takes to the
- * last of 500 streams, what a rolling restart costs, and what 1,000 endpoints cost the real Envoy.
+ * `npm run bench:eds [-- moves | fan-out | envoy]`: measures eds with 1,000 shards. Prints which keys move, and the time of a change to the
+ * last of 500 streams. Prints the cost of a rolling restart, and of 1,000 endpoints in a real Envoy.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { request } from 'node:http';
@@ -24,7 +24,7 @@ console.log(`${cpus()[0]?.model}, ${cpus().length} cores, Node ${process.version
 for (const [name, run] of Object.entries(runs)) if (wanted.length === 0 || wanted.includes(name)) await run();
 process.exit(0);
 
-/** Compares the simulation with the real Envoy, before and after shards return elsewhere, then simulates. */
+/** Compares the simulation with a real Envoy, before and after shards return with other addresses. Then simulates. */
 async function printMoves(): Promise<void> {
   const hash = await loadHash();
   const echo = await startEchoServer();
@@ -44,7 +44,7 @@ async function printMoves(): Promise<void> {
   };
   try {
     await waitFor('the hosts', async () => (await envoy.stat('cluster.eds.membership_total')) === hosts);
-    console.log(`real Envoy, ${hosts} shards: ${await wrong()} of ${keys.length} keys elsewhere than simulated`);
+    console.log(`real Envoy, ${hosts} shards: ${await wrong()} of ${keys.length} keys on another shard than simulated`);
     for (let index = 0; index < hosts; index += 7) (cluster.endpoints[index] as V1Endpoint).addresses = [`127.0.3.${index + 1}`];
     const updates = await envoy.stat('cluster.eds.update_success');
     await cluster.put(cluster.endpoints.map((_, index) => index));
@@ -56,7 +56,7 @@ async function printMoves(): Promise<void> {
     echo.close();
     await rm(folder, { recursive: true });
   }
-  console.log('| shards | change | keys moved | least possible | fullest shard over mean |\n| --- | --- | --- | --- | --- |');
+  console.log('| shards | change | keys moved | least possible | fullest shard / mean |\n| --- | --- | --- | --- | --- |');
   const percent = (share: number): string => `${(share * 100).toFixed(2)} %`;
   for (const { shards, change, moved, least, spread } of simulateMoves(hash)) {
     console.log(`| ${shards} | ${change} | ${percent(moved)} | ${percent(least)} | ${spread.toFixed(4)} |`);
@@ -69,7 +69,7 @@ async function benchFanOut(): Promise<void> {
   const clients = await openStreams(cluster.eds.listening.grpc as string);
   const { endpoints, eds } = cluster;
   try {
-    await waitFor('the first answers', () => clients.every((client) => client.answers > 0), { withinMs: 60_000 });
+    await waitFor('the first responses', () => clients.every((client) => client.answers > 0), { withinMs: 60_000 });
     const idle = await readProcess(eds.pid);
     const delays: number[] = [];
     const rounds = 10;
@@ -83,12 +83,12 @@ async function benchFanOut(): Promise<void> {
     }
     const after = await readProcess(eds.pid);
     delays.sort((a, b) => a - b);
-    console.log(`one shard's change, ${shardCount} shards, ${streamCount} streams on ${streamCount} connections, eds on one core:`);
+    console.log(`a change of one shard, ${shardCount} shards, ${streamCount} streams on ${streamCount} connections, eds on one core:`);
     console.log(
       `to the last stream: median ${Math.round(delays[rounds >> 1] as number)} ms, worst of ${rounds} ${Math.round(delays.at(-1) as number)} ms`,
     );
     console.log(
-      `eds: ${Math.round((after.cpuMs - idle.cpuMs) / rounds)} ms of CPU a change, ${after.rssMiB} MiB (peak ${after.peakMiB})\n`,
+      `eds: ${Math.round((after.cpuMs - idle.cpuMs) / rounds)} ms of CPU per change, ${after.rssMiB} MiB (peak ${after.peakMiB})\n`,
     );
     await rollingRestart(cluster, clients);
   } finally {
@@ -100,7 +100,7 @@ async function benchFanOut(): Promise<void> {
   }
 }
 
-/** Each shard drains, goes, and comes back with another address; ten in each step. */
+/** Each shard drains, disappears, and returns with another address; ten shards in each step. */
 async function rollingRestart({ endpoints, put, eds }: Cluster, clients: readonly BenchStream[]): Promise<void> {
   const before = await readProcess(eds.pid);
   const answers = clients.reduce((sum, client) => sum + client.answers, 0);
@@ -128,9 +128,9 @@ async function rollingRestart({ endpoints, put, eds }: Cluster, clients: readonl
   const after = await readProcess(eds.pid);
   const sent = clients.reduce((sum, client) => sum + client.answers, 0) - answers;
   const gigabytes = (clients.reduce((sum, client) => sum + client.bytes, 0) - bytes) / 1e9;
-  console.log(`rolling restart of all ${shardCount} (3 changes each, ten shards a step) in ${seconds.toFixed(1)} s:`);
+  console.log(`rolling restart of all ${shardCount} (3 changes each, ten shards per step) in ${seconds.toFixed(1)} s:`);
   console.log(
-    `last stream has the end ${Math.round(performance.now() - last)} ms after it; ${Math.round(sent / streamCount)} answers a stream, ${gigabytes.toFixed(1)} GB in all`,
+    `the last stream has the end state after ${Math.round(performance.now() - last)} ms; ${Math.round(sent / streamCount)} responses per stream, ${gigabytes.toFixed(1)} GB in all`,
   );
   console.log(`eds: ${((after.cpuMs - before.cpuMs) / 1_000).toFixed(1)} s of CPU, ${after.rssMiB} MiB (peak ${after.peakMiB})\n`);
 }
@@ -158,7 +158,7 @@ async function benchEnvoy(): Promise<void> {
     delays.sort((a, b) => a - b);
     console.log(`real Envoy, ${shardCount} endpoints, Maglev table of 655,373, one worker:`);
     console.log(
-      `${Math.round((after.cpuMs - before.cpuMs) / rounds)} ms of CPU an update (table included), ${after.rssMiB} MiB; with 1 endpoint ${small} MiB`,
+      `${Math.round((after.cpuMs - before.cpuMs) / rounds)} ms of CPU per update, including the table, ${after.rssMiB} MiB; with 1 endpoint ${small} MiB`,
     );
     console.log(`from the change in Kubernetes to the update in Envoy: median ${Math.round(delays[rounds >> 1] as number)} ms\n`);
   } finally {
@@ -168,7 +168,7 @@ async function benchEnvoy(): Promise<void> {
   }
 }
 
-/** What the same Envoy takes with one endpoint. */
+/** Memory of the same Envoy with one endpoint. */
 async function smallEnvoy(folder: string): Promise<number> {
   const cluster = await startCluster(1, addressOf, 7_000);
   const one: Envoy = await startEnvoy({
@@ -190,11 +190,11 @@ interface BenchStream {
   readonly call: ClientDuplexStream<unknown, Buffer>;
   answers: number;
   bytes: number;
-  /** The bytes of the last answer. */
+  /** The bytes of the last response. */
   newest: Buffer | undefined;
 }
 
-/** Each stream on a connection of its own, as Envoys are; answers are acknowledged and not decoded further than that takes. */
+/** Each stream uses a separate connection, as Envoys do. Responses are acknowledged and decoded only as far as that requires. */
 async function openStreams(address: string): Promise<BenchStream[]> {
   const { DiscoveryRequest, DiscoveryResponse } = protos.service.discovery.v3;
   const method = '/envoy.service.endpoint.v3.EndpointDiscoveryService/StreamEndpoints';
@@ -210,7 +210,7 @@ async function openStreams(address: string): Promise<BenchStream[]> {
       stream.answers += 1;
       stream.bytes += bytes.length;
       stream.newest = bytes;
-      // The head comes first: version and nonce lie in the first bytes, whatever the resources weigh.
+      // Version and nonce come before the resources, so they are in the first bytes.
       const head = DiscoveryResponse.deserialize(bytes.subarray(0, headLength(bytes)));
       call.write({ resource_names: ['kura-cache'], version_info: head.version_info, response_nonce: head.nonce });
     });
@@ -220,7 +220,7 @@ async function openStreams(address: string): Promise<BenchStream[]> {
   });
 }
 
-/** Length of the fields before the first `resources` (field 2), all of them strings. */
+/** Length of the fields before the first `resources` (field 2). All of them are strings. */
 function headLength(bytes: Buffer): number {
   let at = 0;
   while (at < bytes.length && bytes[at] !== 0x12) at += 2 + (bytes[at + 1] as number);

@@ -1,4 +1,4 @@
-/** A plain Envoy in front of one server: the yardstick of a path. */
+/** A plain Envoy before one server, as a baseline. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { envoyBinary } from '../../services/local/envoy-binary.ts';
 import type { BenchServer } from './servers.ts';
 
-/** With the buffers of envoy/bootstrap.yaml, and nothing else of it. */
+/** Uses the buffer sizes of envoy/bootstrap.yaml, and nothing else from it. */
 export async function startPlainEnvoy({
   server,
   folder,

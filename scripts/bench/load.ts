@@ -1,4 +1,4 @@
-/** Load for the shard's bench: wrk and fio, measured from outside. */
+/** Load generators of the benchmarks: wrk and fio. They measure from outside the server. */
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -11,9 +11,9 @@ export interface LoadResult {
   readonly requests: number;
   readonly requestsPerSecond: number;
   readonly bytesPerSecond: number;
-  /** CPU microseconds of the whole machine a request, client included. */
+  /** CPU microseconds of the whole machine per request, including the client. */
   readonly machineMicros: number;
-  /** The server process's own part. */
+  /** CPU microseconds of the server process per request. */
   readonly serverMicros: number;
   readonly p50: string;
   readonly p99: string;
@@ -25,12 +25,12 @@ interface LoadOptions {
   readonly path: string;
   readonly seconds: number;
   readonly folder: string;
-  /** Lua for wrk: another path or body for each request. */
+  /** Lua code for wrk that varies the path or the body of requests. */
   readonly script?: string;
   readonly connections?: number;
 }
 
-/** wrk with one thread and 16 connections. */
+/** Runs wrk with one thread and 16 connections. */
 export async function load({ server, path: target, seconds, folder, script, connections = 16 }: LoadOptions): Promise<LoadResult> {
   const given = ['-t1', `-c${connections}`, `-d${seconds}s`, '--latency', '--timeout', '10s'];
   const report =
@@ -41,7 +41,7 @@ export async function load({ server, path: target, seconds, folder, script, conn
   const { stdout } = await run('wrk', [...given, '-s', file, server.url + target]);
   const [machineAfter, serverAfter] = [machineBusySeconds(), processSeconds(server.pid)];
   const match = /REPORT (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)/.exec(stdout);
-  if (match === null) throw new Error(`wrk said something else: ${stdout}`);
+  if (match === null) throw new Error(`wrk printed no report: ${stdout}`);
   const [requests, bytes, micros, failures, p50, p99] = match.slice(1).map(Number) as [number, number, number, number, number, number];
   return {
     requests,
@@ -55,12 +55,12 @@ export async function load({ server, path: target, seconds, folder, script, conn
   };
 }
 
-/** The better of two runs by the machine's CPU: noise only adds. */
+/** Returns the run with less CPU of the machine, because noise only adds. */
 export function better(one: LoadResult, other: LoadResult | undefined): LoadResult {
   return other === undefined || one.machineMicros < other.machineMicros ? one : other;
 }
 
-/** Bytes a second of random reads straight from the disk. */
+/** Bytes per second of random reads from the disk, without a server. */
 export async function randomReads(options: {
   folder: string;
   blockBytes: number;

@@ -1,4 +1,7 @@
-/** A shard that answers every request with Node's parser, for shard.ts: what our own parser is compared with. Settings as those of services/cache/main.ts. */
+/**
+ * A shard that parses every request with Node's parser, as the baseline of kura's parser in shard.ts. Same settings as
+ * services/cache/main.ts.
+ */
 
 import { settingPrefix, settings } from '../../services/cache/config.ts';
 import { startShard } from '../../services/cache/shard.ts';

@@ -1,6 +1,7 @@
 /**
- * `npm run bench:path`: a request's whole way through kura (Envoy with grants, authz, one shard; `npm start`'s own system) against a plain Envoy in front of nginx, without
- * authorization, in turn and in one run. CPU is that of the whole machine, client included. Needs nginx and wrk (Debian packages of these names). Some five minutes.
+ * `npm run bench:path`: compares a request through kura with one through a plain Envoy before nginx without authorization. kura is the
+ * system of `npm start` with Envoy, grants, authz and one shard. CPU is that of the whole machine, including the client. Needs nginx and
+ * wrk (Debian packages of these names). Takes about five minutes.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -65,7 +66,7 @@ process.exit(0);
 
 async function inTurn(what: string, bound: number, script: string): Promise<Row> {
   const best = new Map<BenchServer, LoadResult & { parts: string }>();
-  // Node compiles what is hot, and every token is reviewed once.
+  // Warm-up: Node compiles the hot code, and every token is reviewed once.
   for (const server of servers) await load({ server, path: '/', seconds: 2, folder, script });
   for (let round = 0; round < rounds; round += 1) {
     for (const server of servers) {
@@ -85,7 +86,7 @@ async function inTurn(what: string, bound: number, script: string): Promise<Row>
   return { ...row, details: `${row.details}; ours: ${mine.parts} µs` };
 }
 
-/** At about half of what the yardstick can serve: each connection waits before its next request. */
+/** At about half of the rate that the baseline reaches: each connection waits before its next request. */
 async function latencies(target: string): Promise<Row> {
   const script = `${lua}request = function() return wrk.format("GET", "${target}", headers()) end\ndelay = function() return math.random(1, 3) end`;
   const p99 = new Map<BenchServer, number[]>();
@@ -108,7 +109,7 @@ async function latencies(target: string): Promise<Row> {
   };
 }
 
-/** A calm reader of one namespace beside another one at full tilt, whose requests a second the policy limits. */
+/** Latency of a slow reader in one namespace beside a reader at full speed in another one, whose requests per second the policy limits. */
 async function fairness(): Promise<Row> {
   const key = '/objects/vision/calm';
   await place({ url: ours.url, token: tokens[0] as string, folder }, key, randomBytes(4 * KiB));
@@ -132,12 +133,12 @@ async function fairness(): Promise<Row> {
     policy,
     `${readFileSync(policy, 'utf8')}\noverrides: [{ namespaces: [nlp], limits: { requestsPerSecond: ${limitPerSecond} } }]\n`,
   );
-  // Until the grant that it had is over.
+  // Waits until the last grant has expired.
   await delay(6_000);
   const limited = await beside();
   const ms = ({ p99 }: LoadResult): number => Number.parseFloat(p99);
   return {
-    what: `p99 of a calm namespace beside one at full tilt, limited to ${limitPerSecond} requests a second`,
+    what: `p99 of a slow reader beside a namespace at full speed, limited to ${limitPerSecond} requests per second`,
     bound: '<= 2 × alone',
     result: `${(ms(limited) / ms(alone)).toFixed(2)} ×`,
     isMet: ms(limited) <= 2 * ms(alone),
@@ -145,7 +146,7 @@ async function fairness(): Promise<Row> {
   };
 }
 
-/** CPU seconds of each of our processes. */
+/** CPU seconds of each process of kura. */
 function ourSeconds(): Map<string, number> {
   const { envoy, authz, 'kura-cache-0': shard, eds, kubernetes } = local.processes as Record<string, number>;
   return new Map(Object.entries({ envoy, authz, shard, eds, kubernetes }).map(([name, pid]) => [name, processSeconds(pid as number)]));

@@ -1,4 +1,4 @@
-/** The table that a bench prints. */
+/** The result table of a benchmark. */
 import { cpus, totalmem } from 'node:os';
 import type { LoadResult } from './load.ts';
 
@@ -6,21 +6,21 @@ export interface Row {
   readonly what: string;
   readonly bound: string;
   readonly result: string;
-  /** Undefined where it was not measured, or has no bound. */
+  /** Undefined when it was not measured or has no bound. */
   readonly isMet: boolean | undefined;
   readonly details: string;
 }
 
-/** What the words of a comparison are where it is not a server against nginx. */
+/** Texts for a comparison other than a server with nginx. */
 interface Words {
-  /** In the bound. */
+  /** Name of the baseline in the bound. */
   readonly yardstick: string;
   readonly theirs: string;
-  /** The process whose own CPU stands in brackets. */
+  /** The process whose CPU appears in brackets. */
   readonly own: string;
 }
 
-/** Ours against a yardstick, by the machine's CPU a request. */
+/** Compares kura with a baseline by the machine's CPU per request. */
 export function compare(
   what: string,
   bound: number | undefined,
@@ -44,7 +44,7 @@ export function printTable(rows: readonly Row[], { isQuick, cpu = 'the whole mac
   console.log(
     `\n${cpus()[0]?.model.trim()}, ${cpus().length} cores, ${memory} GiB, Node ${process.version}, ${day}${isQuick ? ', quick run' : ''}\n`,
   );
-  console.log(`| case | bound | measured | met | details (CPU of ${cpu} a request) |\n| --- | --- | --- | --- | --- |`);
+  console.log(`| case | bound | measured | met | details (CPU of ${cpu} per request) |\n| --- | --- | --- | --- | --- |`);
   for (const { what, bound, result, isMet, details } of rows) {
     console.log(`| ${what} | ${bound} | ${result} | ${isMet === undefined ? '–' : isMet ? 'yes' : '**no**'} | ${details} |`);
   }

@@ -30,7 +30,7 @@ async function machine(
 
 const lastLine = (text: string): string => text.trim().split('\n').at(-1) as string;
 
-test('without a registry the failure is one line with npm’s own reason, and the next run tries again', async (t) => {
+test('without a registry the error is one line with npm’s reason, and the next run retries', async (t) => {
   const { run, folder } = await machine({ npm: 'echo "npm error network request to the registry failed" >&2; exit 1' });
   t.teardown(() => rm(folder, { recursive: true }));
   for (const _round of [1, 2]) {
@@ -43,17 +43,17 @@ test('without a registry the failure is one line with npm’s own reason, and th
   }
 });
 
-test('a Node that is too old after the install is named', async (t) => {
+test('a Node that is too old after the install is reported', async (t) => {
   const { run, folder } = await machine({ npm: '/bin/mkdir -p node_modules', node: 'echo v20.1.0' });
   t.teardown(() => rm(folder, { recursive: true }));
   const { status, stderr } = run();
   t.is(status, 1);
-  t.regex(lastLine(stderr), /^kura set-up: Node 26 or later is needed and npm has none for .*: this machine has v20\.1\.0$/);
+  t.regex(lastLine(stderr), /^kura set-up: Node 26 or later is needed, but npm has none for .*: this machine has v20\.1\.0$/);
 });
 
 const installed = { npm: '/bin/mkdir -p node_modules', node: 'echo v26.10.0' };
 
-test('a machine without pip is told what to install', async (t) => {
+test('without pip the error names the package to install', async (t) => {
   const { run, folder } = await machine({ ...installed, python3: 'echo "No module named pip" >&2; exit 1' });
   t.teardown(() => rm(folder, { recursive: true }));
   const { status, stderr } = run();
@@ -76,7 +76,7 @@ test('a download that fails leaves nothing behind', async (t) => {
   t.deepEqual(await readdir(path.join(folder, '.tools')), []);
 });
 
-test('the Node that npm 9 and 10 install without its link is found', async (t) => {
+test('the Node that npm 9 and 10 install without a link is found', async (t) => {
   const bin = `node_modules/node-${process.platform}-${process.arch}/bin`;
   const npm = `/bin/mkdir -p ${bin}; printf '#!/bin/sh\\necho v26.10.0\\n' > ${bin}/node; /bin/chmod +x ${bin}/node`;
   const { run, folder } = await machine({ npm, node: 'echo v18.20.8' });
@@ -86,7 +86,7 @@ test('the Node that npm 9 and 10 install without its link is found', async (t) =
   t.is(status, 0, stderr);
 });
 
-test('a machine without util-linux is told what to install', async (t) => {
+test('without util-linux the error names the package to install', async (t) => {
   const { folder } = await machine({});
   t.teardown(() => rm(folder, { recursive: true }));
   const { status, stderr } = spawnSync(process.execPath, [path.join(folder, 'scripts', 'setup.mjs')], {
@@ -97,7 +97,7 @@ test('a machine without util-linux is told what to install', async (t) => {
   t.is(stderr, 'kura set-up: flock and setpriv (Debian: util-linux) missing: install it\n');
 });
 
-test('what a killed set-up has left is removed by a later one', async (t) => {
+test('a later run removes the files of a killed set-up', async (t) => {
   const { run, folder } = await machine({ ...installed, python3: 'exit 1' });
   t.teardown(() => rm(folder, { recursive: true }));
   const left = path.join(folder, '.tools', 'fetching-envoy-old');
