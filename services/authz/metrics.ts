@@ -38,7 +38,7 @@ export class Metrics {
     this.#cacheHits = counter('kura_authz_cache_hits_total', 'Identities served from the cache.');
     this.#servedDuringOutage = counter(
       'kura_authz_served_without_api_total',
-      'Identities served although their result has expired, because the Kubernetes API does not answer.',
+      'Identities served although their result has expired, because the Kubernetes API does not respond.',
     );
     this.#shadowDifferences = counter('kura_authz_shadow_differences_total', 'Checks that the next policy would decide differently.', [
       'next',

@@ -10,10 +10,10 @@ export class ApiOutage {
     this.#log = log;
   }
 
-  /** An identity was served although its result has expired, because the API does not answer. */
+  /** An identity was served although its result has expired, because the API does not respond. */
   servedDuringOutage(): void {
     if (!this.#isOpen)
-      this.#log.warn('the Kubernetes API does not answer: known tokens stay valid for a limited time, unknown tokens get 503');
+      this.#log.warn('the Kubernetes API does not respond: known tokens stay valid for a limited time, unknown tokens get 503');
     this.#isOpen = true;
   }
 
@@ -23,7 +23,7 @@ export class ApiOutage {
       const answer = await review(token, options);
       if (this.#isOpen && answer.kind !== 'unavailable') {
         this.#isOpen = false;
-        this.#log.info('the Kubernetes API answers again');
+        this.#log.info('the Kubernetes API responds again');
       }
       return answer;
     };

@@ -2,7 +2,7 @@
  * Drains the Envoy beside this authz before the Pod ends: `node services/envoy-drain/main.ts [ADMIN_URL] [LIMIT_SECONDS]`. Envoy's image
  * has no shell, and its admin interface listens only on loopback, so a preStop hook of authz's container runs this. It fails Envoy's health
  * check first, then closes each connection after its next response, and waits until none is left. Exit status: 0 when no connection is
- * left, 1 after the limit or when Envoy does not answer.
+ * left, 1 after the limit or when Envoy does not respond.
  */
 import { request } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';

@@ -1,4 +1,4 @@
-/** authz over its real gRPC socket, before a Kubernetes API that a test makes answer as it likes. */
+/** authz over its real gRPC socket, with a Kubernetes API whose responses the test controls. */
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -21,7 +21,7 @@ interface Asked {
 
 interface Setting {
   readonly authz: Service;
-  /** How the API answers a TokenReview; changed by the test. */
+  /** The response of the API to a TokenReview; the test changes it. */
   api: { review: Review; reviews: number };
   readonly check: (asked: Asked) => Promise<CheckResponse__Output>;
   readonly metrics: () => Promise<string>;

@@ -102,7 +102,7 @@ test.serial(
     const lines = authz.service
       .output()
       .split('\n')
-      .filter((line) => line.includes('serving known tokens'));
+      .filter((line) => line.includes('known tokens stay valid'));
     t.true(lines.length >= 1 && lines.length <= 2, `${lines.length} lines`);
   },
 );

@@ -163,7 +163,7 @@ test('a shard that does not serve is UNHEALTHY for 30 s, is then removed, and re
   const later = membership.take([candidate(0), sick], 30_000);
   t.deepEqual([keysOf(later), later.nextAt], [['kura-cache-0/shard-0'], undefined]);
   t.is(membership.take([candidate(0), candidate(1)], 40_000).shards.length, 2);
-  t.is(membership.take([candidate(0), sick], 50_000).nextAt, 80_000, 'the time counts anew');
+  t.is(membership.take([candidate(0), sick], 50_000).nextAt, 80_000, 'the time starts again');
 });
 
 test('when more than half of the shards vanish at once they are kept for 30 s; additions, addresses and health are not delayed', (t) => {

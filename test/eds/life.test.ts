@@ -137,7 +137,7 @@ test.serial('without a list eds is not ready and sends no response', async (t) =
   t.is(stream.waiting(), 0);
   cluster.api.child.kill('SIGCONT');
   await waitFor('readiness', async () => (await ready()) === 200);
-  await waitFor('the answer', () => stream.waiting() === 1);
+  await waitFor('the response', () => stream.waiting() === 1);
 });
 
 test.serial('Envoy reconnects to another replica, which has the same version and resends nothing', async (t) => {

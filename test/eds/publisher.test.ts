@@ -1,4 +1,4 @@
-/** What lies between a change and an answer: debounce, placement by zone, refusals told once, the health service. */
+/** The steps between a change and a response: debounce, placement by zone, logging of refusals, and the health service. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client, credentials } from '@grpc/grpc-js';
 import test from 'ava';

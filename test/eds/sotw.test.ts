@@ -84,7 +84,7 @@ test('a new name is sent although the version is the same, and fewer names cause
   stream.send({ node, resource_names: ['other'] });
   stream.send({ resource_names: ['other', name] });
   const first = await stream.next();
-  t.is(first.nonce, '1', 'the unknown name alone was not answered');
+  t.is(first.nonce, '1', 'there was no response for the unknown name alone');
   stream.send(ack(first, { resource_names: [name] }));
   stream.send(ack(first, { resource_names: [] }));
   stream.send(ack(first, { resource_names: [name] }));
@@ -99,7 +99,7 @@ test('a response that waits for a slow reader is dropped when the client unsubsc
   const first = await stream.next();
   stream.call.pause();
   let count = 2_000;
-  // Until the connection's buffers are full and an answer stays in the server.
+  // Until the buffers of the connection are full and a response stays in the server.
   await waitFor('the stream to be behind', () => {
     count += 1;
     server.set(candidates(count));
@@ -117,7 +117,7 @@ test('a response that waits for a slow reader is dropped when the client unsubsc
   stream.send({ resource_names: [name] });
   const answers = [first];
   while (answers.at(-1)?.version_info !== server.publisher.snapshot('')?.version) answers.push(await stream.next());
-  t.is(answers.at(-2)?.version_info, sent, 'the next after what was on its way is the one asked for anew');
+  t.is(answers.at(-2)?.version_info, sent, 'the response after the one in flight is the requested one');
   t.is(Number(answers.at(-1)?.nonce), answers.length);
 });
 

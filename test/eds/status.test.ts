@@ -134,7 +134,7 @@ test('a shard with an oversized, missing or invalid response has no numbers, and
   let shards = ports.map((metricsPort, index) => candidate(index, { address: '127.0.0.1', metricsPort }));
   const watch = new ShardWatch({ shards: () => shards, intervalMs: 20 });
   t.teardown(() => watch.close());
-  await waitFor('the good one answers again after a round with all', () => watch.numbersOf('kura-cache-0/shard-0') !== undefined);
+  await waitFor('the good shard responds again after a round with all', () => watch.numbersOf('kura-cache-0/shard-0') !== undefined);
   for (const index of [1, 2, 3, 4]) t.is(watch.numbersOf(`kura-cache-${index}/shard-0`), undefined);
   shards = shards.slice(1);
   await waitFor('one that is gone is forgotten', () => watch.numbersOf('kura-cache-0/shard-0') === undefined);
@@ -174,7 +174,7 @@ test('the page works without a policy, without shards and without their numbers'
   const url = `http://${eds.listening.metrics}/`;
   const text = await (await fetch(url)).text();
   t.true(text.includes('There are no shards.'));
-  t.true(text.includes('ConfigMap kura-policy is not there'));
+  t.true(text.includes('ConfigMap kura-policy does not exist'));
   t.true(text.includes('KURA_EDS_STATUS_INTERVAL is 0'));
   await cluster.set([{ name: 'kura-cache-0', address: '127.0.0.1' }]);
   await waitFor('the shard is listed', async () => (await (await fetch(url)).text()).includes('no response from its metrics port'));

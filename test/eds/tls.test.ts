@@ -46,7 +46,7 @@ test.serial(
     const envoy = await startTlsEnvoy(t, { eds: address, certificates: ofEnvoy });
     await waitFor('the first table', async () => JSON.stringify(await envoy.table('eds')) === JSON.stringify(expected));
 
-    await writeCertificate(ofStranger, { authority: await createAuthority('of somebody else'), name: 'kura-envoy' });
+    await writeCertificate(ofStranger, { authority: await createAuthority('of another owner'), name: 'kura-envoy' });
     await writeFile(path.join(ofStranger, 'ca.crt'), authority.certificate);
     const stranger = await startTlsEnvoy(t, { eds: address, certificates: ofStranger });
     const plain = await startEnvoy({ folder: await temporaryFolder(t), eds: [address], follow: ['eds'] });
@@ -100,7 +100,7 @@ test.serial('invalid certificates stop the start with a reason, and later change
     await writeCertificate(folder, { authority, name: 'kura-eds' });
     await writeFile(path.join(folder, name), '');
     const told = eds.output().length;
-    await waitFor('it is told', () => eds.output().slice(told).includes('keeping the previous certificates'));
+    await waitFor('the log line', () => eds.output().slice(told).includes('keeping the previous certificates'));
   }
   t.truthy(await fingerprint(eds.listening.grpc as string, authority.certificate, undefined));
 });

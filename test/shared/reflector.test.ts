@@ -17,7 +17,7 @@ function pod(name: string, { uid = name, version = '1' } = {}): KubernetesObject
   return { metadata: { namespace: 'vision', name, uid, resourceVersion: version } };
 }
 
-/** An API whose answers a test replaces as it goes. */
+/** An API whose responses the test replaces. */
 async function setting(t: ExecutionContext) {
   const folder = await temporaryFolder(t);
   const watches: { response: ServerResponse; version: string | null }[] = [];

@@ -14,5 +14,5 @@ export type Resolution =
   | { readonly kind: 'identity'; readonly identity: Identity; readonly cached: boolean; readonly goodUntil: number }
   /** The token is invalid, according to the local checks or to the API. */
   | { readonly kind: 'refused'; readonly reason: string }
-  /** The API did not answer: the identity is unknown. */
+  /** The API did not respond, so the identity is unknown. */
   | { readonly kind: 'unavailable'; readonly reason: string };

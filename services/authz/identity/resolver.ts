@@ -7,7 +7,7 @@ import type { RunningPods } from './pods.ts';
 import type { Review, ReviewAnswer } from './token-review.ts';
 
 interface IdentityEvents {
-  /** A cached identity was served: the age of its review, and whether it was served only because the API does not answer. */
+  /** A cached identity was served: the age of its review, and whether it was served only because the API does not respond. */
   served(result: { ageMs: number; servedDuringOutage: boolean }): void;
   refusedHere(reason: string): void;
 }

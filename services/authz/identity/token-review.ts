@@ -101,8 +101,8 @@ export class TokenReviewer {
       const { status } = await this.#api.createTokenReview({ body }, { middleware: [withDeadline], middlewareMergeStrategy: 'append' });
       return readStatus(status, { audience, allowUnbound });
     } catch (error) {
-      if (signal.aborted) return { kind: 'unavailable', reason: 'the Kubernetes API did not answer in time' };
-      const reason = error instanceof ApiException ? `the Kubernetes API answered ${error.code}` : 'the Kubernetes API cannot be reached';
+      if (signal.aborted) return { kind: 'unavailable', reason: 'the Kubernetes API did not respond in time' };
+      const reason = error instanceof ApiException ? `the Kubernetes API returned ${error.code}` : 'the Kubernetes API cannot be reached';
       return { kind: 'unavailable', reason };
     }
   }
@@ -114,7 +114,7 @@ function readStatus(
   { audience, allowUnbound }: { audience: string; allowUnbound: boolean },
 ): ReviewAnswer {
   // A 201 without a status says nothing about the token.
-  if (status === undefined) return { kind: 'unavailable', reason: 'the Kubernetes API answered without a status' };
+  if (status === undefined) return { kind: 'unavailable', reason: 'the Kubernetes API returned no status' };
   if (status.authenticated !== true) return { kind: 'refused', reason: 'the token is not valid' };
   // A token without audiences is for the API itself.
   if (!status.audiences?.includes(audience)) return { kind: 'refused', reason: 'the token has another audience' };

@@ -1,4 +1,7 @@
-/** How long an identity is served after its review: by the clock, the watch on Pods and the answers of the API, which the test makes. */
+/**
+ * How long an identity is served after its review, depending on the clock, the watch on Pods and the responses of the API. The test
+ * controls all of them.
+ */
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import type { Resolution } from '../../../services/authz/identity/identity.ts';
@@ -31,7 +34,7 @@ function setting({ random = 0.5, outageGraceMs = 300_000, tokenEndsAt = 60 * min
     bypassed: 0,
     served: [] as { ageMs: number; servedDuringOutage: boolean }[],
   };
-  /** Reviews that the test has not answered yet. */
+  /** Reviews without a response so far. */
   const open: ((answer: ReviewAnswer) => void)[] = [];
   const resolver = new IdentityResolver({
     checkLocally: async () => world.local,
@@ -55,7 +58,7 @@ function setting({ random = 0.5, outageGraceMs = 300_000, tokenEndsAt = 60 * min
     random: () => random,
     events: { served: (result) => world.served.push(result), refusedHere: () => undefined },
   });
-  /** Resolves when a refresh in the background has its answer too, where the test does not hold it back. */
+  /** Resolves when a background refresh also has its response, unless the test delays it. */
   const ask = async (token = 'a token'): Promise<Resolution> => {
     const resolution = await resolver.resolve(token);
     await setImmediate();
@@ -140,7 +143,7 @@ test('only a refresh without a response starts the outage grace: 300 s from the 
   world.now = startedAt + 300_000;
   t.is((await ask()).kind, 'unavailable');
   world.now += 10 * minute;
-  t.is((await ask()).kind, 'unavailable', 'the time does not begin anew');
+  t.is((await ask()).kind, 'unavailable', 'the grace does not start again');
   world.answer = yes;
   t.is((await ask()).kind, 'identity');
 });

@@ -25,7 +25,7 @@ function token(
   return `${signed}.${signature.toString('base64url')}`;
 }
 
-/** A clock that a test moves, and what the API answers when it is asked for its keys. */
+/** A clock that the test sets, and the response of the API to a request for its keys. */
 function setting(answer: KeysAnswer) {
   const world = { now: 0, answer, readings: 0 };
   const keys = new ClusterKeys({

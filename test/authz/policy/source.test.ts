@@ -112,11 +112,11 @@ test.serial('a changed policy is in force immediately; an invalid or deleted one
   await waitFor('the change is in force', async () => (await check('vision/x')).startsWith('allow'));
 
   await apply(fake.client, own.replace('rules:', 'rulez:'));
-  await waitFor('it is told', async () => (await eventReasons(fake.client)).includes('PolicyRejected'));
+  await waitFor('the Event', async () => (await eventReasons(fake.client)).includes('PolicyRejected'));
   t.regex(authz.output(), /line 5, column 1: the policy has no field \\"rulez\\"/);
   t.true((await check('vision/x')).startsWith('allow'));
   await fake.client.api(CoreV1Api).deleteNamespacedConfigMap({ namespace: system, name: 'kura-policy' });
-  await waitFor('it is told', () => authz.output().includes('the policy was deleted'));
+  await waitFor('the log line', () => authz.output().includes('the policy was deleted'));
   t.true((await check('vision/x')).startsWith('allow'));
   t.deepEqual([...new Set(await eventReasons(fake.client))], ['PolicyAccepted', 'PolicyRejected']);
   const metrics = await (await fetch(`http://${authz.listening.metrics}/metrics`)).text();
@@ -153,7 +153,7 @@ test.serial('a namespace above its rate gets 429 and no grant, and is allowed ag
   const answers = await Promise.all(Array.from({ length: 40 }, () => check('vision/x')));
   t.true(answers.filter((answer) => answer === 'too-many-requests').length > 20, answers.join('\n'));
   t.is(await check('nlp/x'), 'forbidden');
-  await waitFor('it is let in again', async () => (await check('vision/x')).startsWith('allow'));
+  await waitFor('it is allowed again', async () => (await check('vision/x')).startsWith('allow'));
   t.is(grant, undefined);
 });
 
@@ -208,6 +208,6 @@ test.serial('the next policy decides nothing, counts its differences, and reduce
   const metrics = await (await fetch(`http://${authz.listening.metrics}/metrics`)).text();
   t.regex(metrics, /^kura_authz_shadow_differences_total\{next="deny"\} 1$/m);
   await apply(fake.client, own, 'nonsense: true\n');
-  await waitFor('it is told', () => authz.output().includes('the next policy is rejected'));
+  await waitFor('the log line', () => authz.output().includes('the next policy is rejected'));
   t.true((await check('vision/b/x')).startsWith('allow'));
 });
