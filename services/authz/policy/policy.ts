@@ -26,7 +26,7 @@ export interface Question {
 
 /** The compiled permissions of one identity. Rules and templates are evaluated once, so a decision only compares prefixes. */
 export interface Access {
-  /** Prefixes of keys: those of deny rules, and those of allow rules or of the default. */
+  /** Prefixes of keys. A prefix in `denied` overrides those in `allowed`. */
   readonly allowed: Readonly<Record<Verb, readonly string[]>>;
   readonly denied: Readonly<Record<Verb, readonly string[]>>;
   readonly limits: Verdict['limits'];
