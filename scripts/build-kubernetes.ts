@@ -1,4 +1,4 @@
-/** `npm run build:kubernetes`: builds the control plane that `npm run test:kubernetes` needs, where it is not there yet; about 5 minutes. */
+/** `npm run build:kubernetes`: builds the control plane for `npm run test:kubernetes`, unless it exists. This takes about 5 minutes. */
 import { buildPlane } from './kubernetes-tools.ts';
 
 const problem = buildPlane();

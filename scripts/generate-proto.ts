@@ -1,6 +1,6 @@
 /**
- * Writes proto/generated: TypeScript types of the Envoy messages and services that kura speaks. The protos are read in place from @grpc/grpc-js-xds;
- * only the types are committed. `--check` writes nothing and fails when the committed files differ from what would be generated.
+ * Writes proto/generated: TypeScript types of the Envoy messages and services that kura uses. The protos are read from
+ * @grpc/grpc-js-xds, so only the types are committed. `--check` writes nothing and fails if the committed files are outdated.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
@@ -17,7 +17,7 @@ if (process.argv.includes('--check')) {
     generate(scratch);
     const differing = differences({ expected: scratch, actual: target });
     if (differing.length > 0) {
-      console.error(`proto/generated differs from what \`npm run generate\` writes: ${differing.slice(0, 5).join(', ')}`);
+      console.error(`proto/generated is outdated: run \`npm run generate\`; different files: ${differing.slice(0, 5).join(', ')}`);
       process.exitCode = 1;
     }
   } finally {
@@ -29,7 +29,7 @@ if (process.argv.includes('--check')) {
 }
 
 function generate(outDir: string): void {
-  // The files come first: --includeDirs takes every word that follows it.
+  // The files come first, because --includeDirs consumes all following arguments.
   const words = [
     ...protoFiles,
     ...Object.entries({ ...protoOptions, longs: protoOptions.longs.name, enums: protoOptions.enums.name }).map(
@@ -38,7 +38,7 @@ function generate(outDir: string): void {
     '--grpcLib=@grpc/grpc-js',
     '--importFileExtension=.ts',
     `--outDir=${outDir}`,
-    // Relative, since the generated files name where they come from.
+    // Relative, because the generated files contain these paths.
     ...protoIncludeDirs.map((dir) => `--includeDirs=${path.relative(root, dir)}`),
   ];
   execFileSync('proto-loader-gen-types', words, { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });

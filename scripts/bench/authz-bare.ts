@@ -1,4 +1,4 @@
-/** The yardstick of bench-authz.ts: a bare grpc-js server on the socket in the first argument that answers every check with the answer in the second (base64). */
+/** The baseline of authz.ts: a bare grpc-js server. Arguments: the socket, and the response to every check (base64). */
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { loadEnvoyProtos } from '../../proto/load.ts';
 

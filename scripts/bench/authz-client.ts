@@ -1,10 +1,10 @@
-/** Checks as Envoy sends them, over two connections (an Envoy of two workers), for bench-authz.ts. */
+/** Sends checks like an Envoy with two workers, over two connections, for authz.ts. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client, credentials } from '@grpc/grpc-js';
 import { loadEnvoyProtos } from '../../proto/load.ts';
 
 interface CheckClient {
-  /** The answer's bytes. */
+  /** Resolves with the encoded response. */
   check(request: Buffer): Promise<Buffer>;
   close(): void;
 }
@@ -12,7 +12,7 @@ interface CheckClient {
 export interface Calls {
   readonly count: number;
   readonly perSecond: number;
-  /** Answers that are not an allow, and errors. */
+  /** Denials and errors. */
   readonly refused: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
@@ -20,8 +20,8 @@ export interface Calls {
 }
 
 const method = loadEnvoyProtos().envoy.service.auth.v3.Authorization.service.Check;
-/** Envoy gives a check 1 s; a server that lags behind must not pile up more than this here. */
-const mostInFlight = 2_000;
+/** Envoy's timeout for a check is 1 s. The bench fails if a slow server accumulates more checks than this. */
+const maxInFlight = 2_000;
 
 export function connect(socket: string): CheckClient {
   const options = { 'grpc.use_local_subchannel_pool': 1 };
@@ -33,7 +33,7 @@ export function connect(socket: string): CheckClient {
       new Promise((resolve, reject) => {
         const client = clients[turn++ % clients.length] as Client;
         client.makeUnaryRequest(method.path, same, same, request, (error, value) =>
-          value === undefined ? reject(error ?? new Error('no answer')) : resolve(value),
+          value === undefined ? reject(error ?? new Error('no response')) : resolve(value),
         );
       }),
     close: () => {
@@ -42,7 +42,7 @@ export function connect(socket: string): CheckClient {
   };
 }
 
-/** What Envoy sends of a GET that carries this token, as its bootstrap lets it. */
+/** The check that Envoy sends for a GET with this token. */
 export function requestOf(token: string, target: string): Buffer {
   const http = {
     id: '1234567890123456789',
@@ -57,53 +57,53 @@ export function requestOf(token: string, target: string): Buffer {
   return method.requestSerialize({ attributes: { source: address(40_000), destination: address(8080), request: { http } } });
 }
 
-/** As many at once as `inFlight`, for some seconds; each with the next request. */
+/** Keeps `inFlight` checks in progress for the given time. */
 export async function closedLoop(
   client: CheckClient,
   requests: readonly Buffer[],
   { inFlight, seconds }: { inFlight: number; seconds: number },
 ): Promise<Calls> {
-  const tally = new Tally();
+  const statistics = new CallStatistics();
   let next = 0;
   const end = performance.now() + seconds * 1000;
   const caller = async (): Promise<void> => {
-    while (performance.now() < end) await tally.time(client.check(requests[next++ % requests.length] as Buffer));
+    while (performance.now() < end) await statistics.time(client.check(requests[next++ % requests.length] as Buffer));
   };
   await Promise.all(Array.from({ length: inFlight }, caller));
-  return tally.calls(seconds);
+  return statistics.calls(seconds);
 }
 
-/** So many a second, whether they are answered or not: what a slow answer delays is not left out. */
+/** Sends checks at a fixed rate, independent of the responses, so that delays by slow responses are measured. */
 export async function openLoop(
   client: CheckClient,
   requests: () => Buffer,
   { perSecond, seconds }: { perSecond: number; seconds: number },
 ): Promise<Calls> {
-  const tally = new Tally();
+  const statistics = new CallStatistics();
   const startedAt = performance.now();
-  const underWay = new Set<Promise<void>>();
+  const inProgress = new Set<Promise<void>>();
   for (let sent = 0; performance.now() - startedAt < seconds * 1000; ) {
     const due = ((performance.now() - startedAt) / 1000) * perSecond;
     for (; sent < due; sent++) {
-      if (underWay.size >= mostInFlight) throw new Error(`${mostInFlight} checks are unanswered`);
-      const call = tally.time(client.check(requests())).finally(() => underWay.delete(call));
-      underWay.add(call);
+      if (inProgress.size >= maxInFlight) throw new Error(`${maxInFlight} checks have no response`);
+      const call = statistics.time(client.check(requests())).finally(() => inProgress.delete(call));
+      inProgress.add(call);
     }
     await delay(1);
   }
-  await Promise.all(underWay);
-  return tally.calls(seconds);
+  await Promise.all(inProgress);
+  return statistics.calls(seconds);
 }
 
-class Tally {
+class CallStatistics {
   readonly #millis: number[] = [];
   #refused = 0;
 
   async time(call: Promise<Buffer>): Promise<void> {
     const startedAt = performance.now();
-    const answer = await call.catch(() => undefined);
+    const response = await call.catch(() => undefined);
     this.#millis.push(performance.now() - startedAt);
-    if (answer === undefined || !isAllow(answer)) this.#refused++;
+    if (response === undefined || !isAllow(response)) this.#refused++;
   }
 
   calls(seconds: number): Calls {
@@ -120,7 +120,7 @@ class Tally {
   }
 }
 
-/** Only an allow names the namespace for the shard. */
-function isAllow(answer: Buffer): boolean {
-  return answer.includes('x-kura-namespace');
+/** Only an allow contains the namespace header for the shard. */
+function isAllow(response: Buffer): boolean {
+  return response.includes('x-kura-namespace');
 }

@@ -1,6 +1,6 @@
 /**
- * Floods authz with forged tokens, for bench-authz.ts: `SOCKET TOKEN PER_SECOND SECONDS`. They are the token in all but its signature, another one each time: the
- * dearest kind to refuse. Prints what became of them as JSON.
+ * Floods authz with forged tokens, for authz.ts. Arguments: `SOCKET TOKEN PER_SECOND SECONDS`. Each forged token differs from the token
+ * only in its signature, which is the most expensive kind to reject. Prints the results as JSON.
  */
 import { randomBytes } from 'node:crypto';
 import { connect, openLoop, requestOf } from './authz-client.ts';

@@ -1,6 +1,6 @@
 /**
- * `npm run bench:authz [-- --quick --only=check,expiry,flood]`: authz, with 5,000 Pods of the fake Kubernetes API, against a bare grpc-js server that answers the same bytes.
- * Prints the table of services/authz/README.md. CPU is that of the server's process alone. Some two minutes.
+ * `npm run bench:authz [-- --quick --only=check,expiry,flood]`: compares authz, with 5,000 Pods of the fake Kubernetes API, with a bare
+ * grpc-js server that returns the same bytes. CPU is that of the server process. Takes about two minutes.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -39,7 +39,7 @@ if (isWanted('flood')) await benchFlood();
 await api.stop();
 process.exit(0);
 
-/** CPU a check with remembered tokens, in turn with the bare server. */
+/** CPU per check with cached tokens, alternating with the bare server. */
 async function benchCheck(): Promise<void> {
   const authz = await startAuthz();
   const some = requests.slice(0, cachedTokens);
@@ -73,7 +73,7 @@ async function benchCheck(): Promise<void> {
   console.log(`ratio ${(ours.micros / theirs.micros).toFixed(2)} (bound 1.2)\n`);
 }
 
-/** Every result ends in a window of 0.4 of its age while all Pods ask; the first reviews before that come all at once. */
+/** All results expire within 0.4 of their lifetime while all Pods send checks. Before that, all first reviews run concurrently. */
 async function benchExpiry(): Promise<void> {
   const ageSeconds = isQuick ? 10 : 60;
   const authz = await startAuthz({ KURA_AUTHZ_WATCHED_RESULT_AGE: `${ageSeconds}s` });
@@ -106,7 +106,10 @@ async function benchExpiry(): Promise<void> {
   await authz.stop();
 }
 
-/** 100,000 forged tokens a minute beside 500 good checks a second; and as many calls to the bare server, to tell what the machine itself does to the slowest. */
+/**
+ * 100,000 forged tokens a minute and 500 valid checks a second. The bare server gets the same load, as the baseline for the slowest
+ * calls.
+ */
 async function benchFlood(): Promise<void> {
   const authz = await startAuthz();
   const some = requests.slice(0, cachedTokens);
@@ -118,7 +121,7 @@ async function benchFlood(): Promise<void> {
   const forged = await benchUnderFlood('authz', { socket: authz.socket, some });
   const mebi = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
   console.log(
-    `${forged.count} forged tokens: ${(await authz.metric('kura_authz_reviews_total')) - reviews} TokenReviews, ${forged.count - forged.refused} let in; ` +
+    `${forged.count} forged tokens: ${(await authz.metric('kura_authz_reviews_total')) - reviews} TokenReviews, ${forged.count - forged.refused} allowed; ` +
       `memory ${mebi(memoryBefore)} before, ${mebi(residentBytes(authz.pid, 'VmRSS'))} after, peak ${mebi(residentBytes(authz.pid, 'VmHWM'))}`,
   );
   await benchUnderFlood('bare grpc-js', { socket: bare.socket, some });
@@ -127,7 +130,7 @@ async function benchFlood(): Promise<void> {
   await authz.stop();
 }
 
-/** Prints the good callers' times before the flood and in it; returns what became of the forged ones. */
+/** Prints the times of valid checks before and during the flood. Returns the results of the forged ones. */
 async function benchUnderFlood(name: string, { socket, some }: { socket: string; some: readonly Buffer[] }): Promise<Calls> {
   const client = connect(socket);
   let turn = 0;
@@ -138,7 +141,7 @@ async function benchUnderFlood(name: string, { socket, some }: { socket: string;
   const calm = await openLoop(client, next, good);
   progress(`${name}, flood`);
   const flooding = flood(socket, { perSecond: 100_000 / 60, seconds: good.seconds + 5 });
-  // While it compiles itself the flooder needs a core of its own, which is no fault of the server.
+  // The flooder first uses a whole core to compile, which must not count against the server.
   await openLoop(client, next, { ...good, seconds: 4 });
   const busy = await openLoop(client, next, good);
   const forged = await flooding;
@@ -149,9 +152,9 @@ async function benchUnderFlood(name: string, { socket, some }: { socket: string;
   return forged;
 }
 
-/** From a process of its own, so that what its client costs does not delay the good checks. */
+/** Runs in a separate process, so that its client does not delay the valid checks. */
 async function flood(socket: string, { perSecond, seconds }: { perSecond: number; seconds: number }): Promise<Calls> {
-  const words = [path.join(root, 'scripts', 'bench-authz-flood.ts'), socket, tokens[0] as string, String(perSecond), String(seconds)];
+  const words = [path.join(root, 'scripts', 'bench', 'authz-flood.ts'), socket, tokens[0] as string, String(perSecond), String(seconds)];
   const { stdout } = await promisify(execFile)(process.execPath, words);
   return JSON.parse(stdout) as Calls;
 }
@@ -161,7 +164,7 @@ function describe({ perSecond, refused, p50Ms, p99Ms, worstMs }: Calls): string 
   return `${perSecond.toFixed(0)}/s, p50 ${p50Ms.toFixed(2)} ms, p99 ${p99Ms.toFixed(2)} ms, worst ${worstMs.toFixed(1)} ms${failed}`;
 }
 
-/** As many running Pods as `podCount`, with a token each, and the default policy. */
+/** Creates `podCount` running Pods with a token each, and the default policy. */
 async function makeTokens(): Promise<string[]> {
   const client = connectKubernetes({ kubeconfig });
   const core = client.api(CoreV1Api);
@@ -194,7 +197,7 @@ interface Authz {
   readonly socket: string;
   readonly pid: number;
   metric(name: string): Promise<number>;
-  /** Open connections to the API, those of watches included. */
+  /** Open connections to the API, including watches. */
   connections(): Promise<number>;
   stop(): Promise<unknown>;
 }
@@ -213,7 +216,7 @@ async function startAuthz(environment: Readonly<Record<string, string>> = {}): P
     'authz watches',
     async () => (await metric('kura_authz_pod_watch_healthy')) === 1 && (await metric('kura_authz_policy_generation')) === 1,
   );
-  // Setpriv becomes the service: the process is the same.
+  // setpriv executes the service in the same process.
   const pid = service.child.pid as number;
   return {
     socket,
@@ -224,14 +227,14 @@ async function startAuthz(environment: Readonly<Record<string, string>> = {}): P
   };
 }
 
-/** Each server has one of its own: a killed one leaves its file behind. */
+/** Each server has a separate socket, because a killed server leaves its file behind. */
 function newSocket(): string {
   return path.join(folder, `${randomBytes(4).toString('hex')}.sock`);
 }
 
 async function startBare(answer: Buffer): Promise<{ child: ChildProcess; socket: string }> {
   const socket = newSocket();
-  const words = [process.execPath, path.join(root, 'scripts', 'bench-authz-bare.ts'), socket, answer.toString('base64')];
+  const words = [process.execPath, path.join(root, 'scripts', 'bench', 'authz-bare.ts'), socket, answer.toString('base64')];
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...words], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
   await once(child, 'message');
   return { child, socket };

@@ -1,4 +1,7 @@
-/** 10,000 open connections of which 1,000 read, against the URL in the first argument, for bench-shard.ts. Prints requests, failures and the slowest. */
+/**
+ * Opens 10,000 connections to the URL in the first argument and reads on 1,000, for shard.ts. Prints requests, failures and the
+ * slowest.
+ */
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 
@@ -21,7 +24,7 @@ const open = sockets.filter((socket) => !socket.destroyed).length;
 console.log(JSON.stringify({ requests, failures, slowestMs, open }));
 process.exit(0);
 
-/** Reads the object again and again on one connection. */
+/** Reads the object repeatedly on one connection. */
 async function read(socket: Socket): Promise<void> {
   let left = -1;
   let done = Promise.withResolvers<boolean>();

@@ -1,7 +1,7 @@
 /**
- * `npm run bench:direct`: a GET by the direct way against the same through Envoy, and against a plain Envoy in front of nginx without authorization, in turn and in one run.
- * CPU is that of all server processes, without the client's. wrk does not follow redirects: the direct way is the sum of its two requests, each loaded by itself, Envoy's 307
- * and the body from the shard. Needs nginx and wrk (Debian packages of these names). Some four minutes.
+ * `npm run bench:direct`: compares a direct GET with the same GET through Envoy, and with a plain Envoy in front of nginx without
+ * authorization, alternating in one run. CPU is that of all server processes, without the client. wrk does not follow redirects, so the
+ * two requests of a direct GET are measured separately and added. Requires nginx and wrk (Debian packages). Takes about four minutes.
  */
 import { randomBytes } from 'node:crypto';
 import { startPlainEnvoy } from './envoy.ts';
@@ -30,9 +30,9 @@ interface Asking {
 
 interface Way {
   readonly name: string;
-  /** What one GET asks, one after the other. */
+  /** The requests of one GET, in order. */
   readonly asks: readonly ((key: string) => Asking | Promise<Asking>)[];
-  /** Every process that serves it, by what it is. */
+  /** Every process that serves the requests, by role. */
   readonly pids: Readonly<Record<string, number>>;
 }
 
@@ -49,10 +49,10 @@ const ways: readonly Way[] = [
 ];
 
 interface Measured {
-  /** CPU of all server processes a GET. */
+  /** CPU of all server processes per GET. */
   readonly micros: number;
   readonly failures: number;
-  /** Of each request. */
+  /** The times of each request. */
   readonly details: string;
 }
 
@@ -73,7 +73,7 @@ process.exit(0);
 
 async function inTurn(what: string, key: string, bound: number): Promise<Row> {
   const best = new Map<Way, Measured>();
-  // Node compiles what is hot, and every token is reviewed once.
+  // Warm-up: Node compiles hot code, and authz reviews every token once.
   for (const way of ways) await measure(way, key, 2);
   for (let round = 0; round < rounds; round += 1) {
     for (const way of ways) {
@@ -95,12 +95,12 @@ async function inTurn(what: string, key: string, bound: number): Promise<Row> {
   };
 }
 
-/** A refusal costs little: a round with fewer of them says more, whatever its CPU. */
+/** Prefers the round with fewer failures, because a failed request is cheap. */
 function isBetter(one: Measured, other: Measured): boolean {
   return one.failures < other.failures || (one.failures === other.failures && one.micros < other.micros);
 }
 
-/** Where Envoy sends a GET, with a ticket that outlives a run. */
+/** Returns the redirect target of a GET, with a ticket that is valid for the whole run. */
 async function askByTicket(key: string): Promise<Asking> {
   const answer = await fetch(`${local.url}/direct${key}`, { headers: { authorization: `Bearer ${tokens[0]}` }, redirect: 'manual' });
   const { origin, pathname } = new URL(answer.headers.get('location') ?? '');

@@ -1,4 +1,4 @@
-/** What bench:eds runs on: a fake Kubernetes API with as many shards as asked for, and eds on one core. */
+/** The cluster of bench:eds: a fake Kubernetes API with the requested number of shards, and eds on one core. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -12,9 +12,9 @@ const root = path.resolve(import.meta.dirname, '..', '..');
 const namespace = 'kura-system';
 const perSlice = 100;
 
-/** A fake Kubernetes API with eds beside it: endpoints in slices of 100, as Kubernetes makes them. */
+/** Starts the fake cluster and eds. The endpoints are in slices of 100, as in Kubernetes. */
 export interface Cluster {
-  /** Writes the slices that hold these shards. */
+  /** Writes the slices of these shards. */
   put(shards: readonly number[]): Promise<void>;
   readonly endpoints: V1Endpoint[];
   readonly eds: { pid: number; listening: Readonly<Record<string, string>> };
@@ -68,7 +68,7 @@ export async function startCluster(count: number, address: (index: number) => st
   };
 }
 
-/** On the first core alone, where it is eds. */
+/** eds runs only on the first core. */
 async function startService(folder: readonly string[], environment: Record<string, string>): Promise<Cluster['eds'] & { stop(): void }> {
   const main = path.join(root, 'services', ...folder, 'main.ts');
   const words = folder[0] === 'eds' ? ['taskset', '-c', '0', process.execPath, main] : [process.execPath, main];
@@ -80,7 +80,7 @@ async function startService(folder: readonly string[], environment: Record<strin
   return { pid: child.pid as number, listening: message.listening, stop: () => child.kill('SIGKILL') };
 }
 
-/** CPU so far and memory, from /proc. */
+/** CPU time and memory, from /proc. */
 export async function readProcess(pid: number): Promise<{ cpuMs: number; rssMiB: number; peakMiB: number }> {
   const [stat, status] = await Promise.all([readFile(`/proc/${pid}/stat`, 'utf8'), readFile(`/proc/${pid}/status`, 'utf8')]);
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');

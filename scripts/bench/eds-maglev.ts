@@ -1,5 +1,6 @@
 /**
- * Which keys move when shards come and go, by the Maglev table of eds's status page, which is compared with the real Envoy before it is believed.
+ * Simulates which keys move when shards come and go, with the Maglev table of the status page. The bench first verifies the table against
+ * the real Envoy.
  */
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -10,7 +11,7 @@ export async function loadHash(): Promise<Hash> {
   return (await xxhash()).h64;
 }
 
-/** Slot → index into `hashKeys`, all of one weight. */
+/** Maps slots to indexes of `hashKeys`. All shards have the same weight. */
 export function buildTable(hash: Hash, hashKeys: readonly string[]): Int32Array {
   const work = fillTable(
     hash,
@@ -21,7 +22,7 @@ export function buildTable(hash: Hash, hashKeys: readonly string[]): Int32Array 
   return step.value;
 }
 
-/** The shard of a key, as Envoy's header hash policy picks it. */
+/** The shard that Envoy's header hash policy selects for a key. */
 export function shardOf(hash: Hash, table: Int32Array, hashKeys: readonly string[], key: string): string {
   return hashKeys[table[Number(hash(key, 0n) % BigInt(table.length))] as number] as string;
 }
@@ -29,14 +30,14 @@ export function shardOf(hash: Hash, table: Int32Array, hashKeys: readonly string
 interface Moved {
   readonly shards: number;
   readonly change: string;
-  /** Share of the keys whose shard is another one than before. */
+  /** Share of the keys that moved to another shard. */
   readonly moved: number;
   readonly least: number;
   /** Largest share of one shard over the mean, before the change. */
   readonly spread: number;
 }
 
-/** Every slot is as likely as any other, so the share of slots is the share of keys. */
+/** All slots are equally likely, so the share of slots is the share of keys. */
 export function simulateMoves(hash: Hash): Moved[] {
   const rows: Moved[] = [];
   for (const shards of [4, 10, 100, 1_000]) {
@@ -55,7 +56,7 @@ export function simulateMoves(hash: Hash): Moved[] {
       ['10 %', Math.ceil(shards / 10)],
     ]);
     for (const [word, count] of counts) {
-      // Every so many-th leaves, so that it is no matter of the numbering.
+      // The removed shards are evenly spaced, so that their numbering does not matter.
       const leaving = new Set(Array.from({ length: count }, (_, index) => Math.floor((index * shards) / count + shards / (2 * count))));
       rows.push({
         shards,
@@ -65,7 +66,7 @@ export function simulateMoves(hash: Hash): Moved[] {
         spread,
       });
     }
-    // Envoy puts a host with a new address behind the others, and hosts take turns in their order: that alone moves a few keys.
+    // Envoy appends a host with a new address, and hosts choose slots in their order. This alone moves a few keys.
     const returning = Math.ceil(shards / 10);
     const returned = [...names.slice(returning), ...names.slice(0, returning)];
     rows.push({ shards, change: '10 % return with other addresses', moved: share(returned), least: 0, spread });
@@ -77,7 +78,7 @@ export function simulateMoves(hash: Hash): Moved[] {
   return rows;
 }
 
-/** An HTTP server on all loopback addresses that says at which it was reached, so that one stands for many shards. */
+/** An HTTP server on all loopback addresses that returns the address of the request, so that one server represents many shards. */
 export async function startEchoServer(): Promise<{ port: number; close(): void }> {
   const server = createServer((request, response) => response.end(request.socket.localAddress?.replace('::ffff:', '')));
   await new Promise<void>((resolve) => server.listen(0, '0.0.0.0', resolve));

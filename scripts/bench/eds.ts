@@ -1,6 +1,6 @@
 /**
- * `npm run bench:eds [-- moves | fan-out | envoy]`: eds with 1,000 shards. Prints the tables of services/eds/README.md: which keys move, how long a change takes to the
- * last of 500 streams, what a rolling restart costs, and what 1,000 endpoints cost the real Envoy.
+ * `npm run bench:eds [-- moves | fan-out | envoy]`: measures eds with 1,000 shards. Prints which keys move, the time until a change
+ * reaches the last of 500 streams, the cost of a rolling restart, and the cost of 1,000 endpoints in the real Envoy.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { request } from 'node:http';
@@ -24,7 +24,7 @@ console.log(`${cpus()[0]?.model}, ${cpus().length} cores, Node ${process.version
 for (const [name, run] of Object.entries(runs)) if (wanted.length === 0 || wanted.includes(name)) await run();
 process.exit(0);
 
-/** Compares the simulation with the real Envoy, before and after shards return elsewhere, then simulates. */
+/** Compares the simulation with the real Envoy, before and after shards get new addresses, then simulates. */
 async function printMoves(): Promise<void> {
   const hash = await loadHash();
   const echo = await startEchoServer();
@@ -100,7 +100,7 @@ async function benchFanOut(): Promise<void> {
   }
 }
 
-/** Each shard drains, goes, and comes back with another address; ten in each step. */
+/** Each shard drains, disappears and returns with another address, ten shards per step. */
 async function rollingRestart({ endpoints, put, eds }: Cluster, clients: readonly BenchStream[]): Promise<void> {
   const before = await readProcess(eds.pid);
   const answers = clients.reduce((sum, client) => sum + client.answers, 0);
@@ -168,7 +168,7 @@ async function benchEnvoy(): Promise<void> {
   }
 }
 
-/** What the same Envoy takes with one endpoint. */
+/** The cost of one endpoint in the same Envoy. */
 async function smallEnvoy(folder: string): Promise<number> {
   const cluster = await startCluster(1, addressOf, 7_000);
   const one: Envoy = await startEnvoy({
@@ -190,11 +190,11 @@ interface BenchStream {
   readonly call: ClientDuplexStream<unknown, Buffer>;
   answers: number;
   bytes: number;
-  /** The bytes of the last answer. */
+  /** The size of the last response. */
   newest: Buffer | undefined;
 }
 
-/** Each stream on a connection of its own, as Envoys are; answers are acknowledged and not decoded further than that takes. */
+/** Each stream has a separate connection, like an Envoy. Responses are acknowledged, and decoded only as far as that requires. */
 async function openStreams(address: string): Promise<BenchStream[]> {
   const { DiscoveryRequest, DiscoveryResponse } = protos.service.discovery.v3;
   const method = '/envoy.service.endpoint.v3.EndpointDiscoveryService/StreamEndpoints';
@@ -210,7 +210,7 @@ async function openStreams(address: string): Promise<BenchStream[]> {
       stream.answers += 1;
       stream.bytes += bytes.length;
       stream.newest = bytes;
-      // The head comes first: version and nonce lie in the first bytes, whatever the resources weigh.
+      // Version and nonce are in the first bytes, independent of the size of the resources.
       const head = DiscoveryResponse.deserialize(bytes.subarray(0, headLength(bytes)));
       call.write({ resource_names: ['kura-cache'], version_info: head.version_info, response_nonce: head.nonce });
     });
@@ -220,7 +220,7 @@ async function openStreams(address: string): Promise<BenchStream[]> {
   });
 }
 
-/** Length of the fields before the first `resources` (field 2), all of them strings. */
+/** Length of the fields before the first `resources` (field 2). All of them are strings. */
 function headLength(bytes: Buffer): number {
   let at = 0;
   while (at < bytes.length && bytes[at] !== 0x12) at += 2 + (bytes[at + 1] as number);

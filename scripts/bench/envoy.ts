@@ -1,4 +1,4 @@
-/** A plain Envoy in front of one server: the yardstick of a path. */
+/** A plain Envoy in front of one server: the baseline of a request path. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { envoyBinary } from '../../services/local/envoy-binary.ts';
 import type { BenchServer } from './servers.ts';
 
-/** With the buffers of envoy/bootstrap.yaml, and nothing else of it. */
+/** Has the buffer sizes of envoy/bootstrap.yaml and nothing else from it. */
 export async function startPlainEnvoy({
   server,
   folder,
@@ -87,7 +87,7 @@ export async function startPlainEnvoy({
     name: `Envoy to ${server.name}`,
     url,
     metricsUrl: undefined,
-    // setpriv has become Envoy.
+    // setpriv executes Envoy in the same process.
     pid: child.pid as number,
     stop: async () => {
       child.kill('SIGKILL');

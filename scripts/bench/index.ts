@@ -1,4 +1,4 @@
-/** Fills an index with 20 million objects and prints what it took, for bench-shard.ts: bytes an object by its arrays and by resident memory, and the longest pause. */
+/** Fills an index with 20 million objects, for shard.ts. Prints the bytes per object, of the arrays and resident, and the longest pause. */
 import { ObjectIndex } from '../../services/cache/index/object-index.ts';
 
 const objects = 20_000_000;

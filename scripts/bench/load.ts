@@ -1,4 +1,4 @@
-/** Load for the shard's bench: wrk and fio, measured from outside. */
+/** Generates load with wrk and fio, and measures the CPU time of the servers. */
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -11,9 +11,9 @@ export interface LoadResult {
   readonly requests: number;
   readonly requestsPerSecond: number;
   readonly bytesPerSecond: number;
-  /** CPU microseconds of the whole machine a request, client included. */
+  /** CPU microseconds of the whole machine per request, including the client. */
   readonly machineMicros: number;
-  /** The server process's own part. */
+  /** The part of the server process. */
   readonly serverMicros: number;
   readonly p50: string;
   readonly p99: string;
@@ -25,7 +25,7 @@ interface LoadOptions {
   readonly path: string;
   readonly seconds: number;
   readonly folder: string;
-  /** Lua for wrk: another path or body for each request. */
+  /** A Lua script for wrk, to vary the path or the body. */
   readonly script?: string;
   readonly connections?: number;
 }
@@ -41,7 +41,7 @@ export async function load({ server, path: target, seconds, folder, script, conn
   const { stdout } = await run('wrk', [...given, '-s', file, server.url + target]);
   const [machineAfter, serverAfter] = [machineBusySeconds(), processSeconds(server.pid)];
   const match = /REPORT (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)/.exec(stdout);
-  if (match === null) throw new Error(`wrk said something else: ${stdout}`);
+  if (match === null) throw new Error(`unexpected output of wrk: ${stdout}`);
   const [requests, bytes, micros, failures, p50, p99] = match.slice(1).map(Number) as [number, number, number, number, number, number];
   return {
     requests,
@@ -55,12 +55,12 @@ export async function load({ server, path: target, seconds, folder, script, conn
   };
 }
 
-/** The better of two runs by the machine's CPU: noise only adds. */
+/** The run with less CPU time, because noise only adds. */
 export function better(one: LoadResult, other: LoadResult | undefined): LoadResult {
   return other === undefined || one.machineMicros < other.machineMicros ? one : other;
 }
 
-/** Bytes a second of random reads straight from the disk. */
+/** Bytes per second of random reads directly from the disk. */
 export async function randomReads(options: {
   folder: string;
   blockBytes: number;

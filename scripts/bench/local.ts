@@ -1,4 +1,4 @@
-/** What the benches of a request's whole way share: `npm start`'s own system with one shard, tokens for it, and objects that it and nginx have alike. */
+/** Shared by the benches of whole request paths: a local system with one shard, tokens, and objects that kura and nginx both have. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { connectKubernetes } from '../../services/shared/kubernetes.ts';
 
 const root = path.resolve(import.meta.dirname, '..', '..');
 
-/** It dies with this process. */
+/** The kernel kills the system with this process. */
 export async function startLocal(folder: string): Promise<LocalFile> {
   const state = path.join(folder, 'state');
   const words = [path.join(root, 'services', 'local', 'main.ts'), '--state', state, '--port', '0', '--shards', '1', '--shard-bytes', '8Gi'];
@@ -29,7 +29,7 @@ export async function startLocal(folder: string): Promise<LocalFile> {
   return await Promise.race([ready(), ended]);
 }
 
-/** Of one workload, as many Pods would have. */
+/** Requests many tokens of one workload, as its Pods would have. */
 export async function makeTokens({ kubeconfig }: LocalFile, count: number): Promise<string[]> {
   const client = connectKubernetes({ kubeconfig });
   const wanted = { namespace: 'vision', serviceAccount: 'trainer', audience: 'kura', seconds: 3_600 };
@@ -38,7 +38,7 @@ export async function makeTokens({ kubeconfig }: LocalFile, count: number): Prom
   return made.map(({ token }) => token);
 }
 
-/** The same body under the same path on ours and in nginx' folder. */
+/** Stores the same body under the same path in kura and in nginx' folder. */
 export async function place(
   { url, token, folder }: { url: string; token: string; folder: string },
   target: string,

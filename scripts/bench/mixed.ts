@@ -1,6 +1,6 @@
 /**
- * 95 % GET of cached objects and 5 % PUT of new ones through an Envoy without authorization, to a shard and to nginx. Envoy's pools mix both on a connection, so that a
- * parser which gave a connection away for good at its first PUT would lose the fast path (decisions.md).
+ * 95 % GET of cached objects and 5 % PUT of new objects, through an Envoy without authorization, to a shard and to nginx. Envoy's pools
+ * mix both on one connection. A parser that leaves the fast path at the first PUT of a connection would lose it for all later GETs.
  */
 import { startPlainEnvoy } from './envoy.ts';
 import { better, type LoadResult, load } from './load.ts';
@@ -12,7 +12,7 @@ const objectBytes = 112 * 1024;
 const hotObjects = 500;
 const putEvery = 20;
 
-/** Both servers take PUTs under /objects/. */
+/** Both servers accept PUTs under /objects/. */
 export async function benchMixed({ shard, nginx, folder }: { shard: BenchServer; nginx: BenchServer; folder: string }): Promise<Row[]> {
   const envoys = await Promise.all([shard, nginx].map((server, at) => startPlainEnvoy({ server, folder, port: 18_090 + at, workers: 1 })));
   const best = new Map<BenchServer, LoadResult>();

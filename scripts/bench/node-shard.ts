@@ -1,4 +1,4 @@
-/** A shard that answers every request with Node's parser, for shard.ts: what our own parser is compared with. Settings as those of services/cache/main.ts. */
+/** A shard with Node's HTTP parser: the baseline for kura's parser in shard.ts. It has the settings of services/cache/main.ts. */
 
 import { settingPrefix, settings } from '../../services/cache/config.ts';
 import { startShard } from '../../services/cache/shard.ts';

@@ -1,4 +1,4 @@
-/** Makes object files without a server, as a shard would have written them: a million PUTs would take longer than the bench. */
+/** Writes object files like a shard, without a server, because a million PUTs would take longer than the bench. */
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
@@ -13,7 +13,7 @@ interface ManyObjects {
   readonly count: number;
   /** At most one block of 256 KiB. */
   readonly bodyBytes: number;
-  /** Keys are the prefix and a number. */
+  /** Each key is the prefix and a number. */
   readonly prefix: string;
   readonly onProgress: (made: number) => void;
 }

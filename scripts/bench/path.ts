@@ -1,6 +1,7 @@
 /**
- * `npm run bench:path`: a request's whole way through kura (Envoy with grants, authz, one shard; `npm start`'s own system) against a plain Envoy in front of nginx, without
- * authorization, in turn and in one run. CPU is that of the whole machine, client included. Needs nginx and wrk (Debian packages of these names). Some five minutes.
+ * `npm run bench:path`: compares the whole request path of kura (local system with Envoy, grants, authz and one shard) with a plain
+ * Envoy in front of nginx without authorization, alternating in one run. CPU is that of the whole machine, including the client.
+ * Requires nginx and wrk (Debian packages). Takes about five minutes.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -21,7 +22,7 @@ const folder = makeFolder();
 
 const local = await startLocal(folder);
 const nginx = await startNginx(folder, 18_095, true);
-const yardstick = await startPlainEnvoy({ server: nginx, folder, port: 18_096, workers: 2 });
+const baseline = await startPlainEnvoy({ server: nginx, folder, port: 18_096, workers: 2 });
 const ours: BenchServer = {
   name: 'kura',
   url: local.url,
@@ -29,7 +30,7 @@ const ours: BenchServer = {
   pid: local.processes.envoy as number,
   stop: async () => {},
 };
-const servers = [ours, yardstick];
+const servers = [ours, baseline];
 const tokens = await makeTokens(local, tokenCount);
 const lua = `local tokens = {${tokens.map((token) => `"Bearer ${token}"`).join(',')}}; local n = 0
 local function headers() n = n + 1; return { Authorization = tokens[n % ${tokenCount} + 1] } end\n`;
@@ -65,7 +66,7 @@ process.exit(0);
 
 async function inTurn(what: string, bound: number, script: string): Promise<Row> {
   const best = new Map<BenchServer, LoadResult & { parts: string }>();
-  // Node compiles what is hot, and every token is reviewed once.
+  // Warm-up: Node compiles hot code, and authz reviews every token once.
   for (const server of servers) await load({ server, path: '/', seconds: 2, folder, script });
   for (let round = 0; round < rounds; round += 1) {
     for (const server of servers) {
@@ -81,11 +82,11 @@ async function inTurn(what: string, bound: number, script: string): Promise<Row>
     }
   }
   const [mine, theirs] = servers.map((server) => best.get(server)) as [LoadResult & { parts: string }, LoadResult];
-  const row = compare(what, bound, { ours: mine, theirs, words: { yardstick: 'yardstick', theirs: 'Envoy to nginx', own: 'its Envoy' } });
+  const row = compare(what, bound, { ours: mine, theirs, labels: { baseline: 'baseline', theirs: 'Envoy to nginx', own: 'its Envoy' } });
   return { ...row, details: `${row.details}; ours: ${mine.parts} µs` };
 }
 
-/** At about half of what the yardstick can serve: each connection waits before its next request. */
+/** About half of the maximum rate of the baseline: each connection waits before its next request. */
 async function latencies(target: string): Promise<Row> {
   const script = `${lua}request = function() return wrk.format("GET", "${target}", headers()) end\ndelay = function() return math.random(1, 3) end`;
   const p99 = new Map<BenchServer, number[]>();
@@ -101,14 +102,14 @@ async function latencies(target: string): Promise<Row> {
   const [mine, theirs] = servers.map((server) => Math.min(...(p99.get(server) ?? []))) as [number, number];
   return {
     what: 'p99 of GET 4 KiB at half load',
-    bound: '<= 2 × yardstick',
+    bound: '<= 2 × baseline',
     result: `${(mine / theirs).toFixed(2)} ×`,
     isMet: mine <= 2 * theirs,
     details: `${mine} ms and ${theirs} ms at some ${rate.toFixed(0)} req/s`,
   };
 }
 
-/** A calm reader of one namespace beside another one at full tilt, whose requests a second the policy limits. */
+/** A slow reader of one namespace, while the policy limits the request rate of a fast reader of another namespace. */
 async function fairness(): Promise<Row> {
   const key = '/objects/vision/calm';
   await place({ url: ours.url, token: tokens[0] as string, folder }, key, randomBytes(4 * KiB));
@@ -132,7 +133,7 @@ async function fairness(): Promise<Row> {
     policy,
     `${readFileSync(policy, 'utf8')}\noverrides: [{ namespaces: [nlp], limits: { requestsPerSecond: ${limitPerSecond} } }]\n`,
   );
-  // Until the grant that it had is over.
+  // Waits until the current grant expires.
   await delay(6_000);
   const limited = await beside();
   const ms = ({ p99 }: LoadResult): number => Number.parseFloat(p99);
@@ -145,7 +146,7 @@ async function fairness(): Promise<Row> {
   };
 }
 
-/** CPU seconds of each of our processes. */
+/** CPU seconds of each process of kura. */
 function ourSeconds(): Map<string, number> {
   const { envoy, authz, 'kura-cache-0': shard, eds, kubernetes } = local.processes as Record<string, number>;
   return new Map(Object.entries({ envoy, authz, shard, eds, kubernetes }).map(([name, pid]) => [name, processSeconds(pid as number)]));

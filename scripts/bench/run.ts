@@ -1,9 +1,9 @@
-/** What the benches against nginx share: their options, their folder, what they need and how they tell how far they are. */
+/** Shared by the benches against nginx: options, folder, required programs and progress. */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import path from 'node:path';
 
-/** A quick look, with shorter runs and fewer objects: `-- --quick`. */
+/** `-- --quick`: shorter runs and fewer objects. */
 export const isQuick = process.argv.includes('--quick');
 export const seconds = isQuick ? 2 : 4;
 export const rounds = isQuick ? 1 : 3;
@@ -12,15 +12,15 @@ const only = process.argv
   ?.slice('--only='.length)
   .split(',');
 
-/** Programs and the Debian packages that have them. */
+/** Programs and their Debian packages. */
 const packages = { nginx: 'nginx', wrk: 'wrk', fio: 'fio', setpriv: 'util-linux' } as const;
 
-/** Whether a case is wanted: `-- '--only=ONE,OTHER'`. */
+/** Whether a case is selected: `-- '--only=ONE,OTHER'`. */
 export function isWanted(name: string): boolean {
   return only === undefined || only.includes(name);
 }
 
-/** Ends the process with a line that names what is not installed. */
+/** Exits with an error message if programs are not installed. */
 export function requirePrograms(bench: string, programs: readonly (keyof typeof packages)[]): void {
   const missing = programs.filter((program) => !isInstalled(program));
   if (missing.length === 0) return;
@@ -28,7 +28,7 @@ export function requirePrograms(bench: string, programs: readonly (keyof typeof 
   process.exit(2);
 }
 
-/** A folder on a disk that is gone when the process ends. */
+/** Creates a folder on a disk and removes it when the process exits. */
 export function makeFolder(): string {
   const folder = mkdtempSync(path.join(process.env.KURA_BENCH_DIRECTORY ?? '/var/tmp', 'kura-bench-'));
   process.on('exit', () => rmSync(folder, { recursive: true, force: true }));

@@ -1,4 +1,4 @@
-/** What the shard's bench measures: shards and nginx, each started for it on a folder of its own, and their CPU time. */
+/** The servers of the shard's bench: shards and nginx, each with a separate folder, and their CPU time. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -8,14 +8,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 export interface BenchServer {
   readonly name: string;
   readonly url: string;
-  /** Of a shard: where its metrics are. */
+  /** The metrics page of a shard. */
   readonly metricsUrl: string | undefined;
   readonly pid: number;
   stop(): Promise<void>;
 }
 
 const root = path.resolve(import.meta.dirname, '..', '..');
-/** Kernel clock ticks of /proc: 100 a second on every Linux that Node runs on. */
+/** Clock ticks in /proc: 100 per second on every Linux that Node supports. */
 const ticksPerSecond = 100;
 
 export async function startShard(
@@ -45,7 +45,7 @@ export async function startShard(
   return { name: 'kura', url: `http://${objects}`, metricsUrl: `http://${metrics}`, pid: child.pid as number, stop: () => stop(child) };
 }
 
-/** One worker, sendfile and open_file_cache as facts/cache.md has them; WebDAV PUT on. */
+/** nginx with one worker, sendfile, open_file_cache and WebDAV PUT. */
 export async function startNginx(folder: string, port: number, isTcpNopush: boolean): Promise<BenchServer> {
   mkdirSync(path.join(folder, 'www', 'objects'), { recursive: true });
   const config = path.join(folder, `nginx-${port}.conf`);
@@ -72,14 +72,14 @@ server { listen 127.0.0.1:${port}; root ${folder}/www; client_max_body_size 0; d
   return { name: `nginx, tcp_nopush ${isTcpNopush ? 'on' : 'off'}`, url, metricsUrl: undefined, pid: worker, stop: () => stop(child) };
 }
 
-/** Seconds that the whole machine was busy since it started. */
+/** The seconds that the machine has been busy since it started. */
 export function machineBusySeconds(): number {
   const fields = (/^cpu +(.*)$/m.exec(readFileSync('/proc/stat', 'utf8'))?.[1] ?? '').split(' ').map(Number);
   const [user, nice, system, , , irq, softirq] = fields as [number, number, number, number, number, number, number];
   return (user + nice + system + irq + softirq) / ticksPerSecond;
 }
 
-/** Seconds of CPU that one process used. */
+/** The CPU seconds of one process. */
 export function processSeconds(pid: number): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');

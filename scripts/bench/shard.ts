@@ -1,6 +1,6 @@
 /**
- * `npm run bench:shard`: a shard against nginx on this machine, in turn and in one run, against the bounds of the shard's issue. Prints one Markdown table. Needs nginx, wrk and fio
- * (Debian packages of these names) and root for the cold case. About ten minutes.
+ * `npm run bench:shard`: compares a shard with nginx on this machine, alternating in one run, and checks the bounds. Prints one Markdown
+ * table. Requires nginx, wrk and fio (Debian packages), and root for the cold case. Takes about ten minutes.
  */
 import { execFile, execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -43,7 +43,7 @@ progress('done');
 printTable(rows, { isQuick });
 process.exit(rows.some((row) => row.result.startsWith('failed')) ? 1 : 0);
 
-/** The same handler behind our own parser and behind Node's. */
+/** Compares a shard with the same handler behind Node's parser. */
 async function benchParser(): Promise<Row[]> {
   const directory = fresh('parser');
   const settings = { KURA_CACHE_MAX_BYTES: '1Gi' };
@@ -66,8 +66,8 @@ async function benchParser(): Promise<Row[]> {
         }
       }
       const [ours, theirs] = [best.get(plain), best.get(node)] as [LoadResult, LoadResult];
-      const words = { yardstick: "Node's parser", theirs: "Node's parser", own: 'own' };
-      made.push(compare(`GET ${name}, cached, our parser`, undefined, { ours, theirs, words }));
+      const labels = { baseline: "Node's parser", theirs: "Node's parser", own: 'own' };
+      made.push(compare(`GET ${name}, cached, our parser`, undefined, { ours, theirs, labels }));
     }
   } finally {
     await Promise.all([plain.stop(), node.stop()]);
@@ -76,7 +76,7 @@ async function benchParser(): Promise<Row[]> {
   return made;
 }
 
-/** Reads of what is in the page cache, servers in turn. */
+/** Reads objects in the page cache, alternating between the servers. */
 async function benchCachedReads(): Promise<Row[]> {
   const directory = fresh('cached');
   const shard = await startShard(path.join(directory, 'shard'), { KURA_CACHE_MAX_BYTES: '2Gi' });
@@ -112,7 +112,7 @@ async function benchCachedReads(): Promise<Row[]> {
   return made;
 }
 
-/** Reads of what is not in memory, against the disk itself. */
+/** Reads objects that are not in memory, compared with the disk itself. */
 async function benchColdReads(): Promise<Row[]> {
   if (process.getuid?.() !== 0)
     return [
@@ -133,7 +133,8 @@ async function benchColdReads(): Promise<Row[]> {
     prefix: 'bench/',
     onProgress: (made) => progress(`cold reads, ${made} of ${objects} objects made`),
   });
-  // Read before the measured ones: Node needs some thousand requests to compile this path, and what was read before the cache is dropped would be taken to be in it.
+  // Other objects for the warm-up, because Node needs thousands of requests to compile this path. After dropCaches, the shard would
+  // still expect a measured object in the page cache if it had read it before.
   const warmUps = 4_000;
   await createManyObjects({ directory, count: warmUps, bodyBytes: 112 * KiB, prefix: 'warm/', onProgress: () => {} });
   const sizeBytes = objects * 112 * KiB;
@@ -152,7 +153,7 @@ async function benchColdReads(): Promise<Row[]> {
       progress('cold reads, kura');
       await load({ server: shard, path: '/', seconds: 3, folder, script: script('warm', warmUps) });
       dropCaches();
-      // Short, so that few objects are read twice.
+      // A short run, so that few objects are read twice.
       const result = await load({ server: shard, path: '/', seconds: 2, folder, script: script('bench', objects) });
       if (ours === undefined || result.bytesPerSecond > ours.bytesPerSecond) ours = result;
     }
@@ -173,7 +174,7 @@ async function benchColdReads(): Promise<Row[]> {
   }
 }
 
-/** New keys while objects are evicted for them, against nginx, which evicts nothing. */
+/** Stores new keys while the shard evicts objects, compared with nginx, which does not evict. */
 async function benchUploads(): Promise<Row[]> {
   const directory = fresh('uploads');
   const shard = await startShard(path.join(directory, 'shard'), { KURA_CACHE_MAX_BYTES: '1Gi' });
@@ -209,7 +210,7 @@ async function benchUploads(): Promise<Row[]> {
   }
 }
 
-/** Through Envoy, since its pools mix GET and PUT on a connection. */
+/** Through Envoy, because its pools mix GET and PUT on a connection. */
 async function benchGetsAndPuts(): Promise<Row[]> {
   const directory = fresh('mixed');
   const shard = await startShard(path.join(directory, 'shard'), { KURA_CACHE_MAX_BYTES: '4Gi' });
@@ -264,7 +265,7 @@ async function benchIndex(): Promise<Row[]> {
   ];
 }
 
-/** A start after kill -9 with nothing but the files. */
+/** A start after kill -9, from the object files alone. */
 async function benchStart(): Promise<Row[]> {
   const directory = fresh('start');
   const objects = isQuick ? 100_000 : 1_000_000;
@@ -309,11 +310,11 @@ async function putObject(server: BenchServer, target: string, body: Buffer): Pro
   await (await fetch(server.url + target)).arrayBuffer();
 }
 
-/** Until the shard has counted all files. */
+/** Waits until the shard's recovery has finished. */
 async function counted(shard: BenchServer): Promise<void> {
   const end = performance.now() + 180_000;
   while ((await shardMetric(shard, 'kura_cache_recovered_ratio')) < 1) {
-    if (performance.now() > end) throw new Error('not counted within 180 s');
+    if (performance.now() > end) throw new Error('recovery did not finish within 180 s');
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }

@@ -1,4 +1,4 @@
-/** The table that a bench prints. */
+/** The result table of a bench. */
 import { cpus, totalmem } from 'node:os';
 import type { LoadResult } from './load.ts';
 
@@ -6,35 +6,35 @@ export interface Row {
   readonly what: string;
   readonly bound: string;
   readonly result: string;
-  /** Undefined where it was not measured, or has no bound. */
+  /** Undefined if the case was not measured or has no bound. */
   readonly isMet: boolean | undefined;
   readonly details: string;
 }
 
-/** What the words of a comparison are where it is not a server against nginx. */
-interface Words {
-  /** In the bound. */
-  readonly yardstick: string;
+/** The labels of a comparison, if it is not a server with nginx. */
+interface Labels {
+  /** Names the baseline in the bound. */
+  readonly baseline: string;
   readonly theirs: string;
-  /** The process whose own CPU stands in brackets. */
+  /** The process whose CPU is in parentheses. */
   readonly own: string;
 }
 
-/** Ours against a yardstick, by the machine's CPU a request. */
+/** Compares kura with a baseline, by the machine's CPU per request. */
 export function compare(
   what: string,
   bound: number | undefined,
-  { ours, theirs, words = { yardstick: 'nginx', theirs: 'nginx', own: 'own' } }: { ours: LoadResult; theirs: LoadResult; words?: Words },
+  { ours, theirs, labels = { baseline: 'nginx', theirs: 'nginx', own: 'own' } }: { ours: LoadResult; theirs: LoadResult; labels?: Labels },
 ): Row {
   const ratio = ours.machineMicros / theirs.machineMicros;
   const show = ({ machineMicros, serverMicros, requestsPerSecond, p50, p99, failures }: LoadResult) =>
-    `${machineMicros.toFixed(0)} µs (${words.own} ${serverMicros.toFixed(0)}), ${requestsPerSecond.toFixed(0)} req/s, p50 ${p50}, p99 ${p99}${failures > 0 ? `, ${failures} failures` : ''}`;
+    `${machineMicros.toFixed(0)} µs (${labels.own} ${serverMicros.toFixed(0)}), ${requestsPerSecond.toFixed(0)} req/s, p50 ${p50}, p99 ${p99}${failures > 0 ? `, ${failures} failures` : ''}`;
   return {
     what,
-    bound: bound === undefined ? '–' : `<= ${bound.toFixed(1)} × ${words.yardstick}`,
+    bound: bound === undefined ? '–' : `<= ${bound.toFixed(1)} × ${labels.baseline}`,
     result: `${ratio.toFixed(2)} ×`,
     isMet: bound === undefined ? undefined : ratio <= bound && ours.failures === 0,
-    details: `kura ${show(ours)}; ${words.theirs} ${show(theirs)}`,
+    details: `kura ${show(ours)}; ${labels.theirs} ${show(theirs)}`,
   };
 }
 

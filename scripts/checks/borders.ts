@@ -1,6 +1,7 @@
 /**
- * The borders between folders (CONTRIBUTING.md): a service imports itself, `shared` and the protos; pure files import no I/O, clock, randomness or logger; rooms of a service import in one direction; only a
- * `main.ts` reads `process.env`; HTTP and gRPC status codes stay at the edge; no file is named `utils`. Prints each breach and fails.
+ * Checks the import rules of CONTRIBUTING.md. A service imports only itself, `shared` and the protos, and its rooms import in one
+ * direction. Pure files import no I/O, clock, randomness or logger. Only a `main.ts` reads `process.env`. HTTP and gRPC status codes stay
+ * at the edge. No file is named `utils`. Prints each breach.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -8,7 +9,7 @@ import path from 'node:path';
 const root = path.resolve(import.meta.dirname, '..', '..');
 const services = path.join(root, 'services');
 
-/** Folders that a service's own files may import, besides packages. */
+/** Folders that the files of a service may import, besides packages. */
 const mayImport: Readonly<Record<string, readonly string[]>> = {
   shared: ['services/shared', 'proto'],
   cache: ['services/cache', 'services/shared', 'proto'],
@@ -19,7 +20,10 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   local: ['services', 'proto'],
   cli: ['services', 'proto'],
 };
-/** The rooms of a service and the rooms that each may import besides itself. Files in the service's own folder see every room; `open` ones every room sees. */
+/**
+ * The rooms of a service, and the other rooms that each may import. Files in the folder of the service may import every room; every room
+ * may import the `open` files.
+ */
 const rooms: Readonly<Record<string, { readonly below: Readonly<Record<string, readonly string[]>>; readonly open: readonly string[] }>> = {
   cache: {
     below: { http: ['store', 'index', 'disk'], upkeep: ['store', 'index', 'disk'], store: ['index', 'disk'], index: [], disk: [] },
@@ -30,10 +34,14 @@ const rooms: Readonly<Record<string, { readonly below: Readonly<Record<string, r
     open: [],
   },
   eds: { below: { status: [] }, open: ['assignment.ts', 'publisher.ts', 'shard.ts', 'stream-list.ts', 'membership.ts', 'encoding.ts'] },
+  cli: {
+    below: { commands: ['transfer', 'client', 'output'], transfer: ['client', 'output'], client: [], output: [] },
+    open: ['usage-error.ts'],
+  },
 };
 const impurePackage = /^(node:(?!assert|util$|buffer$|path$)|pino|prom-client|undici|@grpc\/|@kubernetes\/)/;
 const impureGlobal = /\b(Date\.now|new Date\(\)|Math\.random|performance\.now|setTimeout|setInterval|fetch\(|process\.)/;
-/** These are pure whatever they say of themselves; others are when they say so. */
+/** These files must be pure. Other files are pure when their first comment begins with `Pure:`. */
 const mustBePure = [
   'services/authz/policy/grant.ts',
   'services/authz/policy/policy.ts',
@@ -51,29 +59,29 @@ const httpStatus = /\b(?:status:|statusCode =|writeHead\() ?[1-5]\d{2}\b/;
 const breaches: string[] = [];
 const sources = listSources(services);
 const names = new Set(sources.map((file) => path.relative(root, file)));
-for (const name of mustBePure) if (!names.has(name)) breaches.push(`${name}: must be pure, and is not there`);
+for (const name of mustBePure) if (!names.has(name)) breaches.push(`${name}: must be pure, but does not exist`);
 for (const file of sources) {
   const name = path.relative(root, file);
   const text = readFileSync(file, 'utf8');
   const source = text.replace(/\/\*.*?\*\/|^\s*\/\/.*$/gms, '');
   const service = path.relative(services, file).split(path.sep)[0] as string;
   const isPure = /^\/\*\*\s+(?:\* )?Pure[:.]/.test(text) || mustBePure.includes(name);
-  if (path.basename(file).startsWith('utils')) breaches.push(`${name}: no file is named utils`);
+  if (path.basename(file).startsWith('utils')) breaches.push(`${name}: must not be named utils`);
   if (mayImport[service] === undefined) breaches.push(`${name}: services/${service} is not a known service`);
   if (path.basename(file) !== 'main.ts' && /process\.env/.test(source)) breaches.push(`${name}: only main.ts reads process.env`);
   if (isPure && impureGlobal.test(source)) breaches.push(`${name}: is pure but uses ${impureGlobal.exec(source)?.[0]}`);
-  if (!httpEdge.test(name) && httpStatus.test(source)) breaches.push(`${name}: HTTP status codes belong to the edge`);
+  if (!httpEdge.test(name) && httpStatus.test(source)) breaches.push(`${name}: HTTP status codes are allowed only at the edge`);
   for (const [statement, specifier] of imports(source)) {
     const target = specifier.startsWith('.') ? path.relative(root, path.resolve(path.dirname(file), specifier)) : undefined;
     if (target !== undefined && !(mayImport[service] ?? []).some((folder) => target.startsWith(`${folder}/`))) {
       breaches.push(`${name}: must not import ${target}`);
     }
     if (target !== undefined && !isDownward(name, target))
-      breaches.push(`${name}: must not import ${target}, which is in a room beside or above`);
+      breaches.push(`${name}: must not import ${target}, which is in a room beside or above its own`);
     if (isPure && !statement.startsWith('import type') && impurePackage.test(specifier))
       breaches.push(`${name}: is pure but imports ${specifier}`);
     if (specifier === '@grpc/grpc-js' && /\bstatus\b/.test(statement) && !grpcEdge.test(name)) {
-      breaches.push(`${name}: gRPC status codes belong into check.ts, stream.ts or grpc.ts`);
+      breaches.push(`${name}: gRPC status codes belong in check.ts, stream.ts or grpc.ts`);
     }
   }
 }
@@ -86,7 +94,7 @@ function listSources(dir: string): string[] {
     .map((name) => path.join(dir, name));
 }
 
-/** Whether an import inside one service stays in its room or leads to a room below. */
+/** Whether an import inside one service stays in its room or leads to a lower one. */
 function isDownward(name: string, target: string): boolean {
   const [, service = '', room = ''] = name.split('/');
   const plan = rooms[service];
@@ -96,7 +104,7 @@ function isDownward(name: string, target: string): boolean {
   return place === room || below.includes(place) || plan.open.includes(place);
 }
 
-/** Each import, dynamic import or re-export with the specifier it names. */
+/** All imports, dynamic imports and re-exports, with their specifiers. */
 function imports(source: string): [statement: string, specifier: string][] {
   const forms = [
     /^(?:import|export)\b[^;'"]*?\bfrom\s+['"]([^'"]+)['"]/gms,

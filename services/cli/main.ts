@@ -1,55 +1,56 @@
 /** The `kura` command. */
 import { homedir } from 'node:os';
 import { Command } from 'commander';
-import { exits, type Run, type Surroundings } from './command.ts';
-import { addEpochCommand } from './epoch.ts';
-import { addFolderCommands } from './folders.ts';
-import { addObjectCommands } from './objects.ts';
-import { addPolicyCommands } from './policy.ts';
-import { addStatusCommands } from './status.ts';
-import { createTerminal } from './terminal.ts';
-import { addTokenCommand } from './token.ts';
+import { type CommandContext, exitStatuses } from './commands/command-context.ts';
+import { addEpochCommand } from './commands/epoch.ts';
+import { addFolderCommands } from './commands/folders.ts';
+import { addObjectCommands } from './commands/objects.ts';
+import { addPolicyCommands } from './commands/policy.ts';
+import { addStatusCommands } from './commands/status.ts';
+import { addTokenCommand } from './commands/token.ts';
+import { createTerminal } from './output/terminal.ts';
 import { UsageError } from './usage-error.ts';
 
 const interrupted = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupted.abort());
-// Who reads the result may have seen enough: `kura get … | head`.
-process.stdout.on('error', () => process.exit(exits.bad));
+// The reader of the output may close it early: `kura get … | head`.
+process.stdout.on('error', () => process.exit(exitStatuses.failure));
 
-const surroundings: Surroundings = {
+const context: CommandContext = {
   environment: process.env,
-  // npm runs scripts in the clone and says where the user typed.
-  here: process.env.INIT_CWD ?? process.cwd(),
-  home: homedir(),
+  // npm runs scripts in the clone and passes the folder in which the user typed.
+  workingDirectory: process.env.INIT_CWD ?? process.cwd(),
+  homeDirectory: homedir(),
   stdin: process.stdin,
   terminal: createTerminal(process.stdout),
-  errors: createTerminal(process.stderr),
+  errorTerminal: createTerminal(process.stderr),
   signal: interrupted.signal,
 };
 
 const program = new Command('kura')
-  .description('kura, a cache for training data')
-  .exitOverride((error) => process.exit(error.exitCode === 0 ? exits.good : exits.usage))
+  .description('The command-line client of kura, a cache for training data.')
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? exitStatuses.success : exitStatuses.usage))
   .addHelpText(
     'after',
     `
-The server is named by --server, KURA_SERVER or "server" in ~/.config/kura.json, the token by --token-file, KURA_TOKEN_FILE or "tokenFile" there; without a server
-it is the local system that \`npm start\` runs.
+Server: --server, KURA_SERVER, or "server" in ~/.config/kura.json.
+Token:  --token-file, KURA_TOKEN_FILE, or "tokenFile" in ~/.config/kura.json.
+Without a server, kura uses the local system that \`npm start\` runs.
 
-Ends with 0 when all was well, 1 when requests failed or bytes differed, 2 when it could not begin, 3 when there is no such object, 130 after Ctrl-C.`,
+Exit status: 0 success, 1 requests failed or bytes differed, 2 the command
+could not start, 3 the object does not exist, 130 interrupted with Ctrl-C.`,
   );
 for (const add of [addObjectCommands, addFolderCommands, addEpochCommand, addPolicyCommands, addStatusCommands, addTokenCommand])
-  add(program, surroundings, act);
+  add(program, context, runAction);
 await program.parseAsync();
 
-/** Ends with what a command resolves with, and tells in one line why it could not. */
-async function act(run: () => Run): Promise<void> {
+async function runAction(action: () => Promise<number>): Promise<void> {
   try {
-    const status = await run();
-    process.exitCode = interrupted.signal.aborted ? exits.interrupted : status;
+    const status = await action();
+    process.exitCode = interrupted.signal.aborted ? exitStatuses.interrupted : status;
   } catch (error) {
-    if (interrupted.signal.aborted) process.exit(exits.interrupted);
+    if (interrupted.signal.aborted) process.exit(exitStatuses.interrupted);
     console.error(`kura: ${(error as Error).message}`);
-    process.exit(error instanceof UsageError ? exits.usage : exits.bad);
+    process.exit(error instanceof UsageError ? exitStatuses.usage : exitStatuses.failure);
   }
 }

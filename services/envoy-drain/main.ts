@@ -1,55 +1,55 @@
 /**
- * Drains the Envoy beside this authz before the Pod ends: `node services/envoy-drain/main.ts [ADMIN_URL] [LIMIT_SECONDS]`. Envoy's image has no shell and its admin interface is on
- * loopback, so a preStop hook of authz's container does it (facts/kubernetes.md; the order is Envoy Gateway's): not ready, then every answer closes its connection, until
- * none is left. Ends with 0 when none is left, 1 when the time is over or Envoy does not answer.
+ * Drains the Envoy of this Pod before the Pod ends: `node services/envoy-drain/main.ts [ADMIN_URL] [MAX_SECONDS]`. Envoy's image has no
+ * shell and its admin interface listens on loopback, so a preStop hook of authz's container runs this program.
+ *
+ * Envoy becomes unready first. Then each response closes its connection, until no connection is left. This is the order of Envoy
+ * Gateway. Exit status: 0 no connections are left, 1 the time is over or Envoy does not respond.
  */
 import { request } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
 
-const [admin = 'http://127.0.0.1:9901', limit = '60'] = process.argv.slice(2);
-const answerLimitMs = 2_000;
-/** Long enough for the routes to this Pod to be taken away, whether or not anybody is connected. */
-const leastMs = 10_000;
+const [admin = 'http://127.0.0.1:9901', maxSeconds = '60'] = process.argv.slice(2);
+const maxMs = Number(maxSeconds) * 1000;
+const responseTimeoutMs = 2_000;
+/** Long enough for Kubernetes to remove the routes to this Pod, even without connections. */
+const minDrainMs = 10_000;
+const pollIntervalMs = 250;
 const startedAt = performance.now();
 
 try {
-  await post('/healthcheck/fail');
-  await post('/drain_listeners?graceful&skip_exit');
+  await call('POST', '/healthcheck/fail');
+  await call('POST', '/drain_listeners?graceful&skip_exit');
   for (;;) {
     const elapsedMs = performance.now() - startedAt;
-    const active = await connections();
-    if (active === 0 && elapsedMs >= Math.min(leastMs, Number(limit) * 1000)) break;
-    if (elapsedMs >= Number(limit) * 1000) {
-      console.error(`drain: ${active} connections are still open after ${limit} s`);
+    const active = await countConnections();
+    if (active === 0 && elapsedMs >= Math.min(minDrainMs, maxMs)) break;
+    if (elapsedMs >= maxMs) {
+      console.error(`drain: ${active} connections are still open after ${maxSeconds} s`);
       process.exit(1);
     }
-    await delay(250);
+    await delay(pollIntervalMs);
   }
 } catch (error) {
-  console.error(`drain: Envoy does not answer: ${(error as Error).message}`);
+  console.error(`drain: request to Envoy at ${admin} failed: ${(error as Error).message}`);
   process.exit(1);
 }
 
-async function connections(): Promise<number> {
-  const text = await ask('GET', '/stats?filter=^http\\.objects\\.downstream_cx_active$');
+async function countConnections(): Promise<number> {
+  const text = await call('GET', '/stats?filter=^http\\.objects\\.downstream_cx_active$');
   return Number(/: (\d+)/.exec(text)?.[1] ?? 0);
 }
 
-async function post(path: string): Promise<void> {
-  await ask('POST', path);
-}
-
-function ask(method: string, path: string): Promise<string> {
+function call(method: string, path: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    const outgoing = request(admin + path, { method, timeout: answerLimitMs }, (response) => {
+    const outgoing = request(admin + path, { method, timeout: responseTimeoutMs }, (response) => {
       let text = '';
       response.setEncoding('utf8');
       response.on('data', (chunk: string) => (text += chunk));
       response.on('end', () =>
-        response.statusCode === 200 ? resolve(text) : reject(new Error(`${path} answered ${response.statusCode}`)),
+        response.statusCode === 200 ? resolve(text) : reject(new Error(`${path} returned ${response.statusCode}`)),
       );
     });
-    outgoing.on('timeout', () => outgoing.destroy(new Error(`${path} took over ${answerLimitMs} ms`)));
+    outgoing.on('timeout', () => outgoing.destroy(new Error(`${path} took over ${responseTimeoutMs} ms`)));
     outgoing.on('error', reject).end();
   });
 }

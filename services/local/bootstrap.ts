@@ -1,4 +1,4 @@
-/** Pure: the Envoy bootstrap that operators edit, moved to the addresses of one local system. */
+/** Pure: replaces the addresses and paths in the operators' Envoy bootstrap by those of a local system. */
 import { isMap, isSeq, parseDocument, type YAMLMap } from 'yaml';
 
 interface LocalAddresses {
@@ -7,19 +7,19 @@ interface LocalAddresses {
   readonly adminPort: number;
   readonly authzSocket: string;
   readonly edsPort: number;
-  /** The file of envoy/grants.lua. */
+  /** The path of envoy/grants.lua. */
   readonly grantsFile: string;
-  /** In the place of envoy/credential.yaml. */
+  /** The local replacement of envoy/credential.yaml. */
   readonly credentialFile: string;
 }
 
 const loopback = '127.0.0.1';
 
-/** Replaces the addresses in `text`, and where its other files lie, and nothing else. Throws an Error that names what the bootstrap lacks. */
+/** Replaces only addresses and file paths in `text`. Throws an Error that names a missing entry. */
 export function localBootstrap(text: string, addresses: LocalAddresses): string {
   const document = parseDocument(text);
   const [fault] = document.errors;
-  if (fault !== undefined) throw new Error(`the Envoy bootstrap is not YAML: ${fault.message}`);
+  if (fault !== undefined) throw new Error(`the Envoy bootstrap is not valid YAML: ${fault.message}`);
   const listener = (name: string): YAMLMap => namedEntry(document, ['static_resources', 'listeners'], name);
   const setEndpoint = (cluster: string, address: unknown): void => {
     namedEntry(document, ['static_resources', 'clusters'], cluster).setIn(
@@ -43,7 +43,7 @@ export function localBootstrap(text: string, addresses: LocalAddresses): string 
   return document.toString();
 }
 
-/** The HTTP connection manager that workloads speak to. */
+/** Returns the HTTP connection manager for the requests of workloads. */
 export function objectsManager(bootstrap: Pick<YAMLMap, 'getIn'>): YAMLMap {
   const listener = namedEntry(bootstrap, ['static_resources', 'listeners'], 'objects');
   const manager = listener.getIn(['filter_chains', 0, 'filters', 0, 'typed_config']);
@@ -51,7 +51,7 @@ export function objectsManager(bootstrap: Pick<YAMLMap, 'getIn'>): YAMLMap {
   return manager;
 }
 
-/** The entry of that name in the list at `at`. Throws an Error that names what is not there. */
+/** Returns the entry `name` of the list at `at`. Throws an Error if it does not exist. */
 export function namedEntry(node: Pick<YAMLMap, 'getIn'>, at: readonly (string | number)[], name: string): YAMLMap {
   const list = node.getIn(at);
   const found = isSeq(list) ? list.items.find((item) => isMap(item) && item.get('name') === name) : undefined;

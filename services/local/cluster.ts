@@ -1,4 +1,7 @@
-/** What the fake Kubernetes API of a local system holds: namespaces, workloads with their Pods, and the shards' Pods and EndpointSlices, as a real cluster's controllers would keep them. */
+/**
+ * The objects in the fake Kubernetes API of a local system: namespaces, workloads with their Pods, and the Pods and EndpointSlices of
+ * the shards. In a real cluster, controllers maintain them.
+ */
 import { ApiException, CoreV1Api, DiscoveryV1Api, type V1EndpointSlice, type V1Pod } from '@kubernetes/client-node';
 import type { KubernetesClient } from '../shared/kubernetes.ts';
 
@@ -7,13 +10,13 @@ const cacheService = 'kura-cache';
 const nodeName = 'local';
 export const zone = 'local';
 const shardPort = 'shard-0';
-/** Any free one here, so that eds has to be told. */
+/** Each shard has any free metrics port, so the EndpointSlice must contain it. */
 const shardMetricsPort = 'metrics-0';
 
 const workloadNamespaces = ['vision', 'nlp'];
 const workloadServiceAccounts = ['trainer', 'eval'];
 
-/** A workload that exists from the start: one Pod per ServiceAccount, of the same name. */
+/** A workload that exists from the start. Each ServiceAccount has one Pod with the same name. */
 export interface Workload {
   readonly namespace: string;
   readonly serviceAccount: string;
@@ -24,23 +27,23 @@ export const workloads: readonly Workload[] = workloadNamespaces.flatMap((namesp
 );
 
 export interface ShardEndpoint {
-  /** `kura-cache-<i>`: one shard a Pod. */
+  /** `kura-cache-<i>`; each Pod runs one shard. */
   readonly pod: string;
   /** Undefined while the shard does not serve. */
   readonly port: number | undefined;
   readonly metricsPort: number | undefined;
 }
 
-/** Creates what a local system starts with; what is there already stays as it is, so that tokens bound to it stay good. */
+/** Creates the initial objects. Existing objects are kept, so that the tokens bound to them stay valid. */
 export async function createCluster(client: KubernetesClient): Promise<void> {
   const core = client.api(CoreV1Api);
-  await present(core.createNode({ body: { metadata: { name: nodeName, labels: { 'topology.kubernetes.io/zone': zone } } } }));
-  for (const name of [systemNamespace, ...workloadNamespaces]) await present(core.createNamespace({ body: { metadata: { name } } }));
+  await createIfAbsent(core.createNode({ body: { metadata: { name: nodeName, labels: { 'topology.kubernetes.io/zone': zone } } } }));
+  for (const name of [systemNamespace, ...workloadNamespaces]) await createIfAbsent(core.createNamespace({ body: { metadata: { name } } }));
   for (const { namespace, serviceAccount } of workloads) {
-    await present(core.createNamespacedServiceAccount({ namespace, body: { metadata: { name: serviceAccount } } }));
-    await present(core.createNamespacedPod({ namespace, body: pod({ name: serviceAccount, serviceAccount }) }));
+    await createIfAbsent(core.createNamespacedServiceAccount({ namespace, body: { metadata: { name: serviceAccount } } }));
+    await createIfAbsent(core.createNamespacedPod({ namespace, body: pod({ name: serviceAccount, serviceAccount }) }));
   }
-  await present(
+  await createIfAbsent(
     core.createNamespacedService({
       namespace: systemNamespace,
       body: { metadata: { name: cacheService }, spec: { clusterIP: 'None', ports: [{ name: shardPort, port: 7000 }] } },
@@ -48,19 +51,19 @@ export async function createCluster(client: KubernetesClient): Promise<void> {
   );
 }
 
-/** Makes the Pod and the EndpointSlice of a shard say where it serves, or that it does not. */
+/** Writes the shard's address and readiness to its Pod and EndpointSlice. */
 export async function publishShard(client: KubernetesClient, endpoint: ShardEndpoint): Promise<void> {
   const core = client.api(CoreV1Api);
   const discovery = client.api(DiscoveryV1Api);
   const namespace = systemNamespace;
-  await present(core.createNamespacedPod({ namespace, body: pod({ name: endpoint.pod, serviceAccount: 'default' }) }));
+  await createIfAbsent(core.createNamespacedPod({ namespace, body: pod({ name: endpoint.pod, serviceAccount: 'default' }) }));
   const { metadata } = await core.readNamespacedPod({ namespace, name: endpoint.pod });
   const body = endpointSlice(endpoint, metadata?.uid);
-  const isNew = await present(discovery.createNamespacedEndpointSlice({ namespace, body }));
+  const isNew = await createIfAbsent(discovery.createNamespacedEndpointSlice({ namespace, body }));
   if (!isNew) await discovery.replaceNamespacedEndpointSlice({ namespace, name: endpoint.pod, body });
 }
 
-/** Takes a shard that is no longer part of the system out of the cluster. */
+/** Deletes the EndpointSlices of shards that are no longer part of the system. */
 export async function removeOtherShards(client: KubernetesClient, kept: ReadonlySet<string>): Promise<void> {
   const namespace = systemNamespace;
   const discovery = client.api(DiscoveryV1Api);
@@ -71,18 +74,18 @@ export async function removeOtherShards(client: KubernetesClient, kept: Readonly
   }
 }
 
-/** Makes a ConfigMap hold just `data`. */
+/** Creates or replaces a ConfigMap, with exactly `data`. */
 export async function publishConfigMap(
   client: KubernetesClient,
   { name, data }: { name: string; data: Record<string, string> },
 ): Promise<void> {
   const core = client.api(CoreV1Api);
   const body = { metadata: { name }, data };
-  const isNew = await present(core.createNamespacedConfigMap({ namespace: systemNamespace, body }));
+  const isNew = await createIfAbsent(core.createNamespacedConfigMap({ namespace: systemNamespace, body }));
   if (!isNew) await core.replaceNamespacedConfigMap({ namespace: systemNamespace, name, body });
 }
 
-/** Asks for a token that is bound to the workload's Pod. Rejects when the Pod is gone or the API away. */
+/** Requests a token that is bound to the workload's Pod. Rejects if the Pod does not exist or the API is unreachable. */
 export async function requestToken(
   client: KubernetesClient,
   { namespace, serviceAccount, audience, seconds }: Workload & { audience: string; seconds: number },
@@ -106,12 +109,12 @@ export async function requestToken(
     },
   });
   if (status?.token === undefined || status.expirationTimestamp === undefined)
-    throw new Error('the API answered a TokenRequest without a token');
+    throw new Error('the API returned no token for a TokenRequest');
   return { token: status.token, expiresAt: status.expirationTimestamp };
 }
 
-/** Creates an object unless there is one: true where it was created. */
-async function present(creation: Promise<unknown>): Promise<boolean> {
+/** Creates an object unless it exists. Returns whether it was created. */
+async function createIfAbsent(creation: Promise<unknown>): Promise<boolean> {
   try {
     await creation;
     return true;

@@ -1,4 +1,4 @@
-/** The terminal of a local system: what its processes log, one line each, with the process's name in front, and what the system itself has to say. */
+/** The console of a local system: each log line of a process with its name in front, and the messages of the system itself. */
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { styleText } from 'node:util';
@@ -8,13 +8,13 @@ const colours = ['cyan', 'magenta', 'yellow', 'blue', 'green', 'cyanBright', 'ma
 const nameWidth = 14;
 
 export interface Console {
-  /** One line of the system's own. */
-  say(line: string): void;
-  /** Shows each line of a process's output as it comes; lines of JSON are pino's. */
+  /** Prints one message of the system itself. */
+  print(line: string): void;
+  /** Prints each line of a process's output. JSON lines are pino log entries. */
   follow(name: string, output: Readable): void;
 }
 
-/** `colour` is for a terminal; without it the text is plain. */
+/** `colour` enables terminal colours. */
 export function createConsole({ out, colour }: { out: Writable; colour: boolean }): Console {
   const pretty = prettyFactory({ colorize: colour, singleLine: true, ignore: 'service,pid,hostname', translateTime: 'SYS:HH:MM:ss.l' });
   const paint = (format: Parameters<typeof styleText>[0], text: string): string =>
@@ -28,7 +28,7 @@ export function createConsole({ out, colour }: { out: Writable; colour: boolean 
     return painted;
   };
   return {
-    say: (line) => void out.write(`${paint('bold', line)}\n`),
+    print: (line) => void out.write(`${paint('bold', line)}\n`),
     follow: (name, output) => {
       createInterface({ input: output }).on('line', (line) => {
         const shown = line.startsWith('{') ? (pretty(line) as string).trimEnd() : line;

@@ -1,18 +1,21 @@
-/** The credential by which shards know Envoy: made once for a state folder, in two files, so that it can be rotated as on a cluster. */
+/**
+ * The credential with which Envoy authenticates to shards. It is created once per state folder, in two files, so that it can be rotated
+ * as in a cluster.
+ */
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 
-/** Where a Pod has the credential (k8s/base/envoy.yaml). */
+/** The folder of the credential in a Pod (k8s/base/envoy.yaml). */
 const podDirectory = '/etc/kura/credential';
 
 interface CredentialFiles {
-  /** What Envoy sends: one line. */
+  /** The credential that Envoy sends: one line. */
   readonly envoy: string;
-  /** What shards take: one line or two. */
+  /** The credentials that shards accept: one or two lines. */
   readonly shard: string;
-  /** Tells Envoy where the first one lies: envoy/credential.yaml, moved here. */
+  /** Envoy reads the path of the first file from here: envoy/credential.yaml with local paths. */
   readonly resource: string;
 }
 
@@ -21,7 +24,7 @@ export function credentialFiles(stateDirectory: string): CredentialFiles {
   return { envoy: path.join(directory, 'envoy'), shard: path.join(directory, 'shard'), resource: path.join(directory, 'credential.yaml') };
 }
 
-/** Makes what is not there; only the owner can read it. `root` is the clone. */
+/** Creates missing files, readable only by the owner. `root` is the clone. */
 export async function createCredential(stateDirectory: string, root: string): Promise<void> {
   const { envoy, shard, resource } = credentialFiles(stateDirectory);
   const directory = path.dirname(envoy);
@@ -30,6 +33,6 @@ export async function createCredential(stateDirectory: string, root: string): Pr
     const credential = randomBytes(32).toString('base64url');
     for (const file of [shard, envoy]) await writeFile(file, credential, { mode: 0o600 });
   }
-  const operators = await readFile(path.join(root, 'envoy', 'credential.yaml'), 'utf8');
-  await writeFile(resource, operators.replaceAll(podDirectory, directory));
+  const template = await readFile(path.join(root, 'envoy', 'credential.yaml'), 'utf8');
+  await writeFile(resource, template.replaceAll(podDirectory, directory));
 }

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 
-/** The Envoy that set-up has fetched, or the one that `override` (KURA_ENVOY) names. */
+/** Returns the path of the Envoy that scripts/setup.mjs downloaded, or `override` (KURA_ENVOY). */
 export function envoyBinary({ root, override }: { root: string; override: string | undefined }): string {
   if (override !== undefined && override !== '') return path.resolve(override);
   const requirements = readFileSync(path.join(root, 'scripts', 'envoy-requirements.txt'), 'utf8');

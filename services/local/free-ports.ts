@@ -1,7 +1,8 @@
+/** Free ports on the loopback interface. */
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 
-/** Ports of the loopback that were free just now, all different. For Envoy, whose bootstrap has to name them beforehand. */
+/** Returns different ports that are currently free. Envoy needs them, because its bootstrap contains port numbers. */
 export async function freePorts(count: number): Promise<number[]> {
   const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'));
   await Promise.all(servers.map((server) => once(server, 'listening')));
@@ -10,13 +11,13 @@ export async function freePorts(count: number): Promise<number[]> {
   return ports;
 }
 
-/** Rejects when something listens on the port already: Envoy itself would say so only in its log. */
+/** Rejects if the port is in use. Envoy reports that only in its log. */
 export async function requireFree(port: number): Promise<void> {
   const server = createServer().listen(port, '127.0.0.1');
   try {
     await once(server, 'listening');
   } catch (error) {
-    throw new Error(`port ${port} is taken: choose another with --port`, { cause: error });
+    throw new Error(`port ${port} is in use: choose another port with --port`, { cause: error });
   }
   await once(server.close(), 'close');
 }

@@ -1,49 +1,57 @@
+/** Publishes a value that changes: always the newest value, one attempt at a time, with retries until it succeeds. */
 import type { Console } from './console.ts';
 import { untilDone } from './retry.ts';
 
-/** Brings a changing value somewhere: always the newest, one attempt at a time, again and again until it has arrived. */
-interface Latest<T> {
-  set(value: T): void;
-  /** Resolves when the newest value has arrived. */
-  settled(): Promise<void>;
+interface LatestOptions<T> {
+  /** Names the value in the line that reports a failure. */
+  readonly what: string;
+  readonly publish: (value: T) => Promise<void>;
+  readonly console: Console;
+  /** Stops publishing. */
+  readonly signal: AbortSignal;
 }
 
-/** `what` names the value in the line that reports a failure. Stops when `signal` aborts. */
-export function publishLatest<T>({
-  what,
-  publish,
-  console,
-  signal,
-}: {
-  what: string;
-  publish: (value: T) => Promise<void>;
-  console: Console;
-  signal: AbortSignal;
-}): Latest<T> {
-  let newest: { readonly value: T } | undefined;
-  let work: Promise<void> = Promise.resolve();
-  let isWorking = false;
-  const drain = async (): Promise<void> => {
-    isWorking = true;
-    while (newest !== undefined && !signal.aborted) {
-      const report = (error: Error): void => console.say(`cannot publish ${what} yet: ${error.message.split('\n', 1)[0]}`);
+export function publishLatest<T>(options: LatestOptions<T>): LatestPublisher<T> {
+  return new LatestPublisher(options);
+}
+
+export class LatestPublisher<T> {
+  readonly #options: LatestOptions<T>;
+  /** Undefined when the newest value is published. */
+  #pending: { readonly value: T } | undefined;
+  #work: Promise<void> = Promise.resolve();
+  #isWorking = false;
+
+  constructor(options: LatestOptions<T>) {
+    this.#options = options;
+  }
+
+  set(value: T): void {
+    this.#pending = { value };
+    if (!this.#isWorking) this.#work = this.#drain();
+  }
+
+  /** Resolves when the newest value is published. */
+  settled(): Promise<void> {
+    return this.#work;
+  }
+
+  async #drain(): Promise<void> {
+    const { what, console, signal } = this.#options;
+    this.#isWorking = true;
+    while (this.#pending !== undefined && !signal.aborted) {
       await untilDone({
-        attempt: async () => {
-          const taken = newest as { readonly value: T };
-          await publish(taken.value);
-          if (newest === taken) newest = undefined;
-        },
-        report,
+        attempt: () => this.#publishPending(),
+        report: (error) => console.print(`cannot publish ${what}: ${error.message.split('\n', 1)[0]}; retrying`),
         signal,
       });
     }
-    isWorking = false;
-  };
-  return {
-    set: (value) => {
-      newest = { value };
-      if (!isWorking) work = drain();
-    },
-    settled: () => work,
-  };
+    this.#isWorking = false;
+  }
+
+  async #publishPending(): Promise<void> {
+    const taken = this.#pending as { readonly value: T };
+    await this.#options.publish(taken.value);
+    if (this.#pending === taken) this.#pending = undefined;
+  }
 }

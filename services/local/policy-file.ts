@@ -1,5 +1,4 @@
-/** The policy file of a local system: saving it is what `kubectl apply` of the ConfigMap is on a cluster. */
-
+/** The policy file of a local system. Saving the file replaces `kubectl apply` of the ConfigMap in a cluster. */
 import { constants, copyFile, readFile } from 'node:fs/promises';
 import { FilePoll } from '../shared/file-poll.ts';
 import type { KubernetesClient } from '../shared/kubernetes.ts';
@@ -13,13 +12,16 @@ const configMap = 'kura-policy';
 interface PolicyFileOptions {
   readonly client: KubernetesClient;
   readonly file: string;
-  /** Where the file starts from when there is none. */
+  /** The initial content, if the file does not exist. */
   readonly template: string;
   readonly console: Console;
   readonly signal: AbortSignal;
 }
 
-/** Keeps ConfigMap kura-policy equal to the file until `signal` aborts; resolves once it is there. A deleted file leaves the ConfigMap as it is. */
+/**
+ * Keeps ConfigMap kura-policy equal to the file until `signal` aborts. Resolves when the ConfigMap exists. A deleted file does not change
+ * it.
+ */
 export async function followPolicyFile({ client, file, template, console, signal }: PolicyFileOptions): Promise<void> {
   await copyFile(template, file, constants.COPYFILE_EXCL).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'EEXIST') throw error;
@@ -39,10 +41,10 @@ export async function followPolicyFile({ client, file, template, console, signal
       const text = await readFile(file, 'utf8');
       if (text === known) return;
       known = text;
-      console.say(`${file} changed: applying it`);
+      console.print(`${file} changed: applying it`);
       latest.set(text);
     },
-    onFault: () => console.say(`${file} is gone: the policy in force stays`),
+    onFault: () => console.print(`cannot read ${file}: keeping the previous policy`),
   });
   signal.addEventListener('abort', () => poll.close(), { once: true });
 }

@@ -1,4 +1,4 @@
-/** The processes of a local system by name: started, found again by their addresses, stopped in order. */
+/** The processes of a local system: starts them, keeps their addresses, stops them in order. */
 import { type ChildReady, describeEnd, SupervisedChild, type SuperviseOptions } from '../shared/supervise.ts';
 import type { Console } from './console.ts';
 
@@ -18,14 +18,14 @@ export class Processes {
   readonly #running: { readonly name: string; readonly child: SupervisedChild }[] = [];
   readonly #ready = new Map<string, ChildReady>();
 
-  /** `onChange` is called whenever a process serves, for the first time or again; `signal` ends starts that are under way. */
+  /** `onChange` is called whenever a process begins to serve. `signal` cancels starts that are in progress. */
   constructor({ console, onChange, signal }: { console: Console; onChange: () => void; signal: AbortSignal }) {
     this.#console = console;
     this.#onChange = onChange;
     this.#signal = signal;
   }
 
-  /** Starts a program and keeps it alive; resolves when it serves. */
+  /** Starts a program and restarts it when it exits. Resolves when it serves. */
   async start({ name, command, probe, onReady, onExit }: Program): Promise<void> {
     const console = this.#console;
     const child = new SupervisedChild({
@@ -46,32 +46,32 @@ export class Processes {
         this.#ready.set(name, ready);
         onReady?.(ready);
         this.#onChange();
-        if (ready.isRestart) console.say(`${name} is back (pid ${ready.pid})`);
+        if (ready.isRestart) console.print(`${name} is ready again (pid ${ready.pid})`);
       },
       onEnd: (end) => {
         onExit?.();
-        console.say(`${name} ${describeEnd(end)}; starting it again in ${end.backoffMs} ms`);
+        console.print(`${name} ${describeEnd(end)}; starting it again in ${end.backoffMs} ms`);
       },
-      onFault: (error) => console.say(error.message),
+      onFault: (error) => console.print(error.message),
     });
     await child.start({ mustServe: true });
     this.#running.push({ name, child });
   }
 
-  /** Where a process listens, or listened last; undefined before it ever served. */
+  /** The current or last address of a process; undefined before it served for the first time. */
   address(name: string, port: string): string | undefined {
     return this.#ready.get(name)?.listening[port];
   }
 
-  /** By name, as they were when each last served. */
+  /** The process ids by name, each from the last time the process began to serve. */
   pids(): Record<string, number> {
     return Object.fromEntries([...this.#ready].map(([name, { pid }]) => [name, pid]));
   }
 
-  /** Stops all: Envoy first and the API last, so that nobody loses what it still needs for a clean end. */
+  /** Stops all processes: Envoy first and the API last, because the others need the API for a clean shutdown. */
   async stop(): Promise<void> {
     const rank = (name: string): number => (name === 'envoy' ? 0 : name === 'kubernetes' ? 2 : 1);
-    for (const turn of [0, 1, 2])
-      await Promise.all(this.#running.filter(({ name }) => rank(name) === turn).map(({ child }) => child.stop()));
+    for (const current of [0, 1, 2])
+      await Promise.all(this.#running.filter(({ name }) => rank(name) === current).map(({ child }) => child.stop()));
   }
 }

@@ -1,4 +1,4 @@
-/** How each process of a local system is started. */
+/** The command line and the settings of each process of a local system. */
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { localBootstrap } from './bootstrap.ts';
@@ -11,17 +11,17 @@ import { whyNotReady } from './readiness.ts';
 export interface ProgramContext {
   readonly root: string;
   readonly stateDirectory: string;
-  /** What every process gets: PATH, and where Node keeps compiled code. */
+  /** The environment of every process: PATH, and Node's compile cache. */
   readonly environment: Readonly<Record<string, string>>;
-  /** Settings of the user's own, by their whole names; each service gets those under its prefix. What is set here wins. */
+  /** The user's settings by their full names. Each service gets those with its prefix. The settings in this file override them. */
   readonly settings: Readonly<Record<string, string>>;
   readonly processes: Processes;
 }
 
 const anyPort = '127.0.0.1:0';
 
-/** The kubeconfig that the fake Kubernetes API writes for its administrator. */
-export function fakeKubeconfig({ stateDirectory }: Pick<ProgramContext, 'stateDirectory'>): string {
+/** The kubeconfig of the administrator, which the fake Kubernetes API writes. */
+export function adminKubeconfig({ stateDirectory }: Pick<ProgramContext, 'stateDirectory'>): string {
   return path.join(stateDirectory, 'kubernetes', 'admin.kubeconfig');
 }
 
@@ -29,11 +29,11 @@ export function shardDirectory({ stateDirectory }: Pick<ProgramContext, 'stateDi
   return path.join(stateDirectory, 'shards', pod);
 }
 
-/** After its first start it keeps its port: kubeconfigs name it. */
+/** A restart keeps the port, because kubeconfigs contain it. */
 export function kubernetesProgram(context: ProgramContext, { tokenSeconds }: { tokenSeconds: number }): Program {
   return service(context, { name: 'kubernetes', folder: 'fake-kubernetes', prefix: 'KURA_KUBERNETES_' }, () => ({
     LISTEN: context.processes.address('kubernetes', 'https') ?? anyPort,
-    DIRECTORY: path.dirname(fakeKubeconfig(context)),
+    DIRECTORY: path.dirname(adminKubeconfig(context)),
     SHORTEST_TOKEN: `${Math.min(tokenSeconds, 600)}s`,
   }));
 }
@@ -54,16 +54,16 @@ export function shardProgram(
   }));
 }
 
-/** After its first start it keeps its port: Envoy's bootstrap names it. */
+/** A restart keeps the port, because Envoy's bootstrap contains it. */
 export function edsProgram(context: ProgramContext): Program {
   return service(context, { name: 'eds', folder: 'eds', prefix: 'KURA_EDS_' }, () => ({
     LISTEN: context.processes.address('eds', 'grpc') ?? anyPort,
     METRICS_LISTEN: anyPort,
-    KUBECONFIG: fakeKubeconfig(context),
+    KUBECONFIG: adminKubeconfig(context),
   }));
 }
 
-/** It asks the fake Kubernetes API, or another cluster. */
+/** authz uses the fake Kubernetes API, or another cluster. */
 export function authzProgram(
   context: ProgramContext,
   {
@@ -75,12 +75,12 @@ export function authzProgram(
   return service({ ...context, environment }, { name: 'authz', folder: 'authz', prefix: 'KURA_AUTHZ_' }, () => ({
     LISTEN: `unix:${socket}`,
     METRICS_LISTEN: anyPort,
-    KUBECONFIG: cluster?.kubeconfig ?? fakeKubeconfig(context),
+    KUBECONFIG: cluster?.kubeconfig ?? adminKubeconfig(context),
     POLICY_FILE: path.join(context.stateDirectory, 'policy.last-good.yaml'),
   }));
 }
 
-/** Envoy with the operators' bootstrap, moved to local addresses; `port` 0 is any free one. Eds has to serve already. */
+/** Envoy with the operators' bootstrap and local addresses. `port` 0 selects any free port. eds must already serve. */
 export async function envoyProgram(
   { root, stateDirectory, environment, processes }: ProgramContext,
   { binary, port, socket }: { binary: string; port: number; socket: string },
@@ -116,7 +116,7 @@ function service(
   { name, folder, prefix }: { name: string; folder: string; prefix: string },
   ownSettings: () => Readonly<Record<string, string>>,
 ): Program {
-  const passedOn = Object.fromEntries(Object.entries(settings).filter(([variable]) => variable.startsWith(prefix)));
+  const inherited = Object.fromEntries(Object.entries(settings).filter(([variable]) => variable.startsWith(prefix)));
   return {
     name,
     command: () => ({
@@ -124,7 +124,7 @@ function service(
       args: [path.join(root, 'services', folder, 'main.ts')],
       env: {
         ...environment,
-        ...passedOn,
+        ...inherited,
         ...Object.fromEntries(Object.entries(ownSettings()).map(([field, value]) => [prefix + field, value])),
       },
     }),

@@ -1,11 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
-const retryMs = 500;
+const retryIntervalMs = 500;
 
-/**
- * Runs `attempt` until it succeeds or `signal` aborts. A failure is told once, through `report`, and again only after a success in between is no
- * longer true: nobody wants the same line twice a second.
- */
+/** Runs `attempt` until it succeeds or `signal` aborts. Only the first failure is reported, because `attempt` runs twice a second. */
 export async function untilDone({
   attempt,
   report,
@@ -21,7 +18,7 @@ export async function untilDone({
       return;
     } catch (error) {
       if (failures === 0 && !signal.aborted) report(error as Error);
-      await delay(retryMs, undefined, { signal }).catch(() => undefined);
+      await delay(retryIntervalMs, undefined, { signal }).catch(() => undefined);
     }
   }
 }

@@ -1,23 +1,21 @@
-/** The whole of kura on one machine: a fake Kubernetes API, shards, eds, authz and Envoy, each a process of its own. */
-
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+/** The whole kura system on one machine: a fake Kubernetes API, shards, eds, authz and Envoy. Each is a separate process. */
 import path from 'node:path';
-import { takeDirectoryLock } from '../shared/directory-lock.ts';
+import { type DirectoryLock, takeDirectoryLock } from '../shared/directory-lock.ts';
 import { connectKubernetes, type KubernetesClient } from '../shared/kubernetes.ts';
+import { type AuthzSocket, chooseAuthzSocket } from './authz-socket.ts';
 import { createCluster, publishShard, removeOtherShards, type ShardEndpoint, workloads } from './cluster.ts';
 import type { Console } from './console.ts';
 import { createCredential } from './credential.ts';
 import { requireFree } from './free-ports.ts';
-import { publishLatest } from './latest.ts';
+import { type LatestPublisher, publishLatest } from './latest.ts';
 import { type LocalFile, removeLocalFile, writeLocalFile } from './local-file.ts';
 import { followPolicyFile } from './policy-file.ts';
 import { Processes } from './processes.ts';
 import {
+  adminKubeconfig,
   authzProgram,
   edsProgram,
   envoyProgram,
-  fakeKubeconfig,
   kubernetesProgram,
   type ProgramContext,
   portOf,
@@ -28,207 +26,210 @@ import { untilReady } from './readiness.ts';
 import { keepTokenFiles } from './token-files.ts';
 
 interface SystemOptions {
-  /** Where everything is kept: objects, keys, tokens, sockets. */
+  /** The folder of everything that is kept: objects, keys, tokens, sockets. */
   readonly stateDirectory: string;
-  /** Envoy's port for clients; 0 = any free one. */
+  /** Envoy's port for clients; 0 = any free port. */
   readonly port: number;
   readonly shards: number;
   readonly shardBytes: number;
-  /** Another cluster that authz asks for tokens and policy, and the environment that its credentials may need (an `exec` plugin's, for instance). */
+  /**
+   * Another cluster that provides tokens and policy to authz, and the environment for its credentials (of an `exec` plugin, for
+   * example).
+   */
   readonly cluster: { readonly kubeconfig: string; readonly environment: Readonly<Record<string, string>> } | undefined;
   readonly tokenSeconds: number;
   readonly envoyBinary: string;
   /** The clone. */
   readonly root: string;
-  /** What every process gets: PATH, and where Node keeps compiled code. */
+  /** The environment of every process: PATH, and Node's compile cache. */
   readonly environment: Readonly<Record<string, string>>;
-  /** `KURA_<SERVICE>_…` settings that the services get beside those that are set here. */
+  /** `KURA_<SERVICE>_…` settings of the user for the services. The settings of the local system override them. */
   readonly settings: Readonly<Record<string, string>>;
   readonly console: Console;
-  /** Ends a start that is under way. */
+  /** Cancels a start that is in progress. */
   readonly signal: AbortSignal;
-}
-
-export interface System {
-  readonly local: () => LocalFile;
-  readonly localFile: string;
-  stop(): Promise<void>;
 }
 
 const audience = 'kura';
-/** authz serves at once, but answers 503 until it has a policy. */
-const policyLimitMs = 10_000;
+/** authz serves immediately, but returns 503 until it has a policy. */
+const maxPolicyWaitMs = 10_000;
 
-/** What the steps of a start share. */
-interface Start {
-  readonly options: SystemOptions;
-  readonly context: ProgramContext;
-  readonly socket: string;
-  readonly tokens: Record<string, string>;
-  /** The file that stands for the policy ConfigMap; undefined where another cluster has it. */
-  readonly policy: string | undefined;
-  readonly signal: AbortSignal;
-}
-
-/** Starts the system and resolves when it serves. On a fault, and when `signal` aborts, it takes down what it had started and rejects. */
+/** Starts the system and resolves when it serves. On an error, or when `signal` aborts, it stops what has started and rejects. */
 export async function startSystem(options: SystemOptions): Promise<System> {
-  const { stateDirectory, console } = options;
+  const { stateDirectory } = options;
   if (options.port !== 0) await requireFree(options.port);
   const lock = await takeDirectoryLock(stateDirectory);
-  if (lock === undefined) throw new Error(`another kura runs on ${stateDirectory}: stop it first, or choose another folder with --state`);
+  if (lock === undefined)
+    throw new Error(`another kura system uses ${stateDirectory}: stop that system, or choose another folder with --state`);
   const localFile = path.join(stateDirectory, 'local.json');
   await removeLocalFile(localFile);
-  const { socket, remove: removeSocket } = await authzSocketPath(stateDirectory);
-  const stopping = new AbortController();
-  const signal = AbortSignal.any([stopping.signal, options.signal]);
-
-  let isUp = false;
-  const local = publishLatest<undefined>({ what: localFile, publish: () => writeLocalFile(localFile, describe(start)), console, signal });
-  const processes = new Processes({
-    console,
-    signal,
-    onChange: () => {
-      if (isUp) local.set(undefined);
-    },
-  });
-  const policy = options.cluster === undefined ? path.join(stateDirectory, 'policy.yaml') : undefined;
-  const start: Start = { options, context: { ...options, processes }, socket, tokens: {}, policy, signal };
-
-  let client: KubernetesClient | undefined;
-  const stop = async (): Promise<void> => {
-    stopping.abort();
-    await processes.stop();
-    await client?.close();
-    await removeLocalFile(localFile);
-    await removeSocket();
-    await lock.release();
-  };
+  const system = new System(options, { lock, localFile, socket: await chooseAuthzSocket(stateDirectory) });
   try {
-    await createCredential(stateDirectory, options.root);
-    const cluster = startCluster(start).then((connected) => {
-      client = connected;
-      return connected;
-    });
-    // Nobody needs to go on publishing to a cluster that will not be.
-    cluster.catch(() => stopping.abort());
-    await startParts(start, cluster);
-    signal.throwIfAborted();
-    isUp = true;
-    local.set(undefined);
-    await local.settled();
+    await system.start();
   } catch (error) {
-    await stop();
+    await system.stop();
     throw error;
   }
-  return { local: () => describe(start), localFile, stop };
+  return system;
 }
 
-/** The Kubernetes API with what a local cluster begins with. */
-async function startCluster({ options, context }: Start): Promise<KubernetesClient> {
-  await context.processes.start(kubernetesProgram(context, options));
-  const client = connectKubernetes({ kubeconfig: fakeKubeconfig(context) });
-  await createCluster(client);
-  await removeOtherShards(client, new Set(podNames(options.shards)));
-  return client;
+export class System {
+  readonly localFile: string;
+  readonly #options: SystemOptions;
+  readonly #lock: DirectoryLock;
+  readonly #socket: AuthzSocket;
+  readonly #stopping = new AbortController();
+  readonly #signal: AbortSignal;
+  readonly #processes: Processes;
+  readonly #context: ProgramContext;
+  readonly #publishedLocal: LatestPublisher<undefined>;
+  /** The file of the ConfigMap kura-policy; undefined if another cluster provides the policy. */
+  readonly #policy: string | undefined;
+  /** The client of the fake Kubernetes API, once that serves. */
+  #client: KubernetesClient | undefined;
+  #tokens: Readonly<Record<string, string>> = {};
+  /** From then on, a change of a pid or port rewrites local.json. */
+  #isUp = false;
+
+  constructor(options: SystemOptions, { lock, localFile, socket }: { lock: DirectoryLock; localFile: string; socket: AuthzSocket }) {
+    const { stateDirectory, console } = options;
+    this.localFile = localFile;
+    this.#options = options;
+    this.#lock = lock;
+    this.#socket = socket;
+    this.#signal = AbortSignal.any([this.#stopping.signal, options.signal]);
+    this.#policy = options.cluster === undefined ? path.join(stateDirectory, 'policy.yaml') : undefined;
+    this.#processes = new Processes({ console, signal: this.#signal, onChange: () => this.#onChange() });
+    this.#context = { ...options, processes: this.#processes };
+    this.#publishedLocal = publishLatest<undefined>({
+      what: localFile,
+      publish: () => writeLocalFile(localFile, this.local()),
+      console,
+      signal: this.#signal,
+    });
+  }
+
+  /** Resolves when every part serves and local.json exists. After a rejection the caller must call `stop`. */
+  async start(): Promise<void> {
+    await createCredential(this.#options.stateDirectory, this.#options.root);
+    const cluster = this.#startCluster();
+    // Without a cluster, nothing has to be published any longer.
+    cluster.catch(() => this.#stopping.abort());
+    await this.#startParts(cluster);
+    this.#signal.throwIfAborted();
+    this.#isUp = true;
+    this.#publishedLocal.set(undefined);
+    await this.#publishedLocal.settled();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#processes.stop();
+    await this.#client?.close();
+    await removeLocalFile(this.localFile);
+    await this.#socket.remove();
+    await this.#lock.release();
+  }
+
+  /** The content of local.json. */
+  local(): LocalFile {
+    const processes = this.#processes;
+    const url = (name: string, port: string): string => `http://${processes.address(name, port) ?? ''}`;
+    const metricsUrl = (name: string): string => `${url(name, 'metrics')}/metrics`;
+    const pids = processes.pids();
+    return {
+      url: url('envoy', 'objects'),
+      envoyAdminUrl: url('envoy', 'admin'),
+      envoyMetricsUrl: metricsUrl('envoy'),
+      kubeconfig: adminKubeconfig(this.#context),
+      policy: this.#policy ?? null,
+      authz: { socket: this.#socket.path, metricsUrl: metricsUrl('authz') },
+      eds: { address: processes.address('eds', 'grpc') ?? '', metricsUrl: metricsUrl('eds') },
+      tokens: this.#tokens,
+      shards: podNames(this.#options.shards).map((pod) => ({
+        name: hashKey(pod),
+        url: url(pod, 'objects'),
+        metricsUrl: metricsUrl(pod),
+        directory: shardDirectory(this.#context, pod),
+        pid: pids[pod] ?? 0,
+      })),
+      processes: pids,
+    };
+  }
+
+  #onChange(): void {
+    if (this.#isUp) this.#publishedLocal.set(undefined);
+  }
+
+  /** Starts the fake Kubernetes API and creates the initial objects of the cluster. */
+  async #startCluster(): Promise<KubernetesClient> {
+    await this.#processes.start(kubernetesProgram(this.#context, this.#options));
+    const client = connectKubernetes({ kubeconfig: adminKubeconfig(this.#context) });
+    await createCluster(client);
+    await removeOtherShards(client, new Set(podNames(this.#options.shards)));
+    this.#client = client;
+    return client;
+  }
+
+  /** Starts the shards concurrently with the cluster, then eds and authz, and Envoy last, because it needs all of them. */
+  async #startParts(cluster: Promise<KubernetesClient>): Promise<void> {
+    const { envoyBinary: binary, port, shards } = this.#options;
+    await all([
+      ...podNames(shards).map((pod) => this.#startShard(cluster, pod)),
+      cluster.then(() => this.#processes.start(edsProgram(this.#context))),
+      cluster.then((client) => this.#provideWorkloads(client)).then(() => this.#startAuthz()),
+    ]);
+    await this.#processes.start(await envoyProgram(this.#context, { binary, port, socket: this.#socket.path }));
+  }
+
+  /** Starts a shard and keeps its endpoint in the cluster current: not ready after a crash, with the new ports after a restart. */
+  async #startShard(cluster: Promise<KubernetesClient>, pod: string): Promise<void> {
+    const endpoint = publishLatest<ShardEndpoint>({
+      what: `the endpoint of ${pod}`,
+      publish: async (newest) => publishShard(await cluster, newest),
+      console: this.#options.console,
+      signal: this.#signal,
+    });
+    await this.#processes.start({
+      ...shardProgram(this.#context, { pod, hashKey: hashKey(pod), maxBytes: this.#options.shardBytes }),
+      onReady: ({ listening }) => endpoint.set({ pod, port: portOf(listening.objects), metricsPort: portOf(listening.metrics) }),
+      onExit: () => endpoint.set({ pod, port: undefined, metricsPort: undefined }),
+    });
+    await endpoint.settled();
+  }
+
+  /** Starts authz and waits until it has a policy. Without a policy it returns 503 for every request. */
+  async #startAuthz(): Promise<void> {
+    await this.#processes.start(authzProgram(this.#context, { socket: this.#socket.path, cluster: this.#options.cluster }));
+    const url = `http://${this.#processes.address('authz', 'metrics')}/readyz`;
+    const reason = await untilReady(url, AbortSignal.any([this.#signal, AbortSignal.timeout(maxPolicyWaitMs)]));
+    if (reason !== undefined) throw new Error(`authz is not ready after ${maxPolicyWaitMs / 1000} s: ${reason}`);
+  }
+
+  /** Provides the policy and the tokens of the workloads, unless another cluster does. */
+  async #provideWorkloads(client: KubernetesClient): Promise<void> {
+    if (this.#policy === undefined) return;
+    const { stateDirectory, root, tokenSeconds, console } = this.#options;
+    const signal = this.#signal;
+    const template = path.join(root, 'k8s', 'base', 'policy.yaml');
+    await followPolicyFile({ client, file: this.#policy, template, console, signal });
+    const directory = path.join(stateDirectory, 'tokens');
+    this.#tokens = await keepTokenFiles({ client, directory, workloads, audience, tokenSeconds, console, signal });
+  }
 }
 
-/** Side by side: the shards, which are published once there is a cluster; behind the cluster eds and authz; and at last Envoy, which needs them all. */
-async function startParts(start: Start, cluster: Promise<KubernetesClient>): Promise<void> {
-  const { options, context, socket } = start;
-  const { processes } = context;
-  await all([
-    ...podNames(options.shards).map((pod) => startShard(start, cluster, pod)),
-    cluster.then(() => processes.start(edsProgram(context))),
-    cluster.then((client) => provideWorkloads(start, client)).then(() => startAuthz(start)),
-  ]);
-  await processes.start(await envoyProgram(context, { binary: options.envoyBinary, port: options.port, socket }));
-}
-
-/** A shard whose endpoint in the cluster follows it: gone while it is dead, elsewhere when it is back. */
-async function startShard({ options, context, signal }: Start, cluster: Promise<KubernetesClient>, pod: string): Promise<void> {
-  const endpoint = publishLatest<ShardEndpoint>({
-    what: `the endpoint of ${pod}`,
-    publish: async (news) => publishShard(await cluster, news),
-    console: options.console,
-    signal,
-  });
-  await context.processes.start({
-    ...shardProgram(context, { pod, hashKey: hashKey(pod), maxBytes: options.shardBytes }),
-    onReady: ({ listening }) => endpoint.set({ pod, port: portOf(listening.objects), metricsPort: portOf(listening.metrics) }),
-    onExit: () => endpoint.set({ pod, port: undefined, metricsPort: undefined }),
-  });
-  await endpoint.settled();
-}
-
-/** Serving is not enough: without a policy every request would be a 503. */
-async function startAuthz({ options, context, socket, signal }: Start): Promise<void> {
-  const { processes } = context;
-  await processes.start(authzProgram(context, { socket, cluster: options.cluster }));
-  const url = `http://${processes.address('authz', 'metrics')}/readyz`;
-  const reason = await untilReady(url, AbortSignal.any([signal, AbortSignal.timeout(policyLimitMs)]));
-  if (reason !== undefined) throw new Error(`authz is not ready after ${policyLimitMs / 1000} s: ${reason}`);
-}
-
-/** The policy and the workloads' tokens, unless another cluster has them. */
-async function provideWorkloads({ options, tokens, policy, signal }: Start, client: KubernetesClient): Promise<void> {
-  if (policy === undefined) return;
-  const { stateDirectory, root, tokenSeconds, console } = options;
-  await followPolicyFile({ client, file: policy, template: path.join(root, 'k8s', 'base', 'policy.yaml'), console, signal });
-  const directory = path.join(stateDirectory, 'tokens');
-  Object.assign(tokens, await keepTokenFiles({ client, directory, workloads, audience, tokenSeconds, console, signal }));
-}
-
-/** Waits for all before it fails for one, so that what a failing start leaves is complete and can be taken down. */
+/** Waits for all starts before it rejects for one, so that a failed start can be stopped completely. */
 async function all(starts: readonly Promise<unknown>[]): Promise<void> {
   for (const outcome of await Promise.allSettled(starts)) {
     if (outcome.status === 'rejected') throw outcome.reason;
   }
 }
 
-function describe({ options, context, socket, tokens, policy }: Start): LocalFile {
-  const { processes } = context;
-  const at = (name: string, port: string): string => `http://${processes.address(name, port) ?? ''}`;
-  const metricsUrl = (name: string): string => `${at(name, 'metrics')}/metrics`;
-  const pids = processes.pids();
-  return {
-    url: at('envoy', 'objects'),
-    envoyAdminUrl: at('envoy', 'admin'),
-    envoyMetricsUrl: metricsUrl('envoy'),
-    kubeconfig: fakeKubeconfig(context),
-    policy: policy ?? null,
-    authz: { socket, metricsUrl: metricsUrl('authz') },
-    eds: { address: processes.address('eds', 'grpc') ?? '', metricsUrl: metricsUrl('eds') },
-    tokens,
-    shards: podNames(options.shards).map((pod) => ({
-      name: hashKey(pod),
-      url: at(pod, 'objects'),
-      metricsUrl: metricsUrl(pod),
-      directory: shardDirectory(context, pod),
-      pid: pids[pod] ?? 0,
-    })),
-    processes: pids,
-  };
-}
-
 function podNames(count: number): string[] {
   return Array.from({ length: count }, (_, index) => `kura-cache-${index}`);
 }
 
-/** One shard a Pod. */
+/** Each Pod runs one shard. */
 function hashKey(pod: string): string {
   return `${pod}/shard-0`;
-}
-
-/** sun_path holds 108 bytes with its final zero. */
-const longestSocketPath = 107;
-
-/**
- * Where authz's socket lies: in the state directory, or, where that is too deep for a socket's path, in a short folder of its own. `remove` takes away what is
- * left of it, also when authz was killed.
- */
-async function authzSocketPath(stateDirectory: string): Promise<{ socket: string; remove: () => Promise<void> }> {
-  const usual = path.join(stateDirectory, 'authz.sock');
-  if (Buffer.byteLength(usual) <= longestSocketPath) return { socket: usual, remove: () => rm(usual, { force: true }) };
-  const folder = await mkdtemp(path.join(tmpdir(), 'kura-'));
-  return { socket: path.join(folder, 'authz.sock'), remove: () => rm(folder, { recursive: true, force: true }) };
 }

@@ -1,4 +1,4 @@
-/** `--direct` where the shards cannot be had: what a body is sent through, and with what. */
+/** `--direct`: redirects to shards, and the fallback to the server if a shard is unreachable. */
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
@@ -17,7 +17,7 @@ async function closedPort(): Promise<number> {
   return port;
 }
 
-test.serial('a body comes from where the redirect leads, without the token', async (t) => {
+test.serial('a body comes from the target of the redirect, and the token is not sent there', async (t) => {
   const { server, run } = await startKura(t);
   const shard = await startObjectServer();
   t.teardown(() => shard.close());
@@ -32,19 +32,19 @@ test.serial('a body comes from where the redirect leads, without the token', asy
   t.is(server.requests.length, 1);
 });
 
-test.serial('where the shard is gone, or does not know the ticket, the server is asked', async (t) => {
+test.serial('if the shard is unreachable or rejects the ticket, the request goes to the server', async (t) => {
   const { server, run } = await startKura(t);
   const shard = await startObjectServer();
   t.teardown(() => shard.close());
   server.objects.set('vision/a', Buffer.from(body));
-  const gone = `http://127.0.0.1:${await closedPort()}`;
+  const unreachable = `http://127.0.0.1:${await closedPort()}`;
   let status = 0;
   shard.intercept = (_request, response) => {
     response.writeHead(status, { 'content-length': 0 }).end();
     return true;
   };
   for (const [origin, answered] of [
-    [gone, 0],
+    [unreachable, 0],
     [shard.url, 403],
     [shard.url, 404],
   ] as const) {
@@ -59,9 +59,9 @@ test.serial('where the shard is gone, or does not know the ticket, the server is
   t.is(shard.requests.length, 2);
 });
 
-test.serial('a server that knows no /direct/ redirects nobody, and takes uploads', async (t) => {
+test.serial('a server without /direct/ does not redirect and accepts uploads', async (t) => {
   const { server, run } = await startKura(t);
   t.is((await run(['put', '-', 'vision/in', '--direct'], { stdin: body })).status, 0);
-  // The stand-in takes the key after as many letters as /objects/ has.
+  // The fake server removes as many characters from the path as /objects/ has.
   t.is([...server.objects.values()][0]?.toString(), body);
 });

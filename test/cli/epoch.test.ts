@@ -10,22 +10,22 @@ import { waitFor } from '../support/wait.ts';
 
 const main = path.resolve(import.meta.dirname, '..', '..', 'services', 'cli', 'main.ts');
 
-interface Ended {
+interface EndedProcess {
   readonly status: number | null;
   readonly output: string;
 }
 
-interface Setting {
+interface Fixture {
   readonly server: ObjectServer;
   readonly data: string;
   readonly local: string;
   readonly tokenFile: string;
-  readonly epoch: (...args: string[]) => Promise<Ended>;
-  readonly start: (...args: string[]) => { readonly process: ChildProcess; readonly ended: Promise<Ended> };
+  readonly epoch: (...args: string[]) => Promise<EndedProcess>;
+  readonly start: (...args: string[]) => { readonly process: ChildProcess; readonly ended: Promise<EndedProcess> };
 }
 
 /** A folder of three files (one empty, one of several pieces) and a server to read them through. */
-async function setting(t: ExecutionContext, name = 'data'): Promise<Setting> {
+async function startFixture(t: ExecutionContext, name = 'data'): Promise<Fixture> {
   const folder = await temporaryFolder(t);
   const server = await startObjectServer();
   t.teardown(() => server.close());
@@ -50,8 +50,8 @@ async function setting(t: ExecutionContext, name = 'data'): Promise<Setting> {
   return { server, data, local, tokenFile, start, epoch: (...args) => start(...args).ended };
 }
 
-test.serial('the first epoch misses and fills, the second one hits everything', async (t) => {
-  const { server, epoch } = await setting(t);
+test.serial('the first epoch misses and stores every file, the second epoch hits every file', async (t) => {
+  const { server, epoch } = await startFixture(t);
   const { status, output } = await epoch();
   t.is(status, 0, output);
   t.regex(output, /3 files, 2\.9 MiB/);
@@ -63,29 +63,29 @@ test.serial('the first epoch misses and fills, the second one hits everything', 
   t.deepEqual([...server.objects.keys()].sort(), ['vision/data/a.jpg', 'vision/data/empty', 'vision/data/sub/large']);
 });
 
-test.serial('a byte that differs is found, named, and ends with status 1', async (t) => {
-  const { server, epoch } = await setting(t);
+test.serial('a byte that differs is reported and the exit status is 1', async (t) => {
+  const { server, epoch } = await startFixture(t);
   await epoch('--epochs', '1');
   const large = server.objects.get('vision/data/sub/large') as Buffer;
   large.writeUInt8(0, 2_999_999);
   const { status, output } = await epoch('--epochs', '1');
   t.is(status, 1);
   t.regex(output, /2 hits \(66\.7 %\), 0 misses, 0 failures, 1 differences/);
-  t.regex(output, /difference: sub\/large: other bytes than the file between \d+ and 3000000/);
+  t.regex(output, /difference: sub\/large: bytes differ from the file between \d+ and 3000000/);
 });
 
 test.serial('an object that is longer or shorter than the file is a difference', async (t) => {
-  const { server, epoch } = await setting(t);
+  const { server, epoch } = await startFixture(t);
   server.objects.set('vision/data/a.jpg', Buffer.from('a'.repeat(999)));
   server.objects.set('vision/data/empty', Buffer.from('x'));
   const { status, output } = await epoch('--epochs', '1');
   t.is(status, 1);
   t.regex(output, /2 differences/);
-  t.regex(output, /a\.jpg: 999 bytes where the file has 1000/);
+  t.regex(output, /a\.jpg: the object has 999 bytes, the file has 1000/);
 });
 
-test.serial('a transfer that breaks off is a failure and not a hit', async (t) => {
-  const { server, epoch } = await setting(t);
+test.serial('an incomplete transfer is a failure and not a hit', async (t) => {
+  const { server, epoch } = await startFixture(t);
   server.intercept = (request, response) => {
     if (request.method !== 'GET' || !request.url?.endsWith('large')) return false;
     response.writeHead(200, { 'content-length': 3_000_000 });
@@ -98,8 +98,8 @@ test.serial('a transfer that breaks off is a failure and not a hit', async (t) =
   t.regex(output, /failure: sub\/large: /);
 });
 
-test.serial('503 is tried again with back-off, nothing else is', async (t) => {
-  const { server, epoch } = await setting(t);
+test.serial('only 503 is retried, with backoff', async (t) => {
+  const { server, epoch } = await startFixture(t);
   const answered = new Map<string, number>();
   server.intercept = (request, response) => {
     const times = answered.get(request.url ?? '') ?? 0;
@@ -112,18 +112,18 @@ test.serial('503 is tried again with back-off, nothing else is', async (t) => {
   };
   const { status, output } = await epoch('--epochs', '1', '--workers', '1');
   t.is(status, 1);
-  t.regex(output, /2 misses, 1 failures \(1 × GET 507\), .*; 2 answers of 503 tried again/);
-  t.regex(output, /failure: sub\/large: GET answered 507 test/);
+  t.regex(output, /2 misses, 1 failures \(1 × GET 507\), .*; 2 retries after 503/);
+  t.regex(output, /failure: sub\/large: GET returned 507 test/);
   t.is(answered.get('/objects/vision/data/sub/large'), 1);
   t.is(answered.get('/objects/vision/data/a.jpg'), 4, 'two 503, a miss, a PUT');
 });
 
-test.serial('a token that is replaced in mid-run is taken up', async (t) => {
-  const { server, tokenFile, epoch } = await setting(t);
+test.serial('a token that is replaced during a run is used', async (t) => {
+  const { server, tokenFile, epoch } = await startFixture(t);
   let asked = 0;
   server.intercept = (_request, response) => {
     if (++asked > 1) return false;
-    // Longer than the token is kept without a look at its file.
+    // Longer than the client keeps the token without checking its file.
     const later = (): unknown => setTimeout(() => response.writeHead(404).end(), 1_200);
     void writeFile(`${tokenFile}.new`, 'second')
       .then(() => rename(`${tokenFile}.new`, tokenFile))
@@ -137,8 +137,8 @@ test.serial('a token that is replaced in mid-run is taken up', async (t) => {
   t.deepEqual([...new Set(others)], ['Bearer second']);
 });
 
-test.serial('names that a key cannot hold are encoded, and what is no file is told and left out', async (t) => {
-  const { server, data, epoch } = await setting(t);
+test.serial('names that a key cannot contain are encoded, and entries that are not files are reported and skipped', async (t) => {
+  const { server, data, epoch } = await startFixture(t);
   const names = ['with space', '100%', '#1?', 'back\\slash', 'übung', '日本'];
   for (const name of names) await writeFile(path.join(data, name), name);
   await symlink('a.jpg', path.join(data, 'link'));
@@ -147,20 +147,20 @@ test.serial('names that a key cannot hold are encoded, and what is no file is to
   const { status, output } = await epoch();
   t.is(status, 0, output);
   t.regex(output, new RegExp(`epoch 2: ${4 + names.length} hits \\(100\\.0 %\\)`));
-  t.regex(output, /skipped, not a file or a link to one, or a name that is not UTF-8: 2, such as /);
+  t.regex(output, /skipped 2 entries that are not files, not links to files, or not named in UTF-8, such as /);
   t.true(server.objects.has('vision/data/with%20space'));
   t.true(server.objects.has('vision/data/back%7F5Cslash'));
 });
 
-test.serial('a missing system and an unknown namespace are told in one line with status 2', async (t) => {
-  const { epoch, tokenFile } = await setting(t);
+test.serial('a missing system and an unknown namespace are reported in one line with exit status 2', async (t) => {
+  const { epoch, tokenFile } = await startFixture(t);
   for (const [args, complaint] of [
-    [['--local', '/does/not/exist'], /^kura: \/does\/not\/exist is not there: start the system with `npm start`/],
+    [['--local', '/does/not/exist'], /^kura: \/does\/not\/exist does not exist: start the local system with `npm start`/],
     [['--local', tokenFile], /^kura: \S+ is not the local\.json of a local system$/m],
     [['--local', path.dirname(tokenFile)], /^kura: EISDIR/],
-    [['--prefix', 'nlp/x'], /^kura: no token for namespace nlp: name a file with --token-file, or use a key of vision$/m],
-    [['--token-file', '/does/not/exist'], /^kura: the token file \/does\/not\/exist is not there$/m],
-    [['--workers', '0'], /It is not a whole number from 1 to 1024/],
+    [['--prefix', 'nlp/x'], /^kura: no token for namespace nlp: set --token-file, or use a key that begins with vision\/$/m],
+    [['--token-file', '/does/not/exist'], /^kura: the token file \/does\/not\/exist does not exist$/m],
+    [['--workers', '0'], /It must be a whole number from 1 to 1024/],
   ] as const) {
     const { status, output } = await epoch(...args);
     t.is(status, 2);
@@ -168,24 +168,24 @@ test.serial('a missing system and an unknown namespace are told in one line with
   }
 });
 
-test.serial('a local.json whose system is gone is told once, with status 2', async (t) => {
-  const { server, epoch } = await setting(t);
+test.serial('a local.json of a stopped system is reported once, with exit status 2', async (t) => {
+  const { server, epoch } = await startFixture(t);
   await server.close();
   const { status, output } = await epoch();
   t.is(status, 2);
-  t.regex(output, /^kura: nothing answers at http:\/\/127\.0\.0\.1:\d+: .*ECONNREFUSED.*\n$/);
+  t.regex(output, /^kura: no response from http:\/\/127\.0\.0\.1:\d+: .*ECONNREFUSED.*\n$/);
 });
 
-test.serial('an empty folder and one that is not there are told with status 2', async (t) => {
-  const { data, epoch } = await setting(t);
+test.serial('an empty folder and a missing folder are reported with exit status 2', async (t) => {
+  const { data, epoch } = await startFixture(t);
   await rm(data, { recursive: true });
   t.like(await epoch(), { status: 2, output: `kura: ENOENT: no such file or directory, opendir '${data}'\n` });
   await mkdir(data);
-  t.like(await epoch(), { status: 2, output: `kura: ${data} has no files\n` });
+  t.like(await epoch(), { status: 2, output: `kura: ${data} contains no files\n` });
 });
 
-test.serial('a server that only answers 503 is given up after four tries an object, counted by kind', async (t) => {
-  const { server, epoch } = await setting(t);
+test.serial('a server that always returns 503 fails after four tries per object, and the failures are counted by kind', async (t) => {
+  const { server, epoch } = await startFixture(t);
   server.intercept = (request, response) => {
     request.resume();
     response.writeHead(503, { 'retry-after': '1' }).end('{"code":"shard-unavailable"}');
@@ -193,12 +193,12 @@ test.serial('a server that only answers 503 is given up after four tries an obje
   };
   const { status, output } = await epoch('--epochs', '1');
   t.is(status, 1);
-  t.regex(output, /0 hits .* 0 misses, 3 failures \(3 × GET 503\), 0 differences; .*; 9 answers of 503 tried again/);
+  t.regex(output, /0 hits .* 0 misses, 3 failures \(3 × GET 503\), 0 differences; .*; 9 retries after 503/);
   t.is(server.requests.length, 12);
 });
 
-test.serial('--token-file takes the place of the local system’s own token', async (t) => {
-  const { server, local, tokenFile, epoch } = await setting(t);
+test.serial('--token-file replaces the token of the local system', async (t) => {
+  const { server, local, tokenFile, epoch } = await startFixture(t);
   await writeFile(local, JSON.stringify({ url: server.url, tokens: {}, shards: [] }));
   const { status, output } = await epoch('--token-file', tokenFile, '--prefix', 'other/x', '--epochs', '1');
   t.is(status, 0, output);
@@ -206,8 +206,8 @@ test.serial('--token-file takes the place of the local system’s own token', as
   t.deepEqual([...new Set(server.requests.map(({ authorization }) => authorization))], ['Bearer first']);
 });
 
-test.serial('a terminal gets a bar that is gone when the epoch is over', async (t) => {
-  const { data, local } = await setting(t);
+test.serial('a terminal shows a bar that disappears at the end of the epoch', async (t) => {
+  const { data, local } = await startFixture(t);
   const words = [process.execPath, main, 'epoch', data, '--local', local, '--epochs', '1'].map((word) => `'${word}'`);
   const child = spawn('script', ['-qec', words.join(' '), '/dev/null'], { stdio: ['ignore', 'pipe', 'inherit'] });
   let output = '';
@@ -218,8 +218,8 @@ test.serial('a terminal gets a bar that is gone when the epoch is over', async (
   t.regex(shown as string, /epoch 1: 0 hits/);
 });
 
-test.serial('a file that vanishes between listing and reading is a failure of that file alone', async (t) => {
-  const { server, data, epoch } = await setting(t);
+test.serial('a file that disappears between listing and reading fails only that file', async (t) => {
+  const { server, data, epoch } = await startFixture(t);
   server.intercept = (request) => {
     if (request.method === 'GET') rmSync(path.join(data, 'a.jpg'), { force: true });
     return false;
@@ -230,8 +230,8 @@ test.serial('a file that vanishes between listing and reading is a failure of th
   t.regex(output, /failure: a\.jpg: ENOENT/);
 });
 
-test.serial('Ctrl-C tells the figures so far and ends with 130', async (t) => {
-  const { server, start } = await setting(t);
+test.serial('Ctrl-C prints the figures so far and exits with 130', async (t) => {
+  const { server, start } = await startFixture(t);
   let asked = 0;
   server.intercept = (request) => request.method === 'GET' && ++asked > 1;
   const child = start('--workers', '1');
@@ -242,8 +242,8 @@ test.serial('Ctrl-C tells the figures so far and ends with 130', async (t) => {
   t.regex(output, /epoch 1: 0 hits \(0\.0 %\), 1 misses/);
 });
 
-test.serial('a file that vanishes while its object is a hit is a failure of that file alone, and the run goes on', async (t) => {
-  const { server, data, epoch } = await setting(t);
+test.serial('a file that disappears while its object is a hit fails only that file, and the run continues', async (t) => {
+  const { server, data, epoch } = await startFixture(t);
   await epoch('--epochs', '1');
   server.intercept = (request) => {
     if (request.method === 'GET' && request.url?.endsWith('large')) rmSync(path.join(data, 'sub', 'large'), { force: true });
@@ -255,8 +255,8 @@ test.serial('a file that vanishes while its object is a hit is a failure of that
   t.regex(output, /failure: sub\/large: ENOENT/);
 });
 
-test.serial('a folder whose own name a key cannot hold is encoded like the names in it', async (t) => {
-  const { server, epoch } = await setting(t, 'my data #1');
+test.serial('a folder name that a key cannot contain is encoded like the names in the folder', async (t) => {
+  const { server, epoch } = await startFixture(t, 'my data #1');
   const { status, output } = await epoch('--epochs', '1');
   t.is(status, 0, output);
   t.true(server.objects.has('vision/my%20data%20%231/a.jpg'));

@@ -1,16 +1,16 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { keyOfFile } from '../../services/cli/key-of-file.ts';
-import { percentile, possibleHitRatio } from '../../services/cli/tally.ts';
+import { keyOfFile } from '../../services/cli/transfer/file-key.ts';
+import { expectedHitRatio, percentile } from '../../services/cli/transfer/transfer-statistics.ts';
 import { formatBytes, formatPercent } from '../../services/shared/format.ts';
 import { isKey } from '../../services/shared/key.ts';
 
-test('two different names never get one key', (t) => {
+test('two different names never get the same key', (t) => {
   const name = fc.string({ unit: fc.constantFrom('a', '/', '%', '7', 'F', '5', 'C', '\\', '\x7f', ' ', 'é', '#', '?') });
   t.notThrows(() => fc.assert(fc.property(name, name, (a, b) => (keyOfFile('p', a) === keyOfFile('p', b)) === (a === b))));
 });
 
-test('a key of a file is an acceptable key without what Envoy refuses or rewrites', (t) => {
+test('the key of a file is valid and contains nothing that Envoy rejects or rewrites', (t) => {
   const segment = fc
     .string({ unit: 'binary', minLength: 1, maxLength: 20 })
     .filter((text) => !/[/\0]/.test(text) && text.isWellFormed() && text !== '.' && text !== '..');
@@ -21,11 +21,11 @@ test('a key of a file is an acceptable key without what Envoy refuses or rewrite
   t.notThrows(() => fc.assert(check));
 });
 
-test('the ratio that can be hoped for is the closed form', (t) => {
-  t.is(possibleHitRatio(1), 1);
-  t.is(possibleHitRatio(7), 1);
-  t.is(formatPercent(possibleHitRatio(0.2)), '2.1 %');
-  t.is(formatPercent(possibleHitRatio(0.5)), '15.3 %');
+test('the expected hit ratio is the closed form', (t) => {
+  t.is(expectedHitRatio(1), 1);
+  t.is(expectedHitRatio(7), 1);
+  t.is(formatPercent(expectedHitRatio(0.2)), '2.1 %');
+  t.is(formatPercent(expectedHitRatio(0.5)), '15.3 %');
 });
 
 test('percentiles are nearest ranks', (t) => {
@@ -36,7 +36,7 @@ test('percentiles are nearest ranks', (t) => {
   );
 });
 
-test('sizes are read easily', (t) => {
+test('sizes are formatted with a fitting unit', (t) => {
   t.deepEqual(
     [0, 1023, 1024, 1536, 2 ** 30, 3 * 2 ** 40].map((bytes) => formatBytes(bytes)),
     ['0 B', '1023 B', '1.0 KiB', '1.5 KiB', '1.0 GiB', '3.0 TiB'],

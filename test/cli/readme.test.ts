@@ -1,5 +1,5 @@
 import test from 'ava';
-import { exits } from '../../services/cli/command.ts';
+import { exitStatuses } from '../../services/cli/commands/command-context.ts';
 import { readReadme, tableRows } from '../support/readme.ts';
 import { startKura } from './support/kura.ts';
 
@@ -18,7 +18,7 @@ test('the README lists every command, and no other', async (t) => {
 
 test('the README lists every exit status, and no other', (t) => {
   const listed = [...readme.matchAll(/^\| (\d+) \|/gm)].map((match) => Number(match[1]));
-  t.deepEqual(listed, Object.values(exits));
+  t.deepEqual(listed, Object.values(exitStatuses));
 });
 
 test('the README lists the variables and fields that name server, token and prefix', (t) => {

@@ -19,7 +19,7 @@ async function kura(...args: readonly string[]): Promise<{ status: number | null
   return { ...ended, stdout: ended.stdout.toString() };
 }
 
-test.serial('a file goes in, is described, comes back and is removed', async (t) => {
+test.serial('put, stat, get and rm work on a file', async (t) => {
   const folder = await temporaryFolder(t);
   const file = path.join(folder, 'a.bin');
   await writeFile(file, Buffer.alloc(5_000_000, 'kura'));
@@ -34,7 +34,7 @@ test.serial('a file goes in, is described, comes back and is removed', async (t)
   t.is((await kura('get', 'vision/my file')).status, 3);
 });
 
-test.serial('each namespace has its own token, and another’s prefix is refused in words', async (t) => {
+test.serial('each namespace has its own token, and the error for a foreign prefix is readable', async (t) => {
   t.is((await kura('put', path.join(root, 'LICENSE'), 'nlp/license')).status, 0);
   const { status, stderr } = await kura('get', 'nlp/license', '--token-file', (await system.local()).tokens['vision/eval'] as string);
   t.is(status, 1);
@@ -43,17 +43,17 @@ test.serial('each namespace has its own token, and another’s prefix is refused
   t.like(await kura('token', 'nobody/x'), { status: 2 });
 });
 
-test.serial('a folder is warmed, found there, verified, and read as epochs', async (t) => {
+test.serial('warm, verify and epoch work on a folder', async (t) => {
   const folder = path.join(await temporaryFolder(t), 'data');
   await mkdir(folder);
   for (let index = 0; index < 50; index++) await writeFile(path.join(folder, `${index}.bin`), Buffer.alloc(index * 3_000, index));
-  t.regex((await kura('warm', folder, 'vision/set')).stdout, /warm: 0 there already .*, 50 stored, 0 failures/);
-  t.regex((await kura('warm', folder, 'vision/set')).stdout, /warm: 50 there already/);
-  t.regex((await kura('verify', folder, 'vision/set')).stdout, /verify: 50 the same/);
+  t.regex((await kura('warm', folder, 'vision/set')).stdout, /warm: 0 already stored .*, 50 stored, 0 failures/);
+  t.regex((await kura('warm', folder, 'vision/set')).stdout, /warm: 50 already stored/);
+  t.regex((await kura('verify', folder, 'vision/set')).stdout, /verify: 50 identical/);
   t.regex((await kura('epoch', folder, '--prefix', 'vision/set', '--epochs', '1')).stdout, /epoch 1: 50 hits \(100\.0 %\)/);
 });
 
-test.serial('status and top tell what the shards hold and do', async (t) => {
+test.serial('status and top show what the shards store and serve', async (t) => {
   const { status, stdout } = await kura('status');
   t.is(status, 0, stdout);
   t.regex(stdout, /^kura-cache-0\/shard-0 +serving +\d+ .* 1\.0 GiB /m);
@@ -69,10 +69,10 @@ test.serial('status and top tell what the shards hold and do', async (t) => {
   t.regex(top, /\n\nnamespace +objects +stored\nvision /);
 });
 
-test.serial('a shard that does not answer is told, and ends with 1', async (t) => {
+test.serial('a shard that does not respond is reported with exit status 1', async (t) => {
   const url = (await system.local()).shards[0]?.metricsUrl as string;
   const { status, stdout } = await kura('status', '--metrics', url, 'http://127.0.0.1:1/metrics');
   t.is(status, 1);
-  t.regex(stdout, /^127\.0\.0\.1:1 +no answer$/m);
+  t.regex(stdout, /^127\.0\.0\.1:1 +no response$/m);
   t.regex(stdout, /^1 of 2 /m);
 });

@@ -1,4 +1,4 @@
-/** `npm start` as its user sees it: what it prints and writes, what it survives, what it leaves behind. */
+/** `npm start` from the user's view: its output, its files, restarts after crashes, and what it leaves behind. */
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
@@ -39,7 +39,7 @@ async function accepts(url: string): Promise<boolean> {
   }
 }
 
-test.serial('Ctrl-C stops everything: no process, socket or port stays, and the objects are there after the next start', async (t) => {
+test.serial('Ctrl-C stops everything: no process, socket or port remains, and the next start finds the objects', async (t) => {
   const state = await mkdtemp(path.join(tmpdir(), 'kura-e2e-'));
   t.teardown(() => rm(state, { recursive: true, force: true }));
   const first = await startLocalSystem({ stateDirectory: state, args: ['--shards', '2'] });
@@ -63,7 +63,7 @@ test.serial('Ctrl-C stops everything: no process, socket or port stays, and the 
   t.is((await second.call({ as: 'nlp/trainer', path: '/objects/nlp/kept' })).body.toString(), 'kept');
 });
 
-test.serial('a supervisor that is killed outright takes its processes with it, and the next start works', async (t) => {
+test.serial('the processes die with a supervisor that is killed, and the next start works', async (t) => {
   const state = await mkdtemp(path.join(tmpdir(), 'kura-e2e-'));
   t.teardown(() => rm(state, { recursive: true, force: true }));
   const first = await startLocalSystem({ stateDirectory: state, args: ['--shards', '1'] });
@@ -76,13 +76,13 @@ test.serial('a supervisor that is killed outright takes its processes with it, a
   t.is((await second.call({ as: 'vision/trainer', path: '/objects/vision/x' })).status, 404);
 });
 
-test.serial('it says what to type next, restarts what crashes and says so, and keeps local.json true', async (t) => {
+test.serial('it prints the next commands, restarts crashed processes, reports the restarts, and keeps local.json current', async (t) => {
   const system: LocalSystem = await startLocalSystem({ args: ['--shards', '2'] });
   t.teardown(() => system.stop());
   await waitFor('the greeting', () => /Ctrl-C stops everything/.test(system.output()));
   const { url, policy } = await system.local();
   t.true(system.output().includes(`-T README.md ${url}/objects/vision/hello`));
-  t.true(system.output().includes(`Who may do what: ${policy} `));
+  t.true(system.output().includes(`Policy: ${policy} `));
   for (const name of ['kura-cache-0', 'authz', 'eds', 'envoy', 'kubernetes']) {
     const former = await system.signal(name, 'SIGKILL');
     const pid = await system.restarted(name, former);
@@ -109,7 +109,7 @@ test.serial('token files are renewed before they expire', async (t) => {
   t.true((claimsOf(renewed).exp as number) > expiresAt);
 });
 
-test.serial('with --kubeconfig another cluster is asked for tokens, with what its credentials need of the environment', async (t) => {
+test.serial('with --kubeconfig another cluster provides the tokens, and its credential plugin gets the environment', async (t) => {
   const other = await startLocalSystem({ args: ['--shards', '1'] });
   t.teardown(() => other.stop());
   const folder = await temporaryFolder(t);
@@ -128,7 +128,10 @@ test.serial('with --kubeconfig another cluster is asked for tokens, with what it
   t.is((await system.call({ path: '/objects/nlp/x', token })).body.toString(), 'x');
 });
 
-/** The kubeconfig with a credential plugin in place of its token, as cloud providers have them: here one that prints what a file holds that the environment names. */
+/**
+ * Replaces the token of the kubeconfig by a credential plugin, as cloud providers do. The plugin prints the file that an environment
+ * variable names.
+ */
 async function withExecPlugin(kubeconfig: string, folder: string): Promise<string> {
   const config = parse(await readFile(kubeconfig, 'utf8')) as { users: [{ user: { token?: string; tokenFile?: string; exec?: unknown } }] };
   const { user } = config.users[0];
@@ -143,7 +146,7 @@ async function withExecPlugin(kubeconfig: string, folder: string): Promise<strin
   return file;
 }
 
-test.serial('it is not ready without a policy, and says why', async (t) => {
+test.serial('it does not become ready without a policy, and reports the reason', async (t) => {
   const state = await temporaryFolder(t);
   await writeFile(path.join(state, 'policy.yaml'), 'apiVersion: kura/v1\nkind: AccessPolicy\nrulez: []\n');
   const error = await t.throwsAsync(run(process.execPath, [main, '--state', state, '--port', '0', '--shards', '1']));
@@ -154,7 +157,7 @@ test.serial('it is not ready without a policy, and says why', async (t) => {
 });
 
 for (const part of ['kubernetes', 'tokens', 'authz.sock', 'envoy.yaml']) {
-  test.serial(`Ctrl-C in mid-start, when ${part} is there, leaves nothing behind`, async (t) => {
+  test.serial(`Ctrl-C during the start, when ${part} exists, leaves nothing behind`, async (t) => {
     const state = await temporaryFolder(t);
     const child = spawn(process.execPath, [main, '--state', state, '--port', '0', '--shards', '2'], {
       stdio: ['ignore', 'pipe', 'inherit'],
@@ -162,10 +165,10 @@ for (const part of ['kubernetes', 'tokens', 'authz.sock', 'envoy.yaml']) {
     const ended = once(child, 'exit');
     let output = '';
     child.stdout.on('data', (chunk) => (output += chunk));
-    await waitFor(`${part} is there`, () => existsSync(path.join(state, part)), { everyMs: 2 });
+    await waitFor(`${part} exists`, () => existsSync(path.join(state, part)), { everyMs: 2 });
     child.kill('SIGINT');
     const [status] = await ended;
-    // Envoy may have been so quick that the system was ready.
+    // Envoy may have been fast enough for the system to be ready.
     t.is(status, output.includes('kura is ready') ? 0 : 130, output);
     t.deepEqual(
       ['authz.sock', 'local.json'].filter((name) => existsSync(path.join(state, name))),
@@ -177,19 +180,19 @@ for (const part of ['kubernetes', 'tokens', 'authz.sock', 'envoy.yaml']) {
   });
 }
 
-test.serial('when nobody reads its output any more it stops in good order', async (t) => {
+test.serial('it stops cleanly when its output is closed', async (t) => {
   const state = await temporaryFolder(t);
   const child = spawn(process.execPath, [main, '--state', state, '--port', '0', '--shards', '1'], { stdio: ['ignore', 'pipe', 'pipe'] });
   const ended = once(child, 'exit');
-  let complaints = '';
-  child.stderr.on('data', (chunk) => (complaints += chunk));
+  let errorOutput = '';
+  child.stderr.on('data', (chunk) => (errorOutput += chunk));
   child.stdout.once('data', () => child.stdout.destroy());
   t.deepEqual(await ended, [130, null]);
-  t.is(complaints, '');
+  t.is(errorOutput, '');
   t.false(existsSync(path.join(state, 'local.json')));
 });
 
-test.serial('settings of the services are passed on to them', async (t) => {
+test.serial('settings of the services are passed to them', async (t) => {
   const state = await temporaryFolder(t);
   const words = [main, '--state', state, '--port', '0', '--shards', '1'];
   const environment = { ...process.env, KURA_EDS_DEBOUNCE: 'soon' };
@@ -199,7 +202,7 @@ test.serial('settings of the services are passed on to them', async (t) => {
   t.regex(stdout, /kura did not start: eds ended with status 2 before it was ready/);
 });
 
-test.serial('a second system on the same folder is refused in one line', async (t) => {
+test.serial('a second system on the same folder is rejected in one line', async (t) => {
   const system = await startLocalSystem({ args: ['--shards', '1'] });
   t.teardown(() => system.stop());
   const second = spawn(process.execPath, [main, '--state', system.stateDirectory, '--port', '0'], { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -209,11 +212,11 @@ test.serial('a second system on the same folder is refused in one line', async (
   });
   const [status] = await once(second, 'exit');
   t.is(status, 1);
-  t.regex(output, /another kura runs on .*: stop it first, or choose another folder with --state/);
+  t.regex(output, /another kura system uses .*: stop that system, or choose another folder with --state/);
   t.is((await system.call({ as: 'vision/trainer', path: '/objects/vision/x' })).status, 404);
 });
 
-test.serial('a folder is the same one under another name', async (t) => {
+test.serial('a folder is locked under every name', async (t) => {
   const system = await startLocalSystem({ args: ['--shards', '1'] });
   t.teardown(() => system.stop());
   const link = `${system.stateDirectory}-link`;
@@ -221,30 +224,30 @@ test.serial('a folder is the same one under another name', async (t) => {
   t.teardown(() => rm(link));
   const before = await system.local();
   const error = await t.throwsAsync(run(process.execPath, [main, '--state', link, '--port', '0']));
-  t.regex((error as unknown as { stdout: string }).stdout, /another kura runs on /);
+  t.regex((error as unknown as { stdout: string }).stdout, /another kura system uses /);
   t.deepEqual(await system.local(), before);
 });
 
-test.serial('a port that is taken is said in words', async (t) => {
+test.serial('a port that is in use is reported', async (t) => {
   const system = await startLocalSystem({ args: ['--shards', '1'] });
   t.teardown(() => system.stop());
   const state = await mkdtemp(path.join(tmpdir(), 'kura-e2e-'));
   t.teardown(() => rm(state, { recursive: true, force: true }));
   const { port } = new URL((await system.local()).url);
   const error = await t.throwsAsync(run(process.execPath, [main, '--state', state, '--port', port]));
-  t.regex((error as unknown as { stdout: string }).stdout, new RegExp(`port ${port} is taken`));
+  t.regex((error as unknown as { stdout: string }).stdout, new RegExp(`port ${port} is in use: choose another port with --port`));
 });
 
 for (const [words, complaint] of [
-  [['--port', '70000'], /--port.*not a whole number from 0 to 65535/],
-  [['--shards', '0'], /--shards.*not a whole number from 1 to 64/],
+  [['--port', '70000'], /--port.*must be a whole number from 0 to 65535/],
+  [['--shards', '0'], /--shards.*must be a whole number from 1 to 64/],
   [['--shard-bytes', '3 apples'], /--shard-bytes.*not a size/],
   [['--shard-bytes', '15Mi'], /--shard-bytes.*not between 16Mi and 1024Ti/],
   [['--shard-bytes', '1025Ti'], /--shard-bytes.*not between 16Mi and 1024Ti/],
   [['--kubeconfig', '/does/not/exist'], /\/does\/not\/exist/],
   [['--shard', '3'], /unknown option/],
 ] as const) {
-  test(`${words.join(' ')} is refused before anything starts`, async (t) => {
+  test(`${words.join(' ')} is rejected before anything starts`, async (t) => {
     const error = await t.throwsAsync(run(process.execPath, [main, ...words]));
     const { stdout, stderr } = error as unknown as { stdout: string; stderr: string };
     t.regex(stdout + stderr, complaint);

@@ -1,4 +1,4 @@
-/** Every command of the README, typed as it stands there, but for the port and the state folder. */
+/** Runs every command of the README unchanged, except for the port and the state folder. */
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -16,7 +16,7 @@ const run = promisify(execFile);
 const readme = await readFile(path.join(root, 'README.md'), 'utf8');
 const commands = [...readme.matchAll(/^```sh\n(.*?)^```$/gms)].flatMap(([, block]) => (block as string).trim().split('\n'));
 
-/** What each command must print; a command of the README that is not here fails the test. */
+/** The required output of each command. The test fails for a command without an entry. */
 const expected: Readonly<Record<string, RegExp>> = {
   'curl -T': /^$/,
   curl: /^# kura\n/,
@@ -35,7 +35,7 @@ test.serial('the README’s commands do what it says', async (t) => {
   const state = await mkdtemp(path.join(tmpdir(), 'kura-readme-'));
   t.teardown(() => rm(state, { recursive: true, force: true }));
   t.is(commands.shift(), 'npm start');
-  // A process group of its own: Ctrl-C at a terminal reaches npm and all that it has started.
+  // A separate process group, because Ctrl-C at a terminal reaches npm and all its child processes.
   const words = ['--pdeathsig', 'TERM', '--', 'npm', 'start', '--', '--state', state, '--port', '0'];
   const start = spawn('setpriv', words, { cwd: root, stdio: 'ignore', detached: true });
   const interrupt = (): boolean => start.exitCode !== null || process.kill(-(start.pid as number), 'SIGINT');
@@ -58,7 +58,7 @@ test.serial('the README’s commands do what it says', async (t) => {
     const typed = command.startsWith('npm run epoch') ? `${here} --local ${localFile}` : here;
     const { stdout } = await run('bash', ['-c', typed], { cwd: root, maxBuffer: 2 ** 26 });
     const pattern = expected[kindOf(command)];
-    if (pattern === undefined) t.fail(`the README has a command that no test knows: ${command}`);
+    if (pattern === undefined) t.fail(`no expected output for the README's command: ${command}`);
     else t.regex(stdout, pattern, command);
   }
 

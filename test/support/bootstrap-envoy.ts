@@ -1,4 +1,4 @@
-/** The operators' bootstrap, moved to local addresses, in a real Envoy. */
+/** A real Envoy with the operators' bootstrap and local addresses. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
@@ -13,26 +13,26 @@ const root = path.resolve(import.meta.dirname, '..', '..');
 interface BootstrapEnvoy {
   readonly child: ChildProcess;
   readonly ports: { readonly objects: number; readonly metrics: number; readonly admin: number };
-  /** What it has printed so far: its access log, and its own log. */
+  /** The output so far: the access log, and Envoy's own log. */
   readonly printed: { readonly accessLog: string; readonly errors: string };
-  /** Resolves when it has ended. */
+  /** Resolves when Envoy has exited. */
   readonly exited: Promise<unknown>;
-  /** Kills it. */
+  /** Kills Envoy. */
   stop(): Promise<void>;
 }
 
 interface BootstrapEnvoyOptions {
   readonly folder: string;
   readonly authzSocket: string;
-  /** Undefined: a port on which nobody is. */
+  /** Undefined selects a port without a listener. */
   readonly edsPort: number | undefined;
   readonly credentialFile: string;
-  /** Changes the bootstrap as an operator would. */
+  /** Edits the bootstrap like an operator. */
   readonly edit?: (bootstrap: Document) => void;
   readonly args?: readonly string[];
 }
 
-/** With one worker thread, so that there is one table of grants. Resolves before it is ready. */
+/** Starts Envoy with one worker thread, so that there is one table of grants. Resolves before Envoy is ready. */
 export async function startBootstrapEnvoy({
   folder,
   authzSocket,
@@ -41,7 +41,7 @@ export async function startBootstrapEnvoy({
   edit,
   args = [],
 }: BootstrapEnvoyOptions): Promise<BootstrapEnvoy> {
-  const [objects, metrics, admin, nobody] = (await freePorts(4)) as [number, number, number, number];
+  const [objects, metrics, admin, unusedPort] = (await freePorts(4)) as [number, number, number, number];
   const source = await readFile(path.join(root, 'envoy', 'bootstrap.yaml'), 'utf8');
   const bootstrap = parseDocument(
     localBootstrap(source, {
@@ -49,7 +49,7 @@ export async function startBootstrapEnvoy({
       metricsPort: metrics,
       adminPort: admin,
       authzSocket,
-      edsPort: edsPort ?? nobody,
+      edsPort: edsPort ?? unusedPort,
       grantsFile: path.join(root, 'envoy', 'grants.lua'),
       credentialFile,
     }),

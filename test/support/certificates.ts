@@ -1,9 +1,9 @@
-/** Certificates for tests, in folders like a mounted Secret of type kubernetes.io/tls. */
+/** Writes certificates for tests into folders like a mounted Secret of type kubernetes.io/tls. */
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Authority } from '../../services/fake-kubernetes/certificates.ts';
 
-/** Writes `tls.crt`, `tls.key` and `ca.crt` of a new certificate for `name`; what was there is replaced file by file, each at once. */
+/** Issues a certificate for `name` and writes `tls.crt`, `tls.key` and `ca.crt`. Replaces each existing file atomically. */
 export async function writeCertificate(folder: string, { authority, name }: { authority: Authority; name: string }): Promise<void> {
   const names = [
     { type: 'dns', value: name },

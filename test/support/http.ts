@@ -5,24 +5,24 @@ export interface Answer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
   readonly body: Buffer;
-  /** False when the connection broke before the body was whole. */
+  /** False if the connection broke before the body was complete. */
   readonly complete: boolean;
-  /** From the request to the end of the answer. */
+  /** From the request to the end of the response. */
   readonly tookMs: number;
 }
 
 export interface Call {
   readonly method?: string;
-  /** Sent as it is: neither normalised nor encoded. */
+  /** Sent unchanged: neither normalized nor encoded. */
   readonly path: string;
   readonly token?: string;
   readonly headers?: OutgoingHttpHeaders;
   readonly body?: Buffer | string | Readable;
-  /** Sends the body only after a 100. */
+  /** Sends the body only after a 100 response. */
   readonly expect?: boolean;
 }
 
-/** One request on a connection of its own. Rejects when no answer comes at all. */
+/** Sends one request on a new connection. Rejects if there is no response. */
 export function call(
   url: string,
   { method = 'GET', path, token, headers = {}, body, expect = false }: Call,

@@ -1,4 +1,4 @@
-/** One metric's value on a `/metrics` page, all its label sets summed unless `labels` picks some; 0 where there is none. */
+/** Reads a metric of a `/metrics` page. Adds up all its series, or those that contain `labels`. Returns 0 if there are none. */
 export async function readMetric(url: string, name: string, labels = ''): Promise<number> {
   const text = await (await fetch(url)).text();
   const lines = text.split('\n').filter((line) => (line.startsWith(`${name} `) || line.startsWith(`${name}{`)) && line.includes(labels));

@@ -4,14 +4,14 @@ import { listen } from '../../services/shared/listen.ts';
 export interface ObjectServer {
   readonly url: string;
   readonly objects: Map<string, Buffer>;
-  /** Every request for an object, with its credential. */
+  /** Every request for an object, with its Authorization header. */
   readonly requests: { readonly method: string; readonly key: string; readonly authorization: string | undefined }[];
-  /** Answers a request itself and returns true, or leaves it to the server. */
+  /** Responds to a request and returns true, or returns false to leave the request to the server. */
   intercept: (request: IncomingMessage, response: ServerResponse) => boolean;
   close(): Promise<void>;
 }
 
-/** A kura of one process and no disk, for tests of its clients: GET, HEAD, PUT and DELETE as in design.md, section 2. */
+/** A fake kura in memory for tests of clients: GET, HEAD, PUT and DELETE of objects. */
 export async function startObjectServer(): Promise<ObjectServer> {
   const objects = new Map<string, Buffer>();
   const requests: ObjectServer['requests'] = [];

@@ -1,9 +1,10 @@
-/** Programs of the system that some tests hold kura against (Debian packages). */
+/** Installed programs (Debian packages) that some tests run against kura. */
 import { accessSync, constants } from 'node:fs';
 import path from 'node:path';
 
 /**
- * The path of a program, or undefined where it is not installed. With CI=true that is a failure: there every real peer has to be met (.ci/run installs them).
+ * Returns the path of a program, or undefined if it is not installed. With CI=true a missing program is an error, because .ci/run
+ * installs every peer.
  */
 export function findPeer(program: string, { debianPackage }: { debianPackage: string }): string | undefined {
   for (const folder of (process.env.PATH ?? '').split(path.delimiter)) {
@@ -13,8 +14,8 @@ export function findPeer(program: string, { debianPackage }: { debianPackage: st
       return file;
     } catch {}
   }
-  const complaint = `${program} is not installed (Debian: apt-get install ${debianPackage})`;
-  if (process.env.CI === 'true') throw new Error(complaint);
-  console.warn(`${complaint}: what is held against it is left out`);
+  const message = `${program} is not installed (Debian: apt-get install ${debianPackage})`;
+  if (process.env.CI === 'true') throw new Error(message);
+  console.warn(`${message}: skipping the tests that need it`);
   return undefined;
 }

@@ -1,4 +1,4 @@
-/** A program of the project, run to its end; it dies with the test. */
+/** Runs a program of the project until it exits. The kernel kills it with the test. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
@@ -12,7 +12,7 @@ export interface Ended {
   readonly stderr: string;
 }
 
-/** `program` is such as `services/cli/main.ts`. It gets nothing of the test's environment but `passedOn`. */
+/** `program` is a path such as `services/cli/main.ts`. Of the test's environment, it gets only `passedOn`. */
 export async function runProgram(
   program: string,
   args: readonly string[],
@@ -24,7 +24,7 @@ export async function runProgram(
 ): Promise<Ended> {
   const words = ['--pdeathsig', 'KILL', '--', process.execPath, path.join(root, program), ...args];
   const child = spawn('setpriv', words, { cwd, env: { ...passedOn, ...environment }, stdio: ['pipe', 'pipe', 'pipe'] });
-  // It may end without having read it.
+  // The program may exit without reading its input.
   child.stdin.on('error', () => undefined);
   child.stdin.end(stdin);
   const chunks: Buffer[] = [];

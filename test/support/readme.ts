@@ -1,15 +1,15 @@
-/** What the tables of a README say. */
+/** Reads the tables of a README. */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 
 const root = path.resolve(import.meta.dirname, '..', '..');
 
-/** `folder` is such as `services/authz`. */
+/** `folder` is a path such as `services/authz`. */
 export function readReadme(folder: string): string {
   return readFileSync(path.join(root, folder, 'README.md'), 'utf8');
 }
 
-/** The cells of each row whose first cell is code that matches, without the code's marks. */
+/** The cells, without backticks, of each row whose first cell is code that matches `first`. */
 export function tableRows(readme: string, first: RegExp): string[][] {
   return readme
     .split('\n')

@@ -3,13 +3,13 @@ import { listen } from '../../services/shared/listen.ts';
 
 export interface Recorder {
   readonly port: number;
-  /** The body of every answer. */
+  /** The body of every response. */
   answer: Buffer;
   readonly requests: { readonly method: string; readonly url: string; readonly headers: IncomingHttpHeaders }[];
   close(): Promise<void>;
 }
 
-/** A shard that stores nothing and keeps what it was asked, so that a test can see what reaches a shard. */
+/** A fake shard that stores nothing and records its requests. */
 export async function startRecorder(): Promise<Recorder> {
   const requests: { method: string; url: string; headers: IncomingHttpHeaders }[] = [];
   const server = createServer((request, response) => {

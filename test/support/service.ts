@@ -1,4 +1,4 @@
-/** A service process of kura, started as `npm start` starts it. */
+/** Starts a service process of kura like `npm start`. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -13,11 +13,11 @@ export interface Service {
   readonly child: ChildProcess;
   readonly listening: Readonly<Record<string, string>>;
   readonly output: () => string;
-  /** Resolves with the exit status, or the signal that killed it. */
+  /** Resolves with the exit status, or the signal that killed the process. */
   stop(signal?: NodeJS.Signals): Promise<number | NodeJS.Signals>;
 }
 
-/** `folder` is such as `authz` or `fake-kubernetes`. Rejects with all it printed when it ends before it serves. */
+/** `folder` is a name such as `authz` or `fake-kubernetes`. Rejects with the output if the service exits before it serves. */
 export async function startService(folder: string, environment: Readonly<Record<string, string>>): Promise<Service> {
   const main = path.join(root, 'services', folder, 'main.ts');
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, main], {
@@ -45,7 +45,7 @@ export async function startService(folder: string, environment: Readonly<Record<
   };
 }
 
-/** A folder that is removed after the test. */
+/** Creates a folder and removes it after the test. */
 export async function temporaryFolder(t: { teardown: (undo: () => Promise<void>) => void }): Promise<string> {
   const folder = await mkdtemp(path.join(tmpdir(), 'kura-test-'));
   t.teardown(() => rm(folder, { recursive: true, force: true }));

@@ -5,12 +5,15 @@ interface Parts {
   readonly claims?: Readonly<Record<string, unknown>>;
 }
 
-/** The claims of a JWT, unverified. */
+/** Decodes the claims of a JWT without verification. */
 export function claimsOf(token: string): Record<string, unknown> {
   return decode(token.split('.')[1] as string);
 }
 
-/** Signs a token's claims anew, with some replaced: what a test needs of expired, not yet valid or foreign tokens. `key` is the issuer's private key (PEM). */
+/**
+ * Replaces claims of a token and signs it again, to make expired, not yet valid or foreign tokens. `key` is the issuer's private key
+ * (PEM).
+ */
 export function remint(token: string, key: string, { header = {}, claims = {} }: Parts): string {
   const [head, body] = token.split('.') as [string, string];
   const signed = `${encode({ ...decode(head), ...header })}.${encode({ ...decode(body), ...claims })}`;

@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 /**
- * Waits until `condition` gives something other than undefined or false and returns it. A condition that throws is not yet true; when the deadline is over the
- * last error is the cause of the failure.
+ * Polls `condition` until it returns a value other than undefined or false, and returns that value. A condition that throws is not yet
+ * true. After the deadline, the last error becomes the cause of the failure.
  */
 export async function waitFor<T>(
   what: string,

@@ -1,4 +1,4 @@
-/** The `kura` command as its user runs it: a process with a home, a folder to type in, and a server. */
+/** Runs the `kura` command in a process with a home folder, a working folder and a fake server. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -14,11 +14,11 @@ export interface Ended {
 
 export interface Kura {
   readonly server: ObjectServer;
-  /** Where the user types. */
+  /** The folder in which the command runs. */
   readonly folder: string;
   readonly home: string;
   readonly tokenFile: string;
-  /** Runs it with nothing but `environment` and a PATH; a server and a token are named unless `environment` says otherwise. */
+  /** Runs `kura` with only `environment` and a PATH. The default `environment` sets the server and the token. */
   readonly run: (
     args: readonly string[],
     also?: { stdin?: Buffer | string; environment?: Readonly<Record<string, string>> },
@@ -34,8 +34,8 @@ export async function startKura(t: ExecutionContext): Promise<Kura> {
   const server = await startObjectServer();
   t.teardown(() => server.close());
   const run: Kura['run'] = async (args, { stdin = '', environment = { KURA_SERVER: server.url, KURA_TOKEN_FILE: tokenFile } } = {}) => {
-    const surroundings = { HOME: home, INIT_CWD: folder, ...environment };
-    const ended = await runProgram('services/cli/main.ts', args, { cwd: folder, environment: surroundings, stdin });
+    const variables = { HOME: home, INIT_CWD: folder, ...environment };
+    const ended = await runProgram('services/cli/main.ts', args, { cwd: folder, environment: variables, stdin });
     return { ...ended, stdout: ended.stdout.toString('latin1') };
   };
   return { server, folder, home, tokenFile, run };

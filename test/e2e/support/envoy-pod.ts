@@ -1,4 +1,7 @@
-/** An Envoy with an authz of its own, as one Pod of the Deployment kura-envoy has them, in front of a local system's shards; and the Service that workloads see. */
+/**
+ * An Envoy with an authz, like one Pod of the Deployment kura-envoy, in front of a local system's shards. Also the Service in front of such
+ * Pods.
+ */
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import path from 'node:path';
@@ -12,13 +15,16 @@ import type { LocalSystem } from './system.ts';
 
 interface EnvoyPod {
   readonly port: number;
-  /** What the kubelet would say. */
+  /** The result of the readiness probes. */
   isReady(): Promise<boolean>;
-  /** As a Pod ends (envoy/README.md): the preStop hook, then SIGTERM for Envoy, then for authz. Resolves with what the hook answered. */
+  /**
+   * Terminates like a Pod (envoy/README.md): the preStop hook, then SIGTERM for Envoy, then for authz. Resolves with the result of the
+   * hook.
+   */
   terminate(): Promise<{ status: number | null; stderr: string }>;
 }
 
-/** Resolves when it is ready. */
+/** Resolves when the Pod is ready. */
 export async function startEnvoyPod(t: ExecutionContext, system: LocalSystem): Promise<EnvoyPod> {
   const folder = await temporaryFolder(t);
   const socket = path.join(folder, 'authz.sock');
@@ -35,10 +41,10 @@ export async function startEnvoyPod(t: ExecutionContext, system: LocalSystem): P
     credentialFile: credentialFiles(system.stateDirectory).resource,
     args: ['--drain-time-s', '60'],
   });
-  const answers = async (url: string): Promise<boolean> =>
+  const isOk = async (url: string): Promise<boolean> =>
     (await fetch(url, { signal: AbortSignal.timeout(2_000) }).catch(() => undefined))?.ok ?? false;
   const isReady = async (): Promise<boolean> =>
-    (await answers(`http://127.0.0.1:${envoy.ports.metrics}/readyz`)) && (await answers(`http://${authz.listening.metrics}/readyz`));
+    (await isOk(`http://127.0.0.1:${envoy.ports.metrics}/readyz`)) && (await isOk(`http://${authz.listening.metrics}/readyz`));
   t.teardown(async () => {
     await envoy.stop();
     await authz.stop('SIGKILL');
@@ -62,17 +68,17 @@ interface TcpService {
   readonly pods: EnvoyPod[];
 }
 
-/** Spreads new connections over the Pods that were ready at the last look, as kube-proxy does; what is connected stays. */
+/** Distributes new connections over the Pods that were ready at the last poll, like kube-proxy. Existing connections stay. */
 export async function startTcpService(t: ExecutionContext, pods: readonly EnvoyPod[]): Promise<TcpService> {
   const sockets = new Set<Socket>();
   let ready: readonly EnvoyPod[] = [...pods];
   let turn = 0;
   const known = [...pods];
-  const look = async (): Promise<void> => {
+  const poll = async (): Promise<void> => {
     const states = await Promise.all(known.map((pod) => pod.isReady()));
     ready = known.filter((_, index) => states[index]);
   };
-  const timer = setInterval(() => void look(), 200);
+  const timer = setInterval(() => void poll(), 200);
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (client) => {
     const pod = ready[turn++ % ready.length];
     if (pod === undefined) return void client.destroy();

@@ -1,4 +1,4 @@
-/** A whole local system for tests: started as a user starts it, on free ports and in a folder of its own. */
+/** A whole local system for tests, started like a user starts it, on free ports and in a temporary folder. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -15,37 +15,37 @@ export const root = path.resolve(import.meta.dirname, '..', '..', '..');
 export interface LocalSystem {
   readonly child: ChildProcess;
   readonly stateDirectory: string;
-  /** All that the system has printed so far. */
+  /** The output of the system so far. */
   readonly output: () => string;
-  /** `.kura/local.json` as it is now. */
+  /** The current content of local.json. */
   readonly local: () => Promise<LocalFile>;
   readonly token: (workload: string) => Promise<string>;
   readonly kubernetes: KubernetesClient;
-  /** A request through Envoy, as `workload` where one is named. */
+  /** Sends a request through Envoy, with the token of the workload `as` if it is set. */
   readonly call: (request: Omit<Call, 'token'> & { as?: string; token?: string }) => Promise<Answer & { bodySent: boolean }>;
-  /** Sends a signal to one process by its name in local.json and returns its pid. */
+  /** Sends a signal to the process with this name in local.json and returns its pid. */
   readonly signal: (name: string, signal: NodeJS.Signals) => Promise<number>;
-  /** Waits until the process runs under another pid than `formerPid`. */
+  /** Waits until the process has another pid than `formerPid`. */
   readonly restarted: (name: string, formerPid: number) => Promise<number>;
-  /** Stops it with SIGINT and removes its folder. */
+  /** Stops the system with SIGINT and removes its folder. */
   readonly stop: () => Promise<void>;
 }
 
-/** One metric of all shards together. */
+/** The sum of a metric over all shards. */
 export async function shardMetric(system: LocalSystem, name: string, labels = ''): Promise<number> {
   const { shards } = await system.local();
   const each = await Promise.all(shards.map(({ metricsUrl }) => readMetric(metricsUrl, name, labels)));
   return each.reduce((sum, value) => sum + value, 0);
 }
 
-/** Starts `npm start`'s own program; resolves when local.json is there. */
+/** Starts the program of `npm start`. Resolves when the system is ready. */
 export async function startLocalSystem({
   args = [],
   environment = {},
   stateDirectory,
 }: {
   args?: readonly string[];
-  /** Beside the test's own. */
+  /** Added to the environment of the test. */
   environment?: Readonly<Record<string, string>>;
   stateDirectory?: string;
 } = {}): Promise<LocalSystem> {
@@ -62,12 +62,12 @@ export async function startLocalSystem({
       'the local system is ready',
       async () => {
         if (child.exitCode !== null) return true;
-        // Not the file alone: a system that was killed outright has left its own.
+        // The file alone is no proof, because a killed system leaves its file behind.
         return output.includes('kura is ready') && (await local()) !== undefined;
       },
       { withinMs: 60_000 },
     );
-    if (child.exitCode !== null) throw new Error(`it ended with status ${child.exitCode}`);
+    if (child.exitCode !== null) throw new Error(`it exited with status ${child.exitCode}`);
   } catch (error) {
     child.kill('SIGKILL');
     throw new Error(`the local system did not start: ${(error as Error).message}\n${output}`, { cause: error });

@@ -1,6 +1,6 @@
-/** Pure: what was asked, as authz's audit log or a list of JSON lines tells it. */
-import { type Verb, verbs } from '../authz/policy/document.ts';
-import { isKey } from '../shared/key.ts';
+/** Pure: reads the requests that authz's audit log or a list of JSON lines records. */
+import { type Verb, verbs } from '../../authz/policy/document.ts';
+import { isKey } from '../../shared/key.ts';
 
 interface RecordedDecision {
   readonly namespace: string;
@@ -9,7 +9,10 @@ interface RecordedDecision {
   readonly key: string;
 }
 
-/** Lines of the log that are about something else, or name nobody, are counted and left out; so are the prefixes of a local system's terminal. */
+/**
+ * Counts and skips lines that are not decisions or have no identity. Removes the prefix that the console of a local system puts in
+ * front of each line.
+ */
 export function readDecisions(text: string): { readonly decisions: readonly RecordedDecision[]; readonly unread: number } {
   const decisions: RecordedDecision[] = [];
   let unread = 0;

@@ -1,6 +1,7 @@
+/** The files to transfer: those of a folder, or those that a list names. */
 import { opendir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { orUsageError, UsageError } from './usage-error.ts';
+import { orUsageError, UsageError } from '../usage-error.ts';
 
 export interface SourceFile {
   /** Relative to the folder, joined by `/`. */
@@ -9,8 +10,11 @@ export interface SourceFile {
   readonly size: number;
 }
 
-/** Every regular file below a folder; links to files are followed. What is left out is told. Throws UsageError when the folder cannot be read or has none. */
-export async function listFolder(folder: string, say: (line: string) => void): Promise<SourceFile[]> {
+/**
+ * Lists every regular file below a folder and follows links to files. Reports the number of skipped entries. Throws UsageError if the
+ * folder is unreadable or has no files.
+ */
+export async function listFolder(folder: string, report: (line: string) => void): Promise<SourceFile[]> {
   const files: SourceFile[] = [];
   const skipped: string[] = [];
   try {
@@ -26,14 +30,14 @@ export async function listFolder(folder: string, say: (line: string) => void): P
   } catch (error) {
     throw new UsageError((error as Error).message, { cause: error });
   }
-  // Links to folders could lead in circles.
+  // Links to folders are not followed, because they can form a cycle.
   if (skipped.length > 0)
-    say(`skipped, not a file or a link to one, or a name that is not UTF-8: ${skipped.length}, such as ${skipped[0]}`);
-  if (files.length === 0) throw new UsageError(`${folder} has no files`);
+    report(`skipped ${skipped.length} entries that are not files, not links to files, or not named in UTF-8, such as ${skipped[0]}`);
+  if (files.length === 0) throw new UsageError(`${folder} contains no files`);
   return files;
 }
 
-/** The files that a list names, a line each, relative to the list's own folder. Throws UsageError for one that is not there. */
+/** Reads a list with one file name per line, relative to the folder of the list. Throws UsageError if a file does not exist. */
 export async function readList(list: string): Promise<SourceFile[]> {
   const text = await orUsageError(readFile(list, 'utf8'));
   const files: SourceFile[] = [];
@@ -41,10 +45,11 @@ export async function readList(list: string): Promise<SourceFile[]> {
     if (line.trim() === '') continue;
     const name = path.posix.normalize(line.trim()).replace(/^\/+/, '');
     const found = name.startsWith('..') ? undefined : await sourceFile(name, path.resolve(path.dirname(list), line.trim()));
-    if (found === undefined) throw new UsageError(`${list}, line ${index + 1}: ${line.trim()} is not a file in or below the list's folder`);
+    if (found === undefined)
+      throw new UsageError(`${list}, line ${index + 1}: ${line.trim()} is not a file in or below the folder of the list`);
     files.push(found);
   }
-  if (files.length === 0) throw new UsageError(`${list} names no files`);
+  if (files.length === 0) throw new UsageError(`${list} contains no file names`);
   return files;
 }
 

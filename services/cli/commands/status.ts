@@ -1,10 +1,11 @@
-/** `kura status` and `kura top`: what the shards hold and do. */
+/** `kura status` and `kura top`: what the shards store and how much they serve. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
-import { formatBytes, formatDuration, formatPercent } from '../shared/format.ts';
-import { count, exits, type Run, readLocal, type Surroundings } from './command.ts';
-import { namespacesOf, readShards, type ShardNumbers, type ShardSource } from './shard-numbers.ts';
-import { UsageError } from './usage-error.ts';
+import { formatBytes, formatDuration, formatPercent } from '../../shared/format.ts';
+import { namespacesOf, readShards, type ShardNumbers, type ShardSource } from '../client/shard-numbers.ts';
+import { UsageError } from '../usage-error.ts';
+import { type CommandContext, count, exitStatuses, type RunAction } from './command-context.ts';
+import { readLocal } from './connection.ts';
 
 interface StatusOptions {
   readonly local?: string;
@@ -19,34 +20,34 @@ interface TopOptions extends StatusOptions {
 
 const clearScreen = '\x1b[H\x1b[J';
 
-export function addStatusCommands(program: Command, surroundings: Surroundings, act: (run: () => Run) => Promise<void>): void {
+export function addStatusCommands(program: Command, context: CommandContext, run: RunAction): void {
   const withSources = (command: Command): Command =>
     command
       .option('--local <file>', 'local.json of a local system (default: .kura/local.json in the clone)')
-      .option('--metrics <url...>', 'metrics of shards elsewhere, such as http://10.0.0.7:7100/metrics')
+      .option('--metrics <url...>', 'metrics pages of other shards, such as http://10.0.0.7:7100/metrics')
       .option('--json', 'print the result as JSON');
   withSources(program.command('status'))
-    .description('what each shard holds and has done since its start')
-    .addHelpText('after', '\nEnds with 1 when a shard does not answer or does not serve.')
-    .action((options: StatusOptions) => act(() => status(options, surroundings)));
+    .description('show what each shard stores and has served since its start')
+    .addHelpText('after', '\nExit status: 0 success, 1 a shard does not respond or does not serve.')
+    .action((options: StatusOptions) => run(() => status(options, context)));
   withSources(program.command('top'))
-    .description('what each shard does just now, again and again')
-    .option('--interval <seconds>', 'between two looks', count({ max: 3_600 }), 2)
-    .option('--times <n>', 'how often (default: until Ctrl-C)', count({ max: 1_000_000 }))
-    .action((options: TopOptions) => act(() => top(options, surroundings)));
+    .description('show the current request rates of each shard, repeatedly')
+    .option('--interval <seconds>', 'time between two updates', count({ max: 3_600 }), 2)
+    .option('--times <n>', 'number of updates (default: until Ctrl-C)', count({ max: 1_000_000 }))
+    .action((options: TopOptions) => run(() => top(options, context)));
 }
 
-async function status(options: StatusOptions, { here, terminal }: Surroundings): Run {
-  const shards = await readShards(sources(options, here));
-  if (options.json) terminal.say(JSON.stringify(shards));
-  else terminal.say(describe(shards));
-  return shards.every(({ numbers }) => numbers?.serving) ? exits.good : exits.bad;
+async function status(options: StatusOptions, { workingDirectory, terminal }: CommandContext): Promise<number> {
+  const shards = await readShards(sources(options, workingDirectory));
+  if (options.json) terminal.print(JSON.stringify(shards));
+  else terminal.print(describe(shards));
+  return shards.every(({ numbers }) => numbers?.serving) ? exitStatuses.success : exitStatuses.failure;
 }
 
 function describe(shards: readonly ShardNumbers[]): string {
   const head = ['shard', 'state', 'objects', 'used', 'limit', 'full', 'hit ratio', 'evicted', 'oldest kept'];
   const rows = shards.map(({ name, numbers }) => {
-    if (numbers === undefined) return [name, 'no answer', '', '', '', '', '', '', ''];
+    if (numbers === undefined) return [name, 'no response', '', '', '', '', '', '', ''];
     const { serving, objects, usedBytes, limitBytes, hits, misses, evicted, victimIdleSeconds } = numbers;
     return [
       name,
@@ -57,7 +58,7 @@ function describe(shards: readonly ShardNumbers[]): string {
       formatPercent(usedBytes / limitBytes),
       ratio(hits, misses),
       String(evicted),
-      // What was evicted last had been idle for so long: nothing that was used since has gone.
+      // The object evicted last had been idle this long, so everything used since then is still stored.
       evicted === 0 ? '–' : formatDuration(victimIdleSeconds),
     ];
   });
@@ -79,20 +80,20 @@ function describe(shards: readonly ShardNumbers[]): string {
   return `${formatTable([head, ...rows, total])}${describeNamespaces(shards)}`;
 }
 
-/** Those that have most. */
-const shownNamespaces = 10;
+/** The namespaces with the most bytes are shown. */
+const maxShownNamespaces = 10;
 
 function describeNamespaces(shards: readonly ShardNumbers[]): string {
   const namespaces = namespacesOf(shards);
   if (namespaces.length === 0) return '';
   const rows = namespaces
-    .slice(0, shownNamespaces)
+    .slice(0, maxShownNamespaces)
     .map(({ namespace, objects, bytes }) => [namespace, String(objects), formatBytes(bytes)]);
   return `\n\n${formatTable([['namespace', 'objects', 'stored'], ...rows])}`;
 }
 
-async function top(options: TopOptions, { here, terminal, signal }: Surroundings): Run {
-  const from = sources(options, here);
+async function top(options: TopOptions, { workingDirectory, terminal, signal }: CommandContext): Promise<number> {
+  const from = sources(options, workingDirectory);
   let before = await readShards(from);
   let beforeMs = performance.now();
   for (let time = 0; time < (options.times ?? Number.POSITIVE_INFINITY) && !signal.aborted; time++) {
@@ -103,20 +104,20 @@ async function top(options: TopOptions, { here, terminal, signal }: Surroundings
     beforeMs += seconds * 1000;
     const rates = now.map((shard, index) => ({ name: shard.name, rates: ratesBetween(before[index], shard, seconds) }));
     before = now;
-    if (options.json) terminal.say(JSON.stringify(rates));
-    else terminal.say(`${terminal.isTerminal ? clearScreen : ''}${describeRates(rates)}${describeNamespaces(now)}`);
+    if (options.json) terminal.print(JSON.stringify(rates));
+    else terminal.print(`${terminal.isTerminal ? clearScreen : ''}${describeRates(rates)}${describeNamespaces(now)}`);
   }
-  return exits.good;
+  return exitStatuses.success;
 }
 
-/** What only grows while a shard runs. */
+/** The numbers that only grow while a shard runs. */
 const counters = ['hits', 'misses', 'stored', 'failed', 'sentBytes', 'receivedBytes', 'evicted'] as const;
 type Rates = Readonly<Record<(typeof counters)[number] | 'full', number>> & {
-  /** What 99 of 100 GETs took at most, as the bound of the histogram that they are within; undefined without one. */
+  /** The histogram bound within which 99 % of the GETs ended; undefined if there were no GETs. */
   readonly withinSeconds: string | undefined;
 };
 
-/** A second; undefined where a shard did not answer both times, or began anew in between. */
+/** Rates per second. Undefined if a shard did not respond both times, or restarted in between. */
 function ratesBetween(before: ShardNumbers | undefined, now: ShardNumbers, seconds: number): Rates | undefined {
   const [from, to] = [before?.numbers, now.numbers];
   if (from === undefined || to === undefined || to.sentBytes < from.sentBytes || to.receivedBytes < from.receivedBytes) return undefined;
@@ -136,7 +137,7 @@ function boundOf99Percent(from: Times, to: Times): string | undefined {
 function describeRates(shards: readonly { name: string; rates: Rates | undefined }[]): string {
   const head = ['shard', 'GET/s', 'hit ratio', '99 % within', 'out/s', 'PUT/s', 'in/s', 'evicted/s', 'failed/s', 'full'];
   const rows = shards.map(({ name, rates }) => {
-    if (rates === undefined) return [name, 'no answer', '', '', '', '', '', '', '', ''];
+    if (rates === undefined) return [name, 'no response', '', '', '', '', '', '', '', ''];
     const { hits, misses, stored, failed, sentBytes, receivedBytes, evicted, full, withinSeconds } = rates;
     const numbers = [
       (hits + misses).toFixed(0),
@@ -160,10 +161,11 @@ function ratio(hits: number, misses: number): string {
   return hits + misses === 0 ? '–' : formatPercent(hits / (hits + misses));
 }
 
-function sources({ local, metrics }: StatusOptions, here: string): ShardSource[] {
-  if (metrics === undefined) return [...readLocal(local, here).shards];
+function sources({ local, metrics }: StatusOptions, workingDirectory: string): ShardSource[] {
+  if (metrics === undefined) return [...readLocal(local, workingDirectory).shards];
   return metrics.map((url) => {
-    if (!URL.canParse(url)) throw new UsageError(`--metrics ${url} is not a URL`);
+    if (!URL.canParse(url))
+      throw new UsageError(`--metrics is ${JSON.stringify(url)}; it must be a URL such as http://10.0.0.7:7100/metrics`);
     return { name: new URL(url).host, metricsUrl: url };
   });
 }

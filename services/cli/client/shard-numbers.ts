@@ -1,16 +1,16 @@
-/** What shards say of themselves on their metrics ports. */
+/** Reads the numbers of shards from their metrics ports. */
 import { request } from 'undici';
-import { type ShardNumbers as PageNumbers, readShardNumbers, type Totals } from '../shared/shard-numbers.ts';
+import { type ShardNumbers as PageNumbers, readShardNumbers, type Totals } from '../../shared/shard-numbers.ts';
 
-const answerLimitMs = 2_000;
+const responseTimeoutMs = 2_000;
 
 export interface ShardNumbers {
   readonly name: string;
-  /** Undefined where it does not answer. */
+  /** Undefined if the shard does not respond. */
   readonly numbers: Numbers | undefined;
 }
 
-/** The shard's own, as one flat object for `--json`. */
+/** The numbers of one shard, as a flat object for `--json`. */
 type Numbers = Omit<PageNumbers, 'isServing' | 'totals' | 'namespaces'> &
   Pick<Totals, 'hits' | 'misses' | 'sentBytes' | 'receivedBytes'> & {
     readonly serving: boolean;
@@ -28,13 +28,13 @@ export interface ShardSource {
   readonly metricsUrl: string;
 }
 
-/** Asks all at once; one that does not answer is so in the result. */
+/** Requests all pages concurrently. A shard that does not respond has no numbers in the result. */
 export function readShards(shards: readonly ShardSource[]): Promise<ShardNumbers[]> {
   return Promise.all(shards.map(async ({ name, metricsUrl }) => ({ name, numbers: await readShard(metricsUrl).catch(() => undefined) })));
 }
 
 async function readShard(url: string): Promise<Numbers | undefined> {
-  const { statusCode, body } = await request(url, { signal: AbortSignal.timeout(answerLimitMs) });
+  const { statusCode, body } = await request(url, { signal: AbortSignal.timeout(responseTimeoutMs) });
   const text = await body.text();
   const page = statusCode === 200 ? readShardNumbers(text) : undefined;
   if (page === undefined) return undefined;
@@ -51,7 +51,7 @@ async function readShard(url: string): Promise<Numbers | undefined> {
   };
 }
 
-/** What each namespace has in all shards, the largest first. */
+/** Adds up what each namespace stores in all shards, the largest namespace first. */
 export function namespacesOf(shards: readonly ShardNumbers[]): NamespaceNumbers[] {
   const all = shards.flatMap(({ numbers }) => numbers?.namespaces ?? []);
   return [...Map.groupBy(all, ({ namespace }) => namespace)]

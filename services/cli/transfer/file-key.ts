@@ -1,21 +1,22 @@
-/** Pure: the key of a file, or of what a user typed. Every key passes Envoy unchanged. */
+/** Pure: makes keys from file names and from text that a user typed. Envoy forwards every such key unchanged. */
 
-/** What RFC 3986 lets stand in a path; the rest is written as %XX. */
+/** The characters that RFC 3986 allows in a path; other bytes become %XX. https://www.rfc-editor.org/rfc/rfc3986#section-3.3 */
 const plain = /[A-Za-z0-9\-._~!$&'()*+,;=:@/]/;
-/** A typed key may hold what it is encoded with already, and a query. */
+/** A typed key may already be percent-encoded, and may contain a query. */
 const plainWhenTyped = /[A-Za-z0-9\-._~!$&'()*+,;=:@/%?]/;
 const backslash = 0x5c;
 const escapeByte = 0x7f;
 
 /**
- * Percent-encodes the bytes that a key cannot hold (spaces, non-ASCII letters, `%`, `#`, `?` …): two different names never get one key. A backslash becomes
- * `%7F5C`, and byte 7F `%7F7F`, since Envoy refuses `%5C` as an escaped slash. `path` is relative and joined by `/`.
+ * Percent-encodes the bytes that a key cannot contain (spaces, non-ASCII letters, `%`, `#`, `?` …). Two different names never get the
+ * same key. A backslash becomes `%7F5C` and byte 7F becomes `%7F7F`, because Envoy rejects `%5C` as an escaped slash. `path` is
+ * relative and joined by `/`.
  */
 export function keyOfFile(prefix: string, path: string): string {
   return (prefix === '' || prefix.endsWith('/') ? prefix : `${prefix}/`) + encode(path, plain);
 }
 
-/** A key as a user typed it: `%20` stays, a space becomes `%20`. */
+/** Makes a key from text that a user typed: `%20` is kept, a space becomes `%20`. */
 export function keyOfText(text: string): string {
   return encode(text, plainWhenTyped);
 }

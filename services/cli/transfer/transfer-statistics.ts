@@ -1,9 +1,9 @@
-/** Pure: what a run over many files has come to. */
+/** Pure: counts, times and errors of a transfer of many files. */
 
-import { formatPercent } from '../shared/format.ts';
-import type { Read } from './file-transfers.ts';
+import { formatPercent } from '../../shared/format.ts';
+import type { TransferResult } from './file-transfer.ts';
 
-const shownProblems = 5;
+const maxShownProblems = 5;
 
 export interface Summary {
   readonly objects: number;
@@ -13,11 +13,11 @@ export interface Summary {
   readonly failures: number;
   /** By cause, such as `GET 503`. */
   readonly failuresByKind: Readonly<Record<string, number>>;
-  /** Answers of 503 after which a request was made again. */
+  /** Requests that were retried after a 503 response. */
   readonly retries: number;
   readonly seconds: number;
   readonly bytes: number;
-  /** Hits of all that was read, 0 to 1. */
+  /** Hits divided by objects, 0 to 1. */
   readonly hitRatio: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
@@ -25,7 +25,7 @@ export interface Summary {
   readonly problems: readonly string[];
 }
 
-export class Tally {
+export class TransferStatistics {
   readonly #counts = { hit: 0, miss: 0, difference: 0, failure: 0 };
   readonly #causes = new Map<string, number>();
   readonly #problems: string[] = [];
@@ -33,13 +33,13 @@ export class Tally {
   #bytes = 0;
   #retries = 0;
 
-  add(outcome: Read, { name, size, tookMs }: { name: string; size: number; tookMs: number }): void {
-    this.#counts[outcome.kind]++;
-    this.#retries += outcome.retries;
-    if (outcome.kind === 'failure') this.#causes.set(outcome.cause, (this.#causes.get(outcome.cause) ?? 0) + 1);
+  add(result: TransferResult, { name, size, tookMs }: { name: string; size: number; tookMs: number }): void {
+    this.#counts[result.kind]++;
+    this.#retries += result.retries;
+    if (result.kind === 'failure') this.#causes.set(result.cause, (this.#causes.get(result.cause) ?? 0) + 1);
     this.#times.push(tookMs);
-    if (outcome.kind === 'hit' || outcome.kind === 'miss') this.#bytes += size;
-    else if (this.#problems.length < shownProblems) this.#problems.push(`${outcome.kind}: ${name}: ${outcome.detail}`);
+    if (result.kind === 'hit' || result.kind === 'miss') this.#bytes += size;
+    else if (this.#problems.length < maxShownProblems) this.#problems.push(`${result.kind}: ${name}: ${result.detail}`);
   }
 
   get objects(): number {
@@ -72,36 +72,37 @@ export class Tally {
   }
 }
 
-/** The smallest value that at least the share `at` of all are not above (nearest rank); 0 of nothing. */
+/** The nearest-rank percentile: the smallest value that is not below the share `at` of all values. 0 if there are no values. */
 export function percentile(sorted: Float64Array, at: number): number {
   return sorted[Math.max(0, Math.ceil(at * sorted.length) - 1)] ?? 0;
 }
 
 /**
- * The hit ratio that a second epoch can have where a share `cached` of the data fits, with every epoch in a new order under LRU:
- * c + (1 − c)·ln(1 − c) (facts/cache.md).
+ * The expected hit ratio of the second epoch if the share `cached` of the data fits, each epoch has a new random order, and eviction is
+ * LRU: c + (1 − c)·ln(1 − c).
  */
-export function possibleHitRatio(cached: number): number {
+export function expectedHitRatio(cached: number): number {
   if (cached >= 1) return 1;
   return cached + (1 - cached) * Math.log(1 - cached);
 }
 
-/** No byte differed and no request failed. */
-export function isGood({ failures, differences }: Summary): boolean {
+/** Whether all bytes were identical and no request failed. */
+export function isSuccess({ failures, differences }: Summary): boolean {
   return failures + differences === 0;
 }
 
-/** A summary in a line, and a line for each problem that is shown. What a hit and a miss mean, `words` says. */
+/** Formats a summary as one line, and one more line for each shown problem. `labels` names hits and misses. */
 export function describe(
   label: string,
   { hits, misses, failures, failuresByKind, retries, differences, objects, seconds, bytes, hitRatio, p50Ms, p99Ms, problems }: Summary,
-  words: { readonly hits: string; readonly misses: string } = { hits: 'hits', misses: 'misses' },
+  labels: { readonly hits: string; readonly misses: string } = { hits: 'hits', misses: 'misses' },
 ): string[] {
   const speed = `${Math.round(objects / seconds)} objects/s, ${(bytes / seconds / 1e9).toFixed(2)} GB/s`;
   const times = `p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms`;
   const causes = Object.entries(failuresByKind).map(([cause, count]) => `${count} × ${cause}`);
   const kinds = failures === 0 ? '' : ` (${causes.join(', ')})`;
-  const repeated = retries === 0 ? '' : `; ${retries} answers of 503 tried again`;
-  const line = `${label}: ${hits} ${words.hits} (${formatPercent(hitRatio)}), ${misses} ${words.misses}, ${failures} failures${kinds}, ${differences} differences; ${speed}; ${times}${repeated}`;
-  return [line, ...problems.map((problem) => `  ${problem}`)];
+  const retried = retries === 0 ? '' : `; ${retries} retries after 503`;
+  const cached = `${hits} ${labels.hits} (${formatPercent(hitRatio)}), ${misses} ${labels.misses}`;
+  const failed = `${failures} failures${kinds}, ${differences} differences`;
+  return [`${label}: ${cached}, ${failed}; ${speed}; ${times}${retried}`, ...problems.map((problem) => `  ${problem}`)];
 }

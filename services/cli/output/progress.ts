@@ -1,9 +1,10 @@
+/** Progress of transfers. */
 import { SingleBar } from 'cli-progress';
-import { formatBytes } from '../shared/format.ts';
+import { formatBytes } from '../../shared/format.ts';
 import type { Terminal } from './terminal.ts';
 
-/** Without a terminal a line this often is progress enough. */
-const lineMs = 5_000;
+/** Without a terminal, a line is printed at this interval. */
+const lineIntervalMs = 5_000;
 
 interface Progress {
   update(objects: number, bytes: number): void;
@@ -15,7 +16,7 @@ interface ByteProgress {
   stop(): void;
 }
 
-/** Of many objects: a bar on a terminal, a line every 5 s elsewhere. */
+/** Shows the progress of many objects: a bar on a terminal, a line every 5 s elsewhere. */
 export function startProgress({ label, total, terminal }: { label: string; total: number; terminal: Terminal }): Progress {
   const startedAt = performance.now();
   const rates = (objects: number, bytes: number) => {
@@ -23,13 +24,13 @@ export function startProgress({ label, total, terminal }: { label: string; total
     return { rate: Math.round(objects / seconds), throughput: `${formatBytes(bytes / seconds)}/s` };
   };
   if (!terminal.isTerminal) {
-    let toldAt = startedAt;
+    let printedAt = startedAt;
     return {
       update: (objects, bytes) => {
-        if (performance.now() - toldAt < lineMs) return;
-        toldAt = performance.now();
+        if (performance.now() - printedAt < lineIntervalMs) return;
+        printedAt = performance.now();
         const { rate, throughput } = rates(objects, bytes);
-        terminal.say(`${label}: ${objects} of ${total}, ${rate} objects/s, ${throughput}`);
+        terminal.print(`${label}: ${objects} of ${total}, ${rate} objects/s, ${throughput}`);
       },
       stop: () => undefined,
     };
@@ -42,7 +43,7 @@ export function startProgress({ label, total, terminal }: { label: string; total
   return { update: (objects, bytes) => bar.update(objects, rates(objects, bytes)), stop: () => bar.stop() };
 }
 
-/** Of one object, on a terminal only; without a total just how much has gone by. */
+/** Shows the progress of one object, on a terminal only. Without a total it shows only the transferred bytes. */
 export function startByteProgress({
   label,
   total,
@@ -54,15 +55,15 @@ export function startByteProgress({
 }): ByteProgress {
   if (!terminal.isTerminal) return { update: () => undefined, stop: () => undefined };
   const startedAt = performance.now();
-  const words = (bytes: number) => ({
+  const values = (bytes: number) => ({
     done: formatBytes(bytes),
     throughput: `${formatBytes((bytes * 1000) / Math.max(1, performance.now() - startedAt))}/s`,
   });
-  const format =
-    total === undefined ? `${label} {done} · {throughput}` : `${label} {bar} {percentage} % · {done} · {throughput} · {eta_formatted} left`;
+  const share = total === undefined ? '' : '{bar} {percentage} % · ';
+  const format = `${label} ${share}{done} · {throughput}${total === undefined ? '' : ' · {eta_formatted} left'}`;
   const bar = createBar(format, terminal);
-  bar.start(total ?? 0, 0, words(0));
-  return { update: (bytes) => bar.update(bytes, words(bytes)), stop: () => bar.stop() };
+  bar.start(total ?? 0, 0, values(0));
+  return { update: (bytes) => bar.update(bytes, values(bytes)), stop: () => bar.stop() };
 }
 
 function createBar(format: string, { out }: Terminal): SingleBar {

@@ -1,0 +1,93 @@
+/** `kura epoch`: reads a folder through the cache as a training job does, in a new order each epoch. */
+import { randomInt } from 'node:crypto';
+import path from 'node:path';
+import type { Command } from 'commander';
+import { formatBytes, formatPercent } from '../../shared/format.ts';
+import { readShards, type ShardSource } from '../client/shard-numbers.ts';
+import { keyOfFile } from '../transfer/file-key.ts';
+import { readThrough } from '../transfer/file-transfer.ts';
+import { listFolder, type SourceFile, sizeOf } from '../transfer/source-files.ts';
+import { transferFiles } from '../transfer/transfer-files.ts';
+import { describe, expectedHitRatio, isSuccess } from '../transfer/transfer-statistics.ts';
+import { type CommandContext, count, exitStatuses, type RunAction } from './command-context.ts';
+import { connect, type ServerOptions, withDirectOption, withServerOptions } from './connection.ts';
+
+/** The shards' file system stores a file in blocks of this size. */
+const fileBlockBytes = 4096;
+
+interface EpochOptions extends ServerOptions {
+  readonly epochs: number;
+  readonly workers: number;
+}
+
+export function addEpochCommand(program: Command, context: CommandContext, run: RunAction): void {
+  withDirectOption(withServerOptions(program.command('epoch')))
+    .description(
+      'read a folder through the cache as a training job does: shuffle each epoch, GET each file, PUT it on a miss, compare every byte',
+    )
+    .argument('<dir>', 'folder to read')
+    .option('--epochs <n>', 'number of epochs', count({ max: 1_000 }), 2)
+    .option('--workers <n>', 'number of concurrent requests', count({ max: 1_024 }), 8)
+    .addHelpText(
+      'after',
+      `
+The default prefix is vision/ and the name of the folder.
+Example: kura epoch node_modules --epochs 3 --workers 16
+Exit status: 0 success, 1 bytes differed or requests failed.`,
+    )
+    .action((dir: string, options: EpochOptions) => run(() => runEpochs(dir, options, context)));
+}
+
+async function runEpochs(dir: string, options: EpochOptions, context: CommandContext): Promise<number> {
+  const { workingDirectory, terminal, errorTerminal, signal } = context;
+  const folder = path.resolve(workingDirectory, dir);
+  const fallbackPrefix = keyOfFile('vision', path.basename(folder));
+  const { client, local, prefix } = connect(options, context, { fallbackPrefix, connections: options.workers });
+  try {
+    await client.checkReachable(signal);
+    const print = options.json ? () => undefined : terminal.print;
+    const files = await listFolder(folder, print);
+    print(`${files.length} files, ${formatBytes(sizeOf(files))}, from ${folder} to ${prefix}/`);
+    print(await forecast(files, local?.shards ?? []));
+    let status: number = exitStatuses.success;
+    for (let epoch = 1; epoch <= options.epochs && !signal.aborted; epoch++) {
+      const summary = await transferFiles({
+        label: `epoch ${epoch}`,
+        files: shuffle(files),
+        workers: options.workers,
+        work: (file) => readThrough(client, { key: keyOfFile(prefix, file.name), file, signal }),
+        terminal: options.json ? errorTerminal : terminal,
+        signal,
+      });
+      if (!isSuccess(summary)) status = exitStatuses.failure;
+      if (options.json) terminal.print(JSON.stringify({ epoch, ...summary }));
+      for (const line of describe(`epoch ${epoch}`, summary)) print(line);
+    }
+    return status;
+  } finally {
+    await client.close();
+  }
+}
+
+/** The Fisher-Yates shuffle. */
+function shuffle<T>(items: readonly T[]): T[] {
+  const shuffled = [...items];
+  for (let last = shuffled.length - 1; last > 0; last--) {
+    const other = randomInt(last + 1);
+    [shuffled[last], shuffled[other]] = [shuffled[other] as T, shuffled[last] as T];
+  }
+  return shuffled;
+}
+
+/** Predicts the hit ratio, so that a cache that is too small does not look broken. */
+async function forecast(files: readonly SourceFile[], sources: readonly ShardSource[]): Promise<string> {
+  const limits = (await readShards(sources)).map(({ numbers }) => numbers?.limitBytes);
+  if (limits.length === 0 || limits.includes(undefined)) return 'The capacity of the cache is unknown.';
+  const capacity = limits.reduce((sum: number, limit) => sum + (limit ?? 0), 0);
+  const needed = files.reduce((sum, { size }) => sum + Math.max(1, Math.ceil(size / fileBlockBytes)) * fileBlockBytes, 0);
+  const ratio = expectedHitRatio(capacity / needed);
+  const sizes = `The cache holds ${formatBytes(capacity)}, the files need ${formatBytes(needed)}`;
+  return ratio === 1
+    ? `${sizes}: the second epoch can hit every file.`
+    : `${sizes}: the second epoch can hit ${formatPercent(ratio)} (LRU, shuffled).`;
+}

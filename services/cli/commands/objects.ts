@@ -1,0 +1,203 @@
+/** `kura put`, `get`, `stat` and `rm`: one object. */
+import { createReadStream, createWriteStream } from 'node:fs';
+import { rm as removeFile, rename, stat as statFile } from 'node:fs/promises';
+import path from 'node:path';
+import { type Readable, Transform } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import type { Command } from 'commander';
+import { formatBytes } from '../../shared/format.ts';
+import type { ObjectResponse } from '../client/object-client.ts';
+import { problemText } from '../client/problem-text.ts';
+import { startByteProgress } from '../output/progress.ts';
+import { orUsageError, UsageError } from '../usage-error.ts';
+import { type CommandContext, exitStatuses, type RunAction } from './command-context.ts';
+import { type Connection, connect, type ServerOptions, withDirectOption, withServerOptions } from './connection.ts';
+
+type ObjectAction = (connection: Connection) => Promise<number>;
+
+export function addObjectCommands(program: Command, context: CommandContext, run: RunAction): void {
+  const withConnection = (options: ServerOptions, keyText: string, action: ObjectAction): Promise<void> =>
+    run(async () => {
+      const connection = connect(options, context, { firstKey: keyText });
+      try {
+        return await action(connection);
+      } finally {
+        await connection.client.close();
+      }
+    });
+  withDirectOption(withServerOptions(program.command('put')))
+    .description('store a file, or standard input (-), as an object')
+    .argument('<file>', 'file to store, or - for standard input')
+    .argument('<key>', 'key of the object, such as vision/a.jpg; spaces and non-ASCII letters are percent-encoded')
+    .addHelpText('after', '\nExamples: kura put model.pt vision/model.pt\n          tar c data | kura put - vision/data.tar')
+    .action((file: string, key: string, options: ServerOptions) =>
+      withConnection(options, key, (connection) => put(connection, context, { file, key, ...options })),
+    );
+  withDirectOption(withServerOptions(program.command('get')))
+    .description('write an object to standard output or to a file')
+    .argument('<key>', 'key of the object')
+    .option('-o, --output <file>', 'file to write; it appears only when the object is complete')
+    .addHelpText(
+      'after',
+      '\nExample: kura get vision/model.pt -o model.pt\nExit status: 0 success, 1 the request failed, 3 the object does not exist.',
+    )
+    .action((key: string, options: ServerOptions & { output?: string }) =>
+      withConnection(options, key, (connection) => get(connection, context, { key, ...options })),
+    );
+  withServerOptions(program.command('stat'))
+    .description('show the size, type, ETag and shard of an object')
+    .argument('<key>', 'key of the object')
+    .addHelpText('after', '\nExit status: 0 success, 1 the request failed, 3 the object does not exist.')
+    .action((key: string, options: ServerOptions) =>
+      withConnection(options, key, (connection) => stat(connection, context, { key, ...options })),
+    );
+  withServerOptions(program.command('rm'))
+    .description('remove objects')
+    .argument('<key...>', 'keys of the objects')
+    .addHelpText('after', '\nExit status: 0 success, 1 a request failed, 3 an object does not exist.')
+    .action((keys: string[], options: ServerOptions) =>
+      withConnection(options, keys[0] as string, (connection) => remove(connection, context, { keys, ...options })),
+    );
+}
+
+async function put(
+  { client, key: keyOf }: Connection,
+  { workingDirectory, stdin, terminal, errorTerminal, signal }: CommandContext,
+  { file, key: text, json = false }: { file: string; key: string; json?: boolean },
+): Promise<number> {
+  const key = keyOf(text);
+  const source = file === '-' ? undefined : await regularFile(path.resolve(workingDirectory, file));
+  const progress = startByteProgress({ label: 'put', total: source?.size, terminal: errorTerminal });
+  let sent = 0;
+  const counted = (body: Readable): Readable =>
+    meter(body, (bytes) => {
+      sent = bytes;
+      progress.update(bytes);
+    });
+  const response = await client
+    .request('PUT', key, {
+      // Standard input can be read only once, so the client does not retry it.
+      body: source === undefined ? counted(stdin) : () => counted(createReadStream(source.path)),
+      ...(source === undefined ? {} : { length: source.size }),
+      signal,
+    })
+    .finally(() => progress.stop());
+  const problem = await response.body.text();
+  if (response.status !== 201) return reportFailure(errorTerminal, 'put', key, response.status, problem);
+  const { etag } = response.headers;
+  const isKept = response.headers['x-kura-stored'] !== 'no';
+  if (json) terminal.print(JSON.stringify({ key, bytes: sent, etag: etag ?? null, stored: isKept }));
+  else
+    terminal.print(
+      isKept
+        ? `stored ${key}, ${formatBytes(sent)}`
+        : `not stored: the shard accepted ${key} but did not keep it (no space, or no use for it)`,
+    );
+  return exitStatuses.success;
+}
+
+async function get(
+  { client, key: keyOf }: Connection,
+  { workingDirectory, terminal, errorTerminal, signal }: CommandContext,
+  { key: text, output, json = false }: { key: string; output?: string; json?: boolean },
+): Promise<number> {
+  const key = keyOf(text);
+  if (json && output === undefined) throw new UsageError('--json requires --output, because the object itself goes to standard output');
+  const response = await client.request('GET', key, { signal });
+  if (response.status !== 200) return reportFailure(errorTerminal, 'get', key, response.status, await response.body.text());
+  if (output === undefined) {
+    await pipeline(response.body, terminal.out, { signal, end: false });
+    return exitStatuses.success;
+  }
+  const file = path.resolve(workingDirectory, output);
+  const part = `${file}.part`;
+  const bytes = Number(response.headers['content-length']);
+  const progress = startByteProgress({ label: 'get', total: bytes, terminal: errorTerminal });
+  try {
+    // This rejects if the body ends early, so that a truncated body never becomes the file.
+    await pipeline(meter(response.body, progress.update), createWriteStream(part), { signal });
+    await rename(part, file);
+  } catch (error) {
+    await removeFile(part, { force: true });
+    throw error;
+  } finally {
+    progress.stop();
+  }
+  if (json) terminal.print(JSON.stringify({ key, bytes, file, ...describe(response) }));
+  else terminal.print(`${file}, ${formatBytes(bytes)}`);
+  return exitStatuses.success;
+}
+
+async function stat(
+  { client, key: keyOf }: Connection,
+  { terminal, errorTerminal, signal }: CommandContext,
+  { key: text, json = false }: { key: string; json?: boolean },
+): Promise<number> {
+  const key = keyOf(text);
+  const response = await client.request('HEAD', key, { signal });
+  await response.body.dump();
+  if (response.status !== 200) return reportFailure(errorTerminal, 'stat', key, response.status, '');
+  const bytes = Number(response.headers['content-length']);
+  const { etag, type, shard } = describe(response);
+  if (json) terminal.print(JSON.stringify({ key, bytes, etag, type, shard }));
+  else {
+    const size = `${formatBytes(bytes)} (${bytes} bytes)`;
+    terminal.print(`${key}\n  size  ${size}\n  type  ${type ?? '–'}\n  etag  ${etag}\n  shard ${shard}`);
+  }
+  return exitStatuses.success;
+}
+
+async function remove(
+  { client, key: keyOf }: Connection,
+  { terminal, errorTerminal, signal }: CommandContext,
+  { keys, json = false }: { keys: readonly string[]; json?: boolean },
+): Promise<number> {
+  let worst: number = exitStatuses.success;
+  for (const key of keys.map(keyOf)) {
+    const response = await client.request('DELETE', key, { signal });
+    const problem = await response.body.text();
+    if (json) terminal.print(JSON.stringify({ key, removed: response.status === 204, status: response.status }));
+    if (response.status === 204) {
+      if (!json) terminal.print(`removed ${key}`);
+    } else {
+      const status = reportFailure(errorTerminal, 'rm', key, response.status, problem);
+      worst = worst === exitStatuses.failure ? worst : status;
+    }
+  }
+  return worst;
+}
+
+function describe({ headers }: ObjectResponse): { etag: string | null; type: string | null; shard: string | null } {
+  const text = (name: string): string | null => (headers[name] === undefined ? null : String(headers[name]));
+  return { etag: text('etag'), type: text('content-type'), shard: text('x-kura-shard') };
+}
+
+function reportFailure(errorTerminal: CommandContext['errorTerminal'], verb: string, key: string, status: number, text: string): number {
+  if (status === 404) {
+    errorTerminal.print(`kura ${verb}: object ${key} does not exist`);
+    return exitStatuses.miss;
+  }
+  errorTerminal.print(`kura ${verb} ${key}: ${problemText(status, text)}`);
+  return exitStatuses.failure;
+}
+
+async function regularFile(file: string): Promise<{ path: string; size: number }> {
+  const status = await orUsageError(statFile(file));
+  if (!status.isFile()) throw new UsageError(`${file} is not a file`);
+  return { path: file, size: status.size };
+}
+
+/** Forwards a stream and reports how many bytes have passed. An error of the source becomes an error of the result. */
+function meter(source: Readable, report: (bytes: number) => void): Readable {
+  let bytes = 0;
+  const passing = new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      bytes += chunk.length;
+      report(bytes);
+      done(null, chunk);
+    },
+  });
+  // The reader of the result receives the error too.
+  pipeline(source, passing).catch(() => undefined);
+  return passing;
+}

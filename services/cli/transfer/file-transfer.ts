@@ -1,0 +1,117 @@
+/** Transfers or verifies one file. Every byte that is read from the cache is compared with the file. */
+import { createReadStream } from 'node:fs';
+import { open } from 'node:fs/promises';
+import type { Readable } from 'node:stream';
+import type { ObjectClient, ObjectResponse } from '../client/object-client.ts';
+import { problemText } from '../client/problem-text.ts';
+import type { SourceFile } from './source-files.ts';
+
+type TransferOutcome =
+  | { readonly kind: 'hit' }
+  | { readonly kind: 'miss' }
+  /** The cache returned bytes that differ from the file. This is the most severe outcome. */
+  | { readonly kind: 'difference'; readonly detail: string }
+  /** `cause` groups failures of one kind, such as `GET 503`; `detail` describes this failure. */
+  | { readonly kind: 'failure'; readonly cause: string; readonly detail: string };
+
+/** An outcome, and the number of retries after 503 responses. */
+export type TransferResult = TransferOutcome & { readonly retries: number };
+
+interface Transfer {
+  readonly key: string;
+  readonly file: SourceFile;
+  readonly signal: AbortSignal;
+}
+
+/** Reads an object as a training job does: on a miss, stores the file. */
+export function readThrough(client: ObjectClient, transfer: Transfer): Promise<TransferResult> {
+  return asOutcome(transfer.signal, async (counted) => {
+    const found = await getAndCompare(client, transfer, counted);
+    return found.kind === 'miss' ? await putFile(client, transfer, counted) : found;
+  });
+}
+
+/** Compares an object with its file. Identical bytes are a hit. */
+export function verifyFile(client: ObjectClient, transfer: Transfer): Promise<TransferResult> {
+  return asOutcome(transfer.signal, (counted) => getAndCompare(client, transfer, counted));
+}
+
+/** Stores a file. Without `force`, an existing object of the same size is a hit and is not sent again. */
+export function warmFile(client: ObjectClient, { force, ...transfer }: Transfer & { force: boolean }): Promise<TransferResult> {
+  const { key, file, signal } = transfer;
+  return asOutcome(signal, async (counted) => {
+    if (!force) {
+      const head = await counted(() => client.request('HEAD', key, { signal }));
+      await head.body.dump();
+      if (head.status === 200 && Number(head.headers['content-length']) === file.size) return { kind: 'hit' };
+      if (head.status !== 200 && head.status !== 404) return rejected('HEAD', head.status, '');
+    }
+    return await putFile(client, transfer, counted);
+  });
+}
+
+type CountRetries = (request: () => Promise<ObjectResponse>) => Promise<ObjectResponse>;
+
+/** Counts the retries and turns every error into an outcome. Rejects only when `signal` aborts. */
+async function asOutcome(signal: AbortSignal, work: (counted: CountRetries) => Promise<TransferOutcome>): Promise<TransferResult> {
+  let retries = 0;
+  const counted: CountRetries = async (request) => {
+    const response = await request();
+    retries += response.retries;
+    return response;
+  };
+  try {
+    return { ...(await work(counted)), retries };
+  } catch (error) {
+    signal.throwIfAborted();
+    const { code, message } = error as NodeJS.ErrnoException;
+    const cause = code === undefined || code.startsWith('UND_ERR') ? 'broken connection' : code;
+    return { kind: 'failure', cause, detail: message, retries };
+  }
+}
+
+async function getAndCompare(client: ObjectClient, { key, file, signal }: Transfer, counted: CountRetries): Promise<TransferOutcome> {
+  const { status, headers, body } = await counted(() => client.request('GET', key, { signal }));
+  if (status === 200) {
+    // An unread body would keep its connection, and the pool has one connection per worker.
+    return await compare(body, { file, contentLength: Number(headers['content-length']) }).finally(() => body.destroy());
+  }
+  const text = await body.text();
+  return status === 404 ? { kind: 'miss' } : rejected('GET', status, text);
+}
+
+/** Stores the file of an object that missed. */
+async function putFile(client: ObjectClient, { key, file, signal }: Transfer, counted: CountRetries): Promise<TransferOutcome> {
+  const { status, body } = await counted(() =>
+    client.request('PUT', key, { body: () => createReadStream(file.path), length: file.size, signal }),
+  );
+  const text = await body.text();
+  return status === 201 ? { kind: 'miss' } : rejected('PUT', status, text);
+}
+
+function rejected(method: string, status: number, text: string): TransferOutcome {
+  return { kind: 'failure', cause: `${method} ${status}`, detail: `${method} returned ${problemText(status, text)}` };
+}
+
+/** Compares chunk by chunk, so that memory use does not depend on the size. */
+async function compare(body: Readable, { file, contentLength }: { file: SourceFile; contentLength: number }): Promise<TransferOutcome> {
+  const handle = await open(file.path);
+  let buffer = Buffer.alloc(64 * 1024);
+  let position = 0;
+  try {
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      if (buffer.length < chunk.length) buffer = Buffer.alloc(chunk.length);
+      const { bytesRead } = await handle.read(buffer, 0, chunk.length, position);
+      if (!chunk.equals(buffer.subarray(0, bytesRead))) {
+        return { kind: 'difference', detail: `bytes differ from the file between ${position} and ${position + chunk.length}` };
+      }
+      position += chunk.length;
+    }
+  } finally {
+    await handle.close();
+  }
+  if (position !== contentLength)
+    return { kind: 'failure', cause: 'broken transfer', detail: `the transfer ended after ${position} of ${contentLength} bytes` };
+  if (position !== file.size) return { kind: 'difference', detail: `the object has ${position} bytes, the file has ${file.size}` };
+  return { kind: 'hit' };
+}
