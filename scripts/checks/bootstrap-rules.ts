@@ -103,7 +103,7 @@ const timeRows: readonly Row[] = [
     return [
       [`${route}.timeout`, '0s', 'Envoy would cut long transfers'],
       [`${route}.hash_policy`, [{ header }], 'keys would move to other shards, or have two shards'],
-      [route, new Condition('atMost', maxFailure), 'clients would time out before they get the failure', longestFailure],
+      [route, new Condition('atMost', maxFailure), 'clients would give up before they get the failure', longestFailure],
     ];
   }),
   ...['write', 'write-direct'].map(

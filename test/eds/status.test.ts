@@ -177,5 +177,5 @@ test('the page works without a policy, without shards and without their numbers'
   t.true(text.includes('ConfigMap kura-policy does not exist'));
   t.true(text.includes('KURA_EDS_STATUS_INTERVAL is 0'));
   await cluster.set([{ name: 'kura-cache-0', address: '127.0.0.1' }]);
-  await waitFor('the shard is listed', async () => (await (await fetch(url)).text()).includes('no response from its metrics port'));
+  await waitFor('the shard is listed', async () => (await (await fetch(url)).text()).includes('no answer on its metrics port'));
 });

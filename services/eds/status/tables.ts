@@ -38,7 +38,7 @@ ${table({ id: 'shard-rows', name: 'Table of shards', columns, rows: zones.flatMa
 function shardRow({ hashKey, zone, health, address, port, weight, keyShare, isHeld, numbers }: ShardStatus): Html {
   const name = html`<th scope="row">${hashKey} <span class="quiet">${address}:${port}${weight === 1 ? '' : `, weight ${weight}`}</span></th>`;
   const own = html`${name}<td>${zone}</td><td>${state({ health, isHeld, numbers })}</td><td>${percent(keyShare, 2)}</td>`;
-  if (numbers === undefined) return html`<tr>${own}<td colspan="7">no response from its metrics port</td></tr>\n`;
+  if (numbers === undefined) return html`<tr>${own}<td colspan="7">no answer on its metrics port</td></tr>\n`;
   const { usedBytes, limitBytes, objects, totals, evicted, victimIdleSeconds } = numbers;
   const fill = usedBytes / limitBytes;
   return html`<tr>${own}<td>${bar(fill)} ${percent(fill)}</td><td>${bytes(usedBytes)}</td><td>${bytes(limitBytes)}</td><td>${count(objects)}</td><td>${ratio(totals.hits, totals.misses)}</td><td>${count(evicted)}</td><td>${evicted === 0 ? '–' : formatDuration(victimIdleSeconds)}</td></tr>\n`;
@@ -54,7 +54,7 @@ function state({ health, isHeld, numbers }: Pick<ShardStatus, 'health' | 'isHeld
   if (health === 'UNHEALTHY') return mark('bad', 'not serving');
   if (health === 'DRAINING') return mark('warn', 'draining');
   if (numbers !== undefined && !numbers.isServing) return mark('bad', 'out of service');
-  return numbers === undefined ? mark('warn', 'healthy, no response') : mark('good', 'healthy');
+  return numbers === undefined ? mark('warn', 'healthy, no answer') : mark('good', 'healthy');
 }
 
 /** Colour alone never carries the meaning. */
