@@ -145,10 +145,10 @@ test('pools hold what their namespaces hold, and each victim is the oldest of th
   const property = fc.property(fc.array(act, { maxLength: 200 }), (acts) => {
     const usable = { bytes: 200 * 4096, files: 100 };
     const index = new ObjectIndex({ capacity: 1000 });
-    const groups: Groups = new Groups(
-      (group) => index.groupCount(group) === 0,
-      (group, { namespace }) => index.assign(group, shares.poolOf(namespace).number),
-    );
+    const groups: Groups = new Groups({
+      isEmpty: (group) => index.groupCount(group) === 0,
+      onNamed: (group, { namespace }) => index.assign(group, shares.poolOf(namespace).number),
+    });
     const shares: Shares = new Shares({ index, groups, usable: () => usable });
     const model: { namespace: string; blocks: number; tick: number }[] = [];
     const known = new Map<string, number>();

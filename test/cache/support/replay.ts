@@ -17,7 +17,7 @@ const readsPerTick = 10;
 /** The hit rate in percent. */
 export function replay(policyName: 'lru' | 'dataset', capacity: number, trace: Iterable<Access>): number {
   const index = new ObjectIndex({ capacity });
-  const groups = new Groups((group) => index.groupCount(group) === 0);
+  const groups = new Groups({ isEmpty: (group) => index.groupCount(group) === 0 });
   const policy: EvictionPolicy = policyName === 'lru' ? new LruEviction(index) : new DatasetEviction(index, groups);
   const digests = new Map<string, { a: number; b: number; c: number }>();
   let reads = 0;
