@@ -112,7 +112,7 @@ export class Catalog {
   /** Counts room of an upload in the share of its namespace before it is taken, or with a negative number after it was given back. */
   charge(pool: Pool, bytes: number): void {
     if (pool.number === commonPool) return;
-    pool.uploadingBytes += bytes;
+    this.shares.charge(pool, bytes);
     if (bytes > 0 && this.shares.isOver(pool)) this.evictor.run();
   }
 

@@ -1,7 +1,7 @@
 /** Pure: which object goes when room is needed. */
-import { PooledHeaps } from './group-heap.ts';
 import type { Groups } from './groups.ts';
-import { noRow, type ObjectIndex } from './object-index.ts';
+import { maxGroups, noRow, type ObjectIndex } from './object-index.ts';
+import { PooledHeaps } from './pooled-heaps.ts';
 import { commonPool } from './pools.ts';
 
 /** Time is in steps of recency (clock.ts). */
@@ -67,8 +67,8 @@ export class DatasetEviction implements EvictionPolicy {
   #mask = firstMask;
   #lookedAt = Number.NEGATIVE_INFINITY;
   /** Groups whose oldest may go, those that nobody reads apart. */
-  readonly #silent = new PooledHeaps();
-  readonly #overdue = new PooledHeaps();
+  readonly #silent = new PooledHeaps({ groups: maxGroups });
+  readonly #overdue = new PooledHeaps({ groups: maxGroups });
 
   constructor(index: ObjectIndex, groups: Groups) {
     this.#index = index;
@@ -96,14 +96,12 @@ export class DatasetEviction implements EvictionPolicy {
 
   #look(tick: number): void {
     this.#lookedAt = tick;
-    this.#silent.clear();
-    this.#overdue.clear();
     for (let group = 0; group < this.#groups.size; group += 1) {
       const row = this.#index.oldestOf(group);
       if (row === noRow) continue;
       const pool = this.#index.pools.of(group);
-      if (this.#isSilent(group, tick)) this.#silent.of(pool).offer(group, this.#useOf(group, tick).lastUse);
-      else if (this.#isOverdue(group, tick)) this.#overdue.of(pool).offer(group, this.#index.tick(row));
+      if (this.#isSilent(group, tick)) this.#silent.offer(group, pool, this.#useOf(group, tick).lastUse);
+      else if (this.#isOverdue(group, tick)) this.#overdue.offer(group, pool, this.#index.tick(row));
     }
   }
 

@@ -70,6 +70,11 @@ export class Groups {
     return this.#names[group];
   }
 
+  /** The numbers of a namespace's groups. */
+  ofNamespace(namespace: string): Iterable<number> {
+    return this.#numbers.get(namespace)?.values() ?? [];
+  }
+
   get size(): number {
     return this.#names.length;
   }
