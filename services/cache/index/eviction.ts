@@ -47,7 +47,8 @@ const maxGroupsPerLook = maxGroups;
 
 /**
  * For training data: an object that is read once an epoch is worth keeping until it is read again. So the least recently used goes only when it has been idle for
- * longer than its data set's guard time (dataset-uses.ts), and data sets that nobody reads go first.
+ * longer than its data set's guard time (dataset-uses.ts), and data sets that nobody reads go first. Objects that belong to no data set are kept as by LRU: their
+ * guard time is 0.
  */
 export class DatasetEviction implements EvictionPolicy {
   readonly #index: ObjectIndex;
@@ -67,7 +68,7 @@ export class DatasetEviction implements EvictionPolicy {
 
   read(row: number, tick: number): void {
     const group = this.#index.group(row);
-    this.#uses.record(this.#prefix(group), this.#index.digest(row), tick);
+    if (this.#groups.isDataSet(group)) this.#uses.record(this.#prefix(group), this.#index.digest(row), tick);
   }
 
   missed(prefix: string, digest: { readonly b: number; readonly c: number }, tick: number): void {
@@ -115,6 +116,7 @@ export class DatasetEviction implements EvictionPolicy {
   #silentSince(group: number, tick: number): number | undefined {
     const row = this.#index.oldestOf(group);
     if (row === noRow) return undefined;
+    if (!this.#groups.isDataSet(group)) return tick - this.#index.tick(row) > minSilence ? this.#index.tick(row) : undefined;
     const use = this.#uses.of(this.#prefix(group), tick);
     const part = Math.max(silentPart, Math.min(1, silentKeys / keysOf(use)));
     return tick - use.lastUse > Math.max(minSilence, guardOf(use) * part) ? use.lastUse : undefined;
@@ -125,7 +127,7 @@ export class DatasetEviction implements EvictionPolicy {
     const row = this.#index.oldestOf(group);
     if (row === noRow) return undefined;
     const since = this.#index.tick(row);
-    const guard = guardOf(this.#uses.of(this.#prefix(group), tick));
+    const guard = this.#groups.isDataSet(group) ? guardOf(this.#uses.of(this.#prefix(group), tick)) : 0;
     return tick - since >= guard ? since : undefined;
   }
 

@@ -75,6 +75,12 @@ export class Groups {
     return this.#numbers.get(namespace)?.values() ?? [];
   }
 
+  /** Whether the objects of a group have a prefix in common. */
+  isDataSet(group: number): boolean {
+    const name = this.#names[group];
+    return name !== undefined && name.prefix !== othersPrefix;
+  }
+
   get size(): number {
     return this.#names.length;
   }

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { LruEviction } from '../../../services/cache/index/eviction.ts';
+import { DatasetEviction, LruEviction } from '../../../services/cache/index/eviction.ts';
 import { VictimChoice } from '../../../services/cache/index/evictor.ts';
 import { Groups, maxGroupsOfNamespace, othersPrefix, overflowGroup } from '../../../services/cache/index/groups.ts';
 import { maxGroups, noRow, ObjectIndex } from '../../../services/cache/index/object-index.ts';
@@ -66,6 +66,7 @@ test('beyond 256 groups a namespace has the group (others), and an empty group i
   const next = index.group(put('n', 'next/'));
   t.deepEqual(groups.name(next), { namespace: 'n', prefix: 'next/' });
   t.is(index.group(put('n', 'after/')), others);
+  t.is([...groups.ofNamespace('n')].length, maxGroupsOfNamespace + 1);
 });
 
 test('when all other numbers are used, each namespace with a share has its own group (others), in its pool', (t) => {
@@ -85,4 +86,30 @@ test('when all other numbers are used, each namespace with a share has its own g
   const late = shares.learn('none', 0.5);
   const group = index.group(put('none', 'c/'));
   t.is(index.pools.of(group), late.number);
+});
+
+test('with dataset eviction the group (others) is no data set: its least recently used goes before what a data set still needs', (t) => {
+  const { index, groups, put } = makeParts(2000);
+  const eviction = new DatasetEviction(index, groups);
+  const set = Array.from({ length: 100 }, () => put('n', 'set/'));
+  for (let at = 1; at < maxGroupsOfNamespace; at += 1) put('n', `${at}/`);
+  const others = Array.from({ length: 10 }, (_, at) => put('n', `beyond-${at}/`));
+  let tick = 10_000;
+  const read = (row: number) => {
+    eviction.read(row, tick);
+    index.touch(row, tick);
+  };
+  for (let epoch = 0; epoch < 4; epoch += 1) {
+    for (const row of set) {
+      tick += 1;
+      read(row);
+    }
+  }
+  for (const row of others) read(row);
+  for (let at = 1; at < maxGroupsOfNamespace; at += 1) index.remove(index.oldestOf(groups.number({ namespace: 'n', prefix: `${at}/` })));
+  for (const row of others) {
+    t.is(eviction.victim(tick), row);
+    index.remove(row);
+  }
+  t.is(eviction.victim(tick), noRow, 'the data set is protected');
 });
