@@ -42,8 +42,8 @@ const silentKeys = 4;
 const minSilence = 50;
 /** Least time between the starts of two passes over the groups. */
 const passEvery = 10;
-/** Groups looked at in one call. */
-const maxGroupsPerLook = maxGroups;
+/** Groups looked at in one call, so that no PUT waits for a pass over 65,536 of them. */
+const maxGroupsPerLook = 512;
 
 /**
  * For training data: an object that is read once an epoch is worth keeping until it is read again. So the least recently used goes only when it has been idle for

@@ -113,3 +113,33 @@ test('with dataset eviction the group (others) is no data set: its least recentl
   }
   t.is(eviction.victim(tick), noRow, 'the data set is protected');
 });
+
+test('dataset eviction looks at a bounded number of groups in one call, and at all of them in some calls', (t) => {
+  const parts = makeParts(80_000);
+  const { index, groups } = parts;
+  useUpNumbers(parts);
+  // The only object that may go is in the group that is looked at last.
+  const eviction = new DatasetEviction(index, groups);
+  const last = groups.size - 1;
+  for (let group = 2; group < groups.size; group += 1) {
+    const row = index.oldestOf(group);
+    for (const tick of [100_000, 200_000, 300_000]) if (group !== last) eviction.read(row, tick);
+    index.touch(row, group === last ? 1 : 300_000);
+  }
+  while (index.oldestOf(overflowGroup) !== noRow) index.remove(index.oldestOf(overflowGroup));
+  let looks = 0;
+  index.oldestOf = (group) => {
+    looks += 1;
+    return ObjectIndex.prototype.oldestOf.call(index, group);
+  };
+  let calls = 0;
+  let row: number = noRow;
+  while (row === noRow && calls < 1000) {
+    looks = 0;
+    row = eviction.victim(300_010);
+    calls += 1;
+    t.true(looks <= 2000, `${looks}`);
+  }
+  t.is(index.group(row), last);
+  t.true(calls <= 200, `${calls}`);
+});
