@@ -30,6 +30,8 @@ const maskBits = 20;
 
 export class DatasetUses {
   readonly #byPrefix = new Map<string, DatasetUse>();
+  /** Stays at the front of `#byPrefix`: a new iterator would walk over the places of all that were taken out there. */
+  #front = this.#byPrefix.entries();
   #samples = 0;
 
   /** Records a read, of a stored object or of a missing one: learnt from hits alone the guard time collapses. */
@@ -56,7 +58,7 @@ export class DatasetUses {
   #forgetOne(): void {
     let worst: readonly [string, DatasetUse] | undefined;
     for (let left = Math.min(maxCompared, this.#byPrefix.size); left > 0; left -= 1) {
-      const [entry] = this.#byPrefix as Iterable<readonly [string, DatasetUse]>;
+      const entry = this.#first();
       if (entry === undefined) return;
       const [prefix, use] = entry;
       // Behind the others, so that the next call compares others.
@@ -67,6 +69,13 @@ export class DatasetUses {
     if (worst === undefined) return;
     this.#byPrefix.delete(worst[0]);
     this.#samples -= worst[1].samples.size;
+  }
+
+  #first(): readonly [string, DatasetUse] | undefined {
+    const { value, done } = this.#front.next();
+    if (!done) return value;
+    this.#front = this.#byPrefix.entries();
+    return this.#front.next().value;
   }
 }
 
