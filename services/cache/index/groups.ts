@@ -48,6 +48,8 @@ export class Groups {
   readonly #ordinary: Range = { first: firstGroup, end: firstReserved, sweptAt: firstGroup };
   readonly #reserve: Range = { first: firstReserved, end: maxGroups, sweptAt: firstReserved };
   readonly #options: GroupsOptions;
+  /** Length of all names. */
+  nameBytes = 0;
 
   constructor(options: GroupsOptions) {
     this.#options = options;
@@ -113,6 +115,7 @@ export class Groups {
   #setName(group: number, name: GroupName): number {
     this.#forgetName(group);
     this.#names[group] = name;
+    this.nameBytes += lengthOf(name);
     let own = this.#numbers.get(name.namespace);
     if (own === undefined) {
       own = new Map();
@@ -126,10 +129,15 @@ export class Groups {
   #forgetName(group: number): void {
     const name = this.#names[group];
     if (name === undefined) return;
+    this.nameBytes -= lengthOf(name);
     const own = this.#numbers.get(name.namespace);
     own?.delete(name.prefix);
     if (own?.size === 0) this.#numbers.delete(name.namespace);
   }
+}
+
+function lengthOf({ namespace, prefix }: GroupName): number {
+  return namespace.length + prefix.length;
 }
 
 const prefixSegments = 4;
