@@ -4,7 +4,7 @@ import type { Digest } from '../digest.ts';
 import type { Clock } from './clock.ts';
 import { DatasetEviction, type EvictionPolicy, LruEviction } from './eviction.ts';
 import { Evictor, VictimChoice } from './evictor.ts';
-import { Groups, prefixOf, unknownGroup } from './groups.ts';
+import { Groups, overflowGroup, prefixOf, unknownGroup } from './groups.ts';
 import { flagUnconfirmed, flagVerified, type NewRow, noRow, ObjectIndex } from './object-index.ts';
 import { commonPool } from './pools.ts';
 import { type Pool, Shares } from './shares.ts';
@@ -56,10 +56,11 @@ export class Catalog {
     this.#clock = clock;
     this.#maxObjectShare = maxObjectShare;
     this.index = new ObjectIndex({ capacity: limits.maxFiles });
-    this.groups = new Groups(
-      (group) => this.index.groupCount(group) === 0,
-      (group, { namespace }) => this.index.assign(group, this.shares.poolOf(namespace).number),
-    );
+    this.groups = new Groups({
+      isEmpty: (group) => this.index.groupCount(group) === 0,
+      onNamed: (group, { namespace }) => this.index.assign(group, this.shares.poolOf(namespace).number),
+      hasShare: (namespace) => this.shares.poolOf(namespace).number !== commonPool,
+    });
     this.space = new Space({
       limits,
       stored: () => ({ bytes: this.storedBytes, files: this.index.count }),
@@ -115,7 +116,7 @@ export class Catalog {
   /** Counts room of an upload in the share of its namespace before it is taken, or with a negative number after it was given back. */
   charge(pool: Pool, bytes: number): void {
     if (pool.number === commonPool) return;
-    pool.uploadingBytes += bytes;
+    this.shares.charge(pool, bytes);
     if (bytes > 0 && this.shares.isOver(pool)) this.evictor.run();
   }
 
@@ -154,7 +155,10 @@ export class Catalog {
   /** A whole, checked file completes a row that a scan or a snapshot made. */
   learnOwner(row: number, { key, namespace }: Owner): void {
     this.index.setFlag(row, flagUnconfirmed, false);
-    if (this.index.group(row) !== unknownGroup) return;
-    this.index.regroup(row, this.groups.number({ namespace, prefix: prefixOf(key) }));
+    const before = this.index.group(row);
+    if (before !== unknownGroup && before !== overflowGroup) return;
+    // Its namespace may have got a share, or a number may be free, since it was put into the group of last resort.
+    const group = this.groups.number({ namespace, prefix: prefixOf(key) });
+    if (group !== before) this.index.regroup(row, group);
   }
 }

@@ -5,62 +5,139 @@ import { maxGroups } from './object-index.ts';
 
 /** Objects whose namespace and prefix are not known yet: found on disk after a start without a snapshot. */
 export const unknownGroup = 0;
-/** Shared by all groups beyond the 65,534 that get a number of their own. */
+/** The group of last resort, which belongs to no namespace: for the objects of namespaces without a share when no number is free. */
 export const overflowGroup = 1;
+/** Groups with a prefix, of one namespace: one workload must not use up the numbers, and a prefix for each few objects is no data set. */
+export const maxGroupsOfNamespace = 256;
+/** Instead of a prefix: the objects of a namespace beyond its groups. A prefix is empty or ends in a slash. */
+export const othersPrefix = '(others)';
+/**
+ * The last numbers, for the `(others)` groups of namespaces with a share when no other number is free. 1,023 namespaces have a share at a time; the rest is for those
+ * that had one and still have objects. Beyond that a namespace shares the group of last resort, and its share does not bound what it puts there.
+ */
+const reservedGroups = 2048;
+const firstGroup = 2;
+const firstReserved = maxGroups - reservedGroups;
+/** Numbers looked at in one search for an empty group, so that a full table does not cost every PUT a scan. */
+const maxLooks = 1024;
 
 export interface GroupName {
   readonly namespace: string;
   readonly prefix: string;
 }
 
+interface GroupsOptions {
+  /** Whether the index holds nothing under a group, so that its number may name another. */
+  readonly isEmpty: (group: number) => boolean;
+  /** Called for every number that gets a name. */
+  readonly onNamed?: (group: number, name: GroupName) => void;
+  readonly hasShare?: (namespace: string) => boolean;
+}
+
+/** A part of the numbers, and the next one to look at when all have been given out. */
+interface Range {
+  readonly first: number;
+  readonly end: number;
+  sweptAt: number;
+}
+
 export class Groups {
-  readonly #numbers = new Map<string, number>();
-  readonly #names: (GroupName | undefined)[] = [
-    { namespace: '', prefix: '(unknown)' },
-    { namespace: '', prefix: '(others)' },
-  ];
-  readonly #isEmpty: (group: number) => boolean;
-  readonly #onNamed: (group: number, name: GroupName) => void;
-  #sweptAt = 2;
+  /** By namespace and prefix. A namespace is in it while it has a group. */
+  readonly #numbers = new Map<string, Map<string, number>>();
+  readonly #names: (GroupName | undefined)[] = [undefined, undefined];
+  readonly #ordinary: Range = { first: firstGroup, end: firstReserved, sweptAt: firstGroup };
+  readonly #reserve: Range = { first: firstReserved, end: maxGroups, sweptAt: firstReserved };
+  readonly #options: GroupsOptions;
+  /** Length of all names. */
+  nameBytes = 0;
 
-  /** `isEmpty` says whether the index holds nothing under a group, so that its number may name another; `onNamed` is told of every number that gets a name. */
-  constructor(isEmpty: (group: number) => boolean, onNamed: (group: number, name: GroupName) => void = () => {}) {
-    this.#isEmpty = isEmpty;
-    this.#onNamed = onNamed;
+  constructor(options: GroupsOptions) {
+    this.#options = options;
   }
 
-  number(name: GroupName): number {
-    const text = `${name.namespace}\0${name.prefix}`;
-    const known = this.#numbers.get(text);
+  number({ namespace, prefix }: GroupName): number {
+    const own = this.#numbers.get(namespace);
+    const known = own?.get(prefix);
     if (known !== undefined) return known;
-    const number = this.#names.length < maxGroups ? this.#names.length : this.#reuse();
-    if (number === undefined) return overflowGroup;
-    this.#names[number] = name;
-    this.#numbers.set(text, number);
-    this.#onNamed(number, name);
-    return number;
+    if (prefix === othersPrefix) return this.#othersOf(namespace);
+    const others = own?.has(othersPrefix) ? 1 : 0;
+    const isFull = own !== undefined && own.size - others >= maxGroupsOfNamespace;
+    const number = isFull ? this.#emptyOf(own) : this.#take(this.#ordinary);
+    if (number === undefined) return this.#othersOf(namespace);
+    return this.#setName(number, { namespace, prefix });
   }
 
+  /** Undefined for a group that belongs to no namespace. */
   name(group: number): GroupName | undefined {
     return this.#names[group];
+  }
+
+  /** The numbers of a namespace's groups. */
+  ofNamespace(namespace: string): Iterable<number> {
+    return this.#numbers.get(namespace)?.values() ?? [];
+  }
+
+  /** Whether the objects of a group have a prefix in common. */
+  isDataSet(group: number): boolean {
+    const name = this.#names[group];
+    return name !== undefined && name.prefix !== othersPrefix;
   }
 
   get size(): number {
     return this.#names.length;
   }
 
-  /** Looks at 1,024 numbers at most, so that a full table does not cost every PUT a scan. */
-  #reuse(): number | undefined {
-    for (let looks = 0; looks < 1024; looks += 1) {
-      const group = this.#sweptAt;
-      this.#sweptAt = group + 1 < maxGroups ? group + 1 : 2;
-      if (!this.#isEmpty(group)) continue;
-      const name = this.#names[group] as GroupName;
-      this.#numbers.delete(`${name.namespace}\0${name.prefix}`);
-      return group;
+  #othersOf(namespace: string): number {
+    const known = this.#numbers.get(namespace)?.get(othersPrefix);
+    if (known !== undefined) return known;
+    let number = this.#take(this.#ordinary);
+    if (number === undefined && this.#options.hasShare?.(namespace)) number = this.#take(this.#reserve);
+    return number === undefined ? overflowGroup : this.#setName(number, { namespace, prefix: othersPrefix });
+  }
+
+  #emptyOf(own: ReadonlyMap<string, number>): number | undefined {
+    for (const [prefix, group] of own) if (prefix !== othersPrefix && this.#options.isEmpty(group)) return group;
+    return undefined;
+  }
+
+  /** A number that was never used, or that of an empty group. */
+  #take(range: Range): number | undefined {
+    // The reserve begins when all other numbers are used, so that the names have no gap.
+    if (this.#names.length < range.end) return this.#names.length;
+    for (let looks = Math.min(maxLooks, range.end - range.first); looks > 0; looks -= 1) {
+      const group = range.sweptAt;
+      range.sweptAt = group + 1 < range.end ? group + 1 : range.first;
+      if (this.#options.isEmpty(group)) return group;
     }
     return undefined;
   }
+
+  #setName(group: number, name: GroupName): number {
+    this.#forgetName(group);
+    this.#names[group] = name;
+    this.nameBytes += lengthOf(name);
+    let own = this.#numbers.get(name.namespace);
+    if (own === undefined) {
+      own = new Map();
+      this.#numbers.set(name.namespace, own);
+    }
+    own.set(name.prefix, group);
+    this.#options.onNamed?.(group, name);
+    return group;
+  }
+
+  #forgetName(group: number): void {
+    const name = this.#names[group];
+    if (name === undefined) return;
+    this.nameBytes -= lengthOf(name);
+    const own = this.#numbers.get(name.namespace);
+    own?.delete(name.prefix);
+    if (own?.size === 0) this.#numbers.delete(name.namespace);
+  }
+}
+
+function lengthOf({ namespace, prefix }: GroupName): number {
+  return namespace.length + prefix.length;
 }
 
 const prefixSegments = 4;

@@ -158,7 +158,7 @@ export class ObjectIndex {
     if (this.pools.of(group) === pool) return;
     this.pools.move(group, pool, { objects: this.groupCount(group), blocks: this.groupBlocks(group) });
     const row = this.oldestOf(group);
-    if (row !== noRow) this.pools.heaps.of(pool).offer(group, this.tick(row));
+    if (row !== noRow) this.pools.heaps.offer(group, pool, this.tick(row));
   }
 
   resize(row: number, blocks: number): void {
@@ -301,7 +301,7 @@ export class ObjectIndex {
     if (!isNewest && neighbour !== noRow) this.#ticks[row] = Math.min(this.#ticks[row] as number, this.#ticks[neighbour] as number);
     if (neighbour !== noRow) outward[neighbour] = row;
     else (isNewest ? this.#oldest : this.#newest)[group] = row;
-    if (this.#oldest[group] === row) this.pools.heaps.of(this.pools.of(group)).offer(group, this.#ticks[row] as number);
+    if (this.#oldest[group] === row) this.pools.heaps.offer(group, this.pools.of(group), this.#ticks[row] as number);
   }
 
   #unlink(row: number): void {

@@ -1,5 +1,7 @@
-/** Pure: to which pool each group belongs (shares.ts), and what each pool holds. */
-import { PooledHeaps } from './group-heap.ts';
+/** Pure: to which pool each group belongs (shares.ts), what each pool holds, and which has most of its share. */
+import { heapStorage, IndexedHeap } from './indexed-heap.ts';
+import { PooledHeaps } from './pooled-heaps.ts';
+import { fileBlockBytes, type Room } from './space.ts';
 
 /** The pool of all groups that belong to no other. */
 export const commonPool = 0;
@@ -14,11 +16,22 @@ export class Pools {
   readonly #ofGroup: Uint16Array;
   readonly #objects = new Uint32Array(maxPools);
   readonly #blocks = new Float64Array(maxPools);
+  /** Room of uploads in progress. */
+  readonly #uploadingBytes = new Float64Array(maxPools);
+  /** 0 for a pool without a share. */
+  readonly #shares = new Float64Array(maxPools);
   /** Of each pool's groups, by the tick of their oldest. */
-  readonly heaps = new PooledHeaps();
+  readonly heaps: PooledHeaps;
+  /**
+   * Pools that have a share and objects, the fullest first: by bytes and by objects, each divided by the share. Two heaps, so that their order does not depend on the
+   * room, which changes at any time.
+   */
+  readonly #byBytes = new IndexedHeap(heapStorage(maxPools));
+  readonly #byObjects = new IndexedHeap(heapStorage(maxPools));
 
   constructor({ groups }: { groups: number }) {
     this.#ofGroup = new Uint16Array(groups);
+    this.heaps = new PooledHeaps({ groups });
   }
 
   of(group: number): number {
@@ -40,15 +53,57 @@ export class Pools {
 
   /** Puts a group with all that it holds into another pool. Its place in a heap is lost. */
   move(group: number, pool: number, held: Amount): void {
-    const before = this.of(group);
-    this.heaps.of(before).remove(group);
-    this.#add(before, -held.objects, -held.blocks);
+    this.heaps.remove(group);
+    this.#add(this.of(group), -held.objects, -held.blocks);
     this.#ofGroup[group] = pool;
     this.#add(pool, held.objects, held.blocks);
+  }
+
+  /** 0 takes the share back, and forgets the uploads in progress. */
+  setShare(pool: number, share: number): void {
+    this.#shares[pool] = share;
+    if (share === 0) this.#uploadingBytes[pool] = 0;
+    this.#sort(pool);
+  }
+
+  /** Counts room of uploads in progress, or with a negative number less of it. */
+  addUploading(pool: number, bytes: number): void {
+    this.#uploadingBytes[pool] = (this.#uploadingBytes[pool] as number) + bytes;
+    this.#sort(pool);
+  }
+
+  /** How much of its share a pool has, with so many bytes more. Above 1 is over. */
+  fill(pool: number, room: Room, moreBytes = 0): number {
+    const ofBytes = (this.#bytes(pool) + moreBytes) / room.bytes;
+    return Math.max(ofBytes, this.objects(pool) / room.files) / (this.#shares[pool] as number);
+  }
+
+  /** The pool with objects that has most of its share; undefined when none has a share and objects. */
+  fullest(room: Room): number | undefined {
+    const byBytes = this.#byBytes.top();
+    const byObjects = this.#byObjects.top();
+    if (byBytes === undefined || byObjects === undefined) return undefined;
+    return this.fill(byBytes, room) >= this.fill(byObjects, room) ? byBytes : byObjects;
+  }
+
+  #bytes(pool: number): number {
+    return this.blocks(pool) * fileBlockBytes + (this.#uploadingBytes[pool] as number);
   }
 
   #add(pool: number, objects: number, blocks: number): void {
     this.#objects[pool] = (this.#objects[pool] as number) + objects;
     this.#blocks[pool] = (this.#blocks[pool] as number) + blocks;
+    this.#sort(pool);
+  }
+
+  #sort(pool: number): void {
+    const share = this.#shares[pool] as number;
+    if (share === 0 || this.objects(pool) === 0) {
+      this.#byBytes.remove(pool);
+      this.#byObjects.remove(pool);
+    } else {
+      this.#byBytes.set(pool, -this.#bytes(pool) / share);
+      this.#byObjects.set(pool, -this.objects(pool) / share);
+    }
   }
 }

@@ -5,21 +5,19 @@
 import type { Groups } from './groups.ts';
 import type { ObjectIndex } from './object-index.ts';
 import { commonPool, maxPools } from './pools.ts';
-import { fileBlockBytes } from './space.ts';
+import type { Room } from './space.ts';
 
 export interface Pool {
   readonly number: number;
   /** 0 for the common pool: whatever it has is more than anybody was promised. */
   share: number;
-  /** Room of uploads in progress. */
-  uploadingBytes: number;
 }
 
 interface SharesOptions {
   readonly index: ObjectIndex;
   readonly groups: Groups;
   /** What the shares are parts of, now. */
-  readonly usable: () => { bytes: number; files: number };
+  readonly usable: () => Room;
 }
 
 /** Above 0, up to 1; undefined for anything else. */
@@ -31,8 +29,10 @@ export function readShare(text: string): number | undefined {
 
 export class Shares {
   readonly #options: SharesOptions;
-  readonly #common: Pool = { number: commonPool, share: 0, uploadingBytes: 0 };
+  readonly #common: Pool = { number: commonPool, share: 0 };
   readonly #pools = new Map<string, Pool>();
+  /** By number. */
+  readonly #byNumber: (Pool | undefined)[] = [this.#common];
   readonly #freed: number[] = [];
 
   constructor(options: SharesOptions) {
@@ -46,14 +46,18 @@ export class Shares {
     const known = this.#pools.get(namespace);
     if (known?.share === share) return known ?? this.#common;
     if (share === undefined) return this.#forget(namespace, known as Pool);
+    const { pools } = this.#options.index;
     if (known !== undefined) {
       known.share = share;
+      pools.setShare(known.number, share);
       return known;
     }
     const number = this.#freed.pop() ?? this.#pools.size + 1;
     if (number >= maxPools) return this.#common;
-    const pool: Pool = { number, share, uploadingBytes: 0 };
+    const pool: Pool = { number, share };
     this.#pools.set(namespace, pool);
+    this.#byNumber[number] = pool;
+    pools.setShare(number, share);
     this.#assign(namespace, number);
     return pool;
   }
@@ -72,9 +76,16 @@ export class Shares {
     return number === commonPool ? Number.POSITIVE_INFINITY : Math.floor(share * this.#options.usable().bytes);
   }
 
+  /** Counts room of an upload before it is taken, or with a negative number after it was given back. */
+  charge(pool: Pool, bytes: number): void {
+    // The number of a pool whose share was taken back may be another's by now.
+    if (pool.number !== commonPool && this.#isCurrent(pool)) this.#options.index.pools.addUploading(pool.number, bytes);
+  }
+
   /** Whether the pool has more than its share, or would with so many bytes more. */
   isOver(pool: Pool, bytes = 0): boolean {
-    return pool.number !== commonPool && this.#fillOf(pool, bytes) > 1;
+    const { index, usable } = this.#options;
+    return pool.number !== commonPool && this.#isCurrent(pool) && index.pools.fill(pool.number, usable(), bytes) > 1;
   }
 
   /** The pool furthest over its share, if one is. */
@@ -83,7 +94,7 @@ export class Shares {
     return fullest !== undefined && this.isOver(fullest) ? fullest : undefined;
   }
 
-  /** Whose objects go when room is short: of whoever has no share, and when they have nothing, of the one that has most of its share. */
+  /** The pool whose objects go when room is short: the common one, and when that has nothing, the one that has most of its share. */
   fullest(): Pool {
     if (this.#options.index.pools.objects(commonPool) > 0) return this.#common;
     return this.#fullestOwn() ?? this.#common;
@@ -91,34 +102,26 @@ export class Shares {
 
   #fullestOwn(): Pool | undefined {
     if (this.#pools.size === 0) return undefined;
-    const room = this.#options.usable();
-    let fullest: Pool | undefined;
-    let most = 0;
-    for (const pool of this.#pools.values()) {
-      if (this.#options.index.pools.objects(pool.number) === 0) continue;
-      const fill = this.#fillOf(pool, 0, room);
-      if (fill <= most) continue;
-      most = fill;
-      fullest = pool;
-    }
-    return fullest;
+    const { index, usable } = this.#options;
+    const number = index.pools.fullest(usable());
+    return number === undefined ? undefined : this.#byNumber[number];
   }
 
-  #fillOf({ number, share, uploadingBytes }: Pool, bytes: number, room = this.#options.usable()): number {
-    const { index } = this.#options;
-    const ofBytes = (index.pools.blocks(number) * fileBlockBytes + uploadingBytes + bytes) / room.bytes;
-    return Math.max(ofBytes, index.pools.objects(number) / room.files) / share;
+  #isCurrent(pool: Pool): boolean {
+    return this.#byNumber[pool.number] === pool;
   }
 
   #forget(namespace: string, pool: Pool): Pool {
     this.#pools.delete(namespace);
+    this.#byNumber[pool.number] = undefined;
     this.#assign(namespace, commonPool);
+    this.#options.index.pools.setShare(pool.number, 0);
     this.#freed.push(pool.number);
     return this.#common;
   }
 
   #assign(namespace: string, number: number): void {
     const { groups, index } = this.#options;
-    for (let group = 0; group < groups.size; group += 1) if (groups.name(group)?.namespace === namespace) index.assign(group, number);
+    for (const group of groups.ofNamespace(namespace)) index.assign(group, number);
   }
 }

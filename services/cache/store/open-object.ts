@@ -21,6 +21,8 @@ export class OpenObject {
   readonly modifiedSeconds: number;
   /** Its row in the index, or `noRow` while the index does not hold this version. */
   row: number;
+  /** Called when the last reader has released the object while open files keep it. */
+  onIdle: (() => void) | undefined;
   readonly #close: (isStored: boolean) => void;
   readonly #closed = Promise.withResolvers<void>();
   /** Sums of the blocks; undefined when all blocks are checked. */
@@ -67,9 +69,11 @@ export class OpenObject {
 
   release(): void {
     this.#references -= 1;
-    if (this.#references > 0) return;
-    this.#close(this.row !== noRow);
-    this.#closed.resolve();
+    if (this.#references === 1) this.onIdle?.();
+    else if (this.#references === 0) {
+      this.#close(this.row !== noRow);
+      this.#closed.resolve();
+    }
   }
 
   /** Which bytes of the file to read for the next piece of [at, end): at most to the end of one block, and the whole block while it is unchecked. */

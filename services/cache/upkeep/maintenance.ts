@@ -6,11 +6,12 @@ import type { FaultSink } from '../disk/disk-health.ts';
 import type { Catalog } from '../index/catalog.ts';
 import type { Clock } from '../index/clock.ts';
 import { flagVerified } from '../index/object-index.ts';
-import { fileBlockBytes } from '../index/space.ts';
+import { blocksOf, fileBlockBytes } from '../index/space.ts';
 import type { BufferPool } from '../store/buffer-pool.ts';
 import type { PageCacheWindow } from '../store/page-cache-window.ts';
 import type { Store } from '../store/store.ts';
-import { snapshotBytes, writeSnapshot } from './snapshot.ts';
+import { writeSnapshot } from './snapshot.ts';
+import { planSnapshot } from './snapshot-format.ts';
 
 /** A crash loses the recency of at most this time. */
 const snapshotEveryMs = 5 * 60_000;
@@ -52,12 +53,19 @@ export class Maintenance {
   async writeSnapshot(): Promise<void> {
     const { directory, catalog, clock, health, log, folderBytes } = this.#options;
     const { space, index, groups, shares } = catalog;
-    const bytes = Math.ceil(snapshotBytes(index.count, groups.size) / fileBlockBytes) * fileBlockBytes;
+    const own = shares.entries();
+    const plan = planSnapshot({
+      objects: index.count,
+      names: groups.size,
+      nameBytes: groups.nameBytes,
+      shares: Object.keys(own).length,
+    });
+    const bytes = blocksOf(plan.maxBytes) * fileBlockBytes;
     if (!(await space.take(bytes, 0))) return log.warn('no room for the snapshot');
     try {
       const counts = { objects: index.count, blocks: index.totalBlocks };
-      const totals = { tick: clock.tick(), takenAtMs: Date.now(), ...counts, shares: shares.entries() };
-      await writeSnapshot({ directory, index, groups, totals });
+      const totals = { tick: clock.tick(), takenAtMs: Date.now(), ...counts, shares: own };
+      await writeSnapshot({ directory, index, groups, totals, plan });
       space.setOverhead(await folderBytes());
     } catch (error) {
       health.note(error, 'write');

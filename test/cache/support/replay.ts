@@ -2,6 +2,7 @@
 import { hash } from 'node:crypto';
 import { DatasetEviction, type EvictionPolicy, LruEviction } from '../../../services/cache/index/eviction.ts';
 import { Groups } from '../../../services/cache/index/groups.ts';
+import { heapStorage, IndexedHeap } from '../../../services/cache/index/indexed-heap.ts';
 import { noRow, ObjectIndex } from '../../../services/cache/index/object-index.ts';
 
 export interface Access {
@@ -9,6 +10,8 @@ export interface Access {
   readonly number: number;
   /** Counts for the hit rate; warm-up does not. */
   readonly isMeasured: boolean;
+  /** The step of recency; by default ten reads are one step. */
+  readonly tick?: number;
 }
 
 /** Reads in one step of recency. */
@@ -17,15 +20,14 @@ const readsPerTick = 10;
 /** The hit rate in percent. */
 export function replay(policyName: 'lru' | 'dataset', capacity: number, trace: Iterable<Access>): number {
   const index = new ObjectIndex({ capacity });
-  const groups = new Groups((group) => index.groupCount(group) === 0);
+  const groups = new Groups({ isEmpty: (group) => index.groupCount(group) === 0 });
   const policy: EvictionPolicy = policyName === 'lru' ? new LruEviction(index) : new DatasetEviction(index, groups);
   const digests = new Map<string, { a: number; b: number; c: number }>();
   let reads = 0;
   let measured = 0;
   let hits = 0;
-  for (const { prefix, number, isMeasured } of trace) {
+  for (const { prefix, number, isMeasured, tick = 1 + Math.floor(reads / readsPerTick) } of trace) {
     reads += 1;
-    const tick = 1 + Math.floor(reads / readsPerTick);
     const name = `${prefix}${number}`;
     let digest = digests.get(name);
     if (digest === undefined) {
@@ -48,6 +50,44 @@ export function replay(policyName: 'lru' | 'dataset', capacity: number, trace: I
       index.remove(victim);
     }
     index.insert({ ...digest, blocks: 1, tick, group: groups.number({ namespace: 'n', prefix }) });
+  }
+  return (100 * hits) / measured;
+}
+
+/** The best hit rate in percent that any policy can have, which knows all later reads and need not keep what it has just read (Belady). */
+export function replayIdeal(capacity: number, trace: Iterable<Access>): number {
+  const numbers = new Map<string, number>();
+  const reads = [...trace].map(({ prefix, number, isMeasured }) => {
+    const name = `${prefix}${number}`;
+    const object = numbers.get(name) ?? numbers.size;
+    numbers.set(name, object);
+    return { object, isMeasured };
+  });
+  const nextReads = new Float64Array(reads.length);
+  const seen = new Map<number, number>();
+  for (let at = reads.length - 1; at >= 0; at -= 1) {
+    const { object } = reads[at] as (typeof reads)[number];
+    nextReads[at] = seen.get(object) ?? Number.POSITIVE_INFINITY;
+    seen.set(object, at);
+  }
+  // The stored object that is read last of all is at the top.
+  const stored = new IndexedHeap(heapStorage(numbers.size));
+  const isStored = new Set<number>();
+  let measured = 0;
+  let hits = 0;
+  for (const [at, { object, isMeasured }] of reads.entries()) {
+    const next = nextReads[at] as number;
+    if (isMeasured) measured += 1;
+    if (isStored.has(object)) {
+      if (isMeasured) hits += 1;
+    } else if (isStored.size >= capacity) {
+      const victim = stored.top() as number;
+      if (-stored.keyOf(victim) <= next) continue;
+      stored.remove(victim);
+      isStored.delete(victim);
+    }
+    stored.set(object, -next);
+    isStored.add(object);
   }
   return (100 * hits) / measured;
 }
@@ -81,6 +121,52 @@ export function* reshuffledEpochs(objects: number, epochs: number, warmUp: numbe
   }
 }
 
+const shards = 16;
+const ticksPerEpoch = 1200;
+
+/** F: what one of 16 shards sees of reshuffled epochs, each of two minutes, with so many objects of the set on this shard. */
+export function* fewObjects(
+  objects: number,
+  epochs: number,
+  warmUp: number,
+  random: () => number,
+): Generator<Access & { readonly tick: number }> {
+  const all = objects * shards;
+  // Other digests for each seed: with few objects it matters which of them a policy samples.
+  const prefix = `set-${Math.floor(random() * 1e6)}/`;
+  for (let epoch = 0; epoch < epochs; epoch += 1) {
+    for (const [at, number] of shuffled(all, random).entries()) {
+      const tick = 1 + Math.floor(ticksPerEpoch * (epoch + at / all));
+      if (number < objects) yield { prefix, number, isMeasured: epoch >= warmUp, tick };
+    }
+  }
+}
+
+/** G: jobs that read a set each at the same time, all with few objects on this shard. */
+export function* manySmallSets(sets: number, objects: number, epochs: number, warmUp: number, random: () => number): Generator<Access> {
+  const reads = Array.from({ length: sets }, () => [...fewObjects(objects, epochs, warmUp, random)]).flat();
+  yield* reads.sort((one, other) => one.tick - other.tick);
+}
+
+/** H: two jobs read one set at the same pace, each in orders of its own. */
+export function* sharedSet(objects: number, epochs: number, warmUp: number, random: () => number): Generator<Access> {
+  for (let epoch = 0; epoch < epochs; epoch += 1) {
+    const orders = [shuffled(objects, random), shuffled(objects, random)];
+    for (let at = 0; at < objects; at += 1)
+      for (const order of orders) yield { prefix: 'set/', number: order[at] as number, isMeasured: epoch >= warmUp };
+  }
+}
+
+/** I: a CDN. Reads after a Zipf law of exponent 1, and a part of all reads for objects that are read once. */
+export function* cdn(objects: number, reads: number, random: () => number): Generator<Access> {
+  const oncePart = 0.3;
+  const draw = zipf(objects, 1, random);
+  for (let at = 0; at < reads; at += 1) {
+    const number = random() < oncePart ? objects + at : draw();
+    yield { prefix: 'cdn/', number, isMeasured: at > reads / 3 };
+  }
+}
+
 /** B: every epoch reads all objects in the same order. */
 export function* sameOrderEpochs(objects: number, epochs: number, warmUp: number): Generator<Access> {
   for (let epoch = 0; epoch < epochs; epoch += 1) {
@@ -110,15 +196,10 @@ export function* jobs(count: number, objects: number, offset: number, random: ()
   }
 }
 
-/** E: reads after a Zipf law, mixed with a scan over the same objects that begins anew when it is through. */
+/** E: reads after a Zipf law, mixed with a scan over the same objects that begins again when it is through. */
 export function* scanAndZipf(objects: number, reads: number, random: () => number): Generator<Access> {
   const scanPart = 0.68;
-  const exponent = 1.1;
-  let total = 0;
-  const cumulated = Float64Array.from({ length: objects }, (_, at) => {
-    total += 1 / (at + 1) ** exponent;
-    return total;
-  });
+  const draw = zipf(objects, 1.1, random);
   let scanned = 0;
   for (let at = 0; at < reads; at += 1) {
     const isMeasured = at > reads / 3;
@@ -127,6 +208,19 @@ export function* scanAndZipf(objects: number, reads: number, random: () => numbe
       scanned += 1;
       continue;
     }
+    // The order of popularity is not the order of the scan.
+    yield { prefix: 'set/', number: (draw() * 7919) % objects, isMeasured };
+  }
+}
+
+/** Numbers from 0 on, the smaller the more frequent. */
+function zipf(objects: number, exponent: number, random: () => number): () => number {
+  let total = 0;
+  const cumulated = Float64Array.from({ length: objects }, (_, at) => {
+    total += 1 / (at + 1) ** exponent;
+    return total;
+  });
+  return () => {
     const drawn = random() * total;
     let low = 0;
     for (let high = objects - 1; low < high; ) {
@@ -134,7 +228,6 @@ export function* scanAndZipf(objects: number, reads: number, random: () => numbe
       if ((cumulated[middle] as number) < drawn) low = middle + 1;
       else high = middle;
     }
-    // The order of popularity is not the order of the scan.
-    yield { prefix: 'set/', number: (low * 7919) % objects, isMeasured };
-  }
+    return low;
+  };
 }
