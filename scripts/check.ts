@@ -8,10 +8,12 @@ const checks: readonly { name: string; command: string; args: readonly string[] 
   { name: 'lint and format', command: 'biome', args: ['check', '--error-on-warnings', '.'] },
   { name: 'unused files, exports and dependencies', command: 'knip', args: [] },
   { name: 'borders between folders', command: 'node', args: ['scripts/checks/borders.ts'] },
+  { name: 'YAML style', command: 'node', args: ['scripts/checks/yaml.ts'] },
   { name: 'Envoy bootstrap', command: 'node', args: ['scripts/checks/envoy-bootstrap.ts'] },
   { name: 'Envoy bootstrap with TLS', command: 'node', args: ['scripts/checks/envoy-bootstrap.ts', 'k8s/overlays/tls/bootstrap.yaml'] },
   { name: 'bootstrap of overlay tls', command: 'node', args: ['scripts/envoy-tls.ts', '--check'] },
   { name: 'bootstrap of overlay authz-deployment', command: 'node', args: ['scripts/envoy-authz.ts', '--check'] },
+  { name: 'docs/reference.md', command: 'node', args: ['scripts/generate-reference.ts', '--check'] },
   { name: 'generated types', command: 'node', args: ['scripts/generate-proto.ts', '--check'] },
 ];
 

@@ -1,9 +1,12 @@
 /** Pure: merges a fragment into a bootstrap. */
 import { isMap, isSeq, type Node, parseDocument, type YAMLMap, type YAMLSeq } from 'yaml';
 
+/** The style of the bootstraps in this repository: strings are never folded, and short lists have no padding. */
+export const yamlStyle = { lineWidth: 0, flowCollectionPadding: false } as const;
+
 /**
- * Merges maps by key. Merges list entries by name, or by position if they have no name. Keeps comments. Throws an Error if the bootstrap
- * lacks a list entry of the fragment.
+ * Merges maps by key, and list entries by name or, without a name, by index. Keeps comments.
+ * Throws an Error when the bootstrap has no such entry.
  */
 export function mergeFragment(bootstrap: string, fragment: string): string {
   const document = parseDocument(bootstrap);
@@ -11,13 +14,13 @@ export function mergeFragment(bootstrap: string, fragment: string): string {
   const [fault] = [...document.errors, ...added.errors];
   if (fault !== undefined) throw fault;
   merge(document.contents as Node, added.contents as Node, 'the bootstrap');
-  return document.toString({ lineWidth: 0 });
+  return document.toString(yamlStyle);
 }
 
 function merge(into: Node, added: Node, where: string): void {
   if (isMap(into) && isMap(added)) mergeMaps(into, added, where);
   else if (isSeq(into) && isSeq(added)) mergeLists(into, added, where);
-  else throw new Error(`${where} has a different type than in the fragment`);
+  else throw new Error(`${where} has another shape than the fragment`);
 }
 
 function mergeMaps(into: YAMLMap, added: YAMLMap, where: string): void {

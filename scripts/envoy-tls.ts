@@ -1,6 +1,6 @@
 /**
- * `npm run envoy:tls`: writes k8s/overlays/tls/bootstrap.yaml. That is envoy/bootstrap.yaml with envoy/tls.yaml merged into it. Run it
- * after an edit of either file. `--check` writes nothing and fails if the file is outdated.
+ * `npm run envoy:tls`: writes k8s/overlays/tls/bootstrap.yaml: envoy/bootstrap.yaml with envoy/tls.yaml merged into it.
+ * Run it after an edit of either file. `--check` writes nothing, and fails when the overlay's bootstrap differs.
  */
 import { mergeFragment } from './envoy-fragment.ts';
 import { read, writeBootstrap } from './envoy-overlay.ts';

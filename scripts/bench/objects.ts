@@ -2,8 +2,9 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
+import { digestOf } from '../../services/cache/digest.ts';
 import { prepareDirectory } from '../../services/cache/disk/directory.ts';
-import { digestOf, objectPath } from '../../services/cache/disk/file-name.ts';
+import { objectPath } from '../../services/cache/disk/file-name.ts';
 import { encodeTrailer } from '../../services/cache/disk/trailer.ts';
 import type { Key } from '../../services/shared/key.ts';
 

@@ -18,8 +18,12 @@ const root = path.resolve(import.meta.dirname, '..', '..');
 /** Clock ticks in /proc: 100 per second on every Linux that Node supports. */
 const ticksPerSecond = 100;
 
-export async function startShard(directory: string, environment: Readonly<Record<string, string>> = {}): Promise<BenchServer> {
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, path.join(root, 'services/cache/main.ts')], {
+export async function startShard(
+  directory: string,
+  environment: Readonly<Record<string, string>> = {},
+  program = 'services/cache/main.ts',
+): Promise<BenchServer> {
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, path.join(root, program)], {
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     env: {
       PATH: process.env.PATH,

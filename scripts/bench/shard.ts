@@ -21,6 +21,7 @@ const folder = makeFolder();
 
 const steps: readonly (readonly [string, () => Promise<Row[]>])[] = [
   ['cached reads', benchCachedReads],
+  ['parser', benchParser],
   ['cold reads', benchColdReads],
   ['uploads', benchUploads],
   ['mixed', benchGetsAndPuts],
@@ -41,6 +42,39 @@ for (const [at, [name, work]] of steps.entries()) {
 progress('done');
 printTable(rows, { isQuick });
 process.exit(rows.some((row) => row.result.startsWith('failed')) ? 1 : 0);
+
+/** Compares a shard with the same handler behind Node's parser. */
+async function benchParser(): Promise<Row[]> {
+  const directory = fresh('parser');
+  const settings = { KURA_CACHE_MAX_BYTES: '1Gi' };
+  const plain = await startShard(path.join(directory, 'plain'), settings);
+  const node = await startShard(path.join(directory, 'node'), settings, 'scripts/bench/node-shard.ts');
+  const made: Row[] = [];
+  try {
+    for (const [name, bytes] of [
+      ['4 KiB', 4 * KiB],
+      ['112 KiB', 112 * KiB],
+      ['1 MiB', MiB],
+    ] as const) {
+      const target = `/objects/bench/${bytes}`;
+      const best = new Map<BenchServer, LoadResult>();
+      for (const server of [plain, node]) await putObject(server, target, randomBytes(bytes));
+      for (let round = 0; round < rounds; round += 1) {
+        for (const server of [plain, node]) {
+          progress(`parser, ${name}, ${server.name}`);
+          best.set(server, better(await load({ server, path: target, seconds, folder }), best.get(server)));
+        }
+      }
+      const [ours, theirs] = [best.get(plain), best.get(node)] as [LoadResult, LoadResult];
+      const labels = { baseline: "Node's parser", theirs: "Node's parser", own: 'own' };
+      made.push(compare(`GET ${name}, cached, our parser`, undefined, { ours, theirs, labels }));
+    }
+  } finally {
+    await Promise.all([plain.stop(), node.stop()]);
+    rmSync(directory, { recursive: true });
+  }
+  return made;
+}
 
 /** Reads objects in the page cache, alternating between the servers. */
 async function benchCachedReads(): Promise<Row[]> {

@@ -1,6 +1,6 @@
-/** The audit log: who was let in or refused, by which rule. No part of a token is ever in it. */
+/** The audit log: each identity that was allowed or refused, and the rule that decided. It never holds a part of a token. */
 import type { Logger } from '../shared/log.ts';
-import type { Decision, Question } from './decision.ts';
+import type { Decide, Decision, Question } from './decision.ts';
 
 interface AuditOptions {
   readonly log: Logger;
@@ -10,13 +10,24 @@ interface AuditOptions {
 }
 
 /** A flood of forged tokens must not fill a disk: beyond this, a second's denials are counted and not written. */
-const denialsPerSecond = 200;
+const maxDenialsPerSecond = 200;
 /** Somebody may put a token into the URL: whatever looks like a JWT's part is taken out. */
 const tokenLike = /eyJ[\w-]+(?:\.[\w-]*)*/g;
-const longestTarget = 1_100;
+const maxTargetCharacters = 1_100;
 
-/** Returns the function that the decision path calls once a check. */
-export function createAudit({ log, allowSample, now }: AuditOptions): (question: Question, decision: Decision) => void {
+type Audit = (question: Question, decision: Decision) => void;
+
+/** The same decision, with a call of `audit` for each check. */
+export function audited(decide: Decide, audit: Audit): Decide {
+  return async (question) => {
+    const decision = await decide(question);
+    audit(question, decision);
+    return decision;
+  };
+}
+
+/** Returns the function that writes the audit log. Call it once for each check. */
+export function createAudit({ log, allowSample, now }: AuditOptions): Audit {
   let allows = 0;
   let second = 0;
   let denials = 0;
@@ -26,12 +37,12 @@ export function createAudit({ log, allowSample, now }: AuditOptions): (question:
     if (!isAllow) {
       const current = Math.floor(now() / 1000);
       if (current !== second) {
-        if (denials > denialsPerSecond)
-          log.warn({ unwritten: denials - denialsPerSecond }, 'denials beyond the limit a second are not written');
+        if (denials > maxDenialsPerSecond)
+          log.warn({ unwritten: denials - maxDenialsPerSecond }, 'denials beyond the limit a second are not written');
         second = current;
         denials = 0;
       }
-      if (++denials > denialsPerSecond) return;
+      if (++denials > maxDenialsPerSecond) return;
     }
     log.info(
       {
@@ -59,7 +70,7 @@ function detailsOf(decision: Decision): object {
 function readable(target: string): string {
   const path = target.split('?', 1)[0] as string;
   return path
-    .slice(0, longestTarget)
+    .slice(0, maxTargetCharacters)
     .replace(/^\/objects\//, '')
     .replace(tokenLike, '<token>');
 }

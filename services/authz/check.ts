@@ -3,22 +3,13 @@ import { status as grpcStatus, type Server, type ServerUnaryCall, type sendUnary
 import type { HeaderValueOption } from '../../proto/generated/envoy/config/core/v3/HeaderValueOption.ts';
 import type { CheckRequest__Output } from '../../proto/generated/envoy/service/auth/v3/CheckRequest.ts';
 import type { CheckResponse } from '../../proto/generated/envoy/service/auth/v3/CheckResponse.ts';
-import type { StatusCode } from '../../proto/generated/envoy/type/v3/StatusCode.ts';
 import type { Value } from '../../proto/generated/google/protobuf/Value.ts';
 import { loadEnvoyProtos } from '../../proto/load.ts';
-import { maxKeyBytes } from '../shared/key.ts';
 import type { Logger } from '../shared/log.ts';
 import { problemBody, problemContentType } from '../shared/problem.ts';
 import type { Decide, Decision, Question } from './decision.ts';
 import type { Grant } from './policy/grant.ts';
-
-interface Refusal {
-  readonly status: number;
-  readonly name: StatusCode;
-  readonly code: string;
-  readonly detail: string;
-  readonly headers?: Readonly<Record<string, string>>;
-}
+import { problemOf } from './problems.ts';
 
 /** One Authorization line, one token: what a comma joined is two lines. */
 const bearer = /^bearer +([\w~+/.=-]+)$/i;
@@ -29,7 +20,7 @@ export function addCheck(server: Server, { decide, log }: { decide: Decide; log:
   /** An allow with a grant says nothing that is not in the grant, and a remembered caller's grant is the same object each time: its bytes are kept with it. */
   const encodedAllows = new WeakMap<Grant, Buffer>();
   const encode = (decision: Decision): Buffer => {
-    if (decision.kind !== 'allow') return Check.responseSerialize(deny(refusalOf(decision)));
+    if (decision.kind !== 'allow') return Check.responseSerialize(deny(problemOf(decision)));
     const { grant } = decision;
     const known = grant && encodedAllows.get(grant);
     if (known !== undefined) return known;
@@ -119,11 +110,11 @@ function toValue(value: unknown): Value {
   return { structValue: { fields: Object.fromEntries(Object.entries(value as object).map(([field, part]) => [field, toValue(part)])) } };
 }
 
-function deny({ status, name, code, detail, headers = {} }: Refusal): CheckResponse {
+function deny({ status, code, detail, headers }: ReturnType<typeof problemOf>): CheckResponse {
   return {
     status: { code: grpcStatus.PERMISSION_DENIED },
     denied_response: {
-      status: { code: name },
+      status: { code: status },
       headers: setHeaders({ 'content-type': problemContentType, ...headers }),
       body: problemBody({ status, code, detail }),
     },
@@ -132,54 +123,4 @@ function deny({ status, name, code, detail, headers = {} }: Refusal): CheckRespo
 
 function setHeaders(headers: Readonly<Record<string, string>>): HeaderValueOption[] {
   return Object.entries(headers).map(([key, value]) => ({ header: { key, value }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' }));
-}
-
-function refusalOf(decision: Exclude<Decision, { kind: 'allow' }>): Refusal {
-  switch (decision.kind) {
-    case 'unauthenticated': {
-      const headers = { 'www-authenticate': 'Bearer realm="kura", error="invalid_token"' };
-      return { status: 401, name: 'Unauthorized', code: 'unauthenticated', detail: decision.reason, headers };
-    }
-    case 'forbidden':
-      return { status: 403, name: 'Forbidden', code: 'forbidden', detail: decision.reason };
-    case 'folder': {
-      if (decision.answer === 'made')
-        return { status: 201, name: 'Created', code: 'no-folders', detail: 'there are no folders: none is needed' };
-      return { status: 404, name: 'NotFound', code: 'no-folders', detail: 'there are no folders' };
-    }
-    case 'bad-key': {
-      const detail = `the key is not 1 to ${maxKeyBytes} bytes of printable ASCII without . and .. segments`;
-      return { status: 400, name: 'BadRequest', code: 'bad-key', detail };
-    }
-    case 'no-such-path':
-      return { status: 404, name: 'NotFound', code: 'no-such-path', detail: 'objects are under /objects/' };
-    case 'bad-method': {
-      const allow = decision.allowed.join(', ');
-      return { status: 405, name: 'MethodNotAllowed', code: 'method-not-allowed', detail: `objects know ${allow}`, headers: { allow } };
-    }
-    case 'too-large': {
-      const detail = `an object may have at most ${decision.maxObjectBytes} bytes here`;
-      return { status: 413, name: 'PayloadTooLarge', code: 'too-large', detail };
-    }
-    case 'too-many-requests': {
-      const { limit, perSecond, waitSeconds } = decision.excess;
-      const detail = `${decision.identity.namespace} may have ${perSecond} ${limit === 'bytesPerSecond' ? 'bytes' : 'requests'} a second here`;
-      const headers = { 'retry-after': String(Math.ceil(waitSeconds)) };
-      return { status: 429, name: 'TooManyRequests', code: 'too-many-requests', detail, headers };
-    }
-    case 'unavailable':
-      return {
-        status: 503,
-        name: 'ServiceUnavailable',
-        code: 'identity-unavailable',
-        detail: decision.reason,
-        headers: { 'retry-after': '1' },
-      };
-    case 'no-policy': {
-      const detail = 'no policy has been seen yet';
-      return { status: 503, name: 'ServiceUnavailable', code: 'policy-unavailable', detail, headers: { 'retry-after': '1' } };
-    }
-    default:
-      return decision satisfies never;
-  }
 }

@@ -1,7 +1,7 @@
 /** From a request to a decision: what it asks for, who asks, and whether that is allowed. */
 import { parseTarget } from '../shared/key.ts';
-import { longestTokenBytes } from './identity/jwt.ts';
-import type { Identity, Resolution } from './identity/resolver.ts';
+import type { Identity, Resolution } from './identity/identity.ts';
+import { maxTokenBytes } from './identity/jwt.ts';
 import { rememberAccess } from './policy/access.ts';
 import { isRateLimited, type Verb, verbs } from './policy/document.ts';
 import type { Grant } from './policy/grant.ts';
@@ -101,7 +101,7 @@ export function createDecide({
   const accessOf = rememberAccess();
   return async ({ method, target, token, contentLength }) => {
     if (token === undefined) return { kind: 'unauthenticated', reason: 'one Authorization header with a bearer token is needed' };
-    if (token.length > longestTokenBytes) return { kind: 'unauthenticated', reason: `a token has at most ${longestTokenBytes} bytes` };
+    if (token.length > maxTokenBytes) return { kind: 'unauthenticated', reason: `a token has at most ${maxTokenBytes} bytes` };
     const parsed = parseTarget(target);
     if (parsed.kind === 'other-path') return { kind: 'no-such-path' };
     if (parsed.kind === 'bad-key') return { kind: 'bad-key' };

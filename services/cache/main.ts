@@ -9,7 +9,7 @@ import { startShard } from './shard.ts';
 // Before the first file is touched: four threads, Node's own number, leave a fast disk idle (1.28 against 2.06 GB/s cold, decisions.md).
 process.env.UV_THREADPOOL_SIZE ??= '32';
 
-await runService(async () => {
+await runService('cache', async () => {
   const config = readSettings(settingPrefix, settings, process.env);
   const log = createLogger({ service: 'cache', level: config.logLevel });
   const { directory } = config;
@@ -19,12 +19,7 @@ await runService(async () => {
   }
   const environment = { ...process.env };
   for (const name of ['SHARDS', 'DIRECTORIES', 'POD_LISTEN']) delete environment[settingPrefix + name];
-  let plans: ReturnType<typeof planShards>;
-  try {
-    plans = planShards(config);
-  } catch (error) {
-    throw new SettingsError((error as Error).message, { cause: error });
-  }
+  const plans = planShards(config);
   const stopMs = config.drain + config.grace;
   return {
     running: await startShards({ plans, program: import.meta.filename, environment, healthAddress: config.podListen, stopMs, log }),

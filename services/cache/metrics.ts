@@ -1,16 +1,16 @@
 /** Shows a shard's numbers to Prometheus. */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import { Counter, Gauge, type MetricObjectWithValues, type MetricValueWithName, type Registry } from 'prom-client';
 import { type Counters, latencyBounds, methods, results } from './counters.ts';
+import type { Catalog } from './index/catalog.ts';
 import { type NamespaceUse, namespaceUse } from './index/namespace-use.ts';
-import { fileBlockBytes } from './index/space.ts';
 import type { BufferPool } from './store/buffer-pool.ts';
 import type { PageCacheWindow } from './store/page-cache-window.ts';
-import type { Store } from './store/store.ts';
 
 export interface ShardNumbers {
   readonly counters: Counters;
-  readonly store: Store;
+  readonly catalog: Catalog;
+  readonly openFiles: { readonly size: number };
   readonly buffers: BufferPool;
   readonly window: PageCacheWindow;
   readonly connections: () => number;
@@ -21,7 +21,7 @@ export interface ShardNumbers {
 
 /** Registers everything; the returned function stops what was started for it. */
 export function registerMetrics(registry: Registry, numbers: ShardNumbers): () => void {
-  const { counters, store, buffers, window } = numbers;
+  const { counters, catalog, openFiles, buffers, window } = numbers;
   registerRequests(registry, counters);
   const total = (name: string, help: string, read: () => number) => registerTotal(registry, name, help, read);
   const gauge = (name: string, help: string, read: () => number) => {
@@ -44,12 +44,12 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
   registerTotals(registry, { name: 'kura_cache_sent_bytes_total', help: 'Body bytes of reads by way.', label: 'way' }, counters.sent);
   registerTotals(registry, { name: 'kura_cache_tickets_total', help: 'Tickets that came, by result.', label: 'result' }, counters.tickets);
   gauge('kura_cache_hit_ratio', 'Hits of all GETs since the start.', () => hitRatio(counters));
-  gauge('kura_cache_objects', 'Objects that are known.', () => store.index.count);
-  gauge('kura_cache_used_bytes', 'Bytes that count against the limit, in blocks of 4 KiB.', () => store.space.usedBytes);
-  gauge('kura_cache_stored_bytes', 'Bytes of stored objects, in blocks of 4 KiB.', () => store.index.totalBlocks * fileBlockBytes);
-  gauge('kura_cache_reserved_bytes', 'Bytes of uploads in progress and of files that are being freed.', () => store.space.reservedBytes);
-  gauge('kura_cache_limit_bytes', 'Bytes that may be used now.', () => store.space.limitBytes);
-  gauge('kura_cache_limit_objects', 'Objects that may be stored.', () => store.space.limits.maxFiles);
+  gauge('kura_cache_objects', 'Objects that are known.', () => catalog.index.count);
+  gauge('kura_cache_used_bytes', 'Bytes that count against the limit, in blocks of 4 KiB.', () => catalog.space.usedBytes);
+  gauge('kura_cache_stored_bytes', 'Bytes of stored objects, in blocks of 4 KiB.', () => catalog.storedBytes);
+  gauge('kura_cache_reserved_bytes', 'Bytes of uploads in progress and of files that are being freed.', () => catalog.space.reservedBytes);
+  gauge('kura_cache_limit_bytes', 'Bytes that may be used now.', () => catalog.space.limitBytes);
+  gauge('kura_cache_limit_objects', 'Objects that may be stored.', () => catalog.space.limits.maxFiles);
   total('kura_cache_evicted_objects_total', 'Objects given up for room.', () => counters.evictedObjects);
   total('kura_cache_evicted_bytes_total', 'Bytes given up for room.', () => counters.evictedBytes);
   gauge('kura_cache_last_victim_idle_seconds', 'How long the object evicted last had not been used.', () => counters.lastVictimIdleSeconds);
@@ -66,7 +66,7 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
     () => counters.coldSyncReads,
   );
   gauge('kura_cache_read_window_bytes', 'Bytes used last that are taken to be in the page cache.', () => window.windowBytes);
-  gauge('kura_cache_open_files', 'Descriptors kept open between requests.', () => store.openFiles.size);
+  gauge('kura_cache_open_files', 'Descriptors kept open between requests.', () => openFiles.size);
   gauge('kura_cache_buffer_bytes', 'Memory of bodies on their way.', () => buffers.usedBytes);
   gauge('kura_cache_connections', 'Open connections.', numbers.connections);
   total('kura_cache_handed_over_total', 'Requests given to the slower parser.', () => counters.handedOver);
@@ -80,7 +80,7 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
     label: 'kind',
   };
   registerTotals(registry, diskErrors, counters.diskErrors);
-  registerNamespaces(registry, store);
+  registerNamespaces(registry, catalog);
   return registerLoopDelay(registry);
 }
 
@@ -103,17 +103,16 @@ function registerRequests(registry: Registry, counters: Counters): void {
   registry.registerMetric(new LatencyHistogram(counters));
 }
 
-/** Shows counts that were made elsewhere: prom-client's own histogram would count each observation itself. */
-class LatencyHistogram extends Histogram<'method'> {
+/** Shows counts that were made elsewhere. prom-client's Histogram counts its observations itself, so this is a Counter whose published `get` returns a histogram. */
+class LatencyHistogram extends Counter<'method'> {
   readonly #counters: Counters;
 
   constructor(counters: Counters) {
-    super({ ...latencyName, labelNames: ['method'], buckets: [...latencyBounds], registers: [] });
+    super({ ...latencyName, labelNames: ['method'], registers: [] });
     this.#counters = counters;
   }
 
-  /** What prom-client asks a histogram for when it writes text; its types do not name it. */
-  async getForPromString(): Promise<object> {
+  override async get(): Promise<MetricObjectWithValues<MetricValueWithName<string>>> {
     const values = methods.flatMap((method) => {
       const { counts, sum } = this.#counters.latency[method];
       let cumulated = 0;
@@ -123,18 +122,21 @@ class LatencyHistogram extends Histogram<'method'> {
       });
       return [...buckets, value('_sum', { method }, sum), value('_count', { method }, cumulated)];
     });
-    return { ...latencyName, type: 'histogram', aggregator: 'sum', values };
+    // prom-client's types have a number where its code has the word.
+    return { ...latencyName, type: 'histogram', aggregator: 'sum', values } as unknown as MetricObjectWithValues<
+      MetricValueWithName<string>
+    >;
   }
 }
 
-const latencyName = { name: 'kura_cache_request_seconds', help: 'Time from the head of a request to the end of its answer.' };
+const latencyName = { name: 'kura_cache_request_seconds', help: 'Time from the head of a request to the end of its response.' };
 
-function value(suffix: string, labels: Readonly<Record<string, string | number>>, number: number): object {
+function value(suffix: string, labels: Readonly<Record<string, string | number>>, number: number): MetricValueWithName<string> {
   return { metricName: latencyName.name + suffix, labels, value: number };
 }
 
 /** Counted anew at each look, since nothing on the way of a request needs it: 65,536 groups take some milliseconds. */
-function registerNamespaces(registry: Registry, store: Store): void {
+function registerNamespaces(registry: Registry, catalog: Catalog): void {
   const gauge = (name: string, help: string, read: (use: NamespaceUse) => number | undefined) => {
     registry.registerMetric(
       new Gauge({
@@ -144,7 +146,7 @@ function registerNamespaces(registry: Registry, store: Store): void {
         registers: [],
         collect() {
           this.reset();
-          for (const use of namespaceUse(store)) {
+          for (const use of namespaceUse(catalog)) {
             const value = read(use);
             if (value !== undefined) this.set({ namespace: use.namespace }, value);
           }

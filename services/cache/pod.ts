@@ -1,20 +1,16 @@
 /** Several shards in one Pod: a small parent that starts one process for each, restarts what crashes and passes signals on. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ListenAddress, Settings } from '../shared/environment.ts';
-import type { ListeningMessage, Running } from '../shared/lifecycle.ts';
+import { type ListenAddress, type Settings, SettingsError } from '../shared/environment.ts';
+import type { Running } from '../shared/lifecycle.ts';
 import { formatAddress } from '../shared/listen.ts';
 import type { Logger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
+import { SupervisedChild } from '../shared/supervise.ts';
 import { settingPrefix, type settings } from './config.ts';
 
-/** A crashed shard comes back after this, doubled for each crash in a row; a minute of life ends the row. */
-const firstBackoffMs = 500;
-const maxBackoffMs = 30_000;
-const stableMs = 60_000;
+const backoff = { firstMs: 500, maxMs: 30_000, stableMs: 60_000 };
 /** How often each shard is asked whether it serves, and how long it may take to say so. */
 const lookMs = 1_000;
 /** What a shard may take beyond its drain and grace, for its snapshot. */
@@ -27,17 +23,17 @@ interface ShardPlan {
   readonly environment: Readonly<Record<string, string>>;
 }
 
-/** What each shard of the Pod is given: its directory, name and ports. Throws an Error that says what does not fit. */
+/** What each shard of the Pod is given: its directory, name and ports. Throws SettingsError for settings that do not fit. */
 export function planShards(config: Settings<typeof settings>): ShardPlan[] {
   const listed = config.directories?.split(',').map((directory) => directory.trim());
   if (listed !== undefined && listed.length !== config.shards)
-    throw new Error(`KURA_CACHE_DIRECTORIES names ${listed.length} directories for ${config.shards} shards`);
-  if (listed !== undefined && new Set(listed).size !== listed.length) throw new Error('KURA_CACHE_DIRECTORIES names a directory twice');
-  if (listed === undefined && config.directory === undefined) throw new Error('KURA_CACHE_DIRECTORIES must be set');
+    throw new SettingsError(`KURA_CACHE_DIRECTORIES names ${listed.length} directories for ${config.shards} shards`);
+  if (listed !== undefined && new Set(listed).size !== listed.length)
+    throw new SettingsError('KURA_CACHE_DIRECTORIES names a directory twice');
+  if (listed === undefined && config.directory === undefined) throw new SettingsError('KURA_CACHE_DIRECTORIES must be set');
   const directories =
     listed ?? Array.from({ length: config.shards }, (_, number) => path.join(config.directory as string, `shard-${number}`));
-  for (const directory of directories) mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const devices = directories.map((directory) => statSync(directory).dev);
+  const devices = directories.map(deviceOf);
   return directories.map((directory, number) => ({
     number,
     directory,
@@ -84,7 +80,7 @@ export async function startShards(options: ShardsOptions): Promise<Running> {
     close: async () => {
       isStopping = true;
       looking.abort();
-      await Promise.all(shards.map((shard) => shard.stop(options.stopMs + closeMs)));
+      await Promise.all(shards.map((shard) => shard.stop()));
       await health.close();
     },
   };
@@ -94,47 +90,39 @@ class ShardProcess {
   readonly plan: ShardPlan;
   objects: string | undefined;
   metrics: string | undefined;
-  /** As its own `/readyz` says: not while it starts, hangs, or its disk keeps failing. */
+  /** The answer of its own `/readyz`: false while it starts, hangs, or its disk keeps failing. */
   isServing = false;
-  readonly #options: ShardsOptions;
-  #child: ChildProcess | undefined;
-  #timer: NodeJS.Timeout | undefined;
-  #crashes = 0;
-  #isStopping = false;
+  readonly #child: SupervisedChild;
 
-  constructor(plan: ShardPlan, options: ShardsOptions) {
+  constructor(plan: ShardPlan, { program, environment, stopMs, log }: ShardsOptions) {
     this.plan = plan;
-    this.#options = options;
+    this.#child = new SupervisedChild({
+      name: `shard ${plan.number}`,
+      command: () => ({ file: process.execPath, args: [program], env: { ...environment, ...plan.environment } }),
+      output: 'inherit',
+      hasOwnGroup: false,
+      backoff,
+      // Recovery of a large directory may take long.
+      maxStartMs: undefined,
+      maxStopMs: stopMs + closeMs,
+      onReady: ({ listening }) => {
+        this.objects = listening.objects;
+        this.metrics = listening.metrics;
+        this.isServing = true;
+      },
+      onEnd: ({ status, signal, backoffMs }) => {
+        this.objects = undefined;
+        this.metrics = undefined;
+        this.isServing = false;
+        log.error({ shard: plan.number, status, signal, backoffMs }, 'a shard ended: starting it again');
+      },
+      onFault: (error) => log.error({ shard: plan.number, reason: error.message }, 'a shard did not start'),
+    });
   }
 
   /** Resolves when the shard serves or its process has ended. */
   async start(): Promise<void> {
-    const { program, environment, log } = this.#options;
-    const startedMs = performance.now();
-    // The kernel ends the shard with this parent, however that ends: no shard may go on holding a directory that nobody watches.
-    const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, program], {
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-      env: { ...environment, ...this.plan.environment },
-    });
-    this.#child = child;
-    const serves = Promise.withResolvers<void>();
-    child.on('message', (message: ListeningMessage) => {
-      if (message.kind !== 'listening') return;
-      this.objects = message.listening.objects;
-      this.metrics = message.listening.metrics;
-      this.isServing = true;
-      serves.resolve();
-    });
-    child.on('error', (error) => log.error({ err: error }, 'setpriv of util-linux is needed and does not start'));
-    child.on('close', (status, signal) => {
-      this.objects = undefined;
-      this.metrics = undefined;
-      this.isServing = false;
-      this.#child = undefined;
-      serves.resolve();
-      if (!this.#isStopping) this.#restartLater(performance.now() - startedMs, status, signal);
-    });
-    await serves.promise;
+    await this.#child.start({ mustServe: false });
   }
 
   /** Looks again and again until `signal` aborts. */
@@ -155,22 +143,18 @@ class ShardProcess {
     }
   }
 
-  async stop(withinMs: number): Promise<void> {
-    this.#isStopping = true;
-    clearTimeout(this.#timer);
-    const child = this.#child;
-    if (child === undefined) return;
-    child.kill('SIGTERM');
-    const timer = setTimeout(() => child.kill('SIGKILL'), withinMs);
-    await once(child, 'close');
-    clearTimeout(timer);
+  async stop(): Promise<void> {
+    await this.#child.stop();
   }
+}
 
-  #restartLater(livedMs: number, status: number | null, signal: NodeJS.Signals | null): void {
-    this.#crashes = livedMs > stableMs ? 1 : this.#crashes + 1;
-    const backoffMs = Math.min(maxBackoffMs, firstBackoffMs * 2 ** (this.#crashes - 1));
-    this.#options.log.error({ shard: this.plan.number, status, signal, backoffMs }, 'a shard ended: starting it again');
-    this.#timer = setTimeout(() => void this.start(), backoffMs);
+/** The device of a directory, which is made when it does not exist. */
+function deviceOf(directory: string): number {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    return statSync(directory).dev;
+  } catch (error) {
+    throw new SettingsError((error as Error).message, { cause: error });
   }
 }
 

@@ -2,6 +2,7 @@
 import { readFile, unlink, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
+import { type Closer, startWithCloser } from '../shared/closer.ts';
 import type { Settings } from '../shared/environment.ts';
 import type { Running } from '../shared/lifecycle.ts';
 import { formatAddress } from '../shared/listen.ts';
@@ -15,12 +16,13 @@ import { temporaryFolder } from './disk/file-name.ts';
 import { type Files, systemFiles } from './disk/files.ts';
 import { noCredentials, readCredentials } from './http/credentials.ts';
 import { Direct } from './http/direct.ts';
-import { startObjectServer } from './http/object-server.ts';
+import { type ObjectServerOptions, startObjectServer } from './http/object-server.ts';
 import type { ObjectService } from './http/service.ts';
+import { Catalog } from './index/catalog.ts';
 import { Clock } from './index/clock.ts';
-import { fileBlockBytes } from './index/space.ts';
 import { registerMetrics } from './metrics.ts';
 import { BufferPool } from './store/buffer-pool.ts';
+import { LoadedBodies } from './store/loaded-bodies.ts';
 import { PageCacheWindow } from './store/page-cache-window.ts';
 import { Reader } from './store/reader.ts';
 import { Store } from './store/store.ts';
@@ -30,23 +32,30 @@ import { Recovery } from './upkeep/recovery.ts';
 
 export type ShardSettings = Settings<typeof settings> & { readonly directory: string };
 
-/** Starts a shard and resolves when it serves; recovery goes on behind. Rejects when the directory or an address cannot be had. */
-export async function startShard(config: ShardSettings, log: Logger, files: Files = systemFiles): Promise<Running> {
-  const lock = await lockDirectory(config.directory);
-  try {
-    return await startLocked(config, log, files, lock.release);
-  } catch (error) {
-    await lock.release();
-    throw error;
-  }
+/** What a test or a bench replaces. */
+interface ReplaceableParts {
+  readonly files?: Files;
+  readonly parser?: ObjectServerOptions['parser'];
 }
 
-async function startLocked(config: ShardSettings, log: Logger, files: Files, unlock: () => Promise<void>): Promise<Running> {
+/** Starts a shard and resolves when it serves; recovery goes on behind. Rejects when the directory or an address cannot be had. */
+export async function startShard(config: ShardSettings, log: Logger, replaced: ReplaceableParts = {}): Promise<Running> {
+  return await startWithCloser(async (closer) => {
+    const lock = await lockDirectory(config.directory);
+    closer.add('directory lock', lock.release);
+    return await startLocked(config, log, replaced, closer);
+  });
+}
+
+async function startLocked(config: ShardSettings, log: Logger, replaced: ReplaceableParts, closer: Closer): Promise<Running['listening']> {
   const identity = await prepareDirectory(config.directory, config.name ?? '');
   const stopped = new AbortController();
-  const parts = createParts({ config, identity, log, files, signal: stopped.signal });
-  const { store, reader, buffers, counters, window, health, recovery, maintenance } = parts;
+  const parts = createParts({ config, identity, log, files: replaced.files ?? systemFiles, signal: stopped.signal });
+  const { catalog, store, reader, buffers, counters, window, health, recovery, maintenance } = parts;
+  closer.add('open files', () => store.openFiles.shrink(0));
+  closer.add('disk health', () => health.close());
   const credentials = config.credentialFile === 'off' ? noCredentials : readCredentials(config.credentialFile, log);
+  closer.add('credentials', () => credentials.close());
   let stopping: 'no' | 'draining' | 'closing' = 'no';
   const notReady = () => (stopping !== 'no' ? 'stopping' : health.isFailing ? 'the disk keeps failing' : undefined);
   const service: ObjectService = {
@@ -58,50 +67,51 @@ async function startLocked(config: ShardSettings, log: Logger, files: Files, unl
     credentials,
     direct: createDirect(config, () => objects.address),
     notReady,
-    onFault: health.note.bind(health),
+    health,
     isClosing: () => stopping === 'closing',
     readerTimeoutMs: config.readerTimeout,
     writerTimeoutMs: config.writerTimeout,
   };
-  const objects = await startObjectServer({ service, address: config.listen, keepAliveMs: config.keepAlive });
+  const objects = await startObjectServer({
+    service,
+    address: config.listen,
+    keepAliveMs: config.keepAlive,
+    parser: replaced.parser ?? 'plain',
+  });
+  closer.add('object server', async () => {
+    if (stopping !== 'closing') await objects.close();
+  });
   const registry = createRegistry();
   const stopMetrics = registerMetrics(registry, {
     counters,
-    store,
+    catalog,
+    openFiles: store.openFiles,
     buffers,
     window,
     connections: objects.connections,
     recovered: () => recovery.ratio,
     isServing: () => notReady() === undefined,
   });
-  const metrics = await startMetricsServer({ address: config.metricsListen, registry, notReady }).catch(async (error: unknown) => {
-    await objects.close();
-    throw error;
-  });
+  closer.add('metrics', stopMetrics);
+  const metrics = await startMetricsServer({ address: config.metricsListen, registry, notReady });
+  closer.add('metrics server', metrics.close);
   const background = recovery
     .run()
     .then(() => maintenance.run())
     .catch((error: unknown) => log.error({ err: error }, 'background work ended'));
 
-  return {
-    listening: { objects: objects.address, metrics: metrics.address },
-    close: async () => {
-      stopping = 'draining';
-      await delay(config.drain);
-      stopping = 'closing';
-      await objects.drain(config.grace);
-      stopped.abort();
-      await background;
-      // A snapshot of half the objects would cost the other half its recency: then the old one stays.
-      if (store.space.isCounted) await maintenance.writeSnapshot();
-      health.close();
-      credentials.close();
-      stopMetrics();
-      store.openFiles.shrink(0);
-      await metrics.close();
-      await unlock();
-    },
-  };
+  // Registered last: the metrics server answers until requests and background work have ended.
+  closer.add('requests and background work', async () => {
+    stopping = 'draining';
+    await delay(config.drain);
+    stopping = 'closing';
+    await objects.drain(config.grace);
+    stopped.abort();
+    await background;
+    // A snapshot of half the objects would cost the other half its recency: then the old one stays.
+    if (catalog.space.isCounted) await maintenance.writeSnapshot();
+  });
+  return { objects: objects.address, metrics: metrics.address };
 }
 
 /** `listening` tells where the shard listens, once it does. */
@@ -131,34 +141,34 @@ function createParts({ config, identity, log, files, signal }: PartsOptions) {
   const health: DiskHealth = new DiskHealth({
     counters,
     probe: () => probeDisk(directory),
-    onFull: () => yieldRoom(store, log),
+    onFull: () => yieldRoom(catalog, log),
     onChange: (isFailing, error) =>
       isFailing ? log.error({ err: error }, 'the disk keeps failing: out of service') : log.info('the disk works again'),
   });
-  const onFault = health.note.bind(health);
-  const common = { directory, files, buffers, clock, window, counters, onFault, log, signal };
+  const catalog: Catalog = new Catalog({ limits, eviction: config.eviction, clock, evict: (row) => store.evict(row) });
+  const loaded = new LoadedBodies({ buffers });
+  const common = { directory, catalog, files, buffers, loaded, clock, window, counters, health, log, signal };
   const store: Store = new Store({
     ...common,
     secret: identity.secret,
-    limits,
-    openFilesLimit: config.openFiles,
-    eviction: config.eviction,
+    maxOpenFiles: config.openFiles,
   });
-  store.space.setOverhead(folderBytes(directory));
+  catalog.space.setOverhead(folderBytes(directory));
   const reader = new Reader({ ...common, store, diskReads: () => process.resourceUsage().fsRead });
   const recovery = new Recovery({
     ...common,
     isNew: identity.isNew,
-    store,
+    mutex: store.mutex,
+    runId: store.runId,
     onCounted: () => {
-      const own = { bytes: store.index.totalBlocks * fileBlockBytes, files: store.index.count };
+      const own = { bytes: catalog.storedBytes, files: catalog.index.count };
       // Never above the number of rows that were made for it.
       const resolved = resolveLimits({ ...bounds, own });
-      store.space.limits = { ...resolved, maxFiles: Math.min(resolved.maxFiles, limits.maxFiles) };
+      catalog.space.limits = { ...resolved, maxFiles: Math.min(resolved.maxFiles, limits.maxFiles) };
     },
   });
   const maintenance = new Maintenance({ ...common, store, scrubBytesPerSecond: config.scrub, folderBytes: () => folderBytes(directory) });
-  return { store, reader, recovery, maintenance, health, counters, buffers, window };
+  return { catalog, store, reader, recovery, maintenance, health, counters, buffers, window };
 }
 
 async function probeDisk(directory: string): Promise<void> {
@@ -177,13 +187,13 @@ const yieldBytes = 64 * 1024 * 1024;
 const yieldMs = 60_000;
 
 /** Somebody else fills the disk: the shard gets smaller, so that PUTs go on, and tries its own limit again after a while. */
-function yieldRoom(store: Store, log: Logger): void {
-  const { space } = store;
+function yieldRoom(catalog: Catalog, log: Logger): void {
+  const { space } = catalog;
   if (!space.isCounted) return;
   const lowered = space.usedBytes - Math.min(yieldBytes, Math.floor(space.usedBytes / 4));
   if (lowered >= space.limitBytes) return;
   log.warn({ limitBytes: lowered }, 'the file system is full below the limit of this shard: keeping less for a while');
   space.lower(lowered);
-  store.evictor.run();
+  catalog.evictor.run();
   setTimeout(() => space.lift(), yieldMs).unref();
 }

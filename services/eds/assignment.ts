@@ -4,16 +4,16 @@ import type { LbEndpoint } from '../../proto/generated/envoy/config/endpoint/v3/
 import type { Shard } from './shard.ts';
 import { compareText } from './unique-shards.ts';
 
-interface Viewpoint {
-  /** The zone whose shards come first (priority 0, all others 1); undefined = all alike. A zone without shards has no first. */
-  readonly ownZone: string | undefined;
-}
-
 /**
  * The same shards in the same order give the same message. One locality a zone; no shards, no localities, which empties the cluster (leaving the resource out would
- * change nothing). Priorities have no gap: Envoy refuses one.
+ * change nothing). The shards of `ownZone` come first (priority 0, all others 1); undefined, or a zone without shards, makes all alike. Priorities have no gap: Envoy
+ * refuses one.
  */
-export function assignmentOf(name: string, shards: readonly Shard[], { ownZone }: Viewpoint): ClusterLoadAssignment {
+export function assignmentOf(
+  name: string,
+  shards: readonly Shard[],
+  { ownZone }: { readonly ownZone: string | undefined },
+): ClusterLoadAssignment {
   const byZone = Map.groupBy(shards, ({ zone }) => zone);
   const hasOwn = ownZone !== undefined && byZone.has(ownZone);
   const zones = [...byZone.keys()].sort(compareText);

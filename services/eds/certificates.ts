@@ -2,9 +2,9 @@
 import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { setInterval } from 'node:timers/promises';
 import { createSecureContext } from 'node:tls';
 import { experimental, type ServerCredentials } from '@grpc/grpc-js';
+import { FilePoll } from '../shared/file-poll.ts';
 import type { Logger } from '../shared/log.ts';
 
 interface Certificates {
@@ -14,40 +14,30 @@ interface Certificates {
 }
 
 interface CertificateFolder {
-  /** Of a server that only talks to clients with a certificate that `ca.crt` signed. */
+  /** Of a server that accepts only clients with a certificate that `ca.crt` signed. */
   readonly credentials: ServerCredentials;
   close(): void;
 }
 
-/** A replaced Secret is there after a minute or so (facts/kubernetes.md); this adds little to it. */
+/** The kubelet updates a mounted Secret within about a minute; this adds little to it. */
 const rereadMs = 2_000;
 
-/** Rejects when a file cannot be read or is no certificate, or the key is not the certificate's. Later the last good ones go on, and the log says why. */
+/** Rejects when a file cannot be read, is not a certificate, or the key does not match. Later it keeps the last valid files and logs the reason. */
 export async function openCertificates(folder: string, { log }: { log: Logger }): Promise<CertificateFolder> {
   let current = await read(folder);
   // Both kinds of grpc-js take what they need of the whole.
   const listeners = new Set<(update: Certificates) => void>();
-  let complaint: string | undefined;
-  const reread = async (): Promise<void> => {
-    try {
+  const poll = new FilePoll({
+    intervalMs: rereadMs,
+    reread: async () => {
       const next = await read(folder);
-      complaint = undefined;
       if (isSame(next, current)) return;
       current = next;
       log.info('certificates were replaced');
       for (const listener of listeners) listener(current);
-    } catch (error) {
-      const { message } = error as Error;
-      if (message !== complaint) log.error(`${message}; the certificates before go on`);
-      complaint = message;
-    }
-  };
-  const stopping = new AbortController();
-  const watch = async (): Promise<void> => {
-    for await (const _ of setInterval(rereadMs, undefined, { ref: false, signal: stopping.signal })) await reread();
-  };
-  // Ends only by being stopped.
-  void watch().catch(() => undefined);
+    },
+    onFault: ({ message }) => log.error(`${message}; keeping the previous certificates`),
+  });
   const add = (listener: (update: Certificates) => void): void => {
     listeners.add(listener);
     process.nextTick(listener, current);
@@ -61,7 +51,7 @@ export async function openCertificates(folder: string, { log }: { log: Logger })
   };
   return {
     credentials: experimental.createCertificateProviderServerCredentials(provider, provider, true),
-    close: () => stopping.abort(),
+    close: () => poll.close(),
   };
 }
 

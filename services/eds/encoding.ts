@@ -1,25 +1,25 @@
 /**
- * Encodes answers so that one encoding of a resource serves all streams. Protocol Buffers lets the encodings of two parts of a message be joined into that of the
+ * Encodes responses so that one encoding of a resource serves all streams. Protocol Buffers lets the encodings of two parts of a message be joined into that of the
  * whole (protobuf.dev, "Encoding": "Last One Wins", concatenation), so what differs between streams, the nonce, is encoded apart and put in front.
  */
 
 import type { ClusterLoadAssignment } from '../../proto/generated/envoy/config/endpoint/v3/ClusterLoadAssignment.ts';
 import type { loadEnvoyProtos } from '../../proto/load.ts';
-import type { Answer, SubscriptionRequest } from './subscription.ts';
+import type { Response, SubscriptionRequest } from './subscription.ts';
 
 type Protos = ReturnType<typeof loadEnvoyProtos>['envoy'];
 export type StreamKind = SubscriptionRequest['kind'];
 
 export const endpointType = 'type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment';
 
-/** One resource as each kind of answer holds it. */
+/** One resource as each kind of response holds it. */
 export type EncodedResource = Readonly<Record<StreamKind, Buffer>>;
 
 export interface Encoder {
   assignment(assignment: ClusterLoadAssignment): Buffer;
   resource(resource: { name: string; version: string; bytes: Buffer }): EncodedResource;
-  /** The whole answer, ready for the wire. */
-  answer(kind: StreamKind, typeUrl: string, answer: Answer, resources: ReadonlyMap<string, EncodedResource>): Buffer;
+  /** The whole response, ready for the wire. */
+  response(kind: StreamKind, typeUrl: string, response: Response, resources: ReadonlyMap<string, EncodedResource>): Buffer;
 }
 
 export function createEncoder(protos: Protos): Encoder {
@@ -34,7 +34,7 @@ export function createEncoder(protos: Protos): Encoder {
         delta: DeltaDiscoveryResponse.serialize({ resources: [{ name, version, resource }] }),
       };
     },
-    answer: (kind, typeUrl, { nonce, version, names, removed }, resources) => {
+    response: (kind, typeUrl, { nonce, version, names, removed }, resources) => {
       const head =
         kind === 'full'
           ? DiscoveryResponse.serialize({ type_url: typeUrl, nonce, version_info: version })

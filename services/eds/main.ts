@@ -1,15 +1,16 @@
-/** eds: tells every Envoy which shards there are. */
+/** eds: sends every Envoy the list of shards. */
 import type { KubernetesObject, V1EndpointSlice } from '@kubernetes/client-node';
 import { loadEnvoyProtos } from '../../proto/load.ts';
-import { readSettings } from '../shared/environment.ts';
-import { connectKubernetes } from '../shared/kubernetes.ts';
+import { type Closer, startWithCloser } from '../shared/closer.ts';
+import { readSettings, type Settings } from '../shared/environment.ts';
+import { connectKubernetes, type KubernetesClient } from '../shared/kubernetes.ts';
 import { runService } from '../shared/lifecycle.ts';
-import { createLogger } from '../shared/log.ts';
+import { createLogger, type Logger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
-import { startReflector } from '../shared/reflector.ts';
+import { Reflector } from '../shared/reflector.ts';
 import { openCertificates } from './certificates.ts';
 import { settings } from './config.ts';
-import { createEncoder } from './encoding.ts';
+import { createEncoder, type Encoder } from './encoding.ts';
 import { createMetrics, createPropagation } from './metrics.ts';
 import { Publisher } from './publisher.ts';
 import { startDiscoveryServer } from './server.ts';
@@ -17,56 +18,34 @@ import { readSlices } from './shard.ts';
 import { startStatus } from './status/http.ts';
 import { StreamList } from './stream-list.ts';
 
-await runService(async () => {
+await runService('eds', async () => {
   const config = readSettings('KURA_EDS_', settings, process.env);
-  const { namespace, service, podSelector, identity, placement } = config;
   const log = createLogger({ service: 'eds', level: config.logLevel });
-  const certificates = config.tlsDirectory === undefined ? undefined : await openCertificates(config.tlsDirectory, { log });
+  return { log, running: await startWithCloser((closer) => start(config, log, closer)) };
+});
+
+async function start(config: Settings<typeof settings>, log: Logger, closer: Closer): Promise<Record<string, string>> {
+  const { namespace, service, placement } = config;
   const client = connectKubernetes({ kubeconfig: config.kubeconfig });
+  closer.add('Kubernetes client', () => client.close());
+  const certificates = config.tlsDirectory === undefined ? undefined : await openCertificates(config.tlsDirectory, { log });
+  closer.add('certificates', () => certificates?.close());
   const protos = loadEnvoyProtos().envoy;
   const encoder = createEncoder(protos);
-  const publisher = new Publisher({
-    name: service,
-    placement,
-    read: () => readSlices(slices.objects(), { identity, podOf: (name) => pods.get(`${namespace}/${name}`)?.metadata }),
-    encoder,
-    limits: { unhealthyMs: config.unhealthy, collapseShare: config.collapsePercent / 100, collapseHoldMs: config.collapseHold },
-    debounceMs: config.debounce,
-    debounceLimitMs: config.debounceLimit,
-    log,
-  });
-  // Both lists, or weights would come late and move keys. What comes before them is one touch.
-  const touch = (): void => {
-    if (slices.synced && pods.synced) publisher.touch();
-  };
-  const slices = startReflector<V1EndpointSlice>({
-    client,
-    path: `/apis/discovery.k8s.io/v1/namespaces/${namespace}/endpointslices`,
-    labelSelector: `kubernetes.io/service-name=${service}`,
-    onChange: touch,
-    onSynced: touch,
-    log,
-  });
-  const pods = startReflector<KubernetesObject>({
-    client,
-    path: `/api/v1/namespaces/${namespace}/pods`,
-    ...(podSelector === undefined ? {} : { labelSelector: podSelector }),
-    metadataOnly: true,
-    onChange: touch,
-    onSynced: touch,
-    log,
-  });
+  const { publisher, slices, pods } = publish(config, { client, encoder, log, closer });
   const registry = createRegistry();
   const propagation = createPropagation(registry);
   const streams = new StreamList({ onLast: (seconds) => propagation.observe(seconds) });
   const lastContact = (): number | undefined =>
     slices.lastContact === undefined || pods.lastContact === undefined ? undefined : Math.min(slices.lastContact, pods.lastContact);
   const metrics = createMetrics({ registry, publisher, streams, lastContact });
-  const context = { publisher, encoder, streams, mostStreams: config.maxStreams, metrics, log };
+  const context = { publisher, encoder, streams, maxStreams: config.maxStreams, metrics, log };
   const grpc = await startDiscoveryServer(protos, context, { target: config.listen, credentials: certificates?.credentials });
+  closer.add('gRPC server', () => grpc.close());
   publisher.onPublish(() => grpc.setServing(true));
   grpc.setServing(publisher.isReady);
   const status = startStatus({ client, namespace, service, placement, publisher, streams, intervalMs: config.statusInterval, log });
+  closer.add('status page', () => status.close());
   const metricsServer = await startMetricsServer({
     address: config.metricsListen,
     registry,
@@ -81,19 +60,48 @@ await runService(async () => {
       },
     },
   });
-  return {
+  closer.add('metrics server', () => metricsServer.close());
+  return { grpc: grpc.address, metrics: metricsServer.address };
+}
+
+/** The publisher with the two watches that it reads. */
+function publish(
+  { namespace, service, placement, identity, podSelector, ...config }: Settings<typeof settings>,
+  { client, encoder, log, closer }: { client: KubernetesClient; encoder: Encoder; log: Logger; closer: Closer },
+): { publisher: Publisher; slices: Reflector<V1EndpointSlice>; pods: Reflector<KubernetesObject> } {
+  const publisher = new Publisher({
+    name: service,
+    placement,
+    read: () => readSlices(slices.objects(), { identity, podOf: (name) => pods.get(`${namespace}/${name}`)?.metadata }),
+    encoder,
+    limits: { unhealthyMs: config.unhealthy, collapseShare: config.collapsePercent / 100, collapseHoldMs: config.collapseHold },
+    debounceMs: config.debounce,
+    maxDebounceMs: config.debounceLimit,
     log,
-    running: {
-      listening: { grpc: grpc.address, metrics: metricsServer.address },
-      close: async () => {
-        await grpc.close();
-        certificates?.close();
-        await metricsServer.close();
-        await status.close();
-        publisher.close();
-        await Promise.all([slices.close(), pods.close()]);
-        await client.close();
-      },
-    },
+  });
+  closer.add('publisher', () => publisher.close());
+  // Only with both lists: weights that come later would move keys. Everything before them is one change.
+  const touch = (): void => {
+    if (slices.synced && pods.synced) publisher.touch();
   };
-});
+  const slices: Reflector<V1EndpointSlice> = new Reflector<V1EndpointSlice>({
+    client,
+    path: `/apis/discovery.k8s.io/v1/namespaces/${namespace}/endpointslices`,
+    labelSelector: `kubernetes.io/service-name=${service}`,
+    onChange: touch,
+    onSynced: touch,
+    log,
+  });
+  closer.add('EndpointSlices', () => slices.close());
+  const pods: Reflector<KubernetesObject> = new Reflector<KubernetesObject>({
+    client,
+    path: `/api/v1/namespaces/${namespace}/pods`,
+    ...(podSelector === undefined ? {} : { labelSelector: podSelector }),
+    metadataOnly: true,
+    onChange: touch,
+    onSynced: touch,
+    log,
+  });
+  closer.add('Pods', () => pods.close());
+  return { publisher, slices, pods };
+}

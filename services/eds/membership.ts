@@ -19,8 +19,8 @@ export interface Members {
   readonly nextAt: number | undefined;
 }
 
-/** Below this many shards half of them vanishing is an ordinary change (decisions.md). */
-const fewestHeldShards = 4;
+/** Below this many shards half of them vanishing is an ordinary change. */
+const minCollapseShards = 4;
 
 export class Membership {
   readonly #limits: MembershipLimits;
@@ -62,13 +62,13 @@ export class Membership {
 
   /**
    * The shards that vanished from the list and are kept, since more than the allowed share vanished at once: a broken selector or an API server that lost its data
-   * looks just so. Only vanished hash_keys are delayed, never additions, changes of address or of health (decisions.md).
+   * looks just so. Only vanished hash_keys are delayed, never additions, changes of address or of health.
    */
   #hold(listed: readonly Shard[], now: number): Shard[] {
     const keys = new Set(listed.map(({ hashKey }) => hashKey));
     const vanished = [...this.#inForce.values()].filter(({ hashKey }) => !keys.has(hashKey));
     const { size } = this.#inForce;
-    const isCollapse = size >= fewestHeldShards && vanished.length > size * this.#limits.collapseShare;
+    const isCollapse = size >= minCollapseShards && vanished.length > size * this.#limits.collapseShare;
     if (!isCollapse) {
       this.#holdUntil = undefined;
       return [];

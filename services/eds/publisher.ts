@@ -8,8 +8,8 @@ import type { Reading, Shard } from './shard.ts';
 import type { ResourceVersions } from './subscription.ts';
 import { uniqueShards } from './unique-shards.ts';
 
-/** The resources of the endpoint type as one Envoy shall see them. */
-export interface World extends ResourceVersions {
+/** The encoded resources of the endpoint type for the Envoys of one zone. */
+export interface ResourceSnapshot extends ResourceVersions {
   readonly resources: ReadonlyMap<string, EncodedResource>;
 }
 
@@ -21,21 +21,19 @@ interface PublisherOptions {
   readonly encoder: Encoder;
   readonly limits: MembershipLimits;
   readonly debounceMs: number;
-  readonly debounceLimitMs: number;
+  readonly maxDebounceMs: number;
   readonly log: Logger;
 }
 
 /** How many of the lines about refused endpoints are logged at a time. */
-const loggedLines = 20;
-/** The zone of the view that has no first zone. */
-const noZone = '';
+const maxLoggedLines = 20;
 
 export class Publisher {
   readonly #options: PublisherOptions;
   readonly #membership: Membership;
   readonly #listeners = new Set<(changedAt: number) => void>();
-  /** By zone, for what is in force; at most one a zone that has shards, and one. */
-  readonly #worlds = new Map<string, World>();
+  /** Encoded, of the version in force, by own zone: at most one for each zone that has shards, and one without an own zone. */
+  readonly #snapshots = new Map<string | undefined, ResourceSnapshot>();
   #members: Members | undefined;
   #version: string | undefined;
   #refused: readonly string[] = [];
@@ -70,15 +68,13 @@ export class Publisher {
     return this.#refused;
   }
 
-  /** As an Envoy of `zone` shall see it; undefined before the first full list. */
-  world(zone: string): World | undefined {
+  /** The resources for an Envoy of `zone` (empty = not known); undefined before the first full list. */
+  snapshot(zone: string): ResourceSnapshot | undefined {
     if (this.#members === undefined) return undefined;
-    const { placement } = this.#options;
-    const isFirst = placement === 'zone' && zone !== noZone && this.#members.shards.some((shard) => shard.zone === zone);
-    const key = isFirst ? zone : noZone;
-    const known = this.#worlds.get(key) ?? this.#makeWorld(this.#members.shards, key);
-    this.#worlds.set(key, known);
-    return known;
+    const ownZone = this.#ownZoneOf(zone);
+    const snapshot = this.#snapshots.get(ownZone) ?? this.#makeSnapshot(this.#members.shards, ownZone);
+    this.#snapshots.set(ownZone, snapshot);
+    return snapshot;
   }
 
   /** Calls `listener` after each change, with the time of the first event that made it, until the returned function is called. */
@@ -89,11 +85,11 @@ export class Publisher {
 
   /** Something changed in Kubernetes; publishes soon. */
   touch(): void {
-    const { debounceMs, debounceLimitMs } = this.#options;
+    const { debounceMs, maxDebounceMs } = this.#options;
     const now = performance.now();
     this.#changedAt ??= now;
     clearTimeout(this.#debounce);
-    this.#debounce = setTimeout(() => this.publish(), Math.max(0, Math.min(debounceMs, debounceLimitMs - (now - this.#changedAt))));
+    this.#debounce = setTimeout(() => this.publish(), Math.max(0, Math.min(debounceMs, maxDebounceMs - (now - this.#changedAt))));
   }
 
   /** Publishes what holds now, unless that is what is in force. */
@@ -119,10 +115,12 @@ export class Publisher {
     } else if (members.held.length === 0 && (before?.held.length ?? 0) > 0) {
       log.warn({ shards: members.shards.length }, 'the shards that had vanished are back or given up');
     }
-    const { version } = this.#makeWorld(members.shards, noZone);
+    const snapshot = this.#makeSnapshot(members.shards, undefined);
+    const { version } = snapshot;
     if (version === this.#version) return;
     this.#version = version;
-    this.#worlds.clear();
+    this.#snapshots.clear();
+    this.#snapshots.set(undefined, snapshot);
     log.info(
       { version, shards: members.shards.length, healthy: members.shards.filter(({ health }) => health === 'HEALTHY').length },
       'assignment',
@@ -136,9 +134,15 @@ export class Publisher {
     this.#changedAt = undefined;
   }
 
-  #makeWorld(shards: readonly Shard[], zone: string): World {
+  /** The zone whose shards an Envoy of `zone` gets first; undefined = none. */
+  #ownZoneOf(zone: string): string | undefined {
+    const hasOwn = this.#options.placement === 'zone' && zone !== '' && this.shards.some((shard) => shard.zone === zone);
+    return hasOwn ? zone : undefined;
+  }
+
+  #makeSnapshot(shards: readonly Shard[], ownZone: string | undefined): ResourceSnapshot {
     const { name, encoder } = this.#options;
-    const bytes = encoder.assignment(assignmentOf(name, shards, { ownZone: zone === noZone ? undefined : zone }));
+    const bytes = encoder.assignment(assignmentOf(name, shards, { ownZone }));
     // A hash of the content: replicas agree without talking, and a reconnect to another one resends nothing.
     const version = createHash('sha256').update(bytes).digest('hex').slice(0, 16);
     return {
@@ -153,7 +157,7 @@ export class Publisher {
     const fresh = lines.filter((line) => !known.has(line));
     this.#refused = lines;
     this.refusals += fresh.length;
-    for (const line of fresh.slice(0, loggedLines)) this.#options.log.warn({ reason: line }, 'endpoint refused');
-    if (fresh.length > loggedLines) this.#options.log.warn({ more: fresh.length - loggedLines }, 'further endpoints refused');
+    for (const line of fresh.slice(0, maxLoggedLines)) this.#options.log.warn({ reason: line }, 'endpoint refused');
+    if (fresh.length > maxLoggedLines) this.#options.log.warn({ more: fresh.length - maxLoggedLines }, 'further endpoints refused');
   }
 }

@@ -7,17 +7,17 @@ import type { SubscriptionRequest } from './subscription.ts';
 export type AnyDiscoveryRequest = DiscoveryRequest__Output | DeltaDiscoveryRequest__Output;
 
 /** An Envoy asks for one name; a client that asks for more than these is broken or hostile. */
-export const mostNames = 1_000;
+export const maxNames = 1_000;
 /** Envoy's words may quote a whole assignment. */
-const longestRefusal = 2_000;
+const maxRefusalCharacters = 2_000;
 
-/** Undefined where it names more than `mostNames`. */
+/** Undefined where it names more than `maxNames`. */
 export function readRequest(kind: StreamKind, request: AnyDiscoveryRequest): SubscriptionRequest | undefined {
-  const refusal = request.error_detail ? (request.error_detail.message || 'no reason given').slice(0, longestRefusal) : undefined;
+  const refusal = request.error_detail ? (request.error_detail.message || 'no reason given').slice(0, maxRefusalCharacters) : undefined;
   const nonce = request.response_nonce ?? '';
   if (kind === 'full') {
     const { resource_names: names = [], version_info: version = '' } = request as DiscoveryRequest__Output;
-    return names.length > mostNames ? undefined : { kind, names, version, nonce, refusal };
+    return names.length > maxNames ? undefined : { kind, names, version, nonce, refusal };
   }
   const {
     resource_names_subscribe: subscribe = [],
@@ -25,5 +25,5 @@ export function readRequest(kind: StreamKind, request: AnyDiscoveryRequest): Sub
     initial_resource_versions: initialVersions = {},
   } = request as DeltaDiscoveryRequest__Output;
   const count = subscribe.length + unsubscribe.length + Object.keys(initialVersions).length;
-  return count > mostNames ? undefined : { kind, subscribe, unsubscribe, initialVersions, nonce, refusal };
+  return count > maxNames ? undefined : { kind, subscribe, unsubscribe, initialVersions, nonce, refusal };
 }

@@ -35,9 +35,9 @@ export interface Reading {
 /** Pod annotation: the capacity of its shards relative to the others. */
 const weightAnnotation = 'kura/weight';
 /** Envoy adds the weights of a locality up in 32 bits: this leaves room for 4,000 shards of the largest. */
-const largestWeight = 1_000_000;
+const maxWeight = 1_000_000;
 const shardPort = /^shard-(\d+)$/;
-/** Where a shard's metrics are unless a port `metrics-<i>` of the slice says so (design.md, part 3). */
+/** Where a shard's metrics are unless a port `metrics-<i>` of the slice says so. */
 const metricsPortDistance = 100;
 
 /** Reads all slices. `podOf` gives a Pod's metadata by its name where it is known. */
@@ -63,8 +63,7 @@ export function readSlices(
       }
       const pod = podName === undefined ? undefined : podOf(podName);
       const weight = weightOf(pod);
-      if (weight === undefined)
-        problems.add(`Pod ${podName}: ${weightAnnotation} is no whole number from 1 to ${largestWeight}; taken as 1`);
+      if (weight === undefined) problems.add(`Pod ${podName}: ${weightAnnotation} is no whole number from 1 to ${maxWeight}; taken as 1`);
       for (const { name, port } of ports ?? []) {
         const number = name === undefined ? undefined : shardPort.exec(name)?.[1];
         if (number === undefined || port === undefined) continue;
@@ -98,7 +97,7 @@ function weightOf(pod: V1ObjectMeta | undefined): number | undefined {
   const text = pod?.annotations?.[weightAnnotation];
   if (text === undefined) return 1;
   const weight = /^\d{1,7}$/.test(text) ? Number(text) : 0;
-  return weight >= 1 && weight <= largestWeight ? weight : undefined;
+  return weight >= 1 && weight <= maxWeight ? weight : undefined;
 }
 
 /** Raw watches give times as text, client-node's calls as Date or its subclass. */

@@ -1,27 +1,27 @@
-/** The gRPC edge: one client's stream, requests into its subscriptions, answers out, never more than one on its way. */
+/** The gRPC edge: one client's stream, requests into its subscriptions, responses out, never more than one on its way. */
 import { status as grpcStatus, type ServerDuplexStream } from '@grpc/grpc-js';
 import type { Logger } from '../shared/log.ts';
 import { type Encoder, endpointType, type StreamKind } from './encoding.ts';
 import type { Metrics } from './metrics.ts';
-import type { Publisher, World } from './publisher.ts';
-import { type AnyDiscoveryRequest, mostNames, readRequest } from './requests.ts';
+import type { Publisher, ResourceSnapshot } from './publisher.ts';
+import { type AnyDiscoveryRequest, maxNames, readRequest } from './requests.ts';
 import type { StreamList, StreamView } from './stream-list.ts';
 import { type RequestOutcome, Subscription } from './subscription.ts';
 
-/** Answers are encoded by Encoder already; the service definition passes the bytes on. */
+/** Responses are encoded by Encoder already; the service definition passes the bytes on. */
 type DiscoveryStream = ServerDuplexStream<AnyDiscoveryRequest, Buffer>;
 
 /** Envoy uses about ten types; each costs a subscription. */
-const mostTypes = 16;
+const maxTypes = 16;
 /** What clients may subscribe to in delta over several requests. */
-const mostNamesKept = 10 * mostNames;
-const emptyWorld: World = { version: '', versions: new Map(), resources: new Map() };
+const maxKeptNames = 10 * maxNames;
+const emptySnapshot: ResourceSnapshot = { version: '', versions: new Map(), resources: new Map() };
 
 export interface StreamContext {
   readonly publisher: Publisher;
   readonly encoder: Encoder;
   readonly streams: StreamList;
-  readonly mostStreams: number;
+  readonly maxStreams: number;
   readonly metrics: Metrics;
   readonly log: Logger;
 }
@@ -29,8 +29,8 @@ export interface StreamContext {
 /** The handler of one of the four methods. */
 export function createStreamHandler(context: StreamContext, kind: StreamKind, { isAggregated }: { isAggregated: boolean }) {
   return (call: DiscoveryStream): void => {
-    if (context.streams.size >= context.mostStreams) {
-      fail(call, grpcStatus.RESOURCE_EXHAUSTED, `${context.mostStreams} streams are open already`);
+    if (context.streams.size >= context.maxStreams) {
+      fail(call, grpcStatus.RESOURCE_EXHAUSTED, `${context.maxStreams} streams are open already`);
       return;
     }
     new Stream(context, call, kind, isAggregated).open();
@@ -109,10 +109,10 @@ class Stream implements StreamView {
     const typeUrl = this.#typeOf(request);
     const entry = this.subscriptions.get(typeUrl) ?? this.#subscribe(typeUrl);
     const read = readRequest(this.kind, request);
-    if (read === undefined) throw new Refused(grpcStatus.INVALID_ARGUMENT, `a request may name ${mostNames} resources at most`);
+    if (read === undefined) throw new Refused(grpcStatus.INVALID_ARGUMENT, `a request may name ${maxNames} resources at most`);
     const outcome = entry.subscription.receive(read);
-    if (entry.subscription.names.size > mostNamesKept) {
-      throw new Refused(grpcStatus.RESOURCE_EXHAUSTED, `a stream may hold ${mostNamesKept} names of a type at most`);
+    if (entry.subscription.names.size > maxKeptNames) {
+      throw new Refused(grpcStatus.RESOURCE_EXHAUSTED, `a stream may hold ${maxKeptNames} names of a type at most`);
     }
     if (outcome.kind === 'ack') entry.lastAcknowledgedAt = new Date();
     this.#count(outcome);
@@ -131,8 +131,8 @@ class Stream implements StreamView {
   }
 
   #subscribe(typeUrl: string): { readonly subscription: Subscription; lastAcknowledgedAt: Date | undefined } {
-    if (this.subscriptions.size >= mostTypes)
-      throw new Refused(grpcStatus.RESOURCE_EXHAUSTED, `a stream may have ${mostTypes} types at most`);
+    if (this.subscriptions.size >= maxTypes)
+      throw new Refused(grpcStatus.RESOURCE_EXHAUSTED, `a stream may have ${maxTypes} types at most`);
     const entry = { subscription: new Subscription(this.kind), lastAcknowledgedAt: undefined };
     this.subscriptions.set(typeUrl, entry);
     return entry;
@@ -147,22 +147,22 @@ class Stream implements StreamView {
   }
 
   /**
-   * Sends what is due. While an answer is on its way nothing is queued behind it: a client that does not read holds one answer, and gets the newest, and only what it
-   * still wants, when it reads again.
+   * Sends what is due. While a response is on its way nothing is queued behind it: a client that does not read holds one response. When it reads again it gets the
+   * newest resources that it still wants.
    */
   #push(): void {
     if (this.isWriting) return;
     const { publisher, encoder, metrics, streams } = this.#context;
-    const endpoints = publisher.world(this.zone);
+    const endpoints = publisher.snapshot(this.zone);
     if (endpoints === undefined) return;
     for (const [typeUrl, { subscription }] of this.subscriptions) {
       // Other types than endpoints exist over ADS, and are empty here.
-      const world = typeUrl === endpointType ? endpoints : emptyWorld;
-      const answer = subscription.answer(world);
-      if (answer === undefined) continue;
+      const snapshot = typeUrl === endpointType ? endpoints : emptySnapshot;
+      const response = subscription.nextResponse(snapshot);
+      if (response === undefined) continue;
       metrics.pushes.inc();
       this.isWriting = true;
-      this.#call.write(encoder.answer(this.kind, typeUrl, answer, world.resources), () => {
+      this.#call.write(encoder.response(this.kind, typeUrl, response, snapshot.resources), () => {
         this.isWriting = false;
         this.#guarded(() => this.#push());
       });

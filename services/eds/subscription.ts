@@ -4,7 +4,7 @@
  * https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol
  */
 
-/** The resources of one type by name, as one version of the world. */
+/** The resources of one type by name, as one version of them all. */
 export interface ResourceVersions {
   /** Version of the whole: equal for equal content. */
   readonly version: string;
@@ -12,7 +12,7 @@ export interface ResourceVersions {
 }
 
 interface AnyRequest {
-  /** Of the response that it answers; empty where it answers none. */
+  /** Of the response that it acknowledges or refuses; empty for none. */
   readonly nonce: string;
   /** The client's words where it refuses that response (NACK). */
   readonly refusal: string | undefined;
@@ -42,7 +42,7 @@ export type RequestOutcome =
   | { readonly kind: 'nack'; readonly version: string; readonly reason: string };
 
 /** What has to be sent. */
-export interface Answer {
+export interface Response {
   readonly nonce: string;
   readonly version: string;
   readonly names: readonly string[];
@@ -62,7 +62,7 @@ export class Subscription {
   #isOpen = false;
   /** The version of each wanted resource that the client holds, was sent or refused: none of these is sent again. `nowhere` = it was told that there is none. */
   readonly #held = new Map<string, string>();
-  /** State of the world: the version with which the client came back and what it then asked for, until the first answer is decided. */
+  /** State of the world: the version with which the client came back and what it then asked for, until the first response is decided. */
   #resumed: { readonly version: string; readonly names: ReadonlySet<string>; readonly isWildcard: boolean } | undefined;
   #owesEmpty = false;
   #nonces = 0;
@@ -90,7 +90,7 @@ export class Subscription {
     return this.#names;
   }
 
-  /** Takes a request. What is to be sent now is asked for by `answer`. */
+  /** Takes a request. Call `nextResponse` afterwards. */
   receive(request: SubscriptionRequest): RequestOutcome {
     if (request.kind !== this.#kind) throw new TypeError(`a ${request.kind} request on a ${this.#kind} stream`);
     const isFirst = !this.#isOpen;
@@ -135,34 +135,36 @@ export class Subscription {
     if (isFirst && this.#isWildcard()) this.#owesEmpty = true;
     this.#forgetUnwanted();
     if (isFirst || nonce === '') return { kind: 'subscribed' };
-    // «ACK and NACK»: in delta a nonce is only about the answer; the changes of the subscription above count whatever it is.
+    // «ACK and NACK»: in delta a nonce is only about the response; the changes of the subscription above count whatever it is.
     return nonce === this.#sent?.nonce ? this.#settle(refusal) : { kind: 'stale' };
   }
 
   /** Decides what has to be sent now, takes it as sent and returns it; undefined = nothing. */
-  answer(world: ResourceVersions): Answer | undefined {
+  nextResponse(snapshot: ResourceVersions): Response | undefined {
     if (!this.#isOpen) return undefined;
-    this.#resume(world);
-    const names = this.#wanted(world).filter((name) => world.versions.has(name) && this.#held.get(name) !== world.versions.get(name));
-    const removed = this.#kind === 'delta' ? this.#gone(world) : [];
+    this.#resume(snapshot);
+    const names = this.#wanted(snapshot).filter(
+      (name) => snapshot.versions.has(name) && this.#held.get(name) !== snapshot.versions.get(name),
+    );
+    const removed = this.#kind === 'delta' ? this.#gone(snapshot) : [];
     if (names.length + removed.length === 0 && !this.#owesEmpty) return undefined;
     this.#owesEmpty = false;
-    for (const name of names) this.#hold(world, name);
+    for (const name of names) this.#hold(snapshot, name);
     for (const name of removed) {
       // A name that was asked for is told once and answered when it appears; one that only `*` covered is forgotten.
       if (this.#names.has(name)) this.#held.set(name, nowhere);
       else this.#held.delete(name);
     }
     this.#nonces += 1;
-    this.#sent = { version: world.version, nonce: String(this.#nonces), isAnswered: false };
-    return { nonce: this.#sent.nonce, version: world.version, names, removed };
+    this.#sent = { version: snapshot.version, nonce: String(this.#nonces), isAnswered: false };
+    return { nonce: this.#sent.nonce, version: snapshot.version, names, removed };
   }
 
-  #resume(world: ResourceVersions): void {
+  #resume(snapshot: ResourceVersions): void {
     const resumed = this.#resumed;
     this.#resumed = undefined;
-    if (resumed?.version !== world.version) return;
-    for (const name of this.#wanted(world)) if (resumed.isWildcard || resumed.names.has(name)) this.#hold(world, name);
+    if (resumed?.version !== snapshot.version) return;
+    for (const name of this.#wanted(snapshot)) if (resumed.isWildcard || resumed.names.has(name)) this.#hold(snapshot, name);
   }
 
   /** «ACK and NACK»: each response is answered once; what follows with its nonce only changes names. */
@@ -198,18 +200,18 @@ export class Subscription {
     for (const name of [...this.#held.keys()]) if (!this.#names.has(name)) this.#held.delete(name);
   }
 
-  #wanted(world: ResourceVersions): string[] {
-    return this.#isWildcard() ? [...world.versions.keys()] : [...this.#names];
+  #wanted(snapshot: ResourceVersions): string[] {
+    return this.#isWildcard() ? [...snapshot.versions.keys()] : [...this.#names];
   }
 
-  #hold(world: ResourceVersions, name: string): void {
-    const version = world.versions.get(name);
+  #hold(snapshot: ResourceVersions, name: string): void {
+    const version = snapshot.versions.get(name);
     if (version !== undefined) this.#held.set(name, version);
   }
 
-  #gone(world: ResourceVersions): string[] {
+  #gone(snapshot: ResourceVersions): string[] {
     const named = [...this.#names].filter((name) => name !== everything);
     const candidates = new Set([...named, ...this.#held.keys()]);
-    return [...candidates].filter((name) => !world.versions.has(name) && this.#held.get(name) !== nowhere);
+    return [...candidates].filter((name) => !snapshot.versions.has(name) && this.#held.get(name) !== nowhere);
   }
 }

@@ -11,7 +11,7 @@ interface UniqueShards {
 const ranks: Readonly<Record<Health, number>> = { HEALTHY: 0, DRAINING: 1, UNHEALTHY: 2 };
 
 /**
- * Two live endpoints with one hash_key would break Maglev, and of two with one address Envoy silently drops one (facts/envoy.md). So the healthier wins, of two
+ * Two live endpoints with one hash_key would break Maglev, and of two with one address Envoy silently drops one. So the healthier wins, of two
  * equals the one with the older Pod, then the lesser Pod UID, then the lesser address. The same Pod twice (slices overlap while Kubernetes moves endpoints from one
  * to another, and a dual-stack Service has each Pod in both families) is no conflict and no refusal.
  */

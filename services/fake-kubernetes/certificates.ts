@@ -1,4 +1,4 @@
-/** The stand-in's own certificate authority and the certificate it serves with. */
+/** The fake API's own certificate authority, and its serving certificate. */
 import 'reflect-metadata';
 import { webcrypto } from 'node:crypto';
 import path from 'node:path';
@@ -10,16 +10,16 @@ interface ServingCertificate {
   readonly certificate: string;
   /** PEM. */
   readonly key: string;
-  /** PEM, what clients trust. */
+  /** PEM, the certificate that clients trust. */
   readonly authority: string;
 }
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 const lifeMs = 10 * 365 * 86_400_000;
-/** Clocks differ. */
+/** A client's clock may be slow. */
 const earlyMs = 3_600_000;
 
-/** Reads `tls.json` of the directory, or makes it. The authority's key is thrown away: it signs once. */
+/** Reads `tls.json` of the directory, or creates it. Nothing keeps the authority's key: it signs once. */
 export async function servingCertificate(directory: string): Promise<ServingCertificate> {
   return JSON.parse(await readOrMake(path.join(directory, 'tls.json'), async () => JSON.stringify(await make()))) as ServingCertificate;
 }

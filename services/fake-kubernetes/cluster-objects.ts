@@ -1,27 +1,24 @@
-/** Pure: how objects come to be, change and go, as the real API's registries do it (staging/src/k8s.io/apiserver/pkg/registry/rest). */
-import { asCreated, onNode, withDefaults } from './defaults.ts';
-import { deletionOf } from './deletion.ts';
-import { type ObjectInput, type ObjectMetadata, type StoredObject, timestamp } from './object.ts';
-import { namespaces, nodes, type Resource, resources } from './resources.ts';
-import { ApiError, alreadyExists, badRequest, conflict, terminating } from './status.ts';
+/** Pure: how objects are created, change and go, as the real API's registries do it (staging/src/k8s.io/apiserver/pkg/registry/rest). */
+import { isDeepStrictEqual } from 'node:util';
+import { type Fields, type ObjectInput, type ObjectMetadata, type StoredObject, timestamp } from './object.ts';
+import { namespaces, type Resource, resources } from './resources.ts';
+import { ApiError, alreadyExists, badRequest, conflict, notServed } from './status.ts';
 import type { ObjectStore } from './store.ts';
-import { inOneOrder, requireForm, requireValid, requireValidChange } from './validation.ts';
+import { requireForm, requireValid } from './validation.ts';
 
-/** Letters and digits of generated names, without those that make words or look alike. */
-const nameLetters = 'bcdfghjklmnpqrstvwxz2456789';
+/** The fields of an object's metadata that clients set; the others are the API's. */
+const clientFields = ['labels', 'annotations', 'ownerReferences'];
 
 interface ClusterOptions {
   readonly store: ObjectStore;
   readonly now: () => Date;
   readonly newUid: () => string;
-  /** Between 0 and 1. */
-  readonly random: () => number;
 }
 
 export interface Deletion {
+  /** Undefined for the Pod's own. */
   readonly graceSeconds: number | undefined;
-  readonly preconditions?: { readonly uid?: string; readonly resourceVersion?: string } | undefined;
-  readonly dryRun: boolean;
+  readonly preconditions: { readonly uid?: string; readonly resourceVersion?: string };
 }
 
 export class ClusterObjects {
@@ -33,198 +30,136 @@ export class ClusterObjects {
     this.#options = options;
   }
 
-  /** Throws ApiError for what the real API refuses. */
-  create(
-    resource: Resource,
-    { namespace, input, dryRun }: { namespace: string | undefined; input: ObjectInput; dryRun: boolean },
-  ): StoredObject {
+  /** Throws ApiError. */
+  create(resource: Resource, { namespace, input }: { namespace: string | undefined; input: ObjectInput }): StoredObject {
     requireForm(resource, input);
     this.#requireNamespace(resource, namespace, input);
     const { kind: _kind, apiVersion: _apiVersion, metadata: given = {}, ...fields } = input;
-    if (given.resourceVersion) {
-      throw new ApiError({ code: 500, message: 'resourceVersion should not be set on objects to be created' });
-    }
-    const name = given.name || (given.generateName ? given.generateName + this.#suffix() : '');
-    const made: StoredObject = {
+    if (given.resourceVersion) throw new ApiError({ code: 500, message: 'resourceVersion should not be set on objects to be created' });
+    if (given.generateName) throw notServed('generateName');
+    const { name = '' } = given;
+    const object = withDefaults(resource, {
       ...fields,
+      ...initialStatus(resource),
       metadata: {
-        ...ownMetadata(given),
+        ...clientMetadata(given),
         name,
         ...(namespace === undefined ? {} : { namespace }),
         uid: this.#options.newUid(),
-        resourceVersion: String(this.#store.nextVersion),
+        resourceVersion: '',
         creationTimestamp: timestamp(this.#options.now()),
-        ...(resource.countsGenerations ? { generation: 1 } : {}),
       },
-    };
-    const object = asCreated(resource, withDefaults(resource, made), this.#nodeOf(made));
+    });
     requireValid(resource, object);
     if (this.#store.find(resource, { namespace, name }) !== undefined) throw alreadyExists(resource, name);
-    if (dryRun) return withoutVersion(object);
-    this.#store.put(resource, object);
-    return object;
+    return this.#store.put(resource, object);
   }
 
-  /** Replaces an object, or its `status` alone. A `resourceVersion` or `uid` in the input must be the present one. Nothing changed: nothing happens. */
+  /** Replaces an object, or its `status` alone. An input that changes nothing keeps the version. Throws ApiError. */
   update(
     resource: Resource,
-    { previous, input, part, dryRun }: { previous: StoredObject; input: ObjectInput; part: 'status' | 'rest'; dryRun: boolean },
+    { previous, input, part }: { previous: StoredObject; input: ObjectInput; part: 'status' | 'rest' },
   ): StoredObject {
     requireForm(resource, input);
-    requireSame(resource, previous, input);
+    requireSamePlace(previous, input);
+    requireCurrent(resource, previous, input.metadata ?? {});
     const next = part === 'status' ? { ...previous, status: input.status ?? {} } : replaced(resource, previous, input);
     requireValid(resource, next);
-    if (part === 'rest') requireValidChange(resource, { previous, next });
-    if (JSON.stringify(inOneOrder(next)) === JSON.stringify(inOneOrder(previous))) return previous;
-    const generation = counted(resource, previous, next);
-    const metadata = { ...next.metadata, ...generation, resourceVersion: String(this.#store.nextVersion) };
-    const object: StoredObject = { ...next, metadata };
-    if (dryRun) return object;
-    const isReleased = previous.metadata.deletionTimestamp !== undefined && !previous.metadata.deletionGracePeriodSeconds;
-    if (!isReleased || object.metadata.finalizers?.length) this.#store.put(resource, object);
-    else if (resource.plural === 'namespaces') this.#removeNamespace(object);
-    else this.#store.remove(resource, object);
-    return object;
+    return isDeepStrictEqual(next, previous) ? previous : this.#store.put(resource, next);
   }
 
-  /** Deletes at once or marks, as the kind does; returns how the object was last, and whether it is gone. */
-  delete(
-    resource: Resource,
-    object: StoredObject,
-    { graceSeconds, preconditions, dryRun }: Deletion,
-  ): { last: StoredObject; gone: boolean } {
-    requirePreconditions(resource, object, preconditions);
-    const isNamespace = resource.plural === 'namespaces';
-    const ending = isNamespace ? { ...object, status: { ...object.status, phase: 'Terminating' } } : object;
-    const deletion = deletionOf({ resource, object: ending, graceSeconds, now: this.#options.now() });
-    if (dryRun) return { last: object, gone: deletion.kind === 'remove' };
-    if (deletion.kind === 'mark') return { last: this.#put(resource, object, deletion.marked), gone: false };
-    const last = deletion.last === undefined ? object : this.#put(resource, object, deletion.last);
-    return { last: isNamespace ? this.#removeNamespace(last) : this.#remove(resource, last), gone: true };
-  }
-
-  /** Puts a Pod on a node. */
-  bind(resource: Resource, pod: StoredObject, nodeName: string): void {
-    if (pod.spec?.nodeName) {
-      const why = `pod ${pod.metadata.name} is already assigned to node "${pod.spec.nodeName}"`;
-      throw conflict({ ...resource, plural: 'pods/binding' }, pod.metadata.name, why);
+  /** Removes an object, or marks a Pod that runs on a node; returns how the object was last. Throws ApiError. */
+  delete(resource: Resource, object: StoredObject, deletion: Deletion): { last: StoredObject; isGone: boolean } {
+    requireCurrent(resource, object, deletion.preconditions);
+    const seconds = resource.plural === 'pods' ? podGrace(object, deletion.graceSeconds) : 0;
+    if (seconds > 0) {
+      const marked = markDeleted(object, seconds, this.#options.now());
+      return { last: marked === object ? object : this.#store.put(resource, marked), isGone: false };
     }
-    const scheduled = { type: 'PodScheduled', status: 'True', lastProbeTime: null, lastTransitionTime: timestamp(this.#options.now()) };
-    const conditions = Array.isArray(pod.status?.conditions) ? pod.status.conditions : [];
-    const bound = { ...pod, spec: { ...pod.spec, nodeName }, status: { ...pod.status, conditions: [...conditions, scheduled] } };
-    this.#put(resource, pod, onNode(bound, this.#nodeOf(bound)));
+    if (resource.plural !== 'namespaces') return { last: this.#store.remove(resource, object), isGone: true };
+    this.#removeContents(object.metadata.name);
+    return { last: this.#store.remove(resource, { ...object, status: { phase: 'Terminating' } }), isGone: true };
   }
 
-  /** There is no namespace controller: what is in a namespace goes with it, at once. */
-  #removeNamespace(namespace: StoredObject): StoredObject {
-    const { name } = namespace.metadata;
-    const collections = new Map(resources.filter(({ namespaced }) => namespaced).map((resource) => [resource.plural, resource]));
-    for (const resource of collections.values()) {
-      for (const inside of this.#store.list(resource)) if (inside.metadata.namespace === name) this.#remove(resource, inside);
+  /** No controller would do it later. */
+  #removeContents(namespace: string): void {
+    for (const resource of resources.filter(({ namespaced }) => namespaced)) {
+      for (const object of this.#store.list(resource)) if (object.metadata.namespace === namespace) this.#store.remove(resource, object);
     }
-    this.#remove(namespaces, namespace);
-    return namespace;
-  }
-
-  #put(resource: Resource, previous: StoredObject, next: StoredObject): StoredObject {
-    if (next === previous) return previous;
-    const object = { ...next, metadata: { ...next.metadata, resourceVersion: String(this.#store.nextVersion) } };
-    this.#store.put(resource, object);
-    return object;
-  }
-
-  #remove(resource: Resource, object: StoredObject): StoredObject {
-    const last = { ...object, metadata: { ...object.metadata, resourceVersion: String(this.#store.nextVersion) } };
-    this.#store.remove(resource, last);
-    return last;
   }
 
   #requireNamespace(resource: Resource, name: string | undefined, { metadata: given }: ObjectInput): void {
-    if (given?.namespace && given.namespace !== name) {
-      throw badRequest('the namespace of the provided object does not match the namespace sent on the request');
-    }
+    requireSameNamespace(name, given);
     if (!resource.namespaced) return;
     if (name === undefined) throw badRequest('an empty namespace may not be set during creation');
-    const { metadata } = this.#store.get(namespaces, { name });
-    if (metadata.deletionTimestamp !== undefined) throw terminating(resource, { namespace: name, name: given?.name ?? '' });
-  }
-
-  #nodeOf({ spec }: StoredObject): StoredObject | undefined {
-    return typeof spec?.nodeName === 'string' ? this.#store.find(nodes, { name: spec.nodeName }) : undefined;
-  }
-
-  #suffix(): string {
-    return Array.from({ length: 5 }, () => nameLetters[Math.floor(this.#options.random() * nameLetters.length)]).join('');
+    this.#store.get(namespaces, { name });
   }
 }
 
-function requireSame(resource: Resource, { metadata }: StoredObject, { metadata: given }: ObjectInput): void {
+function requireSamePlace({ metadata }: StoredObject, { metadata: given }: ObjectInput): void {
   if (!given?.name) throw badRequest(`the name of the object (${metadata.name} based on URL) was undeterminable: name must be provided`);
   if (given.name !== metadata.name) {
     throw badRequest(`the name of the object (${given.name}) does not match the name on the URL (${metadata.name})`);
   }
-  if (given.namespace && given.namespace !== metadata.namespace) {
-    throw badRequest('the namespace of the provided object does not match the namespace sent on the request');
-  }
-  if (given.uid && given.uid !== metadata.uid) {
-    const why = `Precondition failed: UID in precondition: ${given.uid}, UID in object meta: ${metadata.uid}`;
-    throw conflict(resource, metadata.name, why);
-  }
-  if (given.resourceVersion && given.resourceVersion !== metadata.resourceVersion) throw conflict(resource, metadata.name);
+  requireSameNamespace(metadata.namespace, given);
 }
 
-function requirePreconditions({ kind, group }: Resource, { metadata }: StoredObject, wanted: Deletion['preconditions']): void {
+function requireSameNamespace(namespace: string | undefined, given: ObjectInput['metadata']): void {
+  if (!given?.namespace || given.namespace === namespace) return;
+  throw badRequest('the namespace of the provided object does not match the namespace sent on the request');
+}
+
+/** A `uid` or `resourceVersion` that the client gives must be the present one. */
+function requireCurrent(resource: Resource, { metadata }: StoredObject, expected: Deletion['preconditions']): void {
   const { name, uid, resourceVersion } = metadata;
-  const named = { kind, group, plural: kind } as Resource;
-  if (wanted?.uid && wanted.uid !== uid) {
-    const why = `the UID in the precondition (${wanted.uid}) does not match the UID in record (${uid}). The object might have been deleted and then recreated`;
-    throw conflict(named, name, why);
+  if (expected.uid && expected.uid !== uid) {
+    throw conflict(resource, name, `Precondition failed: UID in precondition: ${expected.uid}, UID in object meta: ${uid}`);
   }
-  if (wanted?.resourceVersion && wanted.resourceVersion !== resourceVersion) {
-    const why = `the ResourceVersion in the precondition (${wanted.resourceVersion}) does not match the ResourceVersion in record (${resourceVersion}). The object might have been modified`;
-    throw conflict(named, name, why);
+  if (expected.resourceVersion && expected.resourceVersion !== resourceVersion) {
+    const why = 'the object has been modified; please apply your changes to the latest version and try again';
+    throw conflict(resource, name, why);
   }
 }
 
-/** The input in the object's place: what only the API says stays, and the status where the kind has one of its own. */
+/** The input in the object's place. The API's part of the metadata stays, and so does a status with its own subresource. */
 function replaced(resource: Resource, previous: StoredObject, input: ObjectInput): StoredObject {
-  const { kind: _kind, apiVersion: _apiVersion, metadata: given = {}, status: _status, ...fields } = input;
-  const { name, namespace, uid, creationTimestamp, resourceVersion, generation, deletionTimestamp, deletionGracePeriodSeconds } =
-    previous.metadata;
-  const status = resource.hasStatus ? previous.status : input.status;
-  return withDefaults(resource, {
-    ...fields,
-    metadata: {
-      ...ownMetadata(given),
-      name,
-      ...(namespace === undefined ? {} : { namespace }),
-      uid,
-      creationTimestamp,
-      resourceVersion,
-      ...(generation === undefined ? {} : { generation }),
-      ...(deletionTimestamp === undefined ? {} : { deletionTimestamp }),
-      ...(deletionGracePeriodSeconds === undefined ? {} : { deletionGracePeriodSeconds }),
-    },
-    ...(status === undefined ? {} : { status }),
-  });
+  const { kind: _kind, apiVersion: _apiVersion, metadata: given = {}, status: givenStatus, ...fields } = input;
+  const status = resource.hasStatus ? previous.status : givenStatus;
+  const apiMetadata = Object.entries(previous.metadata).filter(([name]) => !clientFields.includes(name));
+  const metadata = { ...clientMetadata(given), ...Object.fromEntries(apiMetadata) } as ObjectMetadata;
+  return withDefaults(resource, { ...fields, ...(status === undefined ? {} : { status }), metadata });
 }
 
-/** What a client may say of an object's metadata; the rest is the API's. */
-function ownMetadata(given: Partial<ObjectMetadata>): Partial<ObjectMetadata> {
-  const names = ['generateName', 'generation', 'labels', 'annotations', 'finalizers', 'ownerReferences'];
-  return Object.fromEntries(Object.entries(given).filter(([name, value]) => names.includes(name) && value !== null));
+function clientMetadata(given: Partial<ObjectMetadata>): Partial<ObjectMetadata> {
+  return Object.fromEntries(Object.entries(given).filter(([name, value]) => clientFields.includes(name) && value !== null));
 }
 
-/** What was not kept has no version. */
-function withoutVersion({ metadata: { resourceVersion: _version, ...metadata }, ...rest }: StoredObject): StoredObject {
-  return { ...rest, metadata } as StoredObject;
+/** The fields that the real API fills in, where kura or its policies read them. */
+function withDefaults({ plural }: Resource, object: StoredObject): StoredObject {
+  if (plural === 'pods') return { ...object, spec: { terminationGracePeriodSeconds: 30, ...object.spec } };
+  if (plural !== 'namespaces') return object;
+  const labels = { ...object.metadata.labels, 'kubernetes.io/metadata.name': object.metadata.name };
+  return { ...object, metadata: { ...object.metadata, labels } };
 }
 
-/** Pods: since 1.33 their generation counts changes of the spec alone. */
-function counted({ countsGenerations, plural }: Resource, previous: StoredObject, next: StoredObject): { generation?: number } {
-  const { generation } = previous.metadata;
-  if (!countsGenerations || generation === undefined) return {};
-  const content = ({ metadata: _metadata, status: _status, ...rest }: StoredObject): unknown => (plural === 'pods' ? rest.spec : rest);
-  const isSame = JSON.stringify(inOneOrder(content(previous))) === JSON.stringify(inOneOrder(content(next)));
-  return { generation: isSame ? generation : generation + 1 };
+/** Whatever status the client sends, a new object begins with this. */
+function initialStatus({ plural, hasStatus }: Resource): { status?: Fields } {
+  if (plural === 'pods') return { status: { phase: 'Pending' } };
+  if (plural === 'namespaces') return { status: { phase: 'Active' } };
+  return hasStatus ? { status: {} } : {};
+}
+
+/** Only a Pod that runs on a node has time to end, https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination. */
+function podGrace({ spec, status }: StoredObject, asked: number | undefined): number {
+  const isRunning = Boolean(spec?.nodeName) && !['Succeeded', 'Failed'].includes(String(status?.phase));
+  return isRunning ? (asked ?? Number(spec?.terminationGracePeriodSeconds)) : 0;
+}
+
+/** A second deletion can only shorten the grace, which counts from the first one. */
+function markDeleted(object: StoredObject, seconds: number, now: Date): StoredObject {
+  const { deletionTimestamp, deletionGracePeriodSeconds = 0 } = object.metadata;
+  if (deletionTimestamp !== undefined && deletionGracePeriodSeconds <= seconds) return object;
+  const startMs = deletionTimestamp === undefined ? now.getTime() : Date.parse(deletionTimestamp) - deletionGracePeriodSeconds * 1000;
+  const deletion = { deletionTimestamp: timestamp(new Date(startMs + seconds * 1000)), deletionGracePeriodSeconds: seconds };
+  return { ...object, metadata: { ...object.metadata, ...deletion } };
 }

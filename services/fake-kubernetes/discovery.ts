@@ -1,14 +1,15 @@
-/** Pure: what the API says of itself, as `kubectl` and client libraries ask for it. */
+/** Pure: the discovery documents that kubectl and client libraries read. */
+import { openApiDocument } from './openapi.ts';
 import { apiVersionOf, type Resource, resources } from './resources.ts';
 
-const verbs = ['create', 'delete', 'deletecollection', 'get', 'list', 'patch', 'update', 'watch'];
+const verbs = ['create', 'delete', 'get', 'list', 'patch', 'update', 'watch'];
 const groups = [...new Set(resources.map(({ group }) => group)), 'authentication.k8s.io'].filter((group) => group !== '');
 
-/** The answer to a path of discovery; undefined for other paths. */
-export function discoveryPage(path: string): object | undefined {
+/** The document at a path of discovery; undefined for other paths. */
+export function discoveryDocument(path: string): object | undefined {
   switch (path) {
     case '/version':
-      return { major: '1', minor: '36', gitVersion: 'v1.36.3+kura-local', platform: 'kura' };
+      return { major: '1', minor: '36', gitVersion: 'v1.36.3+kura-fake', platform: 'kura' };
     case '/api':
       return { kind: 'APIVersions', versions: ['v1'] };
     case '/apis':
@@ -16,9 +17,8 @@ export function discoveryPage(path: string): object | undefined {
     case '/api/v1':
       return resourceList('');
     default: {
-      const group = groups.find((candidate) => path === `/apis/${candidate}` || path === `/apis/${candidate}/v1`);
-      if (group === undefined) return undefined;
-      return path.endsWith('/v1') ? resourceList(group) : { kind: 'APIGroup', apiVersion: 'v1', ...groupOf(group) };
+      const group = groups.find((candidate) => path === `/apis/${candidate}/v1`);
+      return group === undefined ? openApiDocument(path) : resourceList(group);
     }
   }
 }
@@ -29,34 +29,17 @@ function groupOf(group: string): object {
 }
 
 function resourceList(group: string): object {
-  const own = resources.filter((resource) => resource.group === group).flatMap(entries);
+  const own = resources.filter((resource) => resource.group === group).flatMap(entriesOf);
   const reviews = { name: 'tokenreviews', singularName: 'tokenreview', namespaced: false, kind: 'TokenReview', verbs: ['create'] };
   const list = group === 'authentication.k8s.io' ? [reviews] : own;
   return { kind: 'APIResourceList', apiVersion: 'v1', groupVersion: apiVersionOf({ group }), resources: list };
 }
 
-function entries({ plural, singular, shortNames, namespaced, kind, hasStatus }: Resource): object[] {
-  const own = {
-    name: plural,
-    singularName: singular,
-    ...(shortNames.length > 0 ? { shortNames } : {}),
-    namespaced,
-    kind,
-    verbs: verbs.filter((verb) => verb !== 'deletecollection' || plural !== 'namespaces'),
-  };
-  const sub = (name: string, of: { kind: string; group?: string; version?: string }, can: readonly string[]): object => ({
-    name: `${plural}/${name}`,
-    singularName: '',
-    namespaced,
-    verbs: can,
-    ...of,
-  });
+function entriesOf({ plural, singular, shortNames, namespaced, kind, hasStatus }: Resource): object[] {
+  const token = { group: 'authentication.k8s.io', version: 'v1', kind: 'TokenRequest', verbs: ['create'] };
   return [
-    own,
-    ...(hasStatus ? [sub('status', { kind }, ['get', 'patch', 'update'])] : []),
-    ...(plural === 'pods' ? [sub('binding', { kind: 'Binding' }, ['create'])] : []),
-    ...(plural === 'serviceaccounts'
-      ? [sub('token', { group: 'authentication.k8s.io', version: 'v1', kind: 'TokenRequest' }, ['create'])]
-      : []),
+    { name: plural, singularName: singular, shortNames, namespaced, kind, verbs },
+    ...(hasStatus ? [{ name: `${plural}/status`, singularName: '', namespaced, kind, verbs: ['get', 'patch', 'update'] }] : []),
+    ...(plural === 'serviceaccounts' ? [{ name: `${plural}/token`, singularName: '', namespaced, ...token }] : []),
   ];
 }

@@ -1,5 +1,6 @@
 /** Small files that are made once and kept: keys and tokens. */
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
+import { replaceFile } from '../shared/write-file.ts';
 
 /** Reads a file, or makes it whole with mode 0600. */
 export async function readOrMake(file: string, make: () => string | Promise<string>): Promise<string> {
@@ -9,12 +10,6 @@ export async function readOrMake(file: string, make: () => string | Promise<stri
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
   const text = await make();
-  await writeWhole(file, text);
+  await replaceFile(file, text, { mode: 0o600 });
   return text;
-}
-
-/** Replaces a file so that nobody ever reads a part of it. */
-export async function writeWhole(file: string, text: string): Promise<void> {
-  await writeFile(`${file}.part`, text, { mode: 0o600 });
-  await rename(`${file}.part`, file);
 }

@@ -1,4 +1,4 @@
-/** Pure: the newest changes of one collection, what a watch reads from: at its own pace, so that a slow one costs no memory of its own. */
+/** Pure: the newest changes of one collection. Each watch reads them at its own pace, so a slow one costs no memory. */
 import type { StoredObject } from './object.ts';
 
 export interface Change {
@@ -10,19 +10,19 @@ export interface Change {
   readonly sizeBytes: number;
 }
 
-/** The real API's watch cache keeps a similar number; whoever asks for older changes gets 410 and lists anew. */
-export const changesLimit = 1_000;
+/** The real API's watch cache keeps a similar number. A client that asks for older changes gets 410 and lists again. */
+export const maxChanges = 1_000;
 /** A thousand changes of the largest objects would be gigabytes. */
-const bytesLimit = 32 * 2 ** 20;
+const maxHistoryBytes = 32 * 2 ** 20;
 
 export class History {
   #changes: Change[] = [];
   #bytes = 0;
-  /** Position of the oldest change that is kept; positions are given once and never again. */
+  /** Position of the oldest change that is kept. A position is never given to a second change. */
   #first = 0;
   #forgotten: number;
 
-  /** `forgotten` is the version up to which nothing is known. */
+  /** No change up to the version `forgotten` is known. */
   constructor(forgotten: number) {
     this.#forgotten = forgotten;
   }
@@ -40,7 +40,7 @@ export class History {
   push(change: Change): void {
     this.#changes.push(change);
     this.#bytes += change.sizeBytes;
-    while (this.#changes.length > changesLimit || (this.#bytes > bytesLimit && this.#changes.length > 1)) {
+    while (this.#changes.length > maxChanges || (this.#bytes > maxHistoryBytes && this.#changes.length > 1)) {
       const dropped = this.#changes.shift() as Change;
       this.#first++;
       this.#bytes -= dropped.sizeBytes;

@@ -1,81 +1,67 @@
-/** The HTTP side of the stand-in: which path and verb goes where, and failures as `Status` objects. */
-import type { RequestListener } from 'node:http';
+/** The HTTP side: where each path and verb leads, and failures as `Status` objects. */
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from '../shared/log.ts';
-import type { ClusterObjects } from './cluster-objects.ts';
-import { type CollectionOptions, createCollection } from './collection.ts';
-import { discoveryPage } from './discovery.ts';
-import { answer, type Exchange, readObject } from './exchange.ts';
-import { isFields } from './object.ts';
+import { type CollectionOptions, CollectionVerbs } from './collection.ts';
+import { discoveryDocument } from './discovery.ts';
+import { type Exchange, readObject, sendJson } from './exchange.ts';
 import { parseResourcePath } from './resources.ts';
-import { createSingle, type ObjectPath } from './single.ts';
-import { ApiError, badRequest, methodNotAllowed, pathNotFound, success } from './status.ts';
-import { issuer } from './token-claims.ts';
-import type { TokenRequest } from './token-request.ts';
+import { handleSingle, type ObjectPath } from './single.ts';
+import { ApiError, badRequest, methodNotAllowed, notServed, pathNotFound } from './status.ts';
+import { issuer, type TokenRequest } from './token-request.ts';
 import type { Tokens } from './tokens.ts';
 
 interface ApiOptions extends CollectionOptions {
-  readonly cluster: ClusterObjects;
   readonly tokens: Tokens;
   readonly log: Logger;
 }
 
-/** Pages that tell nothing: the real API shows them to everybody too. */
-const openPages = new Set(['/readyz', '/livez', '/healthz', '/version']);
+/** Without a credential, as in the real API. */
+const healthPages = new Set(['/readyz', '/livez', '/healthz']);
+const openPages = new Set([...healthPages, '/version']);
 const reviews = '/apis/authentication.k8s.io/v1/tokenreviews';
 
-/** Answers every request. */
-export function createApi(options: ApiOptions): RequestListener {
-  const { store, cluster, tokens, log } = options;
-  const collection = createCollection(options);
-  const single = createSingle(options);
+export class KubernetesApi {
+  readonly #options: ApiOptions;
+  readonly #collections: CollectionVerbs;
 
-  return (message, response) => {
+  constructor(options: ApiOptions) {
+    this.#options = options;
+    this.#collections = new CollectionVerbs(options);
+  }
+
+  /** The listener of a server's requests. */
+  readonly handle = (message: IncomingMessage, response: ServerResponse): void => {
     const [path = '/', search = ''] = (message.url ?? '/').split('?', 2);
     const exchange = { method: message.method ?? 'GET', path, query: new URLSearchParams(search), message, response };
-    route(exchange).catch((error: unknown) => {
-      // The client went away before its request was whole.
-      if (message.destroyed && !message.complete) return;
-      const known = error instanceof ApiError ? error : error instanceof URIError ? badRequest('bad escape in the path') : undefined;
-      if (known === undefined) log.error({ err: error, method: exchange.method, path }, 'unexpected fault');
-      if (response.headersSent) {
-        response.destroy();
-        return;
-      }
-      const failure = known ?? new ApiError({ code: 500, reason: 'InternalError', message: 'unexpected fault' });
-      // A body that nobody reads any more ends with its connection.
-      if (!message.complete) response.setHeader('connection', 'close');
-      answer(response, failure.code, failure.toStatus());
-    });
+    this.#route(exchange).catch((error: unknown) => this.#fail(exchange, error));
   };
 
-  async function route(exchange: Exchange): Promise<void> {
-    const { path, response, message } = exchange;
+  async #route(exchange: Exchange): Promise<void> {
+    const { method, path, query, response, message } = exchange;
+    const { tokens } = this.#options;
     if (!openPages.has(path)) await tokens.authenticate(message.headers.authorization);
-    const page = discoveryPage(path) ?? issuerPage(exchange);
-    if (page !== undefined) {
-      if (exchange.method !== 'GET') throw methodNotAllowed();
-      return answer(response, 200, page, path === '/openid/v1/jwks' ? 'application/jwk-set+json' : undefined);
-    }
-    if (openPages.has(path)) {
+    if (healthPages.has(path)) {
       response.writeHead(200, { 'content-type': 'text/plain; charset=utf-8' }).end('ok');
       return;
     }
-    if (path === reviews) return await review(exchange);
+    const document = discoveryDocument(path) ?? this.#issuerDocument(exchange);
+    if (document !== undefined) {
+      if (method !== 'GET') throw methodNotAllowed();
+      return sendJson(response, 200, document, path === '/openid/v1/jwks' ? 'application/jwk-set+json' : undefined);
+    }
+    // A real API would answer as if, and keep nothing.
+    if (query.get('dryRun')) throw notServed('dryRun');
+    if (path === reviews) return await this.#review(exchange);
     const at = parseResourcePath(path);
     if (at === undefined) throw pathNotFound();
-    if (at.name === undefined) return await collection(exchange, at);
-    return await named(exchange, { ...at, name: at.name });
+    if (at.name === undefined) return await this.#collections.handle(exchange, at);
+    const single = { ...at, name: at.name };
+    if (at.subresource === 'token' && at.resource.plural === 'serviceaccounts') return await this.#requestToken(exchange, single);
+    return await handleSingle(this.#options, exchange, single);
   }
 
-  async function named(exchange: Exchange, at: ObjectPath): Promise<void> {
-    const { resource, subresource } = at;
-    if (subresource === 'token' && resource.plural === 'serviceaccounts') return await requestToken(exchange, at);
-    if (subresource === 'binding' && resource.plural === 'pods') return await bind(exchange, at);
-    return await single(exchange, at);
-  }
-
-  function issuerPage({ path, message }: Exchange): object | undefined {
-    if (path === '/openid/v1/jwks') return tokens.jwks;
+  #issuerDocument({ path, message }: Exchange): object | undefined {
+    if (path === '/openid/v1/jwks') return this.#options.tokens.jwks;
     if (path !== '/.well-known/openid-configuration') return undefined;
     return {
       issuer,
@@ -86,35 +72,37 @@ export function createApi(options: ApiOptions): RequestListener {
     };
   }
 
-  async function review(exchange: Exchange): Promise<void> {
-    requirePost(exchange);
-    const { metadata = {}, spec } = await readObject(exchange, 'TokenReview');
-    const { token, audiences } = (spec ?? {}) as { token?: unknown; audiences?: unknown };
+  async #review(exchange: Exchange): Promise<void> {
+    if (exchange.method !== 'POST') throw methodNotAllowed();
+    const { metadata = {}, spec = {} } = await readObject(exchange, 'TokenReview');
+    const { token, audiences } = spec;
     if (typeof token !== 'string' || token === '') throw badRequest('token is required for TokenReview in authentication');
     const asked = Array.isArray(audiences) ? audiences.map(String) : [];
-    const status = await tokens.review(token, asked);
+    const status = await this.#options.tokens.review(token, asked);
     const shownSpec = { token, ...(asked.length > 0 ? { audiences: asked } : {}) };
-    answer(exchange.response, 201, { kind: 'TokenReview', apiVersion: 'authentication.k8s.io/v1', metadata, spec: shownSpec, status });
+    const review = { kind: 'TokenReview', apiVersion: 'authentication.k8s.io/v1', metadata, spec: shownSpec, status };
+    sendJson(exchange.response, 201, review);
   }
 
-  async function requestToken(exchange: Exchange, at: ObjectPath): Promise<void> {
-    requirePost(exchange);
+  async #requestToken(exchange: Exchange, at: ObjectPath): Promise<void> {
+    if (exchange.method !== 'POST') throw methodNotAllowed();
     const request = (await readObject(exchange, 'TokenRequest')) as TokenRequest;
-    answer(exchange.response, 201, await tokens.issue(store.get(at.resource, at), request));
+    const { store, tokens } = this.#options;
+    sendJson(exchange.response, 201, await tokens.issue(store.get(at.resource, at), request));
   }
 
-  async function bind(exchange: Exchange, at: ObjectPath): Promise<void> {
-    requirePost(exchange);
-    const { target } = await readObject(exchange, 'Binding');
-    const pod = store.get(at.resource, at);
-    if (!isFields(target) || typeof target.name !== 'string' || target.name === '') {
-      throw new ApiError({ code: 500, message: 'target.name: Required value' });
+  #fail({ method, path, message, response }: Exchange, error: unknown): void {
+    // The client closed the connection before its request was complete.
+    if (message.destroyed && !message.complete) return;
+    const known = error instanceof URIError ? badRequest('bad escape in the path') : error;
+    if (!(known instanceof ApiError)) this.#options.log.error({ err: error, method, path }, 'unexpected fault');
+    if (response.headersSent) {
+      response.destroy();
+      return;
     }
-    cluster.bind(at.resource, pod, target.name);
-    answer(exchange.response, 201, success(undefined, 201));
+    const failure = known instanceof ApiError ? known : new ApiError({ code: 500, reason: 'InternalError', message: 'unexpected fault' });
+    // The rest of the body is not read, so the connection cannot serve another request.
+    if (!message.complete) response.setHeader('connection', 'close');
+    sendJson(response, failure.code, failure.toStatus());
   }
-}
-
-function requirePost({ method }: Exchange): void {
-  if (method !== 'POST') throw methodNotAllowed();
 }

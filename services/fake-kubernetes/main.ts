@@ -1,4 +1,4 @@
-/** The stand-in Kubernetes API as a process. */
+/** The fake Kubernetes API as a process. */
 import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { createServer } from 'node:https';
@@ -8,27 +8,24 @@ import { readSettings } from '../shared/environment.ts';
 import { runService } from '../shared/lifecycle.ts';
 import { listen } from '../shared/listen.ts';
 import { createLogger } from '../shared/log.ts';
+import { replaceFile } from '../shared/write-file.ts';
 import { servingCertificate } from './certificates.ts';
 import { ClusterObjects } from './cluster-objects.ts';
 import { settings } from './config.ts';
-import { isExpired } from './event-expiry.ts';
-import { readOrMake, writeWhole } from './files.ts';
-import { createApi } from './http.ts';
-import { openJournal } from './journal.ts';
-import { resources } from './resources.ts';
-import { openSigningKey } from './signing-key.ts';
+import { readOrMake } from './files.ts';
+import { KubernetesApi } from './http.ts';
+import { readEntries, writeEntry } from './object-files.ts';
+import { SigningKey } from './signing-key.ts';
 import { ObjectStore } from './store.ts';
-import { createTokens } from './tokens.ts';
+import { Tokens } from './tokens.ts';
 
-/** Longer than any client of kura keeps an idle connection, so that none is closed under a request. */
+/** Longer than any client of kura keeps an idle connection, so that the server never closes one while a request is on its way. */
 const keepAliveMs = 90_000;
-/** A request that is not whole by now is broken off. */
-const requestLimitMs = 30_000;
-/** Watches have connections of their own; the rest is shared. */
+const requestTimeoutMs = 30_000;
+/** Each watch has a connection of its own; other requests share these. */
 const connectionsBesideWatches = 1_000;
-const sweepMs = 60_000;
 
-await runService(async () => {
+await runService('kubernetes', async () => {
   const {
     directory,
     listen: address,
@@ -40,44 +37,29 @@ await runService(async () => {
   const log = createLogger({ service: 'kubernetes', level: logLevel });
   await mkdir(directory, { recursive: true, mode: 0o700 });
 
-  const journal = openJournal(path.join(directory, 'objects.jsonl'), () => ({ version: store.version, entries: store.entries() }));
-  const store = new ObjectStore({ restored: journal.restored, write: journal.write });
-  const cluster = new ClusterObjects({ store, now: () => new Date(), newUid: randomUUID, random: Math.random });
+  const objects = path.join(directory, 'objects');
+  // A process makes far less than a change a millisecond, so the clock is above every version of an earlier process.
+  const store = new ObjectStore({ firstVersion: Date.now(), entries: readEntries(objects), write: (entry) => writeEntry(objects, entry) });
+  const cluster = new ClusterObjects({ store, now: () => new Date(), newUid: randomUUID });
   const { certificate, key, authority } = await servingCertificate(directory);
   const adminToken = await readOrMake(path.join(directory, 'admin.token'), () => randomBytes(24).toString('hex'));
-  const tokens = createTokens({
-    store,
-    key: await openSigningKey(path.join(directory, 'sa.key')),
-    adminToken,
-    shortestSeconds: shortestToken / 1000,
-  });
+  const signingKey = await SigningKey.open(path.join(directory, 'sa.key'));
+  const tokens = new Tokens({ store, key: signingKey, adminToken, minSeconds: shortestToken / 1000 });
 
-  const api = createApi({ store, cluster, tokens, bookmarkMs: bookmark, watches, log });
-  const server = createServer({ cert: certificate, key, keepAliveTimeout: keepAliveMs, requestTimeout: requestLimitMs }, api);
+  const api = new KubernetesApi({ store, cluster, tokens, bookmarkMs: bookmark, maxWatches: watches, log });
+  const server = createServer({ cert: certificate, key, keepAliveTimeout: keepAliveMs, requestTimeout: requestTimeoutMs }, api.handle);
   server.maxConnections = watches + connectionsBesideWatches;
   const listening = await listen(server, address);
-  const sweeping = setInterval(() => removeOldEvents(store, cluster), sweepMs);
   const kubeconfig = kubeconfigOf({ server: `https://${listening.address}`, authority, token: adminToken });
-  await writeWhole(path.join(directory, 'admin.kubeconfig'), kubeconfig);
+  await replaceFile(path.join(directory, 'admin.kubeconfig'), kubeconfig, { mode: 0o600 });
   return {
     log,
     running: {
       listening: { https: listening.address },
-      close: async () => {
-        clearInterval(sweeping);
-        await listening.close();
-        journal.close();
-      },
+      close: () => listening.close(),
     },
   };
 });
-
-function removeOldEvents(store: ObjectStore, cluster: ClusterObjects): void {
-  const events = resources.find(({ plural, group }) => plural === 'events' && group === '') as (typeof resources)[number];
-  for (const event of store.list(events)) {
-    if (isExpired(event, new Date())) cluster.delete(events, event, { graceSeconds: 0, dryRun: false });
-  }
-}
 
 function kubeconfigOf({ server, authority, token }: { server: string; authority: string; token: string }): string {
   return stringify({

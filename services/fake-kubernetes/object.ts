@@ -1,25 +1,22 @@
-/** Pure: the shape of a Kubernetes object, as it is kept and as a client sends it. */
+/** Pure: the shape of a Kubernetes object, as the store keeps it and as a client sends it. */
 
 export interface ObjectMetadata {
   readonly name: string;
-  readonly generateName?: string;
   readonly namespace?: string;
   readonly uid: string;
   readonly resourceVersion: string;
-  readonly generation?: number;
   readonly creationTimestamp: string;
   readonly deletionTimestamp?: string;
   readonly deletionGracePeriodSeconds?: number;
   readonly labels?: Readonly<Record<string, string>>;
   readonly annotations?: Readonly<Record<string, string>>;
   readonly finalizers?: readonly string[];
-  readonly ownerReferences?: readonly Fields[];
 }
 
 /** Fields of an object or of a part of it, of which only the client knows the form. */
 export type Fields = Readonly<Record<string, unknown>>;
 
-/** An object without `kind` and `apiVersion`, which its resource says. It is never changed in place: a watch may still hold it. */
+/** An object without `kind` and `apiVersion`, which its resource implies. Nothing changes it in place: a watch may still hold it. */
 export interface StoredObject {
   readonly metadata: ObjectMetadata;
   readonly spec?: Fields;
@@ -27,9 +24,9 @@ export interface StoredObject {
   readonly [field: string]: unknown;
 }
 
-/** What a client sends: the same, with most metadata still to come. */
+/** What a client sends: the same, before the API fills in its part of the metadata. */
 export interface ObjectInput {
-  readonly metadata?: Partial<ObjectMetadata>;
+  readonly metadata?: Partial<ObjectMetadata> & { readonly generateName?: string };
   readonly spec?: Fields;
   readonly status?: Fields;
   readonly [field: string]: unknown;
@@ -41,12 +38,12 @@ export interface ObjectPlace {
   readonly name: string;
 }
 
-/** Sorts as the real API sorts a list. */
+/** Keys sort as the real API sorts a list. */
 export function keyOf({ namespace, name }: ObjectPlace): string {
   return `${namespace ?? ''}/${name}`;
 }
 
-/** Whole seconds, as every time in metadata has. */
+/** Times in metadata are in whole seconds. */
 export function timestamp(time: Date): string {
   return time.toISOString().replace(/\.\d+Z$/, 'Z');
 }

@@ -1,90 +1,60 @@
-/** Pure: the patch of a PATCH request by its content type. */
-import { jsonPatch, MalformedPatch, PatchFailed } from './json-patch.ts';
-import { mergePatch, strategicMergePatch } from './merge-patch.ts';
-import { isFields, type ObjectInput, type StoredObject } from './object.ts';
+/**
+ * Pure: the patch of a PATCH request by its content type. `kubectl apply` and `kubectl edit` send strategic merge patches. Without directives these differ
+ * from JSON merge patches (https://www.rfc-editor.org/rfc/rfc7386) in lists alone, and a ConfigMap or an Event has none.
+ */
+import { type Fields, isFields, type ObjectInput, type StoredObject } from './object.ts';
 import type { Resource } from './resources.ts';
-import { ApiError, badRequest, invalid } from './status.ts';
+import { ApiError, badRequest, invalid, unsupportedMediaType } from './status.ts';
 import { requireForm } from './validation.ts';
 
-const patchTypes = ['application/json-patch+json', 'application/merge-patch+json', 'application/strategic-merge-patch+json'] as const;
+const patchTypes = ['application/merge-patch+json', 'application/strategic-merge-patch+json'] as const;
 type PatchType = (typeof patchTypes)[number];
 
-/** Throws ApiError (415) for a content type that is no patch, server-side apply included. */
-export function requirePatchType(header = ''): PatchType {
-  const type = patchTypes.find((candidate) => candidate === header.split(';', 1)[0]?.trim());
-  if (type !== undefined) return type;
-  throw new ApiError({ code: 415, reason: 'UnsupportedMediaType', message: '415: Unsupported Media Type', details: {} });
+/** Throws ApiError (415) for a content type that is no merge patch. */
+export function requirePatchType(contentType: string): PatchType {
+  const type = patchTypes.find((candidate) => candidate === contentType);
+  if (type === undefined) throw unsupportedMediaType(`the content type is "${contentType}"; it must be ${patchTypes.join(' or ')}`);
+  return type;
 }
 
-/** Applies a patch. Throws ApiError: 400 for what is no patch, 422 for one that does not fit. */
-export function applyPatch({
-  resource,
-  present,
-  patch,
-  contentType,
-}: {
-  resource: Resource;
-  present: StoredObject;
-  patch: unknown;
-  contentType: PatchType;
-}): ObjectInput {
-  const patched = patchedBy({ resource, present, patch, type: contentType });
-  if (!isFields(patched)) throw badRequest('the patched object is no object');
-  requireFit(resource, { present, patched: patched as ObjectInput });
-  return patched as ObjectInput;
-}
-
-/** A patch whose result has not the form of the kind, or another uid, is invalid: 422 where a replacement would be answered 400 and 409. */
-function requireFit(resource: Resource, { present, patched }: { present: StoredObject; patched: ObjectInput }): void {
-  const { uid } = patched.metadata ?? {};
-  if (uid !== undefined && uid !== present.metadata.uid) {
-    const message = `Invalid value: ${JSON.stringify(uid)}: field is immutable`;
-    throw invalid(resource, present.metadata.name, [{ field: 'metadata.uid', reason: 'FieldValueInvalid', message }]);
-  }
+/** Throws ApiError: 400 for a patch that is none, 422 for one with a directive or with a result that has not the form of the kind. */
+export function applyPatch(
+  resource: Resource,
+  { present, patch, type }: { readonly present: StoredObject; readonly patch: unknown; readonly type: PatchType },
+): ObjectInput {
+  if (!isFields(patch)) throw badRequest('error decoding patch: a merge patch is an object');
+  const directive = type === 'application/strategic-merge-patch+json' ? directiveIn(patch) : undefined;
+  if (directive !== undefined) throw unfit(`the directive ${directive} is not supported by the fake Kubernetes API`);
+  const patched = merge(present, patch) as ObjectInput;
   try {
     requireForm(resource, patched);
   } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
-    throw invalid({ kind: '', group: '' }, '', [
-      { field: 'patch', reason: 'FieldValueInvalid', message: `Invalid value: ${error.message}` },
-    ]);
+    throw error instanceof ApiError ? unfit(error.message) : error;
   }
+  return patched;
 }
 
-function patchedBy({
-  resource,
-  present,
-  patch,
-  type,
-}: {
-  resource: Resource;
-  present: StoredObject;
-  patch: unknown;
-  type: PatchType;
-}): unknown {
-  switch (type) {
-    case 'application/json-patch+json':
-      try {
-        return jsonPatch(present, patch);
-      } catch (error) {
-        if (error instanceof MalformedPatch) throw badRequest(`error decoding patch: ${error.message}`);
-        if (!(error instanceof PatchFailed)) throw error;
-        const message = 'the server rejected our request due to an error in our request';
-        throw new ApiError({ code: 422, reason: 'Invalid', message, details: {} });
-      }
-    case 'application/merge-patch+json':
-      return mergePatch(present, requireObject(patch));
-    case 'application/strategic-merge-patch+json':
-      // Every list of an EndpointSlice is atomic.
-      return resource.plural === 'endpointslices'
-        ? mergePatch(present, requireObject(patch))
-        : strategicMergePatch(present, requireObject(patch));
-    default:
-      return type satisfies never;
-  }
+/** The real API has this form for a result that it cannot decode. */
+function unfit(why: string): ApiError {
+  return invalid({ kind: '', group: '' }, '', { field: 'patch', reason: 'FieldValueInvalid', message: `Invalid value: ${why}` });
 }
 
-function requireObject(patch: unknown): unknown {
-  if (!isFields(patch)) throw badRequest('error decoding patch: a merge patch is an object');
-  return patch;
+/** The first key such as `$patch` or `$setElementOrder/…`, at any depth. */
+function directiveIn(part: unknown): string | undefined {
+  if (typeof part !== 'object' || part === null) return undefined;
+  for (const [field, value] of Object.entries(part)) {
+    const found = field.startsWith('$') ? field : directiveIn(value);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+function merge(target: unknown, patch: unknown): unknown {
+  if (!isFields(patch)) return patch;
+  const merged: Record<string, unknown> = isFields(target) ? { ...target } : {};
+  for (const [field, value] of Object.entries(patch as Fields)) {
+    if (value === null) delete merged[field];
+    else merged[field] = merge(merged[field], value);
+  }
+  return merged;
 }

@@ -1,71 +1,58 @@
-/** The key that ServiceAccount tokens are signed with: RS256, as the real API's. */
+/** The key that signs ServiceAccount tokens: RS256, as the real API's. */
 import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
-import { CompactSign, compactVerify, errors, exportJWK, type JWK } from 'jose';
+import { CompactSign, compactVerify, decodeJwt, errors, exportJWK, type JWK, type JWTPayload } from 'jose';
 import { readOrMake } from './files.ts';
 
-export type VerifiedToken =
-  | { readonly kind: 'claims'; readonly claims: Readonly<Record<string, unknown>> }
-  /** Another issuer's, or no token at all: not ours to judge. */
-  | { readonly kind: 'foreign' }
-  | { readonly kind: 'unknown-key' }
-  | { readonly kind: 'bad-signature' };
-
-export interface SigningKey {
+export class SigningKey {
   /** Public part, as `/openid/v1/jwks` shows it. */
   readonly jwk: JWK;
-  sign(claims: object): Promise<string>;
-  /** Checks issuer and signature and nothing else. */
-  verify(token: string, issuer: string): Promise<VerifiedToken>;
-}
+  readonly #privateKey: KeyObject;
+  readonly #publicKey: KeyObject;
+  readonly #keyId: string;
 
-/** Reads the key file (PEM, 0600), or makes it. */
-export async function openSigningKey(file: string): Promise<SigningKey> {
-  const pem = await readOrMake(file, () => {
-    const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
-    return privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
-  });
-  const privateKey = createPrivateKey(pem);
-  const publicKey = createPublicKey(privateKey);
-  const keyId = createHash('sha256')
-    .update(publicKey.export({ type: 'spki', format: 'der' }))
-    .digest('base64url');
-  return {
-    jwk: { use: 'sig', kid: keyId, alg: 'RS256', ...(await exportJWK(publicKey)) },
-    sign: (claims) =>
-      new CompactSign(Buffer.from(JSON.stringify(claims))).setProtectedHeader({ alg: 'RS256', kid: keyId }).sign(privateKey),
-    verify: (token, issuer) => verify({ token, issuer, keyId, publicKey }),
-  };
-}
-
-async function verify({
-  token,
-  issuer,
-  keyId,
-  publicKey,
-}: {
-  token: string;
-  issuer: string;
-  keyId: string;
-  publicKey: KeyObject;
-}): Promise<VerifiedToken> {
-  const parts = token.split('.');
-  const [header, claims] = parts.map(decode);
-  if (parts.length !== 3 || claims?.iss !== issuer) return { kind: 'foreign' };
-  if (header?.kid !== undefined && header.kid !== keyId) return { kind: 'unknown-key' };
-  try {
-    await compactVerify(token, publicKey, { algorithms: ['RS256'] });
-    return { kind: 'claims', claims };
-  } catch (error) {
-    if (error instanceof errors.JOSEError) return { kind: 'bad-signature' };
-    throw error;
+  /** Reads the key file (PEM, 0600), or creates it. */
+  static async open(file: string): Promise<SigningKey> {
+    const pem = await readOrMake(file, () => {
+      const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+      return privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+    });
+    const publicKey = createPublicKey(pem);
+    return new SigningKey(createPrivateKey(pem), publicKey, await exportJWK(publicKey));
   }
-}
 
-function decode(part: string): Record<string, unknown> | undefined {
-  try {
-    const value = JSON.parse(Buffer.from(part, 'base64url').toString()) as unknown;
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined;
-  } catch {
-    return undefined;
+  private constructor(privateKey: KeyObject, publicKey: KeyObject, jwk: JWK) {
+    this.#privateKey = privateKey;
+    this.#publicKey = publicKey;
+    this.#keyId = createHash('sha256')
+      .update(publicKey.export({ type: 'spki', format: 'der' }))
+      .digest('base64url');
+    this.jwk = { use: 'sig', kid: this.#keyId, alg: 'RS256', ...jwk };
+  }
+
+  async sign(claims: object): Promise<string> {
+    const payload = Buffer.from(JSON.stringify(claims));
+    return await new CompactSign(payload).setProtectedHeader({ alg: 'RS256', kid: this.#keyId }).sign(this.#privateKey);
+  }
+
+  /** Checks issuer and signature and nothing else: the claims, or a reason in the real API's words. */
+  async verify(token: string, issuer: string): Promise<{ readonly claims: JWTPayload } | { readonly error: string }> {
+    try {
+      if (decodeJwt(token).iss !== issuer) return { error: 'invalid bearer token' };
+    } catch {
+      return { error: 'invalid bearer token' };
+    }
+    try {
+      const { payload } = await compactVerify(token, ({ kid }) => this.#keyFor(kid), { algorithms: ['RS256'] });
+      return { claims: JSON.parse(Buffer.from(payload).toString()) as JWTPayload };
+    } catch (error) {
+      if (error instanceof errors.JOSEError) return { error: '[invalid bearer token, go-jose/go-jose: error in cryptographic primitive]' };
+      throw error;
+    }
+  }
+
+  /** A token without the name of its key may still have a good signature. */
+  #keyFor(kid: string | undefined): KeyObject {
+    if (kid !== undefined && kid !== this.#keyId) throw new errors.JWKSNoMatchingKey();
+    return this.#publicKey;
   }
 }

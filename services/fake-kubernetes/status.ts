@@ -1,72 +1,41 @@
-/** Pure: the `Status` objects that the Kubernetes API answers failures with. */
+/** Pure: the `Status` objects of failed requests, https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/. */
 import type { Resource } from './resources.ts';
-
-interface StatusCause {
-  readonly reason: string;
-  readonly message: string;
-  readonly field?: string;
-}
 
 interface StatusDetails {
   readonly name?: string;
   readonly group?: string;
   readonly kind?: string;
   readonly uid?: string;
-  readonly causes?: readonly StatusCause[];
+  readonly causes?: readonly object[];
   readonly retryAfterSeconds?: number;
 }
 
-/** A request that is refused, with all that its `Status` says. */
+/** A request that failed, with the fields of its `Status`. */
 export class ApiError extends Error {
   readonly code: number;
   /** Absent where the real API gives none: a fault that it did not foresee. */
   readonly reason: string | undefined;
   readonly details: StatusDetails | undefined;
-  /** Of the Status's metadata; only a list that cannot go on has one. */
-  readonly continue: string | undefined;
 
-  constructor(status: { code: number; reason?: string; message: string; details?: StatusDetails; continue?: string }) {
-    super(status.message);
-    this.code = status.code;
-    this.reason = status.reason;
-    this.details = status.details;
-    this.continue = status.continue;
+  constructor({ code, reason, message, details }: { code: number; reason?: string; message: string; details?: StatusDetails }) {
+    super(message);
+    this.code = code;
+    this.reason = reason;
+    this.details = details;
   }
 
   toStatus(): object {
     const { code, reason, message, details } = this;
-    const metadata = this.continue === undefined ? {} : { continue: this.continue };
-    return {
-      kind: 'Status',
-      apiVersion: 'v1',
-      metadata,
-      status: 'Failure',
-      message,
-      ...(reason === undefined ? {} : { reason }),
-      ...(details === undefined ? {} : { details }),
-      code,
-    };
+    return { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure', message, reason, details, code };
   }
 }
 
-export function success(details?: StatusDetails, code?: number): object {
-  return {
-    kind: 'Status',
-    apiVersion: 'v1',
-    metadata: {},
-    status: 'Success',
-    ...(details === undefined ? {} : { details }),
-    ...(code === undefined ? {} : { code }),
-  };
-}
-
-/** `pods` or `endpointslices.discovery.k8s.io`, as messages name a resource. */
-function qualified({ plural, group }: Resource): string {
-  return group === '' ? plural : `${plural}.${group}`;
+export function success(details: StatusDetails): object {
+  return { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', details };
 }
 
 export function detailsOf({ plural, group }: Resource, name: string): StatusDetails {
-  return { ...(name === '' ? {} : { name }), ...(group === '' ? {} : { group }), kind: plural };
+  return { name, ...(group === '' ? {} : { group }), kind: plural };
 }
 
 export function notFound(resource: Resource, name: string): ApiError {
@@ -79,34 +48,21 @@ export function alreadyExists(resource: Resource, name: string): ApiError {
   return new ApiError({ code: 409, reason: 'AlreadyExists', message, details: detailsOf(resource, name) });
 }
 
-export function terminating(resource: Resource, { namespace, name }: { namespace: string; name: string }): ApiError {
-  const message = `${qualified(resource)} "${name}" is forbidden: unable to create new content in namespace ${namespace} because it is being terminated`;
-  const cause = { reason: 'NamespaceTerminating', message: `namespace ${namespace} is being terminated`, field: 'metadata.namespace' };
-  return new ApiError({ code: 403, reason: 'Forbidden', message, details: { ...detailsOf(resource, name), causes: [cause] } });
-}
-
-export function conflict(
-  resource: Resource,
-  name: string,
-  why = 'the object has been modified; please apply your changes to the latest version and try again',
-): ApiError {
+export function conflict(resource: Resource, name: string, why: string): ApiError {
   const message = `Operation cannot be fulfilled on ${qualified(resource)} "${name}": ${why}`;
   return new ApiError({ code: 409, reason: 'Conflict', message, details: detailsOf(resource, name) });
 }
 
-/** One thing that is wrong with a field: `reason` as in `FieldValueRequired`, the message without the field's name. */
+/** What is wrong with a field; the message is without the field's name. */
 export interface FieldProblem {
   readonly field: string;
-  readonly reason: 'FieldValueRequired' | 'FieldValueInvalid' | 'FieldValueForbidden' | 'FieldValueTooLong' | 'FieldValueNotSupported';
+  readonly reason: 'FieldValueRequired' | 'FieldValueInvalid' | 'FieldValueTooLong';
   readonly message: string;
 }
 
-/** `kind` is qualified by its group where it has one. */
-export function invalid({ kind, group }: { kind: string; group: string }, name: string, problems: readonly FieldProblem[]): ApiError {
-  const texts = problems.map(({ field, message }) => `${field}: ${message}`);
-  const message = `${kind}${group === '' ? '' : `.${group}`} "${name}" is invalid: ${texts.length === 1 ? texts[0] : `[${texts.join(', ')}]`}`;
-  const causes = problems.map(({ reason, message: text, field }) => ({ reason, message: text, field }));
-  const details = { ...(name === '' ? {} : { name }), ...(group === '' ? {} : { group }), kind, causes };
+export function invalid({ kind, group }: { kind: string; group: string }, name: string, problem: FieldProblem): ApiError {
+  const message = `${group === '' ? kind : `${kind}.${group}`} "${name}" is invalid: ${problem.field}: ${problem.message}`;
+  const details = { ...(name === '' ? {} : { name }), ...(group === '' ? {} : { group }), kind, causes: [problem] };
   return new ApiError({ code: 422, reason: 'Invalid', message, details });
 }
 
@@ -127,21 +83,29 @@ export function methodNotAllowed(): ApiError {
   return new ApiError({ code: 405, reason: 'MethodNotAllowed', message, details: {} });
 }
 
-export function expired({ asked, oldest }: { asked: number; oldest: number }): ApiError {
-  return new ApiError({ code: 410, reason: 'Expired', message: `too old resource version: ${asked} (${oldest})` });
+/** For what a real API serves and this one does not: an error is better than a wrong result. */
+export function notServed(what: string): ApiError {
+  return new ApiError({ code: 405, reason: 'MethodNotAllowed', message: `the fake Kubernetes API does not serve ${what}` });
 }
 
-/** What a list from the future is answered with; a watch from there is accepted silently, by the real API too. */
-export function tooLargeResourceVersion({ asked, current }: { asked: number; current: number }): ApiError {
-  const causes = [{ reason: 'ResourceVersionTooLarge', message: 'Too large resource version' }];
-  const message = `Timeout: Too large resource version: ${asked}, current: ${current}`;
-  return new ApiError({ code: 504, reason: 'Timeout', message, details: { causes, retryAfterSeconds: 1 } });
+export function unsupportedMediaType(message: string): ApiError {
+  return new ApiError({ code: 415, reason: 'UnsupportedMediaType', message });
+}
+
+/** The newest `forgotten` version is the last one of which the changes are no longer kept. */
+export function expired({ version, forgotten }: { version: number; forgotten: number }): ApiError {
+  return new ApiError({ code: 410, reason: 'Expired', message: `too old resource version: ${version} (${forgotten})` });
 }
 
 export function tooManyRequests(message: string): ApiError {
   return new ApiError({ code: 429, reason: 'TooManyRequests', message, details: { retryAfterSeconds: 1 } });
 }
 
-export function tooLarge(limitBytes: number): ApiError {
-  return new ApiError({ code: 413, reason: 'RequestEntityTooLarge', message: `Request entity too large: limit is ${limitBytes}` });
+export function tooLarge(maxBytes: number): ApiError {
+  return new ApiError({ code: 413, reason: 'RequestEntityTooLarge', message: `Request entity too large: limit is ${maxBytes}` });
+}
+
+/** `pods` or `endpointslices.discovery.k8s.io`, as messages name a resource. */
+function qualified({ plural, group }: Resource): string {
+  return group === '' ? plural : `${plural}.${group}`;
 }

@@ -1,28 +1,14 @@
-/** Pure: the objects of the stand-in with their versions and a bounded history, as etcd and the watch cache keep them for the real API. */
+/** Pure: the objects with their versions and a bounded history, as etcd and the watch cache keep them for the real API. */
 import { type Change, History } from './history.ts';
 import { keyOf, type ObjectPlace, type StoredObject } from './object.ts';
+import type { Entry } from './object-files.ts';
 import { type Resource, resources } from './resources.ts';
 import { ApiError, expired, notFound } from './status.ts';
 
-/** Objects that may exist, as JSON: all of them are held in memory. The real API refuses too when its database is full. */
-const objectsLimitBytes = 64 * 2 ** 20;
+/** All objects together, as JSON: they are held in memory. The real API rejects changes too when its database is full. */
+const maxObjectsBytes = 64 * 2 ** 20;
 /** etcd's own limit of one object. */
-const objectLimitBytes = 1.5 * 2 ** 20;
-
-/** One change as it is written down before it holds. */
-export interface Entry {
-  readonly version: number;
-  readonly collection: string;
-  /** Absent: the object of that key was removed. */
-  readonly object?: StoredObject;
-  readonly key: string;
-}
-
-interface StoreOptions {
-  readonly restored: { readonly version: number; readonly entries: readonly Entry[] };
-  /** Makes a change durable; one that throws undoes it. */
-  readonly write: (entry: Entry) => void;
-}
+const maxObjectBytes = 1.5 * 2 ** 20;
 
 interface Collection {
   readonly name: string;
@@ -33,39 +19,30 @@ interface Collection {
 
 export class ObjectStore {
   readonly #collections = new Map<string, Collection>();
+  /** Makes a change durable. If it throws, the change does not happen. */
   readonly #write: (entry: Entry) => void;
+  /** As JSON; an object that is no longer in the store leaves by itself. */
   readonly #sizes = new WeakMap<StoredObject, number>();
   #totalBytes = 0;
   #version: number;
 
-  constructor({ restored, write }: StoreOptions) {
-    this.#version = restored.version;
+  /** `firstVersion` should be above every version of an earlier process, so that no version is given twice. */
+  constructor({ firstVersion, entries, write }: { firstVersion: number; entries: readonly Entry[]; write: (entry: Entry) => void }) {
+    this.#version = entries.reduce((newest, { object }) => Math.max(newest, Number(object?.metadata.resourceVersion ?? 0)), firstVersion);
     this.#write = write;
     for (const { plural } of resources) {
       this.#collections.set(plural, { name: plural, objects: new Map(), history: new History(this.#version), watchers: new Set() });
     }
-    for (const { collection, key, object } of restored.entries) {
+    for (const { collection, key, object } of entries) {
       if (object === undefined) continue;
       this.#collections.get(collection)?.objects.set(key, object);
       this.#resize(undefined, object, sizeOf(object));
     }
   }
 
-  /** The version of the newest change of all. */
+  /** The version of the newest change in any collection. */
   get version(): number {
     return this.#version;
-  }
-
-  /** The version that the next change will have. */
-  get nextVersion(): number {
-    return this.#version + 1;
-  }
-
-  /** Every object, for a fresh start of whatever keeps them. */
-  entries(): Entry[] {
-    return [...this.#collections.values()].flatMap(({ name, objects }) =>
-      [...objects].map(([key, object]) => ({ version: Number(object.metadata.resourceVersion), collection: name, key, object })),
-    );
   }
 
   find(resource: Resource, at: ObjectPlace): StoredObject | undefined {
@@ -84,44 +61,40 @@ export class ObjectStore {
     return inOrder(this.#of(resource).objects);
   }
 
-  /** The same as they were at an earlier version, or undefined when the changes since then are forgotten. */
-  listAt(resource: Resource, version: number): StoredObject[] | undefined {
-    const { objects, history } = this.#of(resource);
-    const from = history.positionAfter(version);
-    if (from === undefined) return undefined;
-    if (from === history.end) return inOrder(objects);
-    const then = new Map(objects);
-    for (let position = history.end - 1; position >= from; position--) {
-      const { object, previous } = history.at(position) as Change;
+  /** The same as they were at an earlier version. Throws ApiError (410) when the changes since then are forgotten. */
+  listAt(resource: Resource, version: number): StoredObject[] {
+    const { history, position } = this.history(resource, version);
+    const then = new Map(this.#of(resource).objects);
+    for (let at = history.end - 1; at >= position; at--) {
+      const { object, previous } = history.at(at) as Change;
       if (previous === undefined) then.delete(keyOf(object.metadata));
       else then.set(keyOf(object.metadata), previous);
     }
     return inOrder(then);
   }
 
-  /** Takes an object in; its `resourceVersion` is the next version. Throws ApiError (507) where there is no room. */
-  put(resource: Resource, object: StoredObject): void {
-    const collection = this.#of(resource);
-    const key = keyOf(object.metadata);
-    const sizeBytes = sizeOf(object);
-    const previous = collection.objects.get(key);
-    this.#requireRoom(sizeBytes, previous);
-    this.#commit(collection, { type: previous === undefined ? 'ADDED' : 'MODIFIED', object, previous, sizeBytes });
+  /** Creates or replaces an object and returns it with its new version. Throws ApiError (500 or 507) where it does not fit. */
+  put(resource: Resource, object: StoredObject): StoredObject {
+    const previous = this.find(resource, object.metadata);
+    const next = this.#withNextVersion(object);
+    this.#requireRoom(sizeOf(next), previous);
+    this.#commit(this.#of(resource), { type: previous === undefined ? 'ADDED' : 'MODIFIED', object: next, previous });
+    return next;
   }
 
-  /** Takes an object out; `last` is how it was shown then, with the next version. */
-  remove(resource: Resource, last: StoredObject): void {
-    const collection = this.#of(resource);
-    const previous = collection.objects.get(keyOf(last.metadata));
-    this.#commit(collection, { type: 'DELETED', object: last, previous, sizeBytes: sizeOf(last) });
+  /** Removes an object; `object` is how watches show it at last. */
+  remove(resource: Resource, object: StoredObject): StoredObject {
+    const previous = this.find(resource, object.metadata);
+    const last = this.#withNextVersion(object);
+    this.#commit(this.#of(resource), { type: 'DELETED', object: last, previous });
+    return last;
   }
 
-  /** The history of a collection. Throws ApiError (410) when `since` is too old for it. */
+  /** The history of a collection, and the position after `since` in it. Throws ApiError (410) when `since` is too old. */
   history(resource: Resource, since?: number): { readonly history: History; readonly position: number } {
     const { history } = this.#of(resource);
-    if (since === undefined) return { history, position: history.end };
-    const position = history.positionAfter(since);
-    if (position === undefined) throw expired({ asked: since, oldest: history.forgotten });
+    const position = since === undefined ? history.end : history.positionAfter(since);
+    if (position === undefined) throw expired({ version: Number(since), forgotten: history.forgotten });
     return { history, position };
   }
 
@@ -136,34 +109,38 @@ export class ObjectStore {
     return this.#collections.get(plural) as Collection;
   }
 
+  #withNextVersion(object: StoredObject): StoredObject {
+    return { ...object, metadata: { ...object.metadata, resourceVersion: String(this.#version + 1) } };
+  }
+
   #requireRoom(sizeBytes: number, previous: StoredObject | undefined): void {
-    if (sizeBytes > objectLimitBytes) {
-      throw new ApiError({ code: 500, message: 'etcdserver: request is too large' });
-    }
+    if (sizeBytes > maxObjectBytes) throw new ApiError({ code: 500, message: 'etcdserver: request is too large' });
     const growth = sizeBytes - (previous === undefined ? 0 : (this.#sizes.get(previous) ?? 0));
-    if (growth > 0 && this.#totalBytes + growth > objectsLimitBytes) {
-      throw new ApiError({ code: 507, reason: 'InsufficientStorage', message: `the objects may take ${objectsLimitBytes} bytes in all` });
+    if (growth > 0 && this.#totalBytes + growth > maxObjectsBytes) {
+      const message = `all objects together may take ${maxObjectsBytes} bytes; delete some first`;
+      throw new ApiError({ code: 507, reason: 'InsufficientStorage', message });
     }
   }
 
-  #commit(collection: Collection, change: Omit<Change, 'version'>): void {
+  #commit(collection: Collection, change: Omit<Change, 'version' | 'sizeBytes'>): void {
     const { type, object, previous } = change;
     const key = keyOf(object.metadata);
-    const version = this.nextVersion;
-    this.#write({ version, collection: collection.name, key, ...(type === 'DELETED' ? {} : { object }) });
+    const version = this.#version + 1;
+    this.#write({ collection: collection.name, key, object: type === 'DELETED' ? undefined : object });
     this.#version = version;
     if (type === 'DELETED') collection.objects.delete(key);
     else collection.objects.set(key, object);
-    this.#resize(previous, type === 'DELETED' ? undefined : object, change.sizeBytes);
-    collection.history.push({ ...change, version });
+    const sizeBytes = sizeOf(object);
+    this.#resize(previous, type === 'DELETED' ? undefined : object, sizeBytes);
+    collection.history.push({ ...change, version, sizeBytes });
     for (const watcher of collection.watchers) watcher();
   }
 
   #resize(previous: StoredObject | undefined, next: StoredObject | undefined, sizeBytes: number): void {
     if (previous !== undefined) this.#totalBytes -= this.#sizes.get(previous) ?? 0;
     if (next === undefined) return;
-    this.#totalBytes += sizeBytes;
     this.#sizes.set(next, sizeBytes);
+    this.#totalBytes += sizeBytes;
   }
 }
 

@@ -1,57 +1,75 @@
-/** Pure: the claims that a TokenRequest is granted. */
+/** Pure: the claims of the token that a TokenRequest asks for. */
 import type { StoredObject } from './object.ts';
-import { nodes, pods, type Resource } from './resources.ts';
-import { ApiError, badRequest, conflict, invalid, notFound } from './status.ts';
+import { nodes, pods } from './resources.ts';
+import { type ApiError, badRequest, conflict, invalid, notServed } from './status.ts';
 import type { ObjectStore } from './store.ts';
-import { issuer, type KubernetesClaims, type Reference, type TokenClaims, usernameOf } from './token-claims.ts';
 
+/** The issuer of every token, and the audience of those for the API itself. */
+export const issuer = 'https://kubernetes.default.svc';
 const defaultSeconds = 3_600;
-const longestSeconds = 2 ** 32;
+const maxSeconds = 2 ** 32;
+
+interface Reference {
+  readonly name: string;
+  readonly uid: string;
+}
+
+/** The private claim `kubernetes.io`. */
+export interface KubernetesClaims {
+  readonly namespace: string;
+  readonly node?: Reference;
+  readonly pod?: Reference;
+  readonly serviceaccount: Reference;
+}
+
+export interface TokenClaims {
+  readonly aud: readonly string[];
+  readonly exp: number;
+  readonly iat: number;
+  readonly iss: string;
+  readonly jti: string;
+  readonly 'kubernetes.io': KubernetesClaims;
+  readonly nbf: number;
+  readonly sub: string;
+}
+
+type ObjectReference = { readonly [field in 'kind' | 'apiVersion' | 'name' | 'uid']?: string };
 
 export interface TokenRequest {
-  readonly metadata?: { readonly name?: string; readonly namespace?: string };
   readonly spec?: {
     readonly audiences?: readonly string[] | null;
     readonly expirationSeconds?: number | null;
-    readonly boundObjectRef?: {
-      readonly kind?: string;
-      readonly apiVersion?: string;
-      readonly name?: string;
-      readonly uid?: string;
-    } | null;
+    readonly boundObjectRef?: ObjectReference | null;
   };
 }
 
-export interface Grant {
-  readonly claims: TokenClaims;
-  /** As the answer's `spec` says it. */
-  readonly spec: object;
-}
-
-/** Throws ApiError for what the real API refuses. */
+/** Returns the claims and the response's `spec`. Throws ApiError. */
 export function grantToken({
   store,
   account,
   request,
-  shortestSeconds,
+  minSeconds,
   now,
   newId,
 }: {
   store: ObjectStore;
   account: StoredObject;
   request: TokenRequest;
-  shortestSeconds: number;
+  minSeconds: number;
   now: Date;
   newId: () => string;
-}): Grant {
+}): { claims: TokenClaims; spec: object } {
   const { name, namespace = '', uid } = account.metadata;
-  const { audiences, expirationSeconds, boundObjectRef } = request.spec ?? {};
-  requireOwnName(request, name);
+  const { audiences, expirationSeconds, boundObjectRef = null } = request.spec ?? {};
   const seconds = expirationSeconds ?? defaultSeconds;
-  requireLife(seconds, shortestSeconds);
+  if (!Number.isInteger(seconds) || seconds < minSeconds) {
+    const least = minSeconds === 600 ? '10 minutes' : `${minSeconds} seconds`;
+    throw invalidLifetime(`${seconds}: may not specify a duration less than ${least}`);
+  }
+  if (seconds > maxSeconds) throw invalidLifetime(`${seconds}: may not specify a duration larger than 2^32 seconds`);
   const aud = audiences?.length ? [...audiences] : [issuer];
   const at = Math.floor(now.getTime() / 1000);
-  const bound = boundObjectRef ? boundTo(store, account, boundObjectRef) : {};
+  const bound = boundObjectRef === null ? {} : boundTo(store, account, boundObjectRef);
   return {
     claims: {
       aud,
@@ -61,70 +79,34 @@ export function grantToken({
       jti: newId(),
       'kubernetes.io': { namespace, ...bound, serviceaccount: { name, uid } },
       nbf: at,
-      sub: usernameOf(namespace, name),
+      sub: `system:serviceaccount:${namespace}:${name}`,
     },
-    spec: { audiences: aud, expirationSeconds: seconds, boundObjectRef: boundObjectRef ?? null },
+    spec: { audiences: aud, expirationSeconds: seconds, boundObjectRef },
   };
 }
 
-function requireOwnName({ metadata }: TokenRequest, name: string): void {
-  if (!metadata?.name || metadata.name === name) return;
-  const message = `Invalid value: ${JSON.stringify(metadata.name)}: must match the service account name if specified`;
-  throw invalid(tokenRequest, name, [{ field: 'metadata.name', reason: 'FieldValueInvalid', message }]);
+function invalidLifetime(why: string): ApiError {
+  const problem = { field: 'spec.expirationSeconds', reason: 'FieldValueInvalid', message: `Invalid value: ${why}` } as const;
+  return invalid({ kind: 'TokenRequest', group: 'authentication.k8s.io' }, '', problem);
 }
 
-function requireLife(seconds: number, shortestSeconds: number): void {
-  const shortest = shortestSeconds === 600 ? '10 minutes' : `${shortestSeconds} seconds`;
-  const why =
-    !Number.isInteger(seconds) || seconds < shortestSeconds
-      ? `may not specify a duration less than ${shortest}`
-      : seconds > longestSeconds
-        ? 'may not specify a duration larger than 2^32 seconds'
-        : undefined;
-  if (why === undefined) return;
-  const problem = { field: 'spec.expirationSeconds', reason: 'FieldValueInvalid', message: `Invalid value: ${seconds}: ${why}` } as const;
-  throw invalid(tokenRequest, '', [problem]);
-}
-
-type Bound = Pick<KubernetesClaims, 'pod' | 'node'>;
-
+/** The Pod, and the Node that it runs on. */
 function boundTo(
   store: ObjectStore,
   account: StoredObject,
-  { kind = '', apiVersion = '', name = '', uid }: { kind?: string; apiVersion?: string; name?: string; uid?: string },
-): Bound {
-  if (kind === 'Pod') {
-    const pod = held(store, pods, { namespace: account.metadata.namespace, name, uid });
-    if ((pod.spec?.serviceAccountName ?? 'default') !== account.metadata.name) {
-      throw badRequest(
-        `cannot bind token for serviceaccount "${account.metadata.name}" to pod running with different serviceaccount name.`,
-      );
-    }
-    return { ...nodeOf(store, pod), pod: { name, uid: pod.metadata.uid } };
-  }
-  if (kind === 'Node') return { node: { name, uid: held(store, nodes, { name, uid }).metadata.uid } };
-  // The stand-in keeps no Secrets, so none is found.
-  if (kind === 'Secret') throw new ApiError({ code: 404, reason: 'NotFound', message: `secrets "${name}" not found` });
-  throw badRequest(`cannot bind token to object of type ${apiVersion.includes('/') ? '' : '/'}${apiVersion}, Kind=${kind}`);
-}
-
-function nodeOf(store: ObjectStore, { spec }: StoredObject): { node?: Reference } {
-  if (typeof spec?.nodeName !== 'string') return {};
-  return { node: { name: spec.nodeName, uid: store.find(nodes, { name: spec.nodeName })?.metadata.uid ?? '' } };
-}
-
-function held(
-  store: ObjectStore,
-  resource: Resource,
-  { namespace, name, uid }: { namespace?: string | undefined; name: string; uid: string | undefined },
-): StoredObject {
-  const object = store.find(resource, { namespace, name });
-  if (object === undefined) throw notFound(resource, name);
-  if (uid && uid !== object.metadata.uid) {
+  { kind, name = '', uid }: ObjectReference,
+): Pick<KubernetesClaims, 'pod' | 'node'> {
+  if (kind !== 'Pod') throw notServed(`tokens that are bound to a ${kind}`);
+  const { metadata, spec } = store.get(pods, { namespace: account.metadata.namespace, name });
+  if (uid && uid !== metadata.uid) {
     const why = `the UID in the bound object reference (${uid}) does not match the UID in record. The object might have been deleted and then recreated`;
-    throw conflict({ ...resource, plural: resource.kind }, name, why);
+    throw conflict({ ...pods, plural: pods.kind }, name, why);
   }
-  return object;
+  const own = account.metadata.name;
+  if ((spec?.serviceAccountName ?? 'default') !== own) {
+    throw badRequest(`cannot bind token for serviceaccount "${own}" to pod running with different serviceaccount name.`);
+  }
+  const pod = { name, uid: metadata.uid };
+  if (typeof spec?.nodeName !== 'string') return { pod };
+  return { pod, node: { name: spec.nodeName, uid: store.find(nodes, { name: spec.nodeName })?.metadata.uid ?? '' } };
 }
-
-const tokenRequest = { kind: 'TokenRequest', group: 'authentication.k8s.io' };

@@ -1,46 +1,36 @@
-/** Pure: whom a token authenticates, in the real API's order of checks and in its words (pkg/serviceaccount/jwt.go and claims.go of Kubernetes). */
-import type { StoredObject } from './object.ts';
-import { nodes, pods, serviceAccounts } from './resources.ts';
-import type { VerifiedToken } from './signing-key.ts';
+/** Pure: the identity that a token proves, in the real API's order of checks and in its words (pkg/serviceaccount/jwt.go and claims.go of Kubernetes). */
+import { pods, serviceAccounts } from './resources.ts';
 import type { ObjectStore } from './store.ts';
-import type { KubernetesClaims, Reference, ReviewStatus, TokenClaims } from './token-claims.ts';
-import { usernameOf } from './token-claims.ts';
+import type { KubernetesClaims, TokenClaims } from './token-request.ts';
 
 /** The real API's leeway for `exp` and `nbf`, and how long a token outlives its Pod's deletionTimestamp. */
 const leewaySeconds = 60;
+const invalidated = 'service account token has been invalidated';
 
-/** `audiences` are those that the asker accepts, at least one. */
-export function reviewToken({
-  store,
-  verified,
-  audiences,
-  now,
-}: {
-  store: ObjectStore;
-  verified: VerifiedToken;
-  audiences: readonly string[];
-  now: Date;
-}): ReviewStatus {
-  switch (verified.kind) {
-    case 'foreign':
-      return { user: {}, error: 'invalid bearer token' };
-    case 'unknown-key':
-      return refused('invalid signature, no keys found');
-    case 'bad-signature':
-      return refused('go-jose/go-jose: error in cryptographic primitive');
-    case 'claims': {
-      const claims = verified.claims as unknown as TokenClaims;
-      const held = [claims.aud].flat();
-      const shared = audiences.filter((audience) => held.includes(audience));
-      const reason =
-        shared.length === 0
-          ? `token audiences ${list(held)} is invalid for the target audiences ${list(audiences)}`
-          : (timeProblem(claims, now) ?? boundProblem(store, claims['kubernetes.io'], now));
-      return reason === undefined ? authenticated(claims, shared) : refused(reason);
-    }
-    default:
-      return verified satisfies never;
-  }
+/** The `status` of a TokenReview. A rejected token has no `authenticated` at all. */
+export type ReviewStatus =
+  | { readonly authenticated: true; readonly user: UserInfo; readonly audiences: readonly string[] }
+  | { readonly user: Readonly<Record<string, never>>; readonly error: string };
+
+interface UserInfo {
+  readonly username: string;
+  readonly uid: string;
+  readonly groups: readonly string[];
+  readonly extra?: Readonly<Record<string, readonly string[]>>;
+}
+
+/** For claims with a good signature; `audiences` are those that the client of the review accepts, at least one. */
+export function reviewClaims(
+  store: ObjectStore,
+  { claims, audiences, now }: { claims: TokenClaims; audiences: readonly string[]; now: Date },
+): ReviewStatus {
+  const held = [claims.aud].flat();
+  const shared = audiences.filter((audience) => held.includes(audience));
+  const problem =
+    shared.length === 0
+      ? `token audiences ${list(held)} is invalid for the target audiences ${list(audiences)}`
+      : (timeProblem(claims, now) ?? boundProblem(store, claims['kubernetes.io'], now));
+  return problem === undefined ? authenticated(claims, shared) : { user: {}, error: `[invalid bearer token, ${problem}]` };
 }
 
 function timeProblem({ exp, nbf }: TokenClaims, now: Date): string | undefined {
@@ -50,38 +40,26 @@ function timeProblem({ exp, nbf }: TokenClaims, now: Date): string | undefined {
   return undefined;
 }
 
-function boundProblem(store: ObjectStore, claims: KubernetesClaims, now: Date): string | undefined {
-  const { namespace, serviceaccount, pod, node } = claims;
-  const account = store.find(serviceAccounts, { namespace, name: serviceaccount.name });
+function boundProblem(store: ObjectStore, { namespace, serviceaccount, pod }: KubernetesClaims, now: Date): string | undefined {
+  const account = store.find(serviceAccounts, { namespace, name: serviceaccount.name })?.metadata;
   if (account === undefined) return `serviceaccounts "${serviceaccount.name}" not found`;
-  const { uid } = account.metadata;
-  if (uid !== serviceaccount.uid) return `service account UID (${uid}) does not match claim (${serviceaccount.uid})`;
-  if (pod !== undefined) return holderProblem('pod', { held: store.find(pods, { namespace, name: pod.name }), claimed: pod, now });
-  if (node !== undefined) return holderProblem('node', { held: store.find(nodes, { name: node.name }), claimed: node, now });
-  return undefined;
-}
-
-function holderProblem(
-  kind: 'pod' | 'node',
-  { held, claimed, now }: { held: StoredObject | undefined; claimed: Reference; now: Date },
-): string | undefined {
-  const invalidated = 'service account token has been invalidated';
+  if (account.uid !== serviceaccount.uid) return `service account UID (${account.uid}) does not match claim (${serviceaccount.uid})`;
+  if (pod === undefined) return undefined;
+  const held = store.find(pods, { namespace, name: pod.name })?.metadata;
   if (held === undefined) return invalidated;
-  const { uid, deletionTimestamp } = held.metadata;
-  if (uid !== claimed.uid) {
-    return `${kind} UID (${uid}) does not match service account ${kind} ref claim (${claimed.uid})`;
-  }
-  const isGone = deletionTimestamp !== undefined && Date.parse(deletionTimestamp) + leewaySeconds * 1000 < now.getTime();
-  return isGone ? invalidated : undefined;
+  if (held.uid !== pod.uid) return `pod UID (${held.uid}) does not match service account pod ref claim (${pod.uid})`;
+  const { deletionTimestamp } = held;
+  const hasEnded = deletionTimestamp !== undefined && Date.parse(deletionTimestamp) + leewaySeconds * 1000 < now.getTime();
+  return hasEnded ? invalidated : undefined;
 }
 
-function authenticated({ jti, 'kubernetes.io': claims }: TokenClaims, audiences: readonly string[]): ReviewStatus {
+function authenticated({ jti, sub, 'kubernetes.io': claims }: TokenClaims, audiences: readonly string[]): ReviewStatus {
   const { namespace, serviceaccount, pod, node } = claims;
   const prefix = 'authentication.kubernetes.io/';
   return {
     authenticated: true,
     user: {
-      username: usernameOf(namespace, serviceaccount.name),
+      username: sub,
       uid: serviceaccount.uid,
       groups: ['system:serviceaccounts', `system:serviceaccounts:${namespace}`, 'system:authenticated'],
       extra: {
@@ -93,10 +71,6 @@ function authenticated({ jti, 'kubernetes.io': claims }: TokenClaims, audiences:
     },
     audiences,
   };
-}
-
-function refused(reason: string): ReviewStatus {
-  return { user: {}, error: `[invalid bearer token, ${reason}]` };
 }
 
 function list(audiences: readonly string[]): string {

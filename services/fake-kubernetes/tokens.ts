@@ -1,66 +1,65 @@
-/** Who a credential belongs to, and new credentials: the stand-in's administrator and its ServiceAccounts. There is no RBAC: whoever is known may do everything. */
+/** Credentials of the administrator and of ServiceAccounts, and new ones. There is no RBAC: an authenticated client may do everything. */
 import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
 import { type StoredObject, timestamp } from './object.ts';
 import type { SigningKey } from './signing-key.ts';
 import { unauthorized } from './status.ts';
 import type { ObjectStore } from './store.ts';
-import { issuer, type ReviewStatus } from './token-claims.ts';
-import { grantToken, type TokenRequest } from './token-request.ts';
-import { reviewToken } from './token-review.ts';
+import { grantToken, issuer, type TokenClaims, type TokenRequest } from './token-request.ts';
+import { type ReviewStatus, reviewClaims } from './token-review.ts';
 
 interface TokensOptions {
   readonly store: ObjectStore;
   readonly key: SigningKey;
   readonly adminToken: string;
-  /** The shortest life that may be asked for; the real API's is 600. */
-  readonly shortestSeconds: number;
+  /** The shortest lifetime that a request may ask for; the real API's is 600. */
+  readonly minSeconds: number;
 }
 
-export interface Tokens {
+export class Tokens {
+  readonly #options: TokensOptions;
+  readonly #adminDigest: Buffer;
+
+  constructor(options: TokensOptions) {
+    this.#options = options;
+    this.#adminDigest = digest(options.adminToken);
+  }
+
   /** `/openid/v1/jwks` */
-  readonly jwks: object;
-  /** Throws ApiError (401) unless `authorization` is a good credential for the API. */
-  authenticate(authorization: string | undefined): Promise<void>;
-  /** The `status` of a TokenReview; no audiences means those of the API. */
-  review(token: string, audiences: readonly string[]): Promise<ReviewStatus>;
-  /** The whole answer to a TokenRequest. Throws ApiError. */
-  issue(account: StoredObject, request: TokenRequest): Promise<object>;
-}
+  get jwks(): object {
+    return { keys: [this.#options.key.jwk] };
+  }
 
-export function createTokens({ store, key, adminToken, shortestSeconds }: TokensOptions): Tokens {
-  const adminDigest = digest(adminToken);
-  const review = async (token: string, asked: readonly string[]): Promise<ReviewStatus> => {
+  /** Throws ApiError (401) unless `authorization` holds a valid token for the API. */
+  async authenticate(authorization: string | undefined): Promise<void> {
+    const token = /^Bearer (\S+)$/i.exec(authorization ?? '')?.[1];
+    if (token === undefined || !('authenticated' in (await this.review(token, [])))) throw unauthorized();
+  }
+
+  /** The `status` of a TokenReview; no audiences means the API's own. */
+  async review(token: string, asked: readonly string[]): Promise<ReviewStatus> {
     const audiences = asked.length > 0 ? asked : [issuer];
-    if (timingSafeEqual(digest(token), adminDigest) && audiences.includes(issuer)) {
-      return {
-        authenticated: true,
-        user: { username: 'admin', uid: '1', groups: ['system:masters', 'system:authenticated'] },
-        audiences: [issuer],
-      };
+    if (timingSafeEqual(digest(token), this.#adminDigest) && audiences.includes(issuer)) {
+      const user = { username: 'admin', uid: '1', groups: ['system:masters', 'system:authenticated'] };
+      return { authenticated: true, user, audiences: [issuer] };
     }
-    return reviewToken({ store, verified: await key.verify(token, issuer), audiences, now: new Date() });
-  };
-  return {
-    jwks: { keys: [key.jwk] },
-    authenticate: async (authorization) => {
-      const token = /^Bearer (\S+)$/i.exec(authorization ?? '')?.[1];
-      if (token === undefined) throw unauthorized();
-      const status = await review(token, [issuer]);
-      if (!('authenticated' in status)) throw unauthorized();
-    },
-    review,
-    issue: async (account, request) => {
-      const { claims, spec } = grantToken({ store, account, request, shortestSeconds, now: new Date(), newId: randomUUID });
-      const { name, namespace, uid } = account.metadata;
-      return {
-        kind: 'TokenRequest',
-        apiVersion: 'authentication.k8s.io/v1',
-        metadata: { name, namespace, uid, creationTimestamp: timestamp(new Date(claims.iat * 1000)) },
-        spec,
-        status: { token: await key.sign(claims), expirationTimestamp: timestamp(new Date(claims.exp * 1000)) },
-      };
-    },
-  };
+    const verified = await this.#options.key.verify(token, issuer);
+    if ('error' in verified) return { user: {}, error: verified.error };
+    return reviewClaims(this.#options.store, { claims: verified.claims as unknown as TokenClaims, audiences, now: new Date() });
+  }
+
+  /** The whole response to a TokenRequest. Throws ApiError. */
+  async issue(account: StoredObject, request: TokenRequest): Promise<object> {
+    const { store, key, minSeconds } = this.#options;
+    const { claims, spec } = grantToken({ store, account, request, minSeconds, now: new Date(), newId: randomUUID });
+    const { name, namespace, uid } = account.metadata;
+    return {
+      kind: 'TokenRequest',
+      apiVersion: 'authentication.k8s.io/v1',
+      metadata: { name, namespace, uid, creationTimestamp: timestamp(new Date(claims.iat * 1000)) },
+      spec,
+      status: { token: await key.sign(claims), expirationTimestamp: timestamp(new Date(claims.exp * 1000)) },
+    };
+  }
 }
 
 function digest(token: string): Buffer {

@@ -1,6 +1,6 @@
 /**
- * One watch: what happened since a version, then what happens, as JSON lines until the client leaves or its time is over. It reads the history at the pace at
- * which its client takes the lines, so a slow client costs no memory; one that falls out of the history is cut off, as the real API does.
+ * One watch: the changes since a version, then those to come, as JSON lines until the client leaves or the time is over. It reads the history at the pace at
+ * which its client reads the lines. As in the real API, a client that falls out of the history is disconnected.
  */
 import type { ServerResponse } from 'node:http';
 import type { Change } from './history.ts';
@@ -10,117 +10,119 @@ import type { Predicate } from './selectors.ts';
 import { ApiError } from './status.ts';
 import type { ObjectStore } from './store.ts';
 
-interface WatchStream {
+interface WatchOptions {
   readonly store: ObjectStore;
   readonly resource: Resource;
   readonly matches: Predicate;
-  /** Undefined: begin with now. */
+  /** Undefined: begin with every present object, as an addition. */
   readonly since: number | undefined;
-  /** Begin with everything there is, as additions. */
-  readonly sendsInitial: boolean;
-  /** Then tell by a marked bookmark that this was everything. */
-  readonly marksInitialEnd: boolean;
-  readonly bookmarks: boolean;
-  readonly bookmarkMs: number;
+  /** Undefined: no bookmarks. */
+  readonly bookmarkMs: number | undefined;
   readonly timeoutMs: number;
-  /** How an object is shown: whole, or its metadata alone. */
+  /** How the client wants objects: whole, or their metadata alone. */
   readonly show: (object: StoredObject) => object;
 }
 
-/** Streams until the response closes. A version that is too old is answered with 200 and an ERROR event, as by the real API. */
-export function streamWatch(response: ServerResponse, options: WatchStream): void {
-  const { store, resource, show } = options;
-  const start = startOf(options);
+/** Streams until the response closes. A version that is too old gets 200 and an ERROR event, as from the real API. */
+export function streamWatch(response: ServerResponse, options: WatchOptions): void {
   response.writeHead(200, { 'content-type': 'application/json' });
   response.flushHeaders();
-  if (start instanceof ApiError) {
-    response.end(`${JSON.stringify({ type: 'ERROR', object: start.toStatus() })}\n`);
-    return;
+  try {
+    new WatchStream(response, options).start();
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    response.end(`${JSON.stringify({ type: 'ERROR', object: error.toStatus() })}\n`);
   }
-  const { initial, history } = start;
-  let { position } = start;
-  let isFull = false;
-  const send = (type: string, object: object): void => {
-    isFull = !response.write(`${JSON.stringify({ type, object })}\n`);
-  };
-  const pump = (): void => {
-    while (!isFull && !response.destroyed) {
-      const first = initial.next();
-      if (!first.done) {
-        send(first.value.type, first.value.object);
+}
+
+class WatchStream {
+  readonly #response: ServerResponse;
+  readonly #options: WatchOptions;
+  readonly #history: ReturnType<ObjectStore['history']>['history'];
+  /** Present objects that the client has not got yet. */
+  readonly #initial: StoredObject[];
+  #position: number;
+  /** The client has not read what the socket holds. */
+  #isFull = false;
+  #stop = (): void => undefined;
+
+  /** Throws ApiError (410). */
+  constructor(response: ServerResponse, options: WatchOptions) {
+    const { store, resource, matches, since } = options;
+    this.#response = response;
+    this.#options = options;
+    ({ history: this.#history, position: this.#position } = store.history(resource, since));
+    this.#initial = since === undefined ? store.list(resource).filter(matches).reverse() : [];
+  }
+
+  start(): void {
+    const { store, resource, bookmarkMs, timeoutMs } = this.#options;
+    const unsubscribe = store.subscribe(resource, () => this.#pump());
+    const bookmarking = bookmarkMs === undefined ? undefined : setInterval(() => this.#bookmark(), bookmarkMs);
+    const ending = setTimeout(() => this.#end(), timeoutMs);
+    const resume = (): void => {
+      this.#isFull = false;
+      this.#pump();
+    };
+    this.#response.on('drain', resume);
+    this.#stop = () => {
+      unsubscribe();
+      clearInterval(bookmarking);
+      clearTimeout(ending);
+      this.#response.off('drain', resume);
+    };
+    this.#response.once('close', this.#stop);
+    this.#pump();
+  }
+
+  #pump(): void {
+    while (!this.#isFull && !this.#response.destroyed) {
+      const object = this.#initial.pop();
+      if (object !== undefined) {
+        this.#send('ADDED', object);
         continue;
       }
-      const change = history.at(position);
+      const change = this.#history.at(this.#position);
       if (change === undefined) return;
       if (change === 'forgotten') {
-        response.destroy();
+        this.#response.destroy();
         return;
       }
-      position++;
-      const event = eventOf(change, options);
-      if (event !== undefined) send(event.type, show(event.object));
+      this.#position++;
+      const event = eventOf(change, this.#options);
+      if (event !== undefined) this.#send(event.type, event.object);
     }
-  };
-  // A bookmark says that everything up to its version was told; a client that is behind gets its next one when it has caught up.
-  const bookmark = (): void => {
-    const hasToldAll = !isFull && position === history.end && store.version >= (options.since ?? 0);
-    if (hasToldAll) send('BOOKMARK', show(bookmarkAt(store.version)));
-  };
-  const unsubscribe = store.subscribe(resource, pump);
-  const bookmarking = options.bookmarks ? setInterval(bookmark, options.bookmarkMs) : undefined;
-  const stop = (): void => {
-    unsubscribe();
-    clearInterval(bookmarking);
-    clearTimeout(ending);
-    response.off('drain', resume);
-  };
-  const ending = setTimeout(() => {
-    // Before the end, since nothing may be written after it.
-    stop();
-    if (isFull) response.destroy();
-    else response.end();
-  }, options.timeoutMs);
-  const resume = (): void => {
-    isFull = false;
-    pump();
-  };
-  response.on('drain', resume);
-  response.once('close', stop);
-  pump();
-}
+  }
 
-function startOf({ store, resource, matches, since, sendsInitial, marksInitialEnd, show }: WatchStream) {
-  try {
-    const { history, position } = store.history(resource, sendsInitial ? undefined : since);
-    const objects = sendsInitial ? store.list(resource).filter(matches) : [];
-    const end = bookmarkAt(store.version, { 'k8s.io/initial-events-end': 'true' });
-    const initial = (function* () {
-      for (const object of objects) yield { type: 'ADDED', object: show(object) };
-      if (marksInitialEnd) yield { type: 'BOOKMARK', object: show(end) };
-    })();
-    return { history, position, initial };
-  } catch (error) {
-    if (error instanceof ApiError) return error;
-    throw error;
+  /** A bookmark promises every change up to its version, so a client that is behind gets none. */
+  #bookmark(): void {
+    const { store, since = 0 } = this.#options;
+    if (this.#isFull || this.#position !== this.#history.end || store.version < since) return;
+    this.#send('BOOKMARK', { metadata: { resourceVersion: String(store.version) } } as StoredObject);
+  }
+
+  #send(type: string, object: StoredObject): void {
+    this.#isFull = !this.#response.write(`${JSON.stringify({ type, object: this.#options.show(object) })}\n`);
+  }
+
+  #end(): void {
+    // First of all, since nothing may be written after the end.
+    this.#stop();
+    if (this.#isFull) this.#response.destroy();
+    else this.#response.end();
   }
 }
 
-/** Of an object's metadata a bookmark has only this. */
-function bookmarkAt(version: number, annotations?: Readonly<Record<string, string>>): StoredObject {
-  return { metadata: { resourceVersion: String(version), ...(annotations === undefined ? {} : { annotations }) } } as StoredObject;
-}
-
-/** An object that comes to match or ceases to is added or deleted for this watcher, whatever really happened. */
+/** For this watcher an object that begins to match is added, and one that no longer matches is deleted. */
 function eventOf(
   { type, object, previous, version }: Change,
-  { matches, since = 0 }: WatchStream,
+  { matches, since = 0 }: WatchOptions,
 ): { type: string; object: StoredObject } | undefined {
-  // After a version from the future nothing is new until that version has passed.
+  // After a version from the future no change is new until that version has passed.
   if (version <= since) return undefined;
-  const did = previous !== undefined && matches(previous);
-  if (type === 'DELETED') return did ? { type, object } : undefined;
-  if (matches(object)) return { type: did ? 'MODIFIED' : 'ADDED', object };
-  if (!did) return undefined;
-  // What the watcher loses sight of is shown as it saw it last.
+  const didMatch = previous !== undefined && matches(previous);
+  if (type === 'DELETED') return didMatch ? { type, object } : undefined;
+  if (matches(object)) return { type: didMatch ? 'MODIFIED' : 'ADDED', object };
+  if (!didMatch) return undefined;
   return { type: 'DELETED', object: { ...previous, metadata: { ...previous.metadata, resourceVersion: String(version) } } };
 }

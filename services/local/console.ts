@@ -9,7 +9,7 @@ const nameWidth = 14;
 
 export interface Console {
   /** Prints one message of the system itself. */
-  say(line: string): void;
+  print(line: string): void;
   /** Prints each line of a process's output. JSON lines are pino log entries. */
   follow(name: string, output: Readable): void;
 }
@@ -28,7 +28,7 @@ export function createConsole({ out, colour }: { out: Writable; colour: boolean 
     return painted;
   };
   return {
-    say: (line) => void out.write(`${paint('bold', line)}\n`),
+    print: (line) => void out.write(`${paint('bold', line)}\n`),
     follow: (name, output) => {
       createInterface({ input: output }).on('line', (line) => {
         const shown = line.startsWith('{') ? (pretty(line) as string).trimEnd() : line;

@@ -42,7 +42,7 @@ export class LatestPublisher<T> {
     while (this.#pending !== undefined && !signal.aborted) {
       await untilDone({
         attempt: () => this.#publishPending(),
-        report: (error) => console.say(`cannot publish ${what}: ${error.message.split('\n', 1)[0]}; retrying`),
+        report: (error) => console.print(`cannot publish ${what}: ${error.message.split('\n', 1)[0]}; retrying`),
         signal,
       });
     }

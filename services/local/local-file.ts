@@ -1,8 +1,12 @@
-/** `.kura/local.json`: where the parts of a running local system are. Written when all is ready and whenever a pid or port changes; gone when it stops. */
-import { rename, rm, writeFile } from 'node:fs/promises';
+/**
+ * `.kura/local.json`: the addresses and process ids of a running local system. It is written when all parts are ready and when a pid or
+ * port changes, and removed when the system stops.
+ */
+import { rm } from 'node:fs/promises';
+import { replaceFile } from '../shared/write-file.ts';
 
 interface LocalShard {
-  /** Its hash_key, such as `kura-cache-0/shard-0`. */
+  /** The hash_key of the shard, such as `kura-cache-0/shard-0`. */
   readonly name: string;
   readonly url: string;
   readonly metricsUrl: string;
@@ -15,22 +19,21 @@ export interface LocalFile {
   readonly url: string;
   readonly envoyAdminUrl: string;
   readonly envoyMetricsUrl: string;
-  /** Administrator's access to the stand-in Kubernetes API. */
+  /** Gives administrator access to the fake Kubernetes API. */
   readonly kubeconfig: string;
-  /** The file that stands for ConfigMap kura-policy; null where another cluster holds the policy. */
+  /** The file of ConfigMap kura-policy; null if another cluster provides the policy. */
   readonly policy: string | null;
   readonly authz: { readonly socket: string; readonly metricsUrl: string };
   readonly eds: { readonly address: string; readonly metricsUrl: string };
-  /** Token files by `<namespace>/<ServiceAccount>`; empty where another cluster issues the tokens. */
+  /** Token files by `<namespace>/<ServiceAccount>`; empty if another cluster issues the tokens. */
   readonly tokens: Readonly<Record<string, string>>;
   readonly shards: readonly LocalShard[];
   readonly processes: Readonly<Record<string, number>>;
 }
 
-/** Replaces the file whole: a reader sees the old or the new one. */
+/** Replaces the file atomically: a reader gets the old or the new content. */
 export async function writeLocalFile(file: string, content: LocalFile): Promise<void> {
-  await writeFile(`${file}.part`, `${JSON.stringify(content, null, 2)}\n`);
-  await rename(`${file}.part`, file);
+  await replaceFile(file, `${JSON.stringify(content, null, 2)}\n`);
 }
 
 export async function removeLocalFile(file: string): Promise<void> {

@@ -58,7 +58,7 @@ try {
   printGreeting(system, (performance.now() - startedAt) / 1000);
 } catch (error) {
   if (starting.signal.aborted) process.exit(exitInterrupted);
-  console_.say(`kura did not start: ${(error as Error).message}`);
+  console_.print(`kura did not start: ${(error as Error).message}`);
   process.exit(1);
 }
 
@@ -72,11 +72,11 @@ async function stop(): Promise<void> {
     return;
   }
   stoppingSince = performance.now();
-  console_.say('stopping …');
+  console_.print('stopping …');
   starting.abort();
   if (system === undefined) return;
   await system.stop();
-  console_.say('stopped; the next start finds the objects again');
+  console_.print('stopped; the next start finds the objects again');
   process.exit(0);
 }
 

@@ -1,26 +1,27 @@
-/** The policy file of a local system: saving it is what `kubectl apply` of the ConfigMap is on a cluster. */
-
-import { unwatchFile, watchFile } from 'node:fs';
+/** The policy file of a local system. Saving the file replaces `kubectl apply` of the ConfigMap in a cluster. */
 import { constants, copyFile, readFile } from 'node:fs/promises';
+import { FilePoll } from '../shared/file-poll.ts';
 import type { KubernetesClient } from '../shared/kubernetes.ts';
 import { publishConfigMap } from './cluster.ts';
 import type { Console } from './console.ts';
 import { publishLatest } from './latest.ts';
 
-/** Polled, since editors replace a file in ways that no two watch interfaces tell alike. */
 const pollMs = 200;
 const configMap = 'kura-policy';
 
 interface PolicyFileOptions {
   readonly client: KubernetesClient;
   readonly file: string;
-  /** Where the file starts from when there is none. */
+  /** The initial content, if the file does not exist. */
   readonly template: string;
   readonly console: Console;
   readonly signal: AbortSignal;
 }
 
-/** Keeps ConfigMap kura-policy equal to the file until `signal` aborts; resolves once it is there. A deleted file leaves the ConfigMap as it is. */
+/**
+ * Keeps ConfigMap kura-policy equal to the file until `signal` aborts. Resolves when the ConfigMap exists. A deleted file does not change
+ * it.
+ */
 export async function followPolicyFile({ client, file, template, console, signal }: PolicyFileOptions): Promise<void> {
   await copyFile(template, file, constants.COPYFILE_EXCL).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'EEXIST') throw error;
@@ -31,16 +32,19 @@ export async function followPolicyFile({ client, file, template, console, signal
     console,
     signal,
   });
-  latest.set(await readFile(file, 'utf8'));
+  let known = await readFile(file, 'utf8');
+  latest.set(known);
   await latest.settled();
-  watchFile(file, { interval: pollMs, persistent: false }, () => {
-    readFile(file, 'utf8').then(
-      (text) => {
-        console.say(`${file} changed: applying it`);
-        latest.set(text);
-      },
-      () => console.say(`${file} is gone: the policy in force stays`),
-    );
+  const poll = new FilePoll({
+    intervalMs: pollMs,
+    reread: async () => {
+      const text = await readFile(file, 'utf8');
+      if (text === known) return;
+      known = text;
+      console.print(`${file} changed: applying it`);
+      latest.set(text);
+    },
+    onFault: () => console.print(`cannot read ${file}: keeping the previous policy`),
   });
-  signal.addEventListener('abort', () => unwatchFile(file), { once: true });
+  signal.addEventListener('abort', () => poll.close(), { once: true });
 }

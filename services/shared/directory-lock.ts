@@ -1,6 +1,6 @@
 /**
  * One process owns a directory. `flock` on an open file is refused across network and process namespaces and vanishes with its owner; a pid file is not and does not, and a
- * Unix socket that is probed, unlinked and bound gave two owners in 15 of 20 rounds (decisions.md). Node has no flock(2), so util-linux takes the lock on the descriptor
+ * Unix socket that is probed, unlinked and bound gave two owners in 15 of 20 rounds. Node has no flock(2), so util-linux takes the lock on the descriptor
  * that it inherits; the lock belongs to the open file description, which this process keeps.
  */
 import { spawn } from 'node:child_process';

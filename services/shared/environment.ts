@@ -1,6 +1,7 @@
-/** Settings of a service: `KURA_<SERVICE>_…` environment variables, described once, checked as a whole at start (design.md, part 3). */
+/** Settings of a service: `KURA_<SERVICE>_…` environment variables, described once, checked as a whole at start. */
 
 import { isIP } from 'node:net';
+import { formatQuantity, parseQuantity } from './quantity.ts';
 
 /** One setting: how its text becomes a value, what holds without it, and what it is for (one sentence; the README tables are checked against it). */
 interface Setting<T> {
@@ -84,7 +85,11 @@ export function integer(doc: string, bounds: { min: number; max: number }, fallb
 
 /** A number of bytes: a whole number with an optional unit, K, M, G, T (powers of 1000) or Ki, Mi, Gi, Ti (powers of 1024), as Kubernetes writes quantities. */
 export function bytes(doc: string, bounds: { min: number; max: number }, fallback?: string): Setting<number> {
-  return make(doc, fallback, (value) => within(parseBytes(value), bounds, formatQuantity));
+  return make(doc, fallback, (value) => {
+    const read = parseQuantity(value);
+    if (read === undefined) throw new Error('is not a size such as 500M, 64Gi');
+    return within(read, bounds, formatQuantity);
+  });
 }
 
 /** A span of time: a number with a unit, `250ms`, `10s`, `5m`, `1h`. The value is in milliseconds. */
@@ -128,14 +133,6 @@ export function logLevel(): Setting<'trace' | 'debug' | 'info' | 'warn' | 'error
   return choice('Least severe level that is logged.', ['trace', 'debug', 'info', 'warn', 'error'], 'info');
 }
 
-/** Reads a number of bytes such as `64Gi`; throws an Error that says what is wrong. */
-function parseBytes(value: string): number {
-  const match = /^(\d{1,15})(|[KMGT]i?)$/.exec(value);
-  if (match === null) throw new Error('is not a size such as 500M, 64Gi');
-  const unit = match[2] as string;
-  return Number(match[1]) * (unit.endsWith('i') ? 1024 : 1000) ** ' KMGT'.indexOf(unit[0] ?? ' ');
-}
-
 function parseAddress(value: string): ListenAddress {
   const match = /^(?:\[([0-9a-fA-F:]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(value);
   const port = Number(match?.[3]);
@@ -156,12 +153,6 @@ function within(
 ): number {
   if (value < min || value > max) throw new Error(`is not between ${show(min)} and ${show(max)}`);
   return value;
-}
-
-/** In the largest unit that tells it exactly. */
-function formatQuantity(bytes: number): string {
-  const step = [4, 3, 2, 1, 0].find((power) => bytes % 1024 ** power === 0) as number;
-  return `${bytes / 1024 ** step}${['', 'Ki', 'Mi', 'Gi', 'Ti'][step]}`;
 }
 
 /** Kubernetes gives every Pod of a namespace `<SERVICE>_SERVICE_HOST`, `<SERVICE>_PORT_7000_TCP_ADDR` and the like for every Service. */

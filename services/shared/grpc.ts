@@ -26,7 +26,7 @@ export async function startGrpcServer({ target, register, credentials, options, 
       error === null ? resolve(bound) : reject(error),
     );
   });
-  // Envoy runs under another user of the same group (facts/kubernetes.md).
+  // Envoy runs under another user of the same group.
   if (socket !== undefined) await chmod(socket, 0o660);
   return {
     address: socket ?? target.replace(/\d+$/, String(port)),

@@ -1,6 +1,6 @@
 /** Pure: which request targets name an object. Keys are compared byte for byte; nothing here decodes, joins or cleans one. */
 
-/** The bytes after `/objects/` or `/direct/`, exactly as they came (design.md, section 2). The brand keeps raw URLs and file paths out. */
+/** The bytes after `/objects/` or `/direct/`, exactly as they came. The brand keeps raw URLs and file paths out. */
 export type Key = string & { readonly brand: 'key' };
 
 export const maxKeyBytes = 1024;

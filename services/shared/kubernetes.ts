@@ -5,15 +5,15 @@ import { createConfiguration, KubeConfig, type RequestContext, ServerConfigurati
 import { Agent, type Dispatcher, request } from 'undici';
 
 /** client-node opens a TLS connection per call by itself (3.5 ms each, measured); these are shared and kept. */
-const callConnections = 4;
-/** Credentials and CA are looked at this often, so that rotated files are taken up. */
+const maxCallConnections = 4;
+/** Credentials and CA are read again at this age, so that rotated files take effect. */
 const credentialAgeMs = 1_000;
-const connectTimeoutMs = 2_000;
+const maxConnectMs = 2_000;
 const keepAliveMs = 60_000;
 /** A watch keeps its connection as long as it lives; a list's is not needed for long. */
 const streamKeepAliveMs = 1_000;
-/** The longest that a call waits for its answer; most callers have a shorter deadline of their own. */
-const answerLimitMs = 10_000;
+/** Most callers have a shorter deadline. */
+const maxAnswerMs = 10_000;
 
 // biome-ignore lint/suspicious/noExplicitAny: the parameter of client-node's own ApiConstructor; its configuration type is not exported.
 type ApiConstructor<T> = new (configuration: any) => T;
@@ -36,6 +36,8 @@ export interface KubernetesClient {
 interface Credentials {
   readonly readAt: number;
   readonly headers: Readonly<Record<string, string>>;
+  /** The TLS options of the agents, to find out whether they changed. */
+  readonly tlsText: string;
   readonly agents: { readonly calls: Agent; readonly streams: Agent };
 }
 
@@ -46,81 +48,98 @@ export function connectKubernetes({ kubeconfig }: { kubeconfig?: string | undefi
   else config.loadFromFile(kubeconfig);
   const server = config.getCurrentCluster()?.server;
   if (server === undefined) throw new Error(`${kubeconfig ?? 'the Pod'} names no cluster`);
+  return new Connection(server, new CredentialSource(config));
+}
 
-  let last: Credentials | undefined;
-  let reading: Promise<Credentials> | undefined;
-  let tls = '';
-  const credentials = async (): Promise<Credentials> => {
-    const known = last;
-    if (known !== undefined && performance.now() - known.readAt < credentialAgeMs) return known;
-    // One reading for all who ask meanwhile: each would otherwise make agents, and connections, of its own.
-    reading ??= readCredentials(known)
-      .then((read) => {
-        last = read;
-        return read;
-      })
-      .finally(() => {
-        reading = undefined;
-      });
-    return await reading;
-  };
-  const readCredentials = async (known: Credentials | undefined): Promise<Credentials> => {
-    const options: RequestOptions = { headers: {} };
-    await config.applyToHTTPSOptions(options);
-    const { ca, cert, key, pfx, passphrase, rejectUnauthorized, servername } = options;
-    const material = JSON.stringify([ca, cert, key, pfx, passphrase, rejectUnauthorized, servername].map((part) => part?.toString()));
-    const headers = options.headers as Record<string, string>;
-    const tokenFile = (config.getCurrentUser()?.authProvider as { config?: { tokenFile?: string } } | undefined)?.config?.tokenFile;
-    // client-node keeps the file's token for 60 s; one that was rotated because it leaked is dead at once.
-    if (tokenFile !== undefined) headers.Authorization = `Bearer ${(await readFile(tokenFile, 'utf8')).trim()}`;
-    if (known !== undefined && material === tls) return { ...known, headers, readAt: performance.now() };
-    tls = material;
-    const connect = {
-      ca,
-      cert,
-      key,
-      pfx,
-      passphrase,
-      rejectUnauthorized,
-      servername,
-      timeout: connectTimeoutMs,
-    } as NonNullable<Agent.Options['connect']>;
-    const shared = { connect, bodyTimeout: 0 };
-    const agents = {
-      calls: new Agent({ ...shared, keepAliveTimeout: keepAliveMs, connections: callConnections, headersTimeout: answerLimitMs }),
-      // The server's own hint, 90 s, would count otherwise.
-      streams: new Agent({ ...shared, keepAliveTimeout: streamKeepAliveMs, keepAliveMaxTimeout: streamKeepAliveMs }),
-    };
-    if (known !== undefined) void Promise.all([known.agents.calls.close(), known.agents.streams.close()]);
-    return { readAt: performance.now(), headers, agents };
-  };
+class Connection implements KubernetesClient {
+  readonly #server: string;
+  readonly #credentials: CredentialSource;
+  readonly #configuration: ReturnType<typeof createConfiguration>;
 
-  const configuration = createConfiguration({
-    baseServer: new ServerConfiguration(server, {}),
-    authMethods: {
-      default: {
-        getName: () => 'kura',
-        applySecurityAuthentication: async (context: RequestContext) => {
-          const { headers, agents } = await credentials();
-          for (const [name, value] of Object.entries(headers)) context.setHeaderParam(name, value);
-          context.setHeaderParam('User-Agent', 'kura');
-          context.setDispatcher(agents.calls);
+  constructor(server: string, credentials: CredentialSource) {
+    this.#server = server;
+    this.#credentials = credentials;
+    this.#configuration = createConfiguration({
+      baseServer: new ServerConfiguration(server, {}),
+      authMethods: {
+        default: {
+          getName: () => 'kura',
+          applySecurityAuthentication: async (context: RequestContext) => {
+            const { headers, agents } = await credentials.current();
+            for (const [name, value] of Object.entries(headers)) context.setHeaderParam(name, value);
+            context.setHeaderParam('User-Agent', 'kura');
+            context.setDispatcher(agents.calls);
+          },
         },
       },
-    },
-  });
+    });
+  }
 
+  api<T>(kind: ApiConstructor<T>): T {
+    return new kind(this.#configuration);
+  }
+
+  async open(path: string, { query = {}, headers = {}, signal }: RawRequest): Promise<Dispatcher.ResponseData> {
+    const url = new URL(this.#server + path);
+    for (const [name, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(name, value);
+    const { headers: authorization, agents } = await this.#credentials.current();
+    return await request(url, { dispatcher: agents.streams, signal, headers: { ...authorization, ...headers, 'user-agent': 'kura' } });
+  }
+
+  close(): Promise<void> {
+    return this.#credentials.close();
+  }
+}
+
+/** The credentials of a kubeconfig and the agents that connect with them, read again when they are older than `credentialAgeMs`. */
+class CredentialSource {
+  readonly #config: KubeConfig;
+  #last: Credentials | undefined;
+  #reading: Promise<Credentials> | undefined;
+
+  constructor(config: KubeConfig) {
+    this.#config = config;
+  }
+
+  async current(): Promise<Credentials> {
+    const last = this.#last;
+    if (last !== undefined && performance.now() - last.readAt < credentialAgeMs) return last;
+    // One reading for all concurrent callers: each would otherwise make agents and connections of its own.
+    this.#reading ??= this.#read(last).finally(() => {
+      this.#reading = undefined;
+    });
+    return await this.#reading;
+  }
+
+  async close(): Promise<void> {
+    await this.#reading?.catch(() => undefined);
+    if (this.#last !== undefined) await Promise.all([this.#last.agents.calls.destroy(), this.#last.agents.streams.destroy()]);
+  }
+
+  async #read(last: Credentials | undefined): Promise<Credentials> {
+    const options: RequestOptions = { headers: {} };
+    await this.#config.applyToHTTPSOptions(options);
+    const headers = options.headers as Record<string, string>;
+    const tokenFile = (this.#config.getCurrentUser()?.authProvider as { config?: { tokenFile?: string } } | undefined)?.config?.tokenFile;
+    // client-node keeps the file's token for 60 s; a token that was rotated because it leaked is invalid at once.
+    if (tokenFile !== undefined) headers.Authorization = `Bearer ${(await readFile(tokenFile, 'utf8')).trim()}`;
+    const { ca, cert, key, pfx, passphrase, rejectUnauthorized, servername } = options;
+    const tls = { ca, cert, key, pfx, passphrase, rejectUnauthorized, servername };
+    const tlsText = JSON.stringify(Object.values(tls).map((part) => part?.toString()));
+    const isSameTls = last?.tlsText === tlsText;
+    const agents = isSameTls ? last.agents : makeAgents(tls);
+    if (last !== undefined && !isSameTls) void Promise.all([last.agents.calls.close(), last.agents.streams.close()]);
+    this.#last = { readAt: performance.now(), headers, agents, tlsText };
+    return this.#last;
+  }
+}
+
+function makeAgents(tls: object): Credentials['agents'] {
+  const connect = { ...tls, timeout: maxConnectMs } as NonNullable<Agent.Options['connect']>;
+  const shared = { connect, bodyTimeout: 0 };
   return {
-    api: (kind) => new kind(configuration),
-    open: async (path, { query = {}, headers = {}, signal }) => {
-      const url = new URL(server + path);
-      for (const [name, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(name, value);
-      const { headers: authorization, agents } = await credentials();
-      return await request(url, { dispatcher: agents.streams, signal, headers: { ...authorization, ...headers, 'user-agent': 'kura' } });
-    },
-    close: async () => {
-      await reading?.catch(() => undefined);
-      if (last !== undefined) await Promise.all([last.agents.calls.destroy(), last.agents.streams.destroy()]);
-    },
+    calls: new Agent({ ...shared, keepAliveTimeout: keepAliveMs, connections: maxCallConnections, headersTimeout: maxAnswerMs }),
+    // Without a maximum, undici would use the server's own hint of 90 s.
+    streams: new Agent({ ...shared, keepAliveTimeout: streamKeepAliveMs, keepAliveMaxTimeout: streamKeepAliveMs }),
   };
 }

@@ -1,6 +1,6 @@
-/** The life of a service process: start, tell the parent where it listens, run until a signal, close in good order. */
+/** The life of a service process: start, report to the parent where it listens, run until a signal, close in good order. */
 import { SettingsError } from './environment.ts';
-import type { Logger } from './log.ts';
+import { createLogger, type Logger } from './log.ts';
 
 export interface Running {
   /** Where the service listens, by name (`objects`, `grpc`, `metrics`, …), each `host:port` or a socket's path. */
@@ -9,7 +9,7 @@ export interface Running {
   close(): Promise<void>;
 }
 
-/** What a process started with an IPC channel tells its parent once it serves. */
+/** The message of a process with an IPC channel to its parent, once it serves. */
 export interface ListeningMessage {
   readonly kind: 'listening';
   readonly listening: Readonly<Record<string, string>>;
@@ -17,9 +17,10 @@ export interface ListeningMessage {
 
 /**
  * Runs one service process. A bad setting ends it with one line on standard error and status 2; any other fault at start or later with a log line and
- * status 1. SIGTERM or SIGINT closes it and ends with 0; a second signal ends it at once.
+ * status 1. SIGTERM or SIGINT closes it and ends with 0, or with a log line and 1 when a part cannot be closed; a second signal ends it at once. `service`
+ * names the process in the log when it has no logger yet.
  */
-export async function runService(start: () => Promise<{ running: Running; log: Logger }>): Promise<void> {
+export async function runService(service: string, start: () => Promise<{ running: Running; log: Logger }>): Promise<void> {
   let stop = (_signal: NodeJS.Signals): void => process.exit(0);
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop(signal));
   let started: { running: Running; log: Logger };
@@ -30,7 +31,7 @@ export async function runService(start: () => Promise<{ running: Running; log: L
       console.error(error.message);
       process.exit(2);
     }
-    console.error(error);
+    createLogger({ service, level: 'fatal' }).fatal({ err: error }, 'the service cannot start');
     process.exit(1);
   }
   const { running, log } = started;
@@ -47,7 +48,12 @@ export async function runService(start: () => Promise<{ running: Running; log: L
   });
   stop = () => process.exit(1);
   log.info({ signal }, 'stopping');
-  await running.close();
+  try {
+    await running.close();
+  } catch (error) {
+    log.error({ err: error }, 'stopped, but not in good order');
+    process.exit(1);
+  }
   log.info('stopped');
   process.exit(0);
 }

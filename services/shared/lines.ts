@@ -1,5 +1,5 @@
-/** Pure: the lines of a stream of bytes as they become whole; half a line at the end is dropped. Throws when one is longer than `limitBytes`. */
-export async function* readLines(chunks: AsyncIterable<Uint8Array>, limitBytes: number): AsyncGenerator<string> {
+/** Pure: the lines of a stream of bytes as they become whole; half a line at the end is dropped. Throws when one is longer than `maxBytes`. */
+export async function* readLines(chunks: AsyncIterable<Uint8Array>, maxBytes: number): AsyncGenerator<string> {
   let rest: Buffer[] = [];
   let restBytes = 0;
   for await (const chunk of chunks) {
@@ -13,6 +13,6 @@ export async function* readLines(chunks: AsyncIterable<Uint8Array>, limitBytes: 
     if (from === chunk.length) continue;
     rest.push(Buffer.from(chunk.subarray(from)));
     restBytes += chunk.length - from;
-    if (restBytes > limitBytes) throw new Error(`a line is longer than ${limitBytes} bytes`);
+    if (restBytes > maxBytes) throw new Error(`a line is longer than ${maxBytes} bytes`);
   }
 }

@@ -1,4 +1,4 @@
-/** The metrics port of a process: `/livez`, `/readyz` and `/metrics` (decisions.md). */
+/** The metrics port of a process: `/livez`, `/readyz` and `/metrics`. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import type { ListenAddress } from './environment.ts';

@@ -1,6 +1,6 @@
 /**
- * Keeps a local copy of a Kubernetes collection by list and watch, as client-go's reflector does, and tells what changed. client-node's informer stops at the
- * first error and knows neither bookmarks nor field selectors (facts/kubernetes.md), hence our own.
+ * Keeps a local copy of a Kubernetes collection by list and watch, as client-go's reflector does, and reports what changed. client-node's informer stops at the
+ * first error and supports neither bookmarks nor field selectors, hence our own.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { KubernetesObject } from '@kubernetes/client-node';
@@ -10,15 +10,15 @@ import type { Logger } from './log.ts';
 import { type ObjectChange, ObjectCopies } from './object-copies.ts';
 
 const pageSize = 500;
-/** A request that is not answered by now is given up. */
-const answerLimitMs = 10_000;
+/** A request without an answer by then fails. */
+const maxAnswerMs = 10_000;
 /** Bookmarks come about every 60 s; a watch that is silent for longer is dead. */
-const silenceLimitMs = 90_000;
-const firstBackOffMs = 200;
-const longestBackOffMs = 10_000;
-/** A watch that lived this long was a good one: what follows it starts without back-off. */
+const maxSilenceMs = 90_000;
+const firstBackoffMs = 200;
+const maxBackoffMs = 10_000;
+/** A watch that lived this long was a good one: the next one starts without back-off. */
 const goodWatchMs = 5_000;
-const longestLineBytes = 8 * 2 ** 20;
+const maxLineBytes = 8 * 2 ** 20;
 const metadataOnlyType = (kind: string): string => `application/json;as=${kind};g=meta.k8s.io;v=v1`;
 
 interface ReflectorOptions<T extends KubernetesObject> {
@@ -36,19 +36,6 @@ interface ReflectorOptions<T extends KubernetesObject> {
   readonly silenceMs?: number;
 }
 
-interface Reflector<T extends KubernetesObject> {
-  objects(): Iterable<T>;
-  /** By `<namespace>/<name>`, or the name alone where the kind has no namespace. */
-  get(key: string): T | undefined;
-  /** True once a full list has come; it stays true, since the copy stays too. */
-  readonly synced: boolean;
-  /** True while a watch is open. */
-  readonly healthy: boolean;
-  /** When the API last said anything, in milliseconds since the epoch. */
-  readonly lastContact: number | undefined;
-  close(): Promise<void>;
-}
-
 /** The API refused or broke off; `expired` where only a new list helps. */
 class WatchError extends Error {
   readonly code = 'WATCH';
@@ -59,116 +46,136 @@ class WatchError extends Error {
   }
 }
 
-/** Starts at once and goes on until it is closed, whatever the API does. */
-export function startReflector<T extends KubernetesObject>(options: ReflectorOptions<T>): Reflector<T> {
-  const { client, path, log, silenceMs = silenceLimitMs } = options;
-  const stopping = new AbortController();
-  const copies = new ObjectCopies<T>((change) => options.onChange?.(change));
-  let resourceVersion: string | undefined;
-  let lastContact: number | undefined;
-  let synced = false;
-  let healthy = false;
-  const work = run();
-  return {
-    objects: () => copies.all(),
-    get: (key) => copies.get(key),
-    get synced() {
-      return synced;
-    },
-    get healthy() {
-      return healthy;
-    },
-    get lastContact() {
-      return lastContact;
-    },
-    close: async () => {
-      stopping.abort();
-      await work;
-    },
-  };
+/** Starts at once and runs until it is closed, whatever the API does. */
+export class Reflector<T extends KubernetesObject> {
+  readonly #options: ReflectorOptions<T>;
+  readonly #copies: ObjectCopies<T>;
+  readonly #stopping = new AbortController();
+  readonly #work: Promise<void>;
+  #resourceVersion: string | undefined;
+  #lastContact: number | undefined;
+  #synced = false;
+  #healthy = false;
 
-  async function run(): Promise<void> {
+  constructor(options: ReflectorOptions<T>) {
+    this.#options = options;
+    this.#copies = new ObjectCopies<T>((change) => options.onChange?.(change));
+    this.#work = this.#run();
+  }
+
+  objects(): Iterable<T> {
+    return this.#copies.all();
+  }
+
+  /** By `<namespace>/<name>`, or the name alone where the kind has no namespace. */
+  get(key: string): T | undefined {
+    return this.#copies.get(key);
+  }
+
+  /** True once a full list has come; it stays true, since the copy stays too. */
+  get synced(): boolean {
+    return this.#synced;
+  }
+
+  /** True while a watch is open. */
+  get healthy(): boolean {
+    return this.#healthy;
+  }
+
+  /** When the API last sent anything, in milliseconds since the epoch. */
+  get lastContact(): number | undefined {
+    return this.#lastContact;
+  }
+
+  async close(): Promise<void> {
+    this.#stopping.abort();
+    await this.#work;
+  }
+
+  async #run(): Promise<void> {
+    const { path, log } = this.#options;
+    const { signal } = this.#stopping;
     let failures = 0;
-    while (!stopping.signal.aborted) {
+    while (!signal.aborted) {
       const startedAt = performance.now();
       try {
-        if (resourceVersion === undefined) await list();
-        await watch();
-        if (performance.now() - startedAt > goodWatchMs) failures = 0;
-        else failures++;
+        if (this.#resourceVersion === undefined) await this.#list();
+        await this.#watch();
+        failures = isGoodWatch(startedAt) ? 0 : failures + 1;
       } catch (error) {
-        if (stopping.signal.aborted) break;
-        // A connection that broke may have been to another API server or another past: a version from the future would be accepted silently, so list anew.
-        resourceVersion = undefined;
+        if (signal.aborted) break;
+        // The next connection may reach another API server or a restored one, which would silently accept a version from the future: list again.
+        this.#resourceVersion = undefined;
         if (failures === 0 && !(error instanceof WatchError && error.expired)) {
           log.warn({ path, reason: (error as Error).message }, 'lost contact with the Kubernetes API; what is known stays');
         }
-        failures = performance.now() - startedAt > goodWatchMs ? 1 : failures + 1;
+        failures = isGoodWatch(startedAt) ? 1 : failures + 1;
       }
-      healthy = false;
-      if (failures > 0) await pause(failures);
+      this.#healthy = false;
+      if (failures > 0) await this.#pause(failures);
     }
-    healthy = false;
+    this.#healthy = false;
   }
 
-  async function pause(failures: number): Promise<void> {
-    const longest = Math.min(firstBackOffMs * 2 ** (failures - 1), longestBackOffMs);
-    await delay(longest * (0.5 + Math.random() / 2), undefined, { signal: stopping.signal }).catch(() => undefined);
+  async #pause(failures: number): Promise<void> {
+    const backoffMs = Math.min(firstBackoffMs * 2 ** (failures - 1), maxBackoffMs);
+    await delay(backoffMs * (0.5 + Math.random() / 2), undefined, { signal: this.#stopping.signal }).catch(() => undefined);
   }
 
-  async function list(): Promise<void> {
+  async #list(): Promise<void> {
+    const { path, log, onSynced } = this.#options;
     const items: T[] = [];
     let position: string | undefined;
     let version: string;
     do {
-      const page = await getPage(position);
+      const page = await this.#getPage(position);
       // An empty list of metadata alone comes as null.
       items.push(...(page.items ?? []));
       position = page.metadata.continue || undefined;
       version = page.metadata.resourceVersion;
     } while (position !== undefined);
-    copies.replace(items);
-    resourceVersion = version;
-    if (lastContact !== undefined && synced) log.info({ path, objects: items.length }, 'listed anew');
-    synced = true;
-    options.onSynced?.();
+    this.#copies.replace(items);
+    this.#resourceVersion = version;
+    if (this.#synced) log.info({ path, objects: items.length }, 'listed again');
+    this.#synced = true;
+    onSynced?.();
   }
 
-  async function getPage(position: string | undefined): Promise<Page<T>> {
-    const { statusCode, body } = await open('PartialObjectMetadataList', AbortSignal.timeout(answerLimitMs), {
+  async #getPage(position: string | undefined): Promise<Page<T>> {
+    const { statusCode, body } = await this.#open('PartialObjectMetadataList', AbortSignal.timeout(maxAnswerMs), {
       limit: String(pageSize),
       continue: position,
     });
     const text = await body.text();
-    lastContact = Date.now();
+    this.#lastContact = Date.now();
     if (statusCode !== 200) throw new WatchError(`list answered ${statusCode}`);
     return JSON.parse(text) as Page<T>;
   }
 
   /** Returns when the API ends the watch in good order. */
-  async function watch(): Promise<void> {
+  async #watch(): Promise<void> {
     const silence = new AbortController();
-    let timer = setTimeout(() => silence.abort(), answerLimitMs);
+    let timer = setTimeout(() => silence.abort(), maxAnswerMs);
     const alive = (): void => {
       clearTimeout(timer);
-      lastContact = Date.now();
-      timer = setTimeout(() => silence.abort(), silenceMs);
+      this.#lastContact = Date.now();
+      timer = setTimeout(() => silence.abort(), this.#options.silenceMs ?? maxSilenceMs);
     };
     try {
-      const { statusCode, body } = await open('PartialObjectMetadata', silence.signal, {
+      const { statusCode, body } = await this.#open('PartialObjectMetadata', silence.signal, {
         watch: 'true',
         allowWatchBookmarks: 'true',
-        resourceVersion,
+        resourceVersion: this.#resourceVersion,
       });
       if (statusCode !== 200) {
         await body.dump();
         throw new WatchError(`watch answered ${statusCode}`, { expired: statusCode === 410 });
       }
       alive();
-      healthy = true;
-      for await (const line of readLines(body, longestLineBytes)) {
+      this.#healthy = true;
+      for await (const line of readLines(body, maxLineBytes)) {
         alive();
-        take(JSON.parse(line) as WatchEvent<T>);
+        this.#take(JSON.parse(line) as WatchEvent<T>);
       }
     } catch (error) {
       throw silence.signal.aborted ? new WatchError('the watch fell silent') : error;
@@ -177,24 +184,28 @@ export function startReflector<T extends KubernetesObject>(options: ReflectorOpt
     }
   }
 
-  function take({ type, object }: WatchEvent<T>): void {
+  #take({ type, object }: WatchEvent<T>): void {
     if (type === 'ERROR') {
       const { code, message } = object as { code?: number; message?: string };
       throw new WatchError(`watch: ${message}`, { expired: code === 410 });
     }
-    if (type === 'ADDED' || type === 'MODIFIED') copies.set(object);
-    else if (type === 'DELETED') copies.delete(object);
-    resourceVersion = object.metadata?.resourceVersion;
+    if (type === 'ADDED' || type === 'MODIFIED') this.#copies.set(object);
+    else if (type === 'DELETED') this.#copies.delete(object);
+    this.#resourceVersion = object.metadata?.resourceVersion;
   }
 
-  function open(metadataKind: string, deadline: AbortSignal, query: Record<string, string | undefined>) {
-    const { labelSelector, fieldSelector, metadataOnly = false } = options;
+  #open(metadataKind: string, deadline: AbortSignal, query: Record<string, string | undefined>) {
+    const { client, path, labelSelector, fieldSelector, metadataOnly = false } = this.#options;
     return client.open(path, {
       query: { labelSelector, fieldSelector, ...query },
       headers: { accept: metadataOnly ? metadataOnlyType(metadataKind) : 'application/json' },
-      signal: AbortSignal.any([stopping.signal, deadline]),
+      signal: AbortSignal.any([this.#stopping.signal, deadline]),
     });
   }
+}
+
+function isGoodWatch(startedAt: number): boolean {
+  return performance.now() - startedAt > goodWatchMs;
 }
 
 interface Page<T> {

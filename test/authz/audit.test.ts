@@ -1,5 +1,5 @@
 import test from 'ava';
-import { createAudit } from '../../services/authz/audit.ts';
+import { audited, createAudit } from '../../services/authz/audit.ts';
 import type { Decision, Question } from '../../services/authz/decision.ts';
 import type { Logger } from '../../services/shared/log.ts';
 
@@ -81,4 +81,15 @@ test('whatever looks like a token in the URL is taken out, the query is not writ
   t.is(lines[0]?.audit?.key, 'vision/<token>/x');
   t.true(JSON.stringify(lines[1]).length < 1_500);
   t.false(JSON.stringify(lines).includes('eyJ') || JSON.stringify(lines).includes('the token'));
+});
+
+test('an audited decision is returned as it is, after one call of the audit with its question', async (t) => {
+  const calls: [Question, Decision][] = [];
+  const question: Question = { method: 'GET', target: '/objects/vision/x', token: 'the token', contentLength: undefined };
+  const decide = audited(
+    async () => deny,
+    (asked, decision) => calls.push([asked, decision]),
+  );
+  t.is(await decide(question), deny);
+  t.deepEqual(calls, [[question, deny]]);
 });

@@ -224,7 +224,7 @@ test.serial('trouble of the API is 503 with Retry-After, is not remembered, and 
   const { check, api } = await setting(t, { KURA_AUTHZ_REVIEW_DEADLINE: '200ms' });
   const troubles: Record<string, Review> = {
     silence: () => undefined,
-    // Trouble behind the API looks like a revoked token, only later (facts/kubernetes.md).
+    // Trouble behind the API looks like a revoked token, only later.
     'a slow refusal': (_token, response) => {
       setTimeout(() => answer(response, { user: {}, error: 'service account token has been invalidated' }), 300);
     },

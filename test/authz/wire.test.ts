@@ -1,11 +1,11 @@
-/** authz before the stand-in Kubernetes API: real tokens, real Pods, a real socket. */
+/** authz with the fake Kubernetes API: real tokens, real Pods, a real socket. */
 import { generateKeyPairSync } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { CoreV1Api, PatchStrategy, setHeaderOptions } from '@kubernetes/client-node';
 import test from 'ava';
 import { watchPods } from '../../services/authz/identity/pods.ts';
 import { createLogger } from '../../services/shared/log.ts';
-import { pod, startStandInOn } from '../fake-kubernetes/stand-in.ts';
+import { pod, startFakeKubernetesOn } from '../fake-kubernetes/fake-kubernetes.ts';
 import { remint } from '../support/tokens.ts';
 import { waitFor } from '../support/wait.ts';
 import { startAuthz, startCluster } from './support/authz.ts';
@@ -100,7 +100,7 @@ test.serial('without the API known tokens go on, unknown ones are 503, one line 
   const lines = authz.service
     .output()
     .split('\n')
-    .filter((line) => line.includes('known tokens go on'));
+    .filter((line) => line.includes('serving known tokens'));
   t.true(lines.length >= 1 && lines.length <= 2, `${lines.length} lines`);
 });
 
@@ -111,7 +111,7 @@ test.serial('keys that the cluster signs with anew are taken up', async (t) => {
   t.is(await authz.check(token), 200);
   await first.service.stop('SIGKILL');
   await writeFile(`${first.directory}/sa.key`, second.signingKey);
-  const again = await startStandInOn(t, first.directory, { KURA_KUBERNETES_LISTEN: first.service.listening.https as string });
+  const again = await startFakeKubernetesOn(t, first.directory, { KURA_KUBERNETES_LISTEN: first.service.listening.https as string });
   const core = again.client.api(CoreV1Api);
   const held = await core.readNamespacedPod({ namespace: 'vision', name: 'p' });
   const { status } = await core.createNamespacedServiceAccountToken({

@@ -1,8 +1,8 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { formatBytes, formatPercent } from '../../services/cli/output/format.ts';
 import { keyOfFile } from '../../services/cli/transfer/file-key.ts';
 import { expectedHitRatio, percentile } from '../../services/cli/transfer/transfer-statistics.ts';
+import { formatBytes, formatPercent } from '../../services/shared/format.ts';
 import { isKey } from '../../services/shared/key.ts';
 
 test('two different names never get the same key', (t) => {
@@ -37,5 +37,8 @@ test('percentiles are nearest ranks', (t) => {
 });
 
 test('sizes are formatted with a fitting unit', (t) => {
-  t.deepEqual([0, 1023, 1024, 1536, 2 ** 30, 3 * 2 ** 40].map(formatBytes), ['0 B', '1023 B', '1.0 KiB', '1.5 KiB', '1.0 GiB', '3.0 TiB']);
+  t.deepEqual(
+    [0, 1023, 1024, 1536, 2 ** 30, 3 * 2 ** 40].map((bytes) => formatBytes(bytes)),
+    ['0 B', '1023 B', '1.0 KiB', '1.5 KiB', '1.0 GiB', '3.0 TiB'],
+  );
 });

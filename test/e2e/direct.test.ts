@@ -158,7 +158,8 @@ test.serial('the ticket of a deleted Pod ends with its 10 s, and it gets no othe
 test.serial('where the policy limits bytes a second, bodies stay on the way on which they are counted', async (t) => {
   const file = (await system.local()).policy as string;
   const policy = await readFile(file, 'utf8');
-  await writeFile(file, policy.replace('limits: { maxObjectBytes: 64Gi }', 'limits: { maxObjectBytes: 64Gi, bytesPerSecond: 64Gi }'));
+  t.regex(policy, /^limits:\n/m);
+  await writeFile(file, policy.replace('limits:\n', 'limits:\n  bytesPerSecond: 64Gi\n'));
   // Each worker thread of Envoy has a grant from before, for some seconds; a connection goes to any of them.
   const everywhere = async (status: number): Promise<boolean> => {
     for (let index = 0; index < 20; index++) if ((await system.call({ as, path: '/direct/vision/a' })).status !== status) return false;

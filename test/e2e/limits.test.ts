@@ -32,7 +32,10 @@ test.serial('a namespace that has had its bytes waits until they are made up, an
   });
   t.true(Number(refused.headers['retry-after']) >= 1);
   t.is(refused.headers['content-type'], 'application/problem+json');
-  t.like(JSON.parse(refused.body.toString()), { code: 'too-many-requests', detail: 'vision may have 100000 bytes a second here' });
+  t.like(JSON.parse(refused.body.toString()), {
+    code: 'too-many-requests',
+    detail: 'the policy limits vision to 100000 bytes a second at each Envoy',
+  });
   t.is((await system.call({ as: 'nlp/trainer', path: '/objects/nlp/x' })).status, 404);
   await waitFor('it is let in again', async () => (await system.call({ as: 'vision/trainer', path })).status === 200);
 });

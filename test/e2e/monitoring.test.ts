@@ -29,9 +29,9 @@ interface Dashboard {
 const alerts = async () =>
   (parse(await readFile(path.join(overlay, 'kura.rules.yaml'), 'utf8')) as Rules).groups.flatMap(({ rules }) => rules);
 
-test('the README has a line for each alert, and for no other', async (t) => {
-  const readme = await readFile(path.join(root, 'k8s', 'README.md'), 'utf8');
-  const listed = [...readme.matchAll(/^\| `(Kura\w+)` \|/gm)].map((match) => match[1]);
+test('the runbook has an entry for each alert, and for no other', async (t) => {
+  const runbook = await readFile(path.join(root, 'docs', 'operate.md'), 'utf8');
+  const listed = [...runbook.matchAll(/^### (Kura\w+)$/gm)].map((match) => match[1]);
   t.deepEqual(
     listed,
     (await alerts()).map(({ alert }) => alert),
@@ -44,7 +44,8 @@ if (prometheus !== undefined && promtool !== undefined) {
     system = await startLocalSystem({ args: ['--shard-bytes', '16Mi'] });
     const policyFile = (await system.local()).policy as string;
     const policy = await readFile(policyFile, 'utf8');
-    await writeFile(policyFile, policy.replace('limits: {', 'limits: { share: 0.5,'));
+    t.regex(policy, /^limits:\n/m);
+    await writeFile(policyFile, policy.replace('limits:\n', 'limits:\n  share: 0.5\n'));
     await startPrometheus(system.stateDirectory);
     await makeTraffic();
   });

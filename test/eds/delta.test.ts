@@ -1,11 +1,11 @@
-/** facts/xds-checklist.md, delta, over a real connection. */
+/** The xDS protocol, delta, over a real connection. */
 import test from 'ava';
 import { waitFor } from '../support/wait.ts';
 import { connectClient, decode, endpointType, name, node, tableOf } from './support/client.ts';
 import { startTestServer } from './support/server.ts';
 import { candidates } from './support/shards.ts';
 
-test('8: a first request without names asks for everything, until `*` is unsubscribed', async (t) => {
+test('a first request without names asks for everything, until `*` is unsubscribed', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
   const stream = connectClient(t, server.address).deltaEds();
   stream.send({ node });
@@ -22,7 +22,7 @@ test('8: a first request without names asks for everything, until `*` is unsubsc
   t.is((await stream.next()).nonce, '2', 'an empty request did not bring `*` back');
 });
 
-test('8: what `*` covers is sent again when its own name is unsubscribed', async (t) => {
+test('what `*` covers is sent again when its own name is unsubscribed', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
   const stream = connectClient(t, server.address).deltaEds();
   stream.send({ node, resource_names_subscribe: ['*', name] });
@@ -32,7 +32,7 @@ test('8: what `*` covers is sent again when its own name is unsubscribed', async
   t.deepEqual([again.nonce, again.resources?.[0]?.name], ['2', name]);
 });
 
-test('9: an unknown name is answered as removed, once', async (t) => {
+test('an unknown name is answered as removed, once', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
   const stream = connectClient(t, server.address).deltaEds();
   stream.send({ node, resource_names_subscribe: ['other'] });
@@ -44,7 +44,7 @@ test('9: an unknown name is answered as removed, once', async (t) => {
   t.deepEqual([second.nonce, second.removed_resources ?? [], second.resources?.[0]?.name], ['2', [], name]);
 });
 
-test('10: subscribing to a held resource sends it again', async (t) => {
+test('subscribing to a held resource sends it again', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
   const stream = connectClient(t, server.address).deltaEds();
   stream.send({ node, resource_names_subscribe: [name] });
@@ -55,7 +55,7 @@ test('10: subscribing to a held resource sends it again', async (t) => {
   t.deepEqual(second.resources?.[0]?.version, first.resources?.[0]?.version);
 });
 
-test('10: a stale nonce acknowledges nothing, but its changes of the subscription count', async (t) => {
+test('a stale nonce acknowledges nothing, but its changes of the subscription count', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
   const stream = connectClient(t, server.address).deltaEds();
   stream.send({ node, resource_names_subscribe: [name] });
@@ -69,9 +69,9 @@ test('10: a stale nonce acknowledges nothing, but its changes of the subscriptio
   t.is((await stream.next()).nonce, '3');
 });
 
-test('10: what the client says that it holds is not sent again, also by another replica', async (t) => {
+test('what the client says that it holds is not sent again, also by another replica', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
-  const version = server.publisher.world('')?.version ?? '';
+  const version = server.publisher.snapshot('')?.version ?? '';
   const stream = connectClient(t, server.address).deltaEds();
   stream.send({ node, resource_names_subscribe: [name], initial_resource_versions: { [name]: version } });
   await waitFor('the stream', () => JSON.stringify(server.streams.describe()).includes(name));
@@ -86,7 +86,7 @@ test('10: what the client says that it holds is not sent again, also by another 
   t.deepEqual([answer.resources?.[0]?.name, answer.removed_resources], [name, ['gone']]);
 });
 
-test('10: unsubscribing what was never subscribed is ignored', async (t) => {
+test('unsubscribing what was never subscribed is ignored', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
   const stream = connectClient(t, server.address).deltaEds();
   stream.send({ node, resource_names_subscribe: [name] });
@@ -96,7 +96,7 @@ test('10: unsubscribing what was never subscribed is ignored', async (t) => {
   t.is((await stream.next()).nonce, '2');
 });
 
-test('11, 4: each change is sent once, whatever changed, and a refused one not again', async (t) => {
+test('each change is sent once, whatever changed, and a refused one not again', async (t) => {
   const server = await startTestServer(t, { initial: candidates(3) });
   const stream = connectClient(t, server.address).deltaEds();
   stream.send({ node, resource_names_subscribe: [name] });
@@ -124,7 +124,7 @@ test('11, 4: each change is sent once, whatever changed, and a refused one not a
   t.is((await stream.next()).nonce, String(nonce + 1));
 });
 
-test('12: a delta stream that comes back without versions gets everything', async (t) => {
+test('a delta stream that comes back without versions gets everything', async (t) => {
   const server = await startTestServer(t, { initial: candidates(2) });
   for (const _ of [1, 2]) {
     const stream = connectClient(t, server.address).deltaEds();
@@ -134,7 +134,7 @@ test('12: a delta stream that comes back without versions gets everything', asyn
   }
 });
 
-test('13: delta over ADS keeps types apart and needs the type', async (t) => {
+test('delta over ADS keeps types apart and needs the type', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
   const client = connectClient(t, server.address);
   const untyped = client.deltaAds();
@@ -150,7 +150,7 @@ test('13: delta over ADS keeps types apart and needs the type', async (t) => {
   t.deepEqual([endpoints.type_url, endpoints.nonce], [endpointType, '1']);
 });
 
-test('16: nothing is answered before the first full list, not even "removed"', async (t) => {
+test('nothing is answered before the first full list, not even "removed"', async (t) => {
   const server = await startTestServer(t);
   const stream = connectClient(t, server.address).deltaEds();
   stream.send({ node, resource_names_subscribe: [name, 'other'] });

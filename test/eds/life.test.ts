@@ -1,4 +1,4 @@
-/** eds as a process beside the stand-in API: two clients that others wrote follow the life of a cluster. */
+/** eds as a process with the fake Kubernetes API: two clients that others wrote follow the life of a cluster. */
 import test from 'ava';
 import { type Service, temporaryFolder } from '../support/service.ts';
 import { waitFor } from '../support/wait.ts';

@@ -10,7 +10,7 @@ import { candidate, candidates } from './support/shards.ts';
 
 test('a burst of changes is one push', async (t) => {
   const current = candidates(2);
-  const server = await startTestServer(t, { initial: current, debounceMs: 50, debounceLimitMs: 10_000 });
+  const server = await startTestServer(t, { initial: current, debounceMs: 50, maxDebounceMs: 10_000 });
   let published = 0;
   server.publisher.onPublish(() => {
     published += 1;
@@ -26,7 +26,7 @@ test('a burst of changes is one push', async (t) => {
 
 test('changes that never pause are pushed all the same, at the debounce limit', async (t) => {
   const current = candidates(2);
-  const server = await startTestServer(t, { initial: current, debounceMs: 5_000, debounceLimitMs: 100 });
+  const server = await startTestServer(t, { initial: current, debounceMs: 5_000, maxDebounceMs: 100 });
   let published = 0;
   server.publisher.onPublish(() => {
     published += 1;
@@ -62,7 +62,24 @@ test('with placement by zone each client has its own zone first, and all share o
     ['a', 0],
     ['b', 0],
   ]);
-  t.is(server.publisher.world('c'), server.publisher.world('d'));
+  t.is(server.publisher.snapshot('c'), server.publisher.snapshot('d'));
+});
+
+test('an assignment is encoded once, when it is published, for all clients of one view', async (t) => {
+  const server = await startTestServer(t, { initial: candidates(2) });
+  server.set(candidates(3));
+  t.is(server.encodings(), 2);
+  const client = connectClient(t, server.address);
+  for (let index = 0; index < 3; index += 1) {
+    const stream = client.eds();
+    stream.send({ node: { id: `envoy-${index}` }, resource_names: [name] });
+    await stream.next();
+  }
+  t.is(server.encodings(), 2);
+  server.publisher.publish();
+  t.is(server.encodings(), 3, 'a publication without a change encodes to learn its version');
+  t.truthy(server.publisher.snapshot(''));
+  t.is(server.encodings(), 3);
 });
 
 test('an endpoint that loses to another is logged once and counted', async (t) => {

@@ -1,4 +1,4 @@
-/** facts/xds-checklist.md, state of the world, over a real connection. Silence is shown by nonces: they count the answers of a stream. */
+/** The xDS protocol, state of the world, over a real connection. A nonce shows silence: it counts the responses of a stream. */
 import test from 'ava';
 import { waitFor } from '../support/wait.ts';
 import { ack, connectClient, decode, endpointType, name, node, tableOf } from './support/client.ts';
@@ -7,7 +7,7 @@ import { candidate, candidates } from './support/shards.ts';
 
 const cds = 'type.googleapis.com/envoy.config.cluster.v3.Cluster';
 
-test('1: the node is taken from the first request and may be left out later', async (t) => {
+test('the node is taken from the first request and may be left out later', async (t) => {
   const server = await startTestServer(t, { initial: candidates(2) });
   const stream = connectClient(t, server.address).eds();
   stream.send({ node, type_url: endpointType, resource_names: [name] });
@@ -20,7 +20,7 @@ test('1: the node is taken from the first request and may be left out later', as
   t.like(server.streams.describe(), [{ node: 'envoy-1', zone: 'a' }]);
 });
 
-test('2: an acknowledged version is not sent again and the watch stays open', async (t) => {
+test('an acknowledged version is not sent again and the watch stays open', async (t) => {
   const server = await startTestServer(t, { initial: candidates(2) });
   const stream = connectClient(t, server.address).eds();
   stream.send({ node, resource_names: [name] });
@@ -37,7 +37,7 @@ test('2: an acknowledged version is not sent again and the watch stays open', as
   t.is(await server.metric('kura_eds_acks_total'), 1);
 });
 
-test('3: a request with a stale nonce is ignored, one with the fresh nonce is taken', async (t) => {
+test('a request with a stale nonce is ignored, one with the fresh nonce is taken', async (t) => {
   const server = await startTestServer(t, { initial: candidates(2) });
   const stream = connectClient(t, server.address).eds();
   stream.send({ node, resource_names: [name] });
@@ -49,11 +49,11 @@ test('3: a request with a stale nonce is ignored, one with the fresh nonce is ta
   await waitFor('the ack', async () => (await server.metric('kura_eds_acks_total')) === 1);
   server.set(candidates(4));
   const third = await stream.next();
-  t.deepEqual([third.nonce, third.version_info], ['3', server.publisher.world('')?.version], 'the stale request did not unsubscribe');
+  t.deepEqual([third.nonce, third.version_info], ['3', server.publisher.snapshot('')?.version], 'the stale request did not unsubscribe');
   t.like(server.streams.describe(), [{ types: { [endpointType]: { acknowledged: second.version_info } } }]);
 });
 
-test('4: a NACK is counted, logged in the client’s words and shown; its version is not sent again, the next change is', async (t) => {
+test('a NACK is counted, logged in the client’s words and shown; its version is not sent again, the next change is', async (t) => {
   const server = await startTestServer(t, { initial: candidates(2) });
   const stream = connectClient(t, server.address).eds();
   stream.send({ node, resource_names: [name] });
@@ -78,7 +78,7 @@ test('4: a NACK is counted, logged in the client’s words and shown; its versio
   t.like(server.streams.describe(), [{ types: { [endpointType]: { refused: null } } }]);
 });
 
-test('5, 6: of the same version a newly asked name is sent; fewer names are answered by nothing', async (t) => {
+test('of the same version a newly asked name is sent; fewer names are answered by nothing', async (t) => {
   const server = await startTestServer(t, { initial: candidates(2) });
   const stream = connectClient(t, server.address).eds();
   stream.send({ node, resource_names: ['other'] });
@@ -92,7 +92,7 @@ test('5, 6: of the same version a newly asked name is sent; fewer names are answ
   t.deepEqual([again.nonce, again.version_info], ['2', first.version_info]);
 });
 
-test('7: an answer that waits for a slow reader is dropped when it unsubscribes', async (t) => {
+test('an answer that waits for a slow reader is dropped when it unsubscribes', async (t) => {
   const server = await startTestServer(t, { initial: candidates(2_000) });
   const stream = connectClient(t, server.address).eds();
   stream.send({ node, resource_names: [name] });
@@ -106,7 +106,7 @@ test('7: an answer that waits for a slow reader is dropped when it unsubscribes'
     return server.streams.behind === 1 && (server.streams.describe()[0] as { isWriting: boolean }).isWriting && count > 2_050;
   });
   const sent = (server.streams.describe()[0] as { types: Record<string, { sent: string }> }).types[endpointType]?.sent;
-  t.not(sent, server.publisher.world('')?.version, 'the newest waits');
+  t.not(sent, server.publisher.snapshot('')?.version, 'the newest waits');
   stream.send({ resource_names: [] });
   await waitFor(
     'the unsubscription',
@@ -116,12 +116,12 @@ test('7: an answer that waits for a slow reader is dropped when it unsubscribes'
   await waitFor('all that was sent', async () => server.streams.behind === 0);
   stream.send({ resource_names: [name] });
   const answers = [first];
-  while (answers.at(-1)?.version_info !== server.publisher.world('')?.version) answers.push(await stream.next());
+  while (answers.at(-1)?.version_info !== server.publisher.snapshot('')?.version) answers.push(await stream.next());
   t.is(answers.at(-2)?.version_info, sent, 'the next after what was on its way is the one asked for anew');
   t.is(Number(answers.at(-1)?.nonce), answers.length);
 });
 
-test('8: an empty list asks for everything until a name is given, and never again; `*` does so explicitly', async (t) => {
+test('an empty list asks for everything until a name is given, and never again; `*` does so explicitly', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
   const client = connectClient(t, server.address);
   const legacy = client.eds();
@@ -135,7 +135,7 @@ test('8: an empty list asks for everything until a name is given, and never agai
   server.set(candidates(3));
   legacy.send(ack(second, { resource_names: [name] }));
   const third = await legacy.next();
-  t.deepEqual([third.nonce, third.version_info], ['3', server.publisher.world('')?.version ?? '']);
+  t.deepEqual([third.nonce, third.version_info], ['3', server.publisher.snapshot('')?.version ?? '']);
 
   const explicit = client.eds();
   explicit.send({ node, resource_names: ['*'] });
@@ -148,7 +148,7 @@ test('8: an empty list asks for everything until a name is given, and never agai
   t.is((await explicit.next()).nonce, '2', 'nothing came while `*` was left');
 });
 
-test('9, 16: nothing is answered before the first full list, which may be empty', async (t) => {
+test('nothing is answered before the first full list, which may be empty', async (t) => {
   const server = await startTestServer(t);
   const stream = connectClient(t, server.address).eds();
   stream.send({ node, resource_names: [name] });
@@ -164,13 +164,13 @@ test('9, 16: nothing is answered before the first full list, which may be empty'
   t.deepEqual(tableOf(decode((await stream.next()).resources?.[0])), { 'kura-cache-0/shard-0': 'HEALTHY' });
 });
 
-test('12, 15: a client that comes back, to another replica too, gets only what it does not have', async (t) => {
+test('a client that comes back, to another replica too, gets only what it does not have', async (t) => {
   const one = await startTestServer(t, { initial: candidates(3) });
   const two = await startTestServer(t, { initial: [...candidates(3)].reverse() });
   const stream = connectClient(t, one.address).eds();
   stream.send({ node, resource_names: [name] });
   const held = await stream.next();
-  t.is(one.publisher.world('a')?.version, two.publisher.world('a')?.version);
+  t.is(one.publisher.snapshot('a')?.version, two.publisher.snapshot('a')?.version);
 
   const same = connectClient(t, two.address).eds();
   same.send({ node, resource_names: [name], version_info: held.version_info ?? '', response_nonce: '7' });
@@ -180,10 +180,10 @@ test('12, 15: a client that comes back, to another replica too, gets only what i
 
   const old = connectClient(t, two.address).eds();
   old.send({ node, resource_names: [name], version_info: held.version_info ?? '' });
-  t.is((await old.next()).version_info, two.publisher.world('a')?.version);
+  t.is((await old.next()).version_info, two.publisher.snapshot('a')?.version);
 });
 
-test('13: ADS needs a type in each request, and keeps nonces and versions per type', async (t) => {
+test('ADS needs a type in each request, and keeps nonces and versions per type', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
   const client = connectClient(t, server.address);
   const untyped = client.ads();
@@ -205,7 +205,7 @@ test('13: ADS needs a type in each request, and keeps nonces and versions per ty
   t.is((await wrong.ended).code, 3);
 });
 
-test('14: cancelled and closed streams free their watch; a fault ends one stream alone; a shutdown ends all', async (t) => {
+test('cancelled and closed streams free their watch; a fault ends one stream alone; a shutdown ends all', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
   const clients = Array.from({ length: 10 }, () => connectClient(t, server.address));
   const streams = clients.flatMap((client) => Array.from({ length: 5 }, () => client.eds()));
@@ -228,7 +228,7 @@ test('14: cancelled and closed streams free their watch; a fault ends one stream
   t.is(server.streams.size, 0);
 });
 
-test('15: a reader that stopped holds one answer in the server, and gets the newest', async (t) => {
+test('a reader that stopped holds one answer in the server, and gets the newest', async (t) => {
   const server = await startTestServer(t, { initial: candidates(2_000) });
   const stream = connectClient(t, server.address).eds();
   const other = connectClient(t, server.address).eds();
@@ -245,12 +245,12 @@ test('15: a reader that stopped holds one answer in the server, and gets the new
   t.true((await pushes()) < 99 + 2 + 50, `${await pushes()} answers were made`);
   t.is(server.streams.behind, 1);
   stream.call.resume();
-  await waitFor('the newest', async () => (await stream.next()).version_info === server.publisher.world('')?.version);
+  await waitFor('the newest', async () => (await stream.next()).version_info === server.publisher.snapshot('')?.version);
   await waitFor('nobody behind', () => server.streams.behind === 0);
 });
 
 test('one stream more than allowed is refused', async (t) => {
-  const server = await startTestServer(t, { initial: candidates(1), mostStreams: 1 });
+  const server = await startTestServer(t, { initial: candidates(1), maxStreams: 1 });
   const client = connectClient(t, server.address);
   const first = client.eds();
   first.send({ node, resource_names: [name] });

@@ -1,7 +1,7 @@
 /** Whatever a client sends, in either protocol, the invariants of nonce, version and subscription hold. */
 import test from 'ava';
 import fc from 'fast-check';
-import { type Answer, type ResourceVersions, Subscription, type SubscriptionRequest } from '../../services/eds/subscription.ts';
+import { type ResourceVersions, type Response, Subscription, type SubscriptionRequest } from '../../services/eds/subscription.ts';
 
 const names = fc.constantFrom('a', 'b', 'c', '*');
 const nameLists = fc.uniqueArray(names);
@@ -38,7 +38,7 @@ const deltaSteps = fc.record({
 
 /** What the client has by what it was sent, and whom it asked for: a naive second book-keeping. */
 class Model {
-  readonly answers: Answer[] = [];
+  readonly answers: Response[] = [];
   wanted = new Set<string>();
   isWildcard = false;
   hasNamed = false;
@@ -99,7 +99,7 @@ function run(kind: 'full' | 'delta', steps: readonly Step[]): void {
         if (outcome.version !== model.answers.at(-1)?.version) throw new Error('another version was settled than was sent');
       }
     }
-    const answer = subscription.answer(world);
+    const answer = subscription.nextResponse(world);
     if (answer !== undefined) {
       if (!model.isOpen) throw new Error('an answer without a request');
       if (answer.nonce !== String(model.answers.length + 1)) throw new Error('nonces do not count answers');
@@ -114,7 +114,7 @@ function run(kind: 'full' | 'delta', steps: readonly Step[]): void {
       }
       model.answers.push(answer);
     }
-    if (subscription.answer(world) !== undefined) throw new Error('asked again without a change, it answered again');
+    if (subscription.nextResponse(world) !== undefined) throw new Error('asked again without a change, it answered again');
   }
 }
 
@@ -154,7 +154,7 @@ test('a client that follows the protocol ends with exactly the resources that it
       for (const name of [...has.keys()]) if (!asked.has(name) && !isWildcard) has.delete(name);
     };
     const follow = (): void => {
-      const answer = subscription.answer(world);
+      const answer = subscription.nextResponse(world);
       if (answer === undefined) return;
       for (const name of answer.names) has.set(name, world.versions.get(name) as string);
       for (const name of answer.removed) has.delete(name);

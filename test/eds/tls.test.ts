@@ -100,7 +100,7 @@ test.serial('certificates that cannot be used stop the start with what is wrong,
     await writeCertificate(folder, { authority, name: 'kura-eds' });
     await writeFile(path.join(folder, name), '');
     const told = eds.output().length;
-    await waitFor('it is told', () => eds.output().slice(told).includes('the certificates before go on'));
+    await waitFor('it is told', () => eds.output().slice(told).includes('keeping the previous certificates'));
   }
   t.truthy(await fingerprint(eds.listening.grpc as string, authority.certificate, undefined));
 });

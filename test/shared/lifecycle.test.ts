@@ -9,8 +9,8 @@ const lifecycle = path.resolve(import.meta.dirname, '..', '..', 'services', 'sha
 async function run(start: string, meet?: (child: ReturnType<typeof spawn>) => void): Promise<{ status: number | null; output: string }> {
   const code = `import { runService } from ${JSON.stringify(lifecycle)};
     import { SettingsError } from ${JSON.stringify(lifecycle.replace('lifecycle', 'environment'))};
-    const log = { info: (a, b) => console.log(b ?? a), fatal: (a, b) => console.log(b) };
-    await runService(async () => { ${start} });`;
+    const log = { info: (a, b) => console.log(b ?? a), error: (a, b) => console.log(b, a.err.message), fatal: (a, b) => console.log(b) };
+    await runService('test', async () => { ${start} });`;
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, '--input-type=module', '-e', code], {
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
@@ -42,10 +42,20 @@ test('a bad setting is one line and status 2', async (t) => {
 });
 
 test('a fault at start, and one later, end with status 1', async (t) => {
-  t.is((await run('throw new Error("no port");')).status, 1);
+  const start = await run('throw new Error("no port");');
+  t.is(start.status, 1);
+  const { level, service, err } = JSON.parse(start.output);
+  t.deepEqual([level, service, err.message], ['fatal', 'test', 'no port'], 'one log line');
   const later = await run(
     'setTimeout(() => { throw new Error("bug"); }, 50); return { log, running: { listening: {}, close: async () => {} } };',
   );
   t.is(later.status, 1);
   t.regex(later.output, /unexpected fault/);
+});
+
+test('a close that fails ends with a log line and status 1', async (t) => {
+  const close = 'return { log, running: { listening: {}, close: () => Promise.reject(new Error("stuck")) } };';
+  const { status, output } = await run(`const timer = setInterval(() => {}, 1000); ${close}`, (child) => child.kill('SIGTERM'));
+  t.is(status, 1);
+  t.regex(output, /not in good order stuck/);
 });

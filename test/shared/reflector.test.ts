@@ -7,7 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { connectKubernetes } from '../../services/shared/kubernetes.ts';
 import { listen } from '../../services/shared/listen.ts';
 import { createLogger } from '../../services/shared/log.ts';
-import { startReflector } from '../../services/shared/reflector.ts';
+import { Reflector } from '../../services/shared/reflector.ts';
 import { temporaryFolder } from '../support/service.ts';
 import { waitFor } from '../support/wait.ts';
 
@@ -47,7 +47,7 @@ async function setting(t: ExecutionContext) {
   await writeFile(kubeconfig, JSON.stringify({ clusters, contexts, users: [{ name: 'u', user: {} }], 'current-context': 'x' }));
   const client = connectKubernetes({ kubeconfig });
   const changes: string[] = [];
-  const reflector = startReflector({
+  const reflector = new Reflector({
     client,
     path: '/api/v1/pods',
     silenceMs: 300,

@@ -23,10 +23,10 @@ const rereadMs = 1_000;
 /** A cluster that hid its keys is asked again this often: right after its start the API answers 403 to everything. */
 const hiddenMs = 30_000;
 /** A JWKS has a key or three; a set beyond this is not one. */
-const mostKeys = 100;
-const readLimitMs = 2_000;
+const maxKeys = 100;
+const maxReadMs = 2_000;
 /** A check waits this long for a reading; the rest of Envoy's second is the review's. */
-const waitLimitMs = 150;
+const maxWaitMs = 150;
 
 /** Looks keys up by their id. */
 export class ClusterKeys {
@@ -45,8 +45,8 @@ export class ClusterKeys {
   async find(id: string | undefined): Promise<KeyLookup> {
     const known = this.#keys.get(id ?? '');
     if (known !== undefined) return { kind: 'key', key: known };
-    if (this.#now() - this.#readAt >= (this.#state === 'hidden' ? hiddenMs : rereadMs)) await withinLimit(this.refresh());
-    else if (this.#reading !== undefined) await withinLimit(this.#reading);
+    if (this.#now() - this.#readAt >= (this.#state === 'hidden' ? hiddenMs : rereadMs)) await withinMaxWait(this.refresh());
+    else if (this.#reading !== undefined) await withinMaxWait(this.#reading);
     const found = this.#keys.get(id ?? '');
     if (found !== undefined) return { kind: 'key', key: found };
     switch (this.#state) {
@@ -76,7 +76,7 @@ export class ClusterKeys {
     if (answer.kind === 'hidden') this.#keys = new Map();
     if (answer.kind !== 'keys') return;
     const keys = new Map<string, VerifyingKey>();
-    for (const jwk of answer.set.keys.slice(0, mostKeys)) {
+    for (const jwk of answer.set.keys.slice(0, maxKeys)) {
       const key = verifyingKeyOf(jwk);
       if (key !== undefined) keys.set(jwk.kid ?? '', key);
     }
@@ -96,7 +96,7 @@ function verifyingKeyOf(jwk: JWK): VerifyingKey | undefined {
 }
 
 /** Reads the cluster's JWKS through the shared client. Never rejects. */
-export function createKeysReader(client: KubernetesClient, limitMs = readLimitMs): () => Promise<KeysAnswer> {
+export function createKeysReader(client: KubernetesClient, limitMs = maxReadMs): () => Promise<KeysAnswer> {
   return async () => {
     try {
       const { statusCode, body } = await client.open('/openid/v1/jwks', { signal: AbortSignal.timeout(limitMs) });
@@ -111,10 +111,10 @@ export function createKeysReader(client: KubernetesClient, limitMs = readLimitMs
   };
 }
 
-async function withinLimit(work: Promise<void>): Promise<void> {
+async function withinMaxWait(work: Promise<void>): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const limit = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, waitLimitMs);
+    timer = setTimeout(resolve, maxWaitMs);
   });
   await Promise.race([work, limit]).finally(() => clearTimeout(timer));
 }

@@ -11,7 +11,7 @@ export type LocalCheck =
 
 /** Clocks of a cluster's machines differ by less. */
 export const clockSkewMs = 30_000;
-export const longestTokenBytes = 8 * 1024;
+export const maxTokenBytes = 8 * 1024;
 
 interface Header {
   readonly kid?: string;
@@ -31,7 +31,7 @@ export function createLocalCheck({
   now: () => number;
 }): (token: string) => Promise<LocalCheck> {
   return async (token) => {
-    if (token.length > longestTokenBytes) return refused(`a token has at most ${longestTokenBytes} bytes`);
+    if (token.length > maxTokenBytes) return refused(`a token has at most ${maxTokenBytes} bytes`);
     const parts = read(token);
     if (parts === undefined) return refused('the token is not a JWT');
     const { claims, header } = parts;

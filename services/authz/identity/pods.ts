@@ -2,7 +2,7 @@
 import type { KubernetesObject } from '@kubernetes/client-node';
 import type { KubernetesClient } from '../../shared/kubernetes.ts';
 import type { Logger } from '../../shared/log.ts';
-import { startReflector } from '../../shared/reflector.ts';
+import { Reflector } from '../../shared/reflector.ts';
 
 interface PodReference {
   readonly namespace: string;
@@ -18,11 +18,11 @@ export interface RunningPods {
   close(): Promise<void>;
 }
 
-/** The API lets a token live this long after its Pod's deletionTimestamp (facts/kubernetes.md). */
+/** The API lets a token live this long after its Pod's deletionTimestamp. */
 const graceMs = 60_000;
 
 export function watchPods({ client, log, now }: { client: KubernetesClient; log: Logger; now: () => number }): RunningPods {
-  const reflector = startReflector<KubernetesObject>({
+  const reflector = new Reflector<KubernetesObject>({
     client,
     path: '/api/v1/pods',
     fieldSelector: 'status.phase!=Succeeded,status.phase!=Failed',

@@ -1,28 +1,14 @@
 /** From a token to the identity behind it: checked here, reviewed by the Kubernetes API, remembered. */
 import { hash, randomBytes } from 'node:crypto';
 import NodeCache from 'node-cache';
+import type { Identity, Resolution } from './identity.ts';
 import { clockSkewMs, type LocalCheck } from './jwt.ts';
 import type { RunningPods } from './pods.ts';
 import type { Review, ReviewAnswer } from './token-review.ts';
 
-export interface Identity {
-  readonly namespace: string;
-  readonly serviceAccount: string;
-  /** Absent only where tokens that are bound to no Pod are allowed. */
-  readonly pod?: { readonly name: string; readonly uid: string };
-}
-
-export type Resolution =
-  /** `goodUntil`: the end of the token or of the review's result, in milliseconds since the epoch; nothing derived from it may live longer. */
-  | { readonly kind: 'identity'; readonly identity: Identity; readonly cached: boolean; readonly goodUntil: number }
-  /** The token is not good: found out here, or by the API's own word. */
-  | { readonly kind: 'refused'; readonly reason: string }
-  /** Nobody knows: the API did not answer. */
-  | { readonly kind: 'unavailable'; readonly reason: string };
-
-export interface IdentityEvents {
+interface IdentityEvents {
   /** A known identity was served: how old its review is, and whether only because the API does not answer. */
-  served(result: { ageMs: number; withoutApi: boolean }): void;
+  served(result: { ageMs: number; servedDuringOutage: boolean }): void;
   refusedHere(reason: string): void;
 }
 
@@ -33,8 +19,8 @@ interface IdentityOptions {
   /** How long a result lives without a healthy watch on its Pod, and with one. */
   readonly resultAgeMs: number;
   readonly watchedResultAgeMs: number;
-  readonly withoutApiMs: number;
-  readonly cachedTokens: number;
+  readonly outageGraceMs: number;
+  readonly maxCachedTokens: number;
   readonly now: () => number;
   readonly random: () => number;
   readonly events: IdentityEvents;
@@ -51,7 +37,7 @@ interface Entry {
   /** The token's own end; beyond it the API's silence is no reason to go on. */
   readonly expiresAt: number;
   /** When a refresh first got no answer: the identity goes on for a bounded time from here. */
-  unansweredSince: number | undefined;
+  outageSince: number | undefined;
   /** Where a refresh got no answer: when the API is asked again. */
   askAgainAt: number;
 }
@@ -77,7 +63,7 @@ export class IdentityResolver {
 
   constructor(options: IdentityOptions) {
     this.#options = options;
-    const maxKeys = options.cachedTokens;
+    const maxKeys = options.maxCachedTokens;
     this.#entries = new NodeCache({ maxKeys, useClones: false, checkperiod: 1 });
     // Of their own, since node-cache counts expired entries as full: a flood of refusals must not push out or keep out identities.
     this.#refusals = new NodeCache({ maxKeys, useClones: false, checkperiod: 1, stdTTL: refusalSeconds });
@@ -101,7 +87,7 @@ export class IdentityResolver {
     if (entry !== undefined) {
       const at = this.#options.now();
       if (at < this.#freshUntil(entry)) return this.#serve(entry);
-      if (this.#mayBeStale(entry) || (this.#goesOn(entry) && at < entry.askAgainAt + staleMs)) {
+      if (this.#mayBeStale(entry) || (this.#isInOutageGrace(entry) && at < entry.askAgainAt + staleMs)) {
         if (at >= entry.askAgainAt) void this.#reviewOnce(id, token, { entry });
         return this.#serve(entry);
       }
@@ -109,24 +95,24 @@ export class IdentityResolver {
     const refusal = this.#refusals.get<string>(id);
     if (refusal !== undefined) return { kind: 'refused', reason: refusal };
     const resolution = await this.#reviewOnce(id, token, { entry, bypassServerCache: isGone });
-    return resolution.kind === 'unavailable' && entry !== undefined && this.#goesOn(entry) ? this.#serve(entry) : resolution;
+    return resolution.kind === 'unavailable' && entry !== undefined && this.#isInOutageGrace(entry) ? this.#serve(entry) : resolution;
   }
 
   #serve(entry: Entry): Resolution {
     const { now, events } = this.#options;
-    const withoutApi = this.#goesOn(entry);
-    events.served({ ageMs: now() - entry.reviewedAt, withoutApi });
-    const goodUntil = Math.min(withoutApi ? this.#goesOnUntil(entry) : this.#freshUntil(entry), entry.expiresAt);
+    const servedDuringOutage = this.#isInOutageGrace(entry);
+    events.served({ ageMs: now() - entry.reviewedAt, servedDuringOutage });
+    const goodUntil = Math.min(servedDuringOutage ? this.#outageGraceEnd(entry) : this.#freshUntil(entry), entry.expiresAt);
     return { kind: 'identity', identity: entry.identity, cached: true, goodUntil };
   }
 
-  #goesOn(entry: Entry): boolean {
-    return this.#options.now() < this.#goesOnUntil(entry);
+  #isInOutageGrace(entry: Entry): boolean {
+    return this.#options.now() < this.#outageGraceEnd(entry);
   }
 
   /** Counted from the first refresh that got no answer, and never past the token's own end. */
-  #goesOnUntil({ unansweredSince, expiresAt }: Entry): number {
-    return unansweredSince === undefined ? 0 : Math.min(unansweredSince + this.#options.withoutApiMs, expiresAt);
+  #outageGraceEnd({ outageSince, expiresAt }: Entry): number {
+    return outageSince === undefined ? 0 : Math.min(outageSince + this.#options.outageGraceMs, expiresAt);
   }
 
   #mayBeStale(entry: Entry): boolean {
@@ -182,7 +168,7 @@ export class IdentityResolver {
   }
 
   /**
-   * The API's own cache says yes for 10 s after a Pod has gone (facts/kubernetes.md), to which ours would add its own 10 s. So without a watch that cache is
+   * The API's own cache says yes for 10 s after a Pod has gone, to which ours would add its own 10 s. So without a watch that cache is
    * passed by; and where the watch does not hold the Pod, the yes is asked for again past it: what remains are Pods newer than the watch's last event and
    * finished ones.
    */
@@ -197,7 +183,7 @@ export class IdentityResolver {
   }
 
   #remember(id: string, identity: Identity, expiresAt: number): Resolution {
-    const { now, random, pods, resultAgeMs, watchedResultAgeMs, withoutApiMs } = this.#options;
+    const { now, random, pods, resultAgeMs, watchedResultAgeMs, outageGraceMs } = this.#options;
     const { namespace, pod } = identity;
     const entry: Entry = {
       identity,
@@ -205,21 +191,21 @@ export class IdentityResolver {
       isWatched: pod !== undefined && pods.healthy && pods.isRunning({ namespace, ...pod }),
       watchedAgeMs: watchedResultAgeMs * (1 - jitter + 2 * jitter * random()),
       expiresAt,
-      unansweredSince: undefined,
+      outageSince: undefined,
       askAgainAt: 0,
     };
-    remember(this.#entries, id, entry, (Math.max(resultAgeMs, entry.watchedAgeMs) + withoutApiMs + askAgainMs) / 1000);
+    remember(this.#entries, id, entry, (Math.max(resultAgeMs, entry.watchedAgeMs) + outageGraceMs + askAgainMs) / 1000);
     return { kind: 'identity', identity, cached: false, goodUntil: Math.min(this.#freshUntil(entry), expiresAt) };
   }
 
   /** A refresh got no answer, which says nothing of the token: an identity that is known goes on. */
   #unanswered(id: string, entry: Entry | undefined, answer: Extract<ReviewAnswer, { kind: 'unavailable' }>): Resolution {
-    const { now, withoutApiMs } = this.#options;
+    const { now, outageGraceMs } = this.#options;
     if (entry === undefined) return answer;
     entry.askAgainAt = now() + askAgainMs;
-    if (entry.unansweredSince === undefined) {
-      entry.unansweredSince = now();
-      this.#entries.ttl(id, (withoutApiMs + askAgainMs) / 1000);
+    if (entry.outageSince === undefined) {
+      entry.outageSince = now();
+      this.#entries.ttl(id, (outageGraceMs + askAgainMs) / 1000);
     }
     return answer;
   }

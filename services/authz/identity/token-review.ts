@@ -8,7 +8,7 @@ import {
   type V1TokenReviewStatus,
 } from '@kubernetes/client-node';
 import type { KubernetesClient } from '../../shared/kubernetes.ts';
-import type { Identity } from './resolver.ts';
+import type { Identity } from './identity.ts';
 
 export type ReviewAnswer =
   | { readonly kind: 'identity'; readonly identity: Identity }
@@ -22,20 +22,20 @@ interface ReviewerOptions {
   readonly audience: string;
   /** For the whole of it, the wait for a turn included. */
   readonly deadlineMs: number;
-  readonly inFlight: number;
+  readonly maxInFlight: number;
   /** Tokens that are bound to no Pod are good too. */
   readonly allowUnbound: boolean;
 }
 
 const extraPrefix = 'authentication.kubernetes.io/';
 /** Reviews that wait for a turn; each holds its token. */
-const mostWaiting = 1_000;
+const maxWaiting = 1_000;
 /** A review whose turn comes later than this share of its deadline would only be cut off: the API is left alone. */
-const latestTurn = 0.75;
+const maxTurnShare = 0.75;
 
 /**
  * Asks the API who a token belongs to. Only the API's own word about the token is a refusal: an error, 401, 403, 429 or 5xx on the call itself, and silence until
- * the deadline are «unavailable» (a slow refusal looks just like trouble behind the API, facts/kubernetes.md).
+ * the deadline are «unavailable» (a slow refusal looks just like trouble behind the API).
  */
 export class TokenReviewer {
   readonly #options: ReviewerOptions;
@@ -52,7 +52,7 @@ export class TokenReviewer {
     return this.#inFlight;
   }
 
-  /** `bypassServerCache`: an audience that nobody asked for before makes the API look at the token anew (facts/kubernetes.md). Never rejects. */
+  /** `bypassServerCache`: an audience that nobody asked for before makes the API look at the token again. Never rejects. */
   review: Review = async (token, { bypassServerCache }) => {
     const startedAt = performance.now();
     if (!(await this.#turn())) return { kind: 'unavailable', reason: 'too many reviews are under way' };
@@ -68,11 +68,11 @@ export class TokenReviewer {
 
   /** Takes a turn, or one handed over by a review that ends; false when there is none in time. */
   async #turn(): Promise<boolean> {
-    if (this.#inFlight < this.#options.inFlight) {
+    if (this.#inFlight < this.#options.maxInFlight) {
       this.#inFlight++;
       return true;
     }
-    if (this.#waiting.size >= mostWaiting) return false;
+    if (this.#waiting.size >= maxWaiting) return false;
     return await new Promise((resolve) => {
       const settle = (hasTurn: boolean): void => {
         clearTimeout(timer);
@@ -80,7 +80,7 @@ export class TokenReviewer {
         resolve(hasTurn);
       };
       const start = (): void => settle(true);
-      const timer = setTimeout(() => settle(false), this.#options.deadlineMs * latestTurn);
+      const timer = setTimeout(() => settle(false), this.#options.deadlineMs * maxTurnShare);
       this.#waiting.add(start);
     });
   }

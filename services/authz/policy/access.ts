@@ -1,6 +1,6 @@
 /** What a ServiceAccount may do under the policies of the moment, worked out once and not with every check. */
 
-import type { Identity } from '../identity/resolver.ts';
+import type { Identity } from '../identity/identity.ts';
 import { type Grant, grantOf } from './grant.ts';
 import type { Access, Labels, Policy } from './policy.ts';
 
@@ -23,7 +23,7 @@ interface KnownAccess {
 }
 
 /** Of ServiceAccounts; beyond this those that were worked out first are worked out again. Each takes some KB, more with many rules. */
-const mostRemembered = 10_000;
+const maxRemembered = 10_000;
 
 export function rememberAccess(): (identity: Identity, circumstances: Circumstances) => KnownAccess {
   const remembered = new Map<string, { circumstances: Circumstances; access: KnownAccess }>();
@@ -34,7 +34,7 @@ export function rememberAccess(): (identity: Identity, circumstances: Circumstan
     const access = accessUnder(identity, circumstances);
     remembered.delete(name);
     remembered.set(name, { circumstances, access });
-    if (remembered.size > mostRemembered) remembered.delete(remembered.keys().next().value as string);
+    if (remembered.size > maxRemembered) remembered.delete(remembered.keys().next().value as string);
     return access;
   };
 }

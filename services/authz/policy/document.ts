@@ -64,16 +64,16 @@ type ParsedPolicy =
   | { readonly kind: 'rejected'; readonly problems: readonly Problem[] };
 
 /** A ConfigMap holds 1 MiB in all. */
-const longestPolicyBytes = 2 ** 20;
-const mostProblems = 20;
+const maxPolicyBytes = 2 ** 20;
+const maxProblems = 20;
 const nameOrGlob = /^[a-z0-9*]([-a-z0-9.*]*[a-z0-9*])?$/;
 const labelText = /^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$/;
 const keyText = /^[\x21-\x7e]*$/;
 
 /** Reads one document. All its problems are told, up to 20. */
 export function parsePolicy(text: string): ParsedPolicy {
-  if (Buffer.byteLength(text) > longestPolicyBytes) {
-    return { kind: 'rejected', problems: [{ line: 1, column: 1, message: `the document is longer than ${longestPolicyBytes} bytes` }] };
+  if (Buffer.byteLength(text) > maxPolicyBytes) {
+    return { kind: 'rejected', problems: [{ line: 1, column: 1, message: `the document is longer than ${maxPolicyBytes} bytes` }] };
   }
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, version: '1.2', schema: 'core', prettyErrors: false });
@@ -82,10 +82,10 @@ export function parsePolicy(text: string): ParsedPolicy {
     return { line, column: col, message };
   };
   const faults = [...document.errors, ...document.warnings].map(({ pos, message }) => at(pos[0], message));
-  if (faults.length > 0) return { kind: 'rejected', problems: faults.slice(0, mostProblems) };
+  if (faults.length > 0) return { kind: 'rejected', problems: faults.slice(0, maxProblems) };
   const reader = new StrictReader(at);
   const policy = readDocument(reader, document.contents);
-  if (reader.problems.length > 0) return { kind: 'rejected', problems: reader.problems.slice(0, mostProblems) };
+  if (reader.problems.length > 0) return { kind: 'rejected', problems: reader.problems.slice(0, maxProblems) };
   return { kind: 'policy', policy, warnings: reader.warnings };
 }
 

@@ -28,7 +28,7 @@ interface GrantRequest {
 }
 
 /** Over all verbs: Envoy compares them one by one. */
-const mostPrefixes = 64;
+const maxPrefixes = 64;
 
 /** None where there is nothing to grant, too much to compare, or a rate that only authz can count. */
 export function grantOf({ identity, accesses, version, seconds }: GrantRequest): Grant | undefined {
@@ -40,7 +40,7 @@ export function grantOf({ identity, accesses, version, seconds }: GrantRequest):
     return everywhere.filter((prefix) => !isUnder(prefix, deniedOf[verb]));
   });
   const denied = byVerb((verb) => deniedOf[verb].filter((prefix) => isUnder(prefix, allowed[verb])));
-  if (count(allowed) === 0 || count(allowed) + count(denied) > mostPrefixes) return undefined;
+  if (count(allowed) === 0 || count(allowed) + count(denied) > maxPrefixes) return undefined;
   const { namespace, serviceAccount } = identity;
   return { namespace, serviceAccount, maxObjectBytes, maxShare: share, allowed, denied, seconds, policy: version };
 }

@@ -1,6 +1,6 @@
 /** Pure: a compiled AccessPolicy: what an identity may do. Deny beats allow whatever the order of the rules; keys are compared byte for byte. */
 import type { Key } from '../../shared/key.ts';
-import type { Identity } from '../identity/resolver.ts';
+import type { Identity } from '../identity/identity.ts';
 import { byVerb, type Limits, type PolicyDocument, type Rule, type Subject, type Verb } from './document.ts';
 import { globMatches, globsOverlap, isGlob } from './glob.ts';
 import type { Problem } from './strict-reader.ts';

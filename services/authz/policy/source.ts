@@ -1,38 +1,22 @@
 /** Where the policy comes from: ConfigMap kura-policy by watch, and the labels of namespaces by another. The last good policy stays in force whatever happens to it. */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { rename, writeFile } from 'node:fs/promises';
-import { ApiException, CoreV1Api, type V1ConfigMap, type V1Namespace } from '@kubernetes/client-node';
+import type { V1ConfigMap, V1Namespace } from '@kubernetes/client-node';
 import type { KubernetesClient } from '../../shared/kubernetes.ts';
 import type { Logger } from '../../shared/log.ts';
-import { startReflector } from '../../shared/reflector.ts';
+import type { ObjectChange } from '../../shared/object-copies.ts';
+import { Reflector } from '../../shared/reflector.ts';
+import { replaceFile } from '../../shared/write-file.ts';
 import { parsePolicy } from './document.ts';
 import { type CompiledPolicy, compilePolicy, type Labels, type Policy } from './policy.ts';
+import { PolicyEvents } from './policy-events.ts';
 import type { Problem } from './strict-reader.ts';
 
 const configMapName = 'kura-policy';
 const configMapKey = 'policy.yaml';
 const nextKey = 'policy.next.yaml';
-/** How many problems of a rejected document are logged and put into its Event. */
-const shownProblems = 5;
-
-export interface PolicySource {
-  /** Undefined until one was seen and the labels of namespaces are known. */
-  readonly current: Policy | undefined;
-  /** What `policy.next.yaml` says, evaluated in the shadow; undefined without a good one. */
-  readonly next: Policy | undefined;
-  /** Why `current` is undefined, in a line. */
-  readonly missing: string;
-  /** Of the document in force: a hash of its text. */
-  readonly hash: string | undefined;
-  /** How many documents were taken and rejected since the start. */
-  readonly accepted: number;
-  readonly rejected: number;
-  readonly isWatching: boolean;
-  /** The same object as long as they do not change. */
-  labelsOf(namespace: string): Labels;
-  close(): Promise<void>;
-}
+/** Problems of a rejected document that its log line and its Event hold. */
+const maxShownProblems = 5;
 
 interface PolicySourceOptions {
   readonly client: KubernetesClient;
@@ -43,157 +27,161 @@ interface PolicySourceOptions {
   readonly log: Logger;
 }
 
-/** One object, so that what was computed with it is known to hold still. */
+/** One object, so that an access that was computed with it is still valid for it (compared by reference). */
 const noLabels: Labels = {};
 
-export function startPolicySource({ client, namespace, lastGoodFile, log }: PolicySourceOptions): PolicySource {
-  const core = client.api(CoreV1Api);
-  let policy: Policy | undefined;
-  let next: Policy | undefined;
-  let nextHash: string | undefined;
-  let hash: string | undefined;
-  let accepted = 0;
-  let rejected = 0;
-  let complaint = `ConfigMap ${configMapName} of namespace ${namespace} has not been seen`;
-  let keeping: Promise<void> = Promise.resolve();
-  if (lastGoodFile !== undefined) restore(lastGoodFile);
+/** Follows ConfigMap kura-policy and the labels of namespaces from its construction until it is closed. */
+export class PolicySource {
+  readonly #options: PolicySourceOptions;
+  readonly #namespaces: Reflector<V1Namespace>;
+  readonly #configMaps: Reflector<V1ConfigMap>;
+  readonly #events: PolicyEvents;
+  #policy: Policy | undefined;
+  #hash: string | undefined;
+  #next: Policy | undefined;
+  #nextHash: string | undefined;
+  #accepted = 0;
+  #rejected = 0;
+  /** Why there is no policy yet, in a line. */
+  #complaint: string;
+  /** The writes of the last good file, one after the other: two at once would write one file. */
+  #saving: Promise<void> = Promise.resolve();
 
-  const namespaces = startReflector<V1Namespace>({ client, path: '/api/v1/namespaces', metadataOnly: true, log });
-  const configMaps = startReflector<V1ConfigMap>({
-    client,
-    path: `/api/v1/namespaces/${namespace}/configmaps`,
-    fieldSelector: `metadata.name=${configMapName}`,
-    onChange: ({ type, object }) => {
-      if (type === 'deleted') {
-        complaint = `ConfigMap ${configMapName} was deleted`;
-        log.warn(`the policy was deleted: ${whatHolds()}`);
-      } else {
-        take(object);
-        takeNext(object.data?.[nextKey]);
-      }
-    },
-    log,
-  });
-  return {
-    get current() {
-      // A rule that denies by label would not be one as long as no label is known.
-      return namespaces.synced ? policy : undefined;
-    },
-    get next() {
-      return namespaces.synced ? next : undefined;
-    },
-    get missing() {
-      return policy === undefined ? `no policy yet: ${complaint}` : 'no policy yet: the labels of the namespaces are not known';
-    },
-    get hash() {
-      return hash;
-    },
-    get accepted() {
-      return accepted;
-    },
-    get rejected() {
-      return rejected;
-    },
-    get isWatching() {
-      return configMaps.healthy && namespaces.healthy;
-    },
-    labelsOf: (name) => namespaces.get(name)?.metadata?.labels ?? noLabels,
-    close: async () => {
-      await Promise.all([configMaps.close(), namespaces.close()]);
-      await keeping;
-    },
-  };
-
-  function whatHolds(): string {
-    return policy === undefined ? 'there is none in force' : 'the last one stays in force';
+  constructor(options: PolicySourceOptions) {
+    this.#options = options;
+    const { client, namespace, lastGoodFile, log } = options;
+    this.#events = new PolicyEvents({ client, log });
+    this.#complaint = `ConfigMap ${configMapName} of namespace ${namespace} has not been seen`;
+    if (lastGoodFile !== undefined) this.#restore(lastGoodFile);
+    this.#namespaces = new Reflector<V1Namespace>({ client, path: '/api/v1/namespaces', metadataOnly: true, log });
+    this.#configMaps = new Reflector<V1ConfigMap>({
+      client,
+      path: `/api/v1/namespaces/${namespace}/configmaps`,
+      fieldSelector: `metadata.name=${configMapName}`,
+      onChange: (change) => this.#follow(change),
+      log,
+    });
   }
 
-  function restore(file: string): void {
+  /** Undefined until a policy was seen and the labels of namespaces are known: without labels, a rule that denies by label would not apply. */
+  get current(): Policy | undefined {
+    return this.#namespaces.synced ? this.#policy : undefined;
+  }
+
+  /** The policy of `policy.next.yaml`, evaluated in the shadow; undefined without a valid one. */
+  get next(): Policy | undefined {
+    return this.#namespaces.synced ? this.#next : undefined;
+  }
+
+  /** Why `current` is undefined, in a line. */
+  get missing(): string {
+    return this.#policy === undefined ? `no policy yet: ${this.#complaint}` : 'no policy yet: the labels of the namespaces are not known';
+  }
+
+  /** Of the document in force: a hash of its text. */
+  get hash(): string | undefined {
+    return this.#hash;
+  }
+
+  /** How many documents were accepted since the start. */
+  get accepted(): number {
+    return this.#accepted;
+  }
+
+  /** How many documents were rejected since the start. */
+  get rejected(): number {
+    return this.#rejected;
+  }
+
+  get isWatching(): boolean {
+    return this.#configMaps.healthy && this.#namespaces.healthy;
+  }
+
+  /** The same object as long as they do not change. */
+  labelsOf(namespace: string): Labels {
+    return this.#namespaces.get(namespace)?.metadata?.labels ?? noLabels;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#configMaps.close(), this.#namespaces.close()]);
+    await this.#saving;
+  }
+
+  #follow({ type, object }: ObjectChange<V1ConfigMap>): void {
+    if (type === 'deleted') {
+      this.#complaint = `ConfigMap ${configMapName} was deleted`;
+      this.#options.log.warn(`the policy was deleted: ${this.#fallback()}`);
+      return;
+    }
+    this.#take(object);
+    this.#takeNext(object.data?.[nextKey]);
+  }
+
+  #take(configMap: V1ConfigMap): void {
+    const { log } = this.#options;
+    const text = configMap.data?.[configMapKey] ?? '';
+    const hash = hashOf(text);
+    if (hash === this.#hash && this.#policy !== undefined) return;
+    const result = compileText(text);
+    if (result.kind === 'rejected') {
+      this.#rejected++;
+      const problems = describe(result.problems);
+      this.#complaint = `the policy is rejected: ${problems[0]}`;
+      log.error({ hash, problems }, `the policy is rejected: ${this.#fallback()}`);
+      this.#events.report(configMap, { reason: 'PolicyRejected', hash, message: problems.join('; ') });
+      return;
+    }
+    const { policy, warnings } = result;
+    this.#policy = policy;
+    this.#hash = hash;
+    this.#accepted++;
+    const { rules, mode } = policy.document;
+    log.info({ hash, rules: rules.length, mode, warnings: describe(warnings) }, 'the policy is in force');
+    this.#events.report(configMap, { reason: 'PolicyAccepted', hash, message: `policy ${hash} is in force` });
+    this.#save(text);
+  }
+
+  /** The shadow has no last good policy: an invalid next policy counts as none. */
+  #takeNext(text: string | undefined): void {
+    const { log } = this.#options;
+    const hash = text === undefined ? undefined : hashOf(text);
+    if (hash === this.#nextHash) return;
+    this.#nextHash = hash;
+    const result = text === undefined ? undefined : compileText(text);
+    this.#next = result?.kind === 'policy' ? result.policy : undefined;
+    if (result?.kind === 'rejected') log.error({ hash, problems: describe(result.problems) }, 'the next policy is rejected');
+    else log.info({ hash }, result === undefined ? 'there is no next policy any more' : 'the next policy is evaluated in the shadow');
+  }
+
+  #fallback(): string {
+    return this.#policy === undefined ? 'there is none in force' : 'the last one stays in force';
+  }
+
+  #save(text: string): void {
+    const { lastGoodFile, log } = this.#options;
+    if (lastGoodFile === undefined) return;
+    this.#saving = this.#saving
+      .then(() => replaceFile(lastGoodFile, text))
+      .catch((error: Error) => log.warn({ err: error, file: lastGoodFile }, 'the policy cannot be saved for a restart'));
+  }
+
+  #restore(file: string): void {
+    const { log } = this.#options;
     let text: string;
     try {
       text = readFileSync(file, 'utf8');
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') log.warn({ err: error, file }, 'the last good policy cannot be read');
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') log.warn({ err: error, file }, 'the saved policy cannot be read');
       return;
     }
     const result = compileText(text);
     if (result.kind === 'rejected') {
-      log.warn({ file, problems: describe(result.problems) }, 'the last good policy is one no longer');
+      log.warn({ file, problems: describe(result.problems) }, 'the saved policy is no longer valid; ignoring it');
       return;
     }
-    policy = result.policy;
-    hash = hashOf(text);
-    log.info({ file, hash }, 'the last good policy is in force until the API gives one');
-  }
-
-  function take(configMap: V1ConfigMap): void {
-    const text = configMap.data?.[configMapKey] ?? '';
-    const news = hashOf(text);
-    if (news === hash && policy !== undefined) return;
-    const result = compileText(text);
-    if (result.kind === 'rejected') {
-      rejected++;
-      const problems = describe(result.problems);
-      complaint = `the policy is rejected: ${problems[0]}`;
-      log.error({ hash: news, problems }, `the policy is rejected: ${whatHolds()}`);
-      report(configMap, { reason: 'PolicyRejected', type: 'Warning', hash: news, message: problems.join('; ') });
-      return;
-    }
-    policy = result.policy;
-    hash = news;
-    accepted++;
-    log.info(
-      { hash, rules: policy.document.rules.length, mode: policy.document.mode, warnings: describe(result.warnings) },
-      'the policy is in force',
-    );
-    report(configMap, { reason: 'PolicyAccepted', type: 'Normal', hash, message: `policy ${hash} is in force` });
-    if (lastGoodFile !== undefined) {
-      // One after the other: two changes at once would write one file.
-      keeping = keeping
-        .then(() => keep(lastGoodFile, text))
-        .catch((error: Error) => log.warn({ err: error, file: lastGoodFile }, 'the policy cannot be kept for a restart'));
-    }
-  }
-
-  /** The shadow has no last good one: a next policy that is not good is none. */
-  function takeNext(text: string | undefined): void {
-    const news = text === undefined ? undefined : hashOf(text);
-    if (news === nextHash) return;
-    nextHash = news;
-    const result = text === undefined ? undefined : compileText(text);
-    next = result?.kind === 'policy' ? result.policy : undefined;
-    if (result?.kind === 'rejected') log.error({ hash: news, problems: describe(result.problems) }, 'the next policy is rejected');
-    else log.info({ hash: news }, next === undefined ? 'there is no next policy any more' : 'the next policy is evaluated in the shadow');
-  }
-
-  /** One Event a document and outcome, whichever replica comes first. */
-  function report(
-    { metadata }: V1ConfigMap,
-    { reason, type, hash: of, message }: { reason: string; type: string; hash: string; message: string },
-  ): void {
-    const now = new Date();
-    const involvedObject = {
-      apiVersion: 'v1',
-      kind: 'ConfigMap',
-      namespace,
-      name: configMapName,
-      ...(metadata?.uid === undefined ? {} : { uid: metadata.uid }),
-    };
-    const body = {
-      metadata: { name: `${configMapName}.${reason.toLowerCase()}.${of}`, namespace },
-      involvedObject,
-      reason,
-      type,
-      message: message.slice(0, 1_000),
-      source: { component: 'kura-authz' },
-      firstTimestamp: now,
-      lastTimestamp: now,
-      count: 1,
-    };
-    core.createNamespacedEvent({ namespace, body }).catch((error: unknown) => {
-      if (!(error instanceof ApiException && error.code === 409))
-        log.warn({ reason: (error as Error).message.split('\n', 1)[0] }, 'the Event cannot be written');
-    });
+    this.#policy = result.policy;
+    this.#hash = hashOf(text);
+    log.info({ file, hash: this.#hash }, 'the saved policy is in force until the API sends one');
   }
 }
 
@@ -209,15 +197,10 @@ function compileText(text: string): CompiledText {
 }
 
 function describe(problems: readonly Problem[]): string[] {
-  const shown = problems.slice(0, shownProblems).map(({ line, column, message }) => `line ${line}, column ${column}: ${message}`);
-  return problems.length > shownProblems ? [...shown, `and ${problems.length - shownProblems} more`] : shown;
+  const shown = problems.slice(0, maxShownProblems).map(({ line, column, message }) => `line ${line}, column ${column}: ${message}`);
+  return problems.length > maxShownProblems ? [...shown, `and ${problems.length - maxShownProblems} more`] : shown;
 }
 
 function hashOf(text: string): string {
   return createHash('sha256').update(text).digest('hex').slice(0, 12);
-}
-
-async function keep(file: string, text: string): Promise<void> {
-  await writeFile(`${file}.part`, text);
-  await rename(`${file}.part`, file);
 }

@@ -1,5 +1,6 @@
 /** Pure: reads YAML nodes into values of one form and notes, with line and column, whatever is not of it. */
 import { isMap, isScalar, isSeq, type Node, type Scalar, type YAMLMap } from 'yaml';
+import { parseQuantity } from '../../shared/quantity.ts';
 
 /** Line and column count from 1. */
 export interface Problem {
@@ -9,7 +10,7 @@ export interface Problem {
 }
 
 /** Of any list. */
-const mostEntries = 1_000;
+const maxEntries = 1_000;
 
 /** Reads nodes into values and notes what is wrong with them; a value that is wrong is replaced by one that does no harm, since the document is rejected anyway. */
 export class StrictReader {
@@ -55,15 +56,15 @@ export class StrictReader {
     return fields;
   }
 
-  list<T>(node: Node | undefined, what: string, read: (item: unknown) => T, { atMost = mostEntries, mayBeEmpty = true } = {}): T[] {
+  list<T>(node: Node | undefined, what: string, read: (item: unknown) => T, { mayBeEmpty = true } = {}): T[] {
     if (node === undefined) return [];
     if (!isSeq(node)) {
       this.wrong(node, `${what} is not a list`);
       return [];
     }
-    if (node.items.length > atMost) this.wrong(node, `${what} has more than ${atMost} entries`);
+    if (node.items.length > maxEntries) this.wrong(node, `${what} has more than ${maxEntries} entries`);
     if (node.items.length === 0 && !mayBeEmpty) this.wrong(node, `${what} is empty`);
-    return node.items.slice(0, atMost).map(read);
+    return node.items.slice(0, maxEntries).map(read);
   }
 
   text(node: unknown, what: string, pattern: RegExp, form: string): string {
@@ -90,13 +91,10 @@ export class StrictReader {
   /** A number, or a text such as `64Gi`. */
   bytes(node: unknown, what: string, { min = 0 }: { min?: number } = {}): number {
     const value = isScalar(node) ? node.value : undefined;
-    const match = /^(\d{1,15})(|[KMGT]i?)$/.exec(String(value));
-    if (match === null || Number(match[1]) < min) {
-      this.wrong(node, `${what} is not a size such as 500M or 64Gi${min === 0 ? '' : `, ${min} or more`}`);
-      return 0;
-    }
-    const unit = match[2] as string;
-    return Number(match[1]) * (unit.endsWith('i') ? 1024 : 1000) ** ' KMGT'.indexOf(unit[0] ?? ' ');
+    const read = parseQuantity(String(value));
+    if (read !== undefined && read >= min) return read;
+    this.wrong(node, `${what} is not a size such as 500M or 64Gi${min === 0 ? '' : `, ${min} or more`}`);
+    return 0;
   }
 }
 

@@ -20,7 +20,7 @@ interface Admission {
  * A request whose turn comes within this time waits for it; one that is refused waits as long, so that who asks one request after the other cannot flood with
  * refusals. Envoy gives the whole check 1 s.
  */
-const longestHoldSeconds = 0.5;
+const maxHoldSeconds = 0.5;
 
 /** Counts what each namespace has had, by buckets that hold a second's worth. */
 export class NamespaceRates {
@@ -43,7 +43,7 @@ export class NamespaceRates {
     for (const { limit, perSecond, buckets } of waits) {
       if (perSecond === undefined) continue;
       const waitSeconds = buckets.waitSeconds(namespace, perSecond);
-      if (waitSeconds > longestHoldSeconds) return { holdSeconds: longestHoldSeconds, excess: { limit, perSecond, waitSeconds } };
+      if (waitSeconds > maxHoldSeconds) return { holdSeconds: maxHoldSeconds, excess: { limit, perSecond, waitSeconds } };
       holdSeconds = Math.max(holdSeconds, waitSeconds);
     }
     if (requestsPerSecond !== undefined) this.#requests.spend(namespace, 1);
@@ -64,9 +64,9 @@ interface Bucket {
 }
 
 /** Namespaces beyond this, those that asked longest ago, begin anew with a full second. */
-const mostNamespaces = 10_000;
+const maxNamespaces = 10_000;
 /** What is owed beyond this is let go: one huge object must not lock its namespace out for hours. */
-const longestWaitSeconds = 60;
+const maxWaitSeconds = 60;
 
 class Buckets {
   readonly #now: () => number;
@@ -79,13 +79,13 @@ class Buckets {
   /** Fills evenly, up to a second's worth and at least one; 0 where there is one. */
   waitSeconds(namespace: string, perSecond: number): number {
     const now = this.#now();
-    const most = Math.max(1, perSecond);
+    const maxTokens = Math.max(1, perSecond);
     const known = this.#buckets.get(namespace);
-    const refilled = known === undefined ? most : known.tokens + ((now - known.atMs) / 1000) * perSecond;
-    const tokens = Math.min(most, Math.max(refilled, -longestWaitSeconds * perSecond));
+    const refilled = known === undefined ? maxTokens : known.tokens + ((now - known.atMs) / 1000) * perSecond;
+    const tokens = Math.min(maxTokens, Math.max(refilled, -maxWaitSeconds * perSecond));
     this.#buckets.delete(namespace);
     this.#buckets.set(namespace, { tokens, atMs: now });
-    if (this.#buckets.size > mostNamespaces) this.#buckets.delete(this.#buckets.keys().next().value as string);
+    if (this.#buckets.size > maxNamespaces) this.#buckets.delete(this.#buckets.keys().next().value as string);
     return Math.max(0, (1 - tokens) / perSecond);
   }
 

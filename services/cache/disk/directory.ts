@@ -1,8 +1,9 @@
 /** A shard's directory: its folders, the form's version, whose it is, and its secret. */
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readFile, rename } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type DirectoryLock, takeDirectoryLock } from '../../shared/directory-lock.ts';
+import { replaceFile } from '../../shared/write-file.ts';
 import { folderCount, folderName, objectsFolder, temporaryFolder } from './file-name.ts';
 import { formVersion } from './trailer.ts';
 
@@ -56,16 +57,9 @@ async function readIdentity(directory: string): Promise<Identity | undefined> {
 
 async function writeIdentity(directory: string, identity: Identity): Promise<Identity> {
   const file = path.join(directory, identityFile);
-  const handle = await open(`${file}.new`, 'w', 0o600);
-  try {
-    const { form, name, secret } = identity;
-    await handle.writeFile(`${JSON.stringify({ form, name, secret })}\n`);
-    // The one file whose loss costs all others, so it alone is worth a sync.
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  await rename(`${file}.new`, file);
+  const { form, name, secret } = identity;
+  // The one file whose loss costs all others, so it alone is worth a sync.
+  await replaceFile(file, `${JSON.stringify({ form, name, secret })}\n`, { mode: 0o600, sync: true });
   return identity;
 }
 

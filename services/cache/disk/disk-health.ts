@@ -9,6 +9,11 @@ const spanMs = 60_000;
 /** How often a failing disk is tried again. */
 const probeMs = 5_000;
 
+/** Where a fault of the file system is reported. */
+export interface FaultSink {
+  note(error: unknown, operation: 'read' | 'write'): void;
+}
+
 interface DiskHealthOptions {
   readonly counters: Counters;
   /** Writes, reads and removes a small file; rejects while the disk fails. */
@@ -18,7 +23,7 @@ interface DiskHealthOptions {
   readonly onChange: (isFailing: boolean, error?: unknown) => void;
 }
 
-export class DiskHealth {
+export class DiskHealth implements FaultSink {
   isFailing = false;
   readonly #options: DiskHealthOptions;
   #faults: number[] = [];

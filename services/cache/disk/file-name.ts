@@ -1,24 +1,10 @@
 /** Where an object lies: a path that follows from the key and the directory's secret alone. */
-import { hash } from 'node:crypto';
 import path from 'node:path';
-import type { Key } from '../../shared/key.ts';
-
-/** 96 bits of SHA-256(secret + key), as three words. The secret keeps a client from searching for two keys that share a file (decisions.md). */
-export interface Digest {
-  readonly a: number;
-  readonly b: number;
-  readonly c: number;
-}
+import type { Digest } from '../digest.ts';
 
 /** 256 folders by the first byte: made once at start, so no request has to make one. */
 export const folderCount = 256;
 const fileNamePattern = /^[0-9a-f]{24}$/;
-
-/** The digest of a key in the directory that owns `secret`. */
-export function digestOf(secret: string, key: Key): Digest {
-  const sum = hash('sha256', secret + key, 'buffer');
-  return { a: sum.readUInt32BE(0), b: sum.readUInt32BE(4), c: sum.readUInt32BE(8) };
-}
 
 /** 24 hexadecimal digits. */
 export function fileName({ a, b, c }: Digest): string {

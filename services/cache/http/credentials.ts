@@ -1,6 +1,8 @@
 /** Who may speak to a shard: whoever sends a credential that stands in a file, which Envoy does. The file is read again when it changes. */
 import { timingSafeEqual } from 'node:crypto';
-import { readFileSync, unwatchFile, watchFile } from 'node:fs';
+import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { FilePoll } from '../../shared/file-poll.ts';
 import type { Logger } from '../../shared/log.ts';
 
 export interface Credentials {
@@ -12,7 +14,6 @@ export interface Credentials {
 /** Two, so that a new one can be let in before the old one goes. */
 const mostCredentials = 2;
 const form = /^[\x21-\x7e]{16,1024}$/;
-/** Polled, since a Secret's volume changes by links that no watch on the file sees. */
 const pollMs = 1_000;
 
 /** Lets everybody in. */
@@ -21,17 +22,16 @@ export const noCredentials: Credentials = { accepts: () => true, close: () => un
 /** Throws an Error that says what is wrong with the file. One that goes bad later changes nothing and is logged. */
 export function readCredentials(file: string, log: Logger): Credentials {
   let known = parse(readFileSync(file, 'utf8'));
-  const look = (): void => {
-    try {
-      const read = parse(readFileSync(file, 'utf8'));
+  const poll = new FilePoll({
+    intervalMs: pollMs,
+    reread: async () => {
+      const read = parse(await readFile(file, 'utf8'));
       if (read.length === known.length && read.every((each, at) => each.equals(known[at] as Buffer))) return;
       known = read;
       log.info({ file, credentials: known.length }, 'the credentials were replaced');
-    } catch (error) {
-      log.error({ file, reason: (error as Error).message }, 'the credentials cannot be read: those known before stay');
-    }
-  };
-  watchFile(file, { interval: pollMs, persistent: false }, look);
+    },
+    onFault: ({ message }) => log.error({ file, reason: message }, 'the credentials cannot be read: those known before stay'),
+  });
   return {
     accepts: (credential) => {
       if (credential === undefined) return false;
@@ -40,7 +40,7 @@ export function readCredentials(file: string, log: Logger): Credentials {
       for (const each of known) if (each.length === given.length && timingSafeEqual(each, given)) isKnown = true;
       return isKnown;
     },
-    close: () => unwatchFile(file, look),
+    close: () => poll.close(),
   };
 }
 

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import type { ListenAddress } from '../../shared/environment.ts';
 import { formatAddress, type Listening } from '../../shared/listen.ts';
-import { createHttpServer, headTimeoutMs } from './node-server.ts';
+import { createNodeServer, headTimeoutMs } from './node-server.ts';
 import { PlainConnection } from './plain-connection.ts';
 import { ResponseHeads } from './response-heads.ts';
 import type { ObjectService } from './service.ts';
@@ -14,20 +14,22 @@ export interface ObjectServer extends Listening {
   drain(graceMs: number): Promise<void>;
 }
 
-interface ObjectServerOptions {
+export interface ObjectServerOptions {
   readonly service: ObjectService;
   readonly address: ListenAddress;
   readonly keepAliveMs: number;
+  /** `plain`: our own parser for plain requests, Node's for all others. `node`: Node's for all, which is what the bench compares with. */
+  readonly parser: 'plain' | 'node';
 }
 
 /** Connections beyond this wait in the kernel; Envoy's pools need hundreds. */
 const maxConnections = 50_000;
 
 /** Rejects when the address cannot be had. */
-export async function startObjectServer({ service, address, keepAliveMs }: ObjectServerOptions): Promise<ObjectServer> {
+export async function startObjectServer({ service, address, keepAliveMs, parser }: ObjectServerOptions): Promise<ObjectServer> {
   const heads = new ResponseHeads(service.name);
   heads.setDate(new Date());
-  const http = createHttpServer(service);
+  const http = createNodeServer(service, { keepsAlive: parser === 'node' });
   // Starts its watch over slow heads, which otherwise begins with listening; connections are given to it below.
   http.emit('listening');
   const plain = new Map<Socket, PlainConnection>();
@@ -43,7 +45,8 @@ export async function startObjectServer({ service, address, keepAliveMs }: Objec
   // Half-open as Node's own server has it: a client may end its side and still read the answer.
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     sockets.add(socket);
-    plain.set(socket, new PlainConnection(socket, { service, heads, keepAliveMs, headTimeoutMs, handOver }));
+    if (parser === 'node') http.emit('connection', socket);
+    else plain.set(socket, new PlainConnection(socket, { service, heads, keepAliveMs, headTimeoutMs, handOver }));
     socket.once('close', () => {
       sockets.delete(socket);
       plain.delete(socket);

@@ -2,35 +2,25 @@
  * Pure: reads the head of a request in plain form. It knows few forms exactly; a head that has anything else in it is 'unusual' and goes to Node's parser, connection
  * included. It never repairs anything: what it accepts, Node's parser accepts with the same meaning (test/cache/plain-head.test.ts fuzzes one against the other).
  */
-import type { Key } from '../../shared/key.ts';
 import { readShare } from '../index/shares.ts';
-import type { Asked } from './direct.ts';
+import type { ObjectRequest } from './object-request.ts';
 import { readTarget } from './target.ts';
 
-export interface PlainRequest {
+export interface PlainRequest extends ObjectRequest {
   readonly kind: 'request';
   readonly method: 'GET' | 'HEAD' | 'PUT' | 'DELETE';
-  readonly key: Key;
-  way: Asked['way'];
   readonly ticket: string | undefined;
+  readonly credential: string | undefined;
   /** Bytes of the head, the empty line included. */
   readonly headBytes: number;
-  /** 0 but for PUT. */
-  contentLength: number;
-  isLast: boolean;
-  range: string | undefined;
-  ifRange: string | undefined;
-  ifNoneMatch: string | undefined;
-  contentType: string | undefined;
-  namespace: string | undefined;
-  serviceAccount: string | undefined;
-  credential: string | undefined;
-  maxObjectBytes: number | undefined;
-  maxShare: number | undefined;
-  protocol: string | undefined;
-  /** The one version that a ticket opens. */
-  version: string | undefined;
+  /** 0 but for PUT: a chunked body is not plain. */
+  readonly length: number;
+  /** The client closes the connection after this request. */
+  readonly isLast: boolean;
 }
+
+/** While the head is being read. */
+type Draft = { -readonly [Field in keyof PlainRequest]: PlainRequest[Field] } & { protocol: string | undefined };
 
 type PlainHead = PlainRequest | { readonly kind: 'unusual' } | { readonly kind: 'incomplete' };
 
@@ -82,14 +72,14 @@ export function readPlainHead(bytes: Buffer): PlainHead {
   if (target.kind === 'bad-key' || target.kind === 'other-path' || target.key === undefined || target.key.includes('#')) return unusual;
   const ticket = target.kind === 'ticket' ? target.ticket : undefined;
   if (ticket !== undefined && !ticketForm.test(ticket)) return unusual;
-  const request: PlainRequest = {
+  const request: Draft = {
     kind: 'request',
     method: start[0],
     key: target.key,
-    way: target.kind === 'ticket' ? 'ticket' : target.isDirect ? 'direct' : 'objects',
+    route: target.kind === 'ticket' ? 'ticket' : target.isDirect ? 'direct' : 'objects',
     ticket,
     headBytes: end + 4,
-    contentLength: -1,
+    length: -1,
     isLast: false,
     range: undefined,
     ifRange: undefined,
@@ -105,13 +95,13 @@ export function readPlainHead(bytes: Buffer): PlainHead {
   };
   if (!readFields(head, lineEnd, request)) return unusual;
   const isPut = request.method === 'PUT';
-  if (isPut !== request.contentLength >= 0) return unusual;
-  if (!isPut) request.contentLength = 0;
+  if (isPut !== request.length >= 0) return unusual;
+  if (!isPut) request.length = 0;
   return request;
 }
 
 /** False when a field is not plainly right. */
-function readFields(head: string, from: number, request: PlainRequest): boolean {
+function readFields(head: string, from: number, request: Draft): boolean {
   let hasHost = false;
   let hasConnection = false;
   for (let at = from; at < head.length; ) {
@@ -140,12 +130,12 @@ function readFields(head: string, from: number, request: PlainRequest): boolean 
 }
 
 /** Takes the fields that mean something here; each may come once. */
-function readField(name: string, head: string, start: number, end: number, request: PlainRequest): boolean {
+function readField(name: string, head: string, start: number, end: number, request: Draft): boolean {
   switch (name) {
     case 'content-length':
-      if (request.contentLength !== -1) return false;
-      request.contentLength = wholeNumber(head, start, end);
-      return request.contentLength !== -1;
+      if (request.length !== -1) return false;
+      request.length = wholeNumber(head, start, end);
+      return request.length !== -1;
     case 'x-kura-max-object-bytes':
       if (request.maxObjectBytes !== undefined) return false;
       request.maxObjectBytes = wholeNumber(head, start, end);
@@ -196,8 +186,8 @@ function readField(name: string, head: string, start: number, end: number, reque
   }
 }
 
-function keepHere(request: PlainRequest): void {
-  if (request.way === 'direct') request.way = 'objects';
+function keepHere(request: Draft): void {
+  if (request.route === 'direct') request.route = 'objects';
 }
 
 /** The place of the colon after a field name, or -1. */

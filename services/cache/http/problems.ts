@@ -1,4 +1,4 @@
-/** Every failure that a shard answers: its status, its stable code and a sentence (README.md has the same table). */
+/** Every problem that a shard returns: status, stable code and a sentence (the README has the same table). */
 import { type Problem, problemBody } from '../../shared/problem.ts';
 
 export const problems = {
@@ -21,12 +21,12 @@ export const problems = {
 
 export type ProblemCode = keyof typeof problems;
 
-interface ProblemAnswer {
+interface ProblemResponse {
   readonly status: number;
   readonly body: string;
 }
 
-export function problemAnswer(code: ProblemCode): ProblemAnswer {
+export function problemResponse(code: ProblemCode): ProblemResponse {
   const problem: Problem = { code, ...problems[code] };
   return { status: problem.status, body: problemBody(problem) };
 }

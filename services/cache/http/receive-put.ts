@@ -1,11 +1,12 @@
 /** Takes one PUT's body in, whatever connection it comes from. */
 
 import type { Key } from '../../shared/key.ts';
+import type { FaultSink } from '../disk/disk-health.ts';
 import { faultKind } from '../disk/files.ts';
 import type { Store } from '../store/store.ts';
 import { NoRoomError, type Upload } from '../store/upload.ts';
 
-/** A refused body is read and dropped up to this before the answer: ordinary clients that are still sending would otherwise see a broken pipe (facts/envoy.md). */
+/** A refused body is read and dropped up to this before the answer: ordinary clients that are still sending would otherwise see a broken pipe. */
 const maxDrainBytes = 64 * 1024 * 1024;
 
 interface Put {
@@ -30,11 +31,11 @@ interface ReceiveOptions {
   readonly put: Put;
   /** Throws when the sender goes away, stalls or breaks off; the number of bytes is checked by its maker. */
   readonly body: AsyncIterable<Buffer>;
-  readonly onFault: (error: unknown, operation: 'write') => void;
+  readonly health: FaultSink;
 }
 
 /** Rejects only with what `body` throws. When it refuses, the rest of the body has not been read. */
-export async function receivePut({ store, put, body, onFault }: ReceiveOptions): Promise<PutOutcome> {
+export async function receivePut({ store, put, body, health }: ReceiveOptions): Promise<PutOutcome> {
   if (put.length !== undefined && put.length > put.maxObjectBytes) return { kind: 'refused', code: 'too-large' };
   const begun = store.begin(put);
   switch (begun.kind) {
@@ -55,10 +56,10 @@ export async function receivePut({ store, put, body, onFault }: ReceiveOptions):
     for await (const chunk of body) {
       if (upload.receivedBytes + chunk.length > maxBytes) return { kind: 'refused', code: 'too-large' };
       const fault = await settle(upload.write(chunk));
-      if (fault !== undefined) return refuse(fault.error, onFault);
+      if (fault !== undefined) return refuse(fault.error, health);
     }
     const written = await store.commit(upload).catch((error: unknown) => ({ error }));
-    if ('error' in written) return refuse(written.error, onFault);
+    if ('error' in written) return refuse(written.error, health);
     isCommitted = true;
     return { kind: 'stored', tag: written.tag };
   } finally {
@@ -85,13 +86,13 @@ async function settle(work: ReturnType<Upload['write']>): Promise<{ error: unkno
   }
 }
 
-function refuse(error: unknown, onFault: ReceiveOptions['onFault']): PutOutcome {
+function refuse(error: unknown, health: FaultSink): PutOutcome {
   if (error instanceof NoRoomError) return { kind: 'refused', code: 'no-room' };
-  onFault(error, 'write');
+  health.note(error, 'write');
   return { kind: 'refused', code: faultKind(error) === 'full' ? 'no-room' : 'disk-fault' };
 }
 
-/** The older object goes before the answer, so that the next GET can miss but never gives the old bytes (decisions.md). */
+/** The older object goes before the answer, so that the next GET can miss but never gives the old bytes. */
 async function receiveNothing({ store, put, body }: Pick<ReceiveOptions, 'store' | 'put' | 'body'>): Promise<PutOutcome> {
   let bytes = 0;
   for await (const chunk of body) {

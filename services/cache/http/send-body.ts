@@ -32,7 +32,7 @@ interface SendBodyOptions {
 export async function sendBody(options: SendBodyOptions, beforeFirst: () => void): Promise<void> {
   const { object, start, end, isWarm, to, reader, buffers } = options;
   let head = options.head;
-  const loaded = start === 0 && end === object.length ? object.takeLoaded() : undefined;
+  const loaded = start === 0 && end === object.length ? reader.takeLoaded(object) : undefined;
   if (loaded !== undefined) {
     try {
       const headBytes = head?.length ?? 0;

@@ -1,6 +1,7 @@
 /** What both HTTP edges of a shard work with. */
 
 import type { Counters } from '../counters.ts';
+import type { FaultSink } from '../disk/disk-health.ts';
 import type { BufferPool } from '../store/buffer-pool.ts';
 import type { Reader } from '../store/reader.ts';
 import type { Store } from '../store/store.ts';
@@ -24,5 +25,5 @@ export interface ObjectService {
   readonly notReady: () => string | undefined;
   /** After SIGTERM's drain time: answers carry `Connection: close`. */
   readonly isClosing: () => boolean;
-  readonly onFault: (error: unknown, operation: 'read' | 'write') => void;
+  readonly health: FaultSink;
 }

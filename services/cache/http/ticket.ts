@@ -12,7 +12,7 @@ export interface Caller {
 }
 
 /** What a ticket is good for; both are under its seal, and the request names them again. */
-interface Transfer {
+export interface Transfer {
   readonly method: string;
   readonly key: Key;
 }

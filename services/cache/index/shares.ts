@@ -12,7 +12,7 @@ export interface Pool {
   /** 0 for the common pool: whatever it has is more than anybody was promised. */
   share: number;
   /** Room of uploads in progress. */
-  takenBytes: number;
+  uploadingBytes: number;
 }
 
 interface SharesOptions {
@@ -31,7 +31,7 @@ export function readShare(text: string): number | undefined {
 
 export class Shares {
   readonly #options: SharesOptions;
-  readonly #common: Pool = { number: commonPool, share: 0, takenBytes: 0 };
+  readonly #common: Pool = { number: commonPool, share: 0, uploadingBytes: 0 };
   readonly #pools = new Map<string, Pool>();
   readonly #freed: number[] = [];
 
@@ -52,7 +52,7 @@ export class Shares {
     }
     const number = this.#freed.pop() ?? this.#pools.size + 1;
     if (number >= maxPools) return this.#common;
-    const pool: Pool = { number, share, takenBytes: 0 };
+    const pool: Pool = { number, share, uploadingBytes: 0 };
     this.#pools.set(namespace, pool);
     this.#assign(namespace, number);
     return pool;
@@ -104,9 +104,9 @@ export class Shares {
     return fullest;
   }
 
-  #fillOf({ number, share, takenBytes }: Pool, bytes: number, room = this.#options.usable()): number {
+  #fillOf({ number, share, uploadingBytes }: Pool, bytes: number, room = this.#options.usable()): number {
     const { index } = this.#options;
-    const ofBytes = (index.pools.blocks(number) * fileBlockBytes + takenBytes + bytes) / room.bytes;
+    const ofBytes = (index.pools.blocks(number) * fileBlockBytes + uploadingBytes + bytes) / room.bytes;
     return Math.max(ofBytes, index.pools.objects(number) / room.files) / share;
   }
 

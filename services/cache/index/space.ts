@@ -1,8 +1,13 @@
-/** Pure: who may use how many bytes and files. Nothing is written before its room is taken here, so the bounds hold at every instant. */
+/**
+ * Pure: the bytes and files that a shard may use. Nothing is written before its room is taken here, so the bounds hold at every instant.
+ *
+ * Room has one of these states: stored (the index holds the object), uploading (a PUT in progress), pending delete (the name is gone, the file system has not freed the
+ * blocks yet), and overhead (folders and the snapshot). A reservation is not room: it bounds how much the admitted uploads may still take, and evicts nothing.
+ */
 
 export const fileBlockBytes = 4096;
 
-/** What a file of this size takes, in whole blocks. */
+/** The blocks that a file of this size takes. */
 export function blocksOf(sizeBytes: number): number {
   return Math.ceil(sizeBytes / fileBlockBytes);
 }
@@ -12,68 +17,71 @@ export interface SpaceLimits {
   readonly maxFiles: number;
 }
 
+export interface Room {
+  readonly bytes: number;
+  readonly files: number;
+}
+
 /** Room kept free, so that an ordinary PUT never waits for an unlink: a sixteenth of the limit, at most this. */
 const maxHeadroomBytes = 64 * 1024 * 1024;
 const maxHeadroomFiles = 256;
 
-interface Waiter {
-  readonly bytes: number;
-  readonly files: number;
+interface Waiter extends Room {
   readonly settle: (isGranted: boolean) => void;
 }
 
-/** Uploads that wait for room at once; more are told at once that there is none. */
+/** Uploads that wait for room at the same time; further ones get none. */
 const maxWaiters = 10_000;
 
-/** The room of one shard. `stored` reads what the index holds; the rest is kept here. */
+/** The room of one shard. `stored` returns what the index holds. */
 export class Space {
   limits: SpaceLimits;
-  readonly #stored: () => { bytes: number; files: number };
+  readonly #stored: () => Room;
   readonly #onWait: () => void;
-  /** Room of uploads in progress, of files that are being freed, and of directories and the snapshot. */
-  #takenBytes = 0;
-  #takenFiles = 0;
+  readonly #uploading = { bytes: 0, files: 0 };
+  readonly #pendingDelete = { bytes: 0, files: 0 };
   #overheadBytes = 0;
-  /** Lengths of uploads that were admitted, less what they have taken. */
-  #promisedBytes = 0;
-  /** Lowered while somebody else fills the disk. */
+  /** Lengths of admitted uploads, less the room that these have taken. */
+  #uploadReservedBytes = 0;
+  /** Lowered while another program fills the disk. */
   #ceilingBytes = Number.POSITIVE_INFINITY;
-  /** While files are uncounted: what was freed since the start, less what was taken. Undefined when all are counted. */
+  /** While files are uncounted: what was freed since the start, less what was taken. Undefined when all files are counted. */
   #credit: { bytes: number; files: number } | undefined = { bytes: 0, files: 0 };
   readonly #waiters: Waiter[] = [];
 
-  /** `onWait` is told when somebody has to wait: it must see to it that the wait ends. */
-  constructor(options: { limits: SpaceLimits; stored: () => { bytes: number; files: number }; onWait: () => void }) {
+  /** `onWait` is called when an upload has to wait: it must see to it that the wait ends. */
+  constructor(options: { limits: SpaceLimits; stored: () => Room; onWait: () => void }) {
     this.limits = options.limits;
     this.#onWait = options.onWait;
     this.#stored = options.stored;
   }
 
   get usedBytes(): number {
-    return this.#stored().bytes + this.#takenBytes + this.#overheadBytes;
+    return this.#stored().bytes + this.reservedBytes + this.#overheadBytes;
   }
 
   get usedFiles(): number {
-    return this.#stored().files + this.#takenFiles;
+    return this.#stored().files + this.#uploading.files + this.#pendingDelete.files;
   }
 
+  /** Bytes of uploads in progress and of files that are being freed. */
   get reservedBytes(): number {
-    return this.#takenBytes;
+    return this.#uploading.bytes + this.#pendingDelete.bytes;
   }
 
   get limitBytes(): number {
     return Math.min(this.limits.maxBytes, this.#ceilingBytes);
   }
 
-  get headroom(): { bytes: number; files: number } {
+  get headroom(): Room {
     return {
       bytes: Math.min(maxHeadroomBytes, this.limitBytes / 16),
       files: Math.min(maxHeadroomFiles, Math.ceil(this.limits.maxFiles / 16)),
     };
   }
 
-  /** What objects may take, uploads in progress included, while the headroom is kept: what shares are parts of. */
-  get usable(): { bytes: number; files: number } {
+  /** The room for objects, uploads in progress included, while the headroom is kept. Shares are parts of it. */
+  get usable(): Room {
     const { bytes, files } = this.headroom;
     return { bytes: this.limitBytes - this.#overheadBytes - bytes, files: this.limits.maxFiles - files };
   }
@@ -102,7 +110,7 @@ export class Space {
     this.#overheadBytes = bytes;
   }
 
-  /** Somebody else fills the disk: less is usable until `lift`. */
+  /** Another program fills the disk: less is usable until `lift`. */
   lower(bytes: number): void {
     this.#ceilingBytes = bytes;
   }
@@ -112,29 +120,30 @@ export class Space {
     this.#grant();
   }
 
-  /** Whether an upload of this length may start, given what others were promised. It takes nothing yet: a promise evicts nothing (decisions.md). */
-  promise(bytes: number): boolean {
-    if (this.#promisedBytes + this.#takenBytes + bytes > this.limitBytes - this.#overheadBytes) return false;
-    this.#promisedBytes += bytes;
+  /** Admits an upload of this length, if what is reserved for others leaves enough. It takes no room yet and evicts nothing. */
+  reserve(bytes: number): boolean {
+    if (this.#uploadReservedBytes + this.reservedBytes + bytes > this.limitBytes - this.#overheadBytes) return false;
+    this.#uploadReservedBytes += bytes;
     return true;
   }
 
-  unpromise(bytes: number): void {
-    this.#promisedBytes -= bytes;
+  /** Returns a part of a reservation: its room was taken, or the upload ended. */
+  release(bytes: number): void {
+    this.#uploadReservedBytes -= bytes;
   }
 
   fits(bytes: number, files: number): boolean {
     return bytes <= this.freeBytes && files <= this.freeFiles;
   }
 
-  /** Takes room at once, or not at all. Those who wait come first. */
+  /** Takes room for an upload at once, or not at all. Waiting uploads come first. */
   tryTake(bytes: number, files: number): boolean {
     if (this.#waiters.length > 0 || !this.fits(bytes, files)) return false;
-    this.#move(bytes, files);
+    this.#move(this.#uploading, bytes, files);
     return true;
   }
 
-  /** Takes room as soon as it is there; false when `refuseWaiters` said that there will be none, or too many wait. */
+  /** Takes room for an upload as soon as there is enough. False when nothing more can be freed (`refuseFirst`), or when too many uploads wait. */
   take(bytes: number, files: number): Promise<boolean> {
     if (this.tryTake(bytes, files)) return Promise.resolve(true);
     if (this.#waiters.length >= maxWaiters) return Promise.resolve(false);
@@ -144,46 +153,51 @@ export class Space {
     });
   }
 
-  /** What those who wait are short of; undefined when nobody waits. */
-  get wanted(): { bytes: number; files: number } | undefined {
-    const first = this.#waiters[0];
-    return first === undefined ? undefined : { bytes: first.bytes, files: first.files };
+  /** The room that the first waiting upload needs; undefined when none waits. */
+  get wanted(): Room | undefined {
+    return this.#waiters[0];
   }
 
-  /** Nothing more can be freed: the first in the queue cannot be served. */
+  /** Nothing more can be freed: refuses the first waiting upload. */
   refuseFirst(): void {
     this.#waiters.shift()?.settle(false);
     this.#grant();
   }
 
-  /** Gives room back: a file is gone, an upload ended. */
+  /** Returns room of an upload. */
   giveBack(bytes: number, files: number): void {
-    this.#move(-bytes, -files);
+    this.#move(this.#uploading, -bytes, -files);
     this.#grant();
   }
 
-  /** Stored room becomes room of a file that is being freed, after the index let go of it; it counts until `giveBack`. */
-  doom(bytes: number, files: number): void {
-    this.#takenBytes += bytes;
-    this.#takenFiles += files;
+  /** Room of an upload becomes stored room. Call it in the turn in which the index adds the file. */
+  commit(bytes: number, files: number): void {
+    this.#uploading.bytes -= bytes;
+    this.#uploading.files -= files;
   }
 
-  /** Room taken by an upload becomes stored room, in the moment the index takes the file on. */
-  settle(bytes: number, files: number): void {
-    this.#takenBytes -= bytes;
-    this.#takenFiles -= files;
+  /** Stored room becomes room of a file that is being freed. Call it in the turn in which the index removes the file. */
+  beginDelete(bytes: number, files: number): void {
+    this.#pendingDelete.bytes += bytes;
+    this.#pendingDelete.files += files;
   }
 
-  /** Room that a file was thought to take and does not: it was gone already, so nothing was freed by us. */
-  forget(bytes: number, files: number): void {
-    this.#takenBytes -= bytes;
-    this.#takenFiles -= files;
+  /** The file system has freed this. */
+  endDelete(bytes: number, files: number): void {
+    this.#move(this.#pendingDelete, -bytes, -files);
     this.#grant();
   }
 
-  #move(bytes: number, files: number): void {
-    this.#takenBytes += bytes;
-    this.#takenFiles += files;
+  /** The file was gone already, so that this shard freed nothing: only the account changes. */
+  forgetDelete(bytes: number, files: number): void {
+    this.#pendingDelete.bytes -= bytes;
+    this.#pendingDelete.files -= files;
+    this.#grant();
+  }
+
+  #move(state: { bytes: number; files: number }, bytes: number, files: number): void {
+    state.bytes += bytes;
+    state.files += files;
     if (this.#credit === undefined) return;
     this.#credit.bytes -= bytes;
     this.#credit.files -= files;
@@ -192,7 +206,7 @@ export class Space {
   #grant(): void {
     for (let first = this.#waiters[0]; first !== undefined && this.fits(first.bytes, first.files); first = this.#waiters[0]) {
       this.#waiters.shift();
-      this.#move(first.bytes, first.files);
+      this.#move(this.#uploading, first.bytes, first.files);
       first.settle(true);
     }
   }

@@ -1,17 +1,17 @@
-/** Gives the room of a file back to the file system without stopping anything for long. */
+/** Frees the blocks of a file whose name is gone, in steps that stop no other work for long. */
 import type { Files } from '../disk/files.ts';
 import { blocksOf, fileBlockBytes, type Space } from '../index/space.ts';
 import type { OpenObject } from './open-object.ts';
 
-/** Above this a file is emptied in steps: unlink of a cached 24 GiB file takes 6.2 s, one step of 64 MiB at most 16 ms (decisions.md). */
+/** Above this a file is emptied in steps: unlink of a cached 24 GiB file takes 6.2 s, one step of 64 MiB at most 16 ms. */
 const largeFileBytes = 64 * 1024 * 1024;
 
-interface Retirement {
+interface FreedFile {
   readonly files: Files;
   readonly space: Space;
   /** Room that still counts for the file, in bytes. */
   readonly bytes: number;
-  /** The version while somebody may still read it. */
+  /** The open version, which may still have readers. */
   readonly object: OpenObject | undefined;
 }
 
@@ -20,8 +20,8 @@ export async function holdLarge(files: Files, path: string, bytes: number): Prom
   return bytes > largeFileBytes ? files.open(path, 'r+') : undefined;
 }
 
-/** After the name is gone: waits for the last reader, frees the room, gives it back. `held` is what holdLarge returned. */
-export async function freeRoom({ files, space, bytes, object }: Retirement, held: number | undefined): Promise<void> {
+/** After the name is gone: waits for the last reader, then frees the room in steps and returns it. `held` is what holdLarge returned. */
+export async function freeRoom({ files, space, bytes, object }: FreedFile, held: number | undefined): Promise<void> {
   if (object !== undefined) await object.closed;
   let left = bytes;
   if (held !== undefined) {
@@ -30,7 +30,7 @@ export async function freeRoom({ files, space, bytes, object }: Retirement, held
         await files.truncate(held, size);
         const freed = Math.max(0, left - blocksOf(size) * fileBlockBytes);
         left -= freed;
-        space.giveBack(freed, 0);
+        space.endDelete(freed, 0);
       }
     } catch {
       // The close below frees the rest at once.
@@ -38,5 +38,5 @@ export async function freeRoom({ files, space, bytes, object }: Retirement, held
       files.close(held);
     }
   }
-  space.giveBack(left, 1);
+  space.endDelete(left, 1);
 }

@@ -1,4 +1,4 @@
-/** One version of one object, open for reading. It stays whole while anybody reads it, whatever happens to its name. */
+/** One version of one object, open for reading. It stays whole while a reader holds it, even when its name is replaced or removed. */
 import { crc32 } from 'node:zlib';
 import type { Key } from '../../shared/key.ts';
 import { blockBytes, entityTag, type Trailer } from '../disk/trailer.ts';
@@ -9,12 +9,6 @@ export class CorruptObjectError extends Error {
   readonly code = 'CORRUPT';
 }
 
-/** A whole, checked body of one block in a pooled buffer, with room for a head before it. */
-interface LoadedBody {
-  readonly buffer: Buffer;
-  readonly offset: number;
-}
-
 export class OpenObject {
   readonly key: Key;
   readonly fd: number;
@@ -22,26 +16,18 @@ export class OpenObject {
   readonly tag: string;
   readonly namespace: string;
   readonly contentType: string;
-  /** Its row in the index, or 0 when the index does not hold it (yet, or any more). */
+  /** Its row in the index, or `noRow` while the index does not hold this version. */
   row: number;
-  /** For the cache of descriptors: used since it last looked. */
-  isRecent = true;
-  /** Its body came into memory with the opening and was not asked for since. */
-  isJustRead = false;
-  /** That body, for the first reader: it saves a second copy out of the page cache. */
-  #loaded: LoadedBody | undefined;
-  /** The head of a whole 200 answer, made once; response-heads.ts keeps it here. */
-  head: Buffer | undefined;
   readonly #close: (isStored: boolean) => void;
   readonly #closed = Promise.withResolvers<void>();
-  /** Sums of blocks that nobody has checked yet; undefined when all are. */
+  /** Sums of the blocks; undefined when all blocks are checked. */
   #sums: Uint32Array | undefined;
   readonly #isChecked: Uint8Array;
   #unchecked: number;
-  /** The cache of descriptors counts as one reference. */
+  /** Open files count as one reference. */
   #references = 1;
 
-  /** `close` is told whether the file still has its name: the last descriptor of another frees its blocks, which takes its time. */
+  /** `close` learns whether the file still has its name: closing the last descriptor of a file without a name frees its blocks, which takes time. */
   constructor(options: { trailer: Trailer; sums: Uint32Array; fd: number; row: number; close: (isStored: boolean) => void }) {
     const { trailer, sums } = options;
     this.key = trailer.key;
@@ -57,7 +43,7 @@ export class OpenObject {
     this.#unchecked = sums.length;
   }
 
-  /** Resolves when the last reader has let go and the descriptor is closed. */
+  /** Resolves when the last reader has released the object and its descriptor is closed. */
   get closed(): Promise<void> {
     return this.#closed.promise;
   }
@@ -68,18 +54,6 @@ export class OpenObject {
 
   get isClosed(): boolean {
     return this.#references === 0;
-  }
-
-  load(body: LoadedBody): void {
-    this.#loaded = body;
-    this.isJustRead = true;
-  }
-
-  /** The body that came with the opening, once; whoever takes it gives its buffer back. */
-  takeLoaded(): LoadedBody | undefined {
-    const body = this.#loaded;
-    this.#loaded = undefined;
-    return body;
   }
 
   acquire(): void {
@@ -101,7 +75,7 @@ export class OpenObject {
     return { from: block * blockBytes, to: blockEnd };
   }
 
-  /** Checks a piece that `nextPiece` asked for, when it was asked for as a whole block. Throws CorruptObjectError. */
+  /** Checks a piece that `nextPiece` returned as a whole block. Throws CorruptObjectError. */
   check(bytes: Buffer, from: number): void {
     if (this.#sums === undefined) return;
     const block = Math.floor(from / blockBytes);

@@ -6,6 +6,7 @@ import { blockBytes, decodeSums, decodeTrailer, maxTailBytes, type Trailer } fro
 import { noRow } from '../index/object-index.ts';
 import { fileBlockBytes } from '../index/space.ts';
 import type { BufferPool } from './buffer-pool.ts';
+import type { LoadedBody } from './loaded-bodies.ts';
 import { CorruptObjectError, OpenObject } from './open-object.ts';
 
 interface ReadObjectOptions {
@@ -21,11 +22,17 @@ const headRoomBytes = 1024;
 /** Files up to this are read whole. */
 const maxWholeBytes = blockBytes + maxTailBytes;
 
+interface ReadObject {
+  readonly object: OpenObject;
+  /** The body of an object of one block. The caller gives its buffer back to the pool. */
+  readonly body: LoadedBody | undefined;
+}
+
 /**
- * Opens, reads the trailer, and for an object of one block the body too, in the same read: a cold small object then costs one trip to the disk, and its body is at hand
- * (`takeLoaded`) until the caller gives it back. Throws CorruptObjectError, or the system's error.
+ * Opens, reads the trailer, and for an object of one block the body too, in the same read: a cold small object then costs one trip to the disk.
+ * Throws CorruptObjectError, or the system's error.
  */
-export async function readObject(options: ReadObjectOptions): Promise<OpenObject> {
+export async function readObject(options: ReadObjectOptions): Promise<ReadObject> {
   const { files, buffers, path, blocks } = options;
   const fd = await files.open(path, 'r');
   const buffer = await buffers.take(blockBytes + headRoomBytes);
@@ -52,10 +59,9 @@ export async function readObject(options: ReadObjectOptions): Promise<OpenObject
     });
     if (from === 0 && trailer.length > 0 && trailer.length <= blockBytes) {
       object.check(tail.subarray(0, trailer.length), 0);
-      object.load({ buffer, offset: headRoomBytes });
       isKept = true;
     }
-    return object;
+    return { object, body: isKept ? { buffer, offset: headRoomBytes } : undefined };
   } catch (error) {
     files.close(fd);
     throw error;
@@ -73,8 +79,9 @@ type FileCheck =
 export async function checkFile(options: ReadObjectOptions): Promise<FileCheck> {
   let object: OpenObject | undefined;
   try {
-    object = await readObject(options);
-    dropLoaded(object, options.buffers);
+    const read = await readObject(options);
+    object = read.object;
+    if (read.body !== undefined) options.buffers.give(read.body.buffer);
     await checkBlocks(object, options);
     return { kind: 'whole', key: object.key, namespace: object.namespace };
   } catch (error) {
@@ -99,12 +106,6 @@ async function checkBlocks(object: OpenObject, { files, buffers }: ReadObjectOpt
     }
     at = to;
   }
-}
-
-/** Gives back the body of an object that nobody took. */
-export function dropLoaded(object: OpenObject, buffers: BufferPool): void {
-  const loaded = object.takeLoaded();
-  if (loaded !== undefined) buffers.give(loaded.buffer);
 }
 
 async function readSums(options: { files: Files; fd: number; trailer: Trailer; tail: Buffer; sizeBytes: number }): Promise<Buffer> {

@@ -1,21 +1,22 @@
 /** Reads pieces of open objects: at once from the page cache, through the thread pool from the disk. */
 
 import type { Counters } from '../counters.ts';
+import type { FaultSink } from '../disk/disk-health.ts';
 import type { Files } from '../disk/files.ts';
-import type { BufferPool } from './buffer-pool.ts';
+import type { LoadedBodies, LoadedBody } from './loaded-bodies.ts';
 import { CorruptObjectError, type OpenObject } from './open-object.ts';
 import type { PageCacheWindow } from './page-cache-window.ts';
 import type { Store } from './store.ts';
 
 interface ReaderOptions {
   readonly files: Files;
-  readonly buffers: BufferPool;
   readonly store: Store;
+  readonly loaded: LoadedBodies;
   readonly window: PageCacheWindow;
   readonly counters: Counters;
   /** Blocks that this process has read from the disk so far (getrusage). */
   readonly diskReads: () => number;
-  readonly onFault: (error: unknown, operation: 'read') => void;
+  readonly health: FaultSink;
 }
 
 /** Bytes [from, to) of the file, and whether they are expected to be in the page cache. */
@@ -35,6 +36,11 @@ export class Reader {
 
   constructor(options: ReaderOptions) {
     this.#options = options;
+  }
+
+  /** The whole body, when it came with the opening and no reader took it yet. The caller gives its buffer back to the pool. */
+  takeLoaded(object: OpenObject): LoadedBody | undefined {
+    return this.#options.loaded.take(object);
   }
 
   /** Reads a piece of the object into `buffer` at `offset` and checks it: at once when it is warm. Rejects as `fail` says. */
@@ -87,7 +93,7 @@ export class Reader {
   /** A damaged object is looked at again and dropped, so that the next GET is a miss; a disk that cannot read it is told apart by its error. */
   #fail(object: OpenObject, error: unknown): unknown {
     if (error instanceof CorruptObjectError) void this.#options.store.drop(object);
-    else this.#options.onFault(error, 'read');
+    else this.#options.health.note(error, 'read');
     return error;
   }
 }

@@ -6,7 +6,7 @@ import { blockBytes, blockCount, encodeTrailer, entityTag, type ObjectMeta } fro
 import { blocksOf, fileBlockBytes, type Space } from '../index/space.ts';
 import type { BufferPool } from './buffer-pool.ts';
 
-/** How far room is taken ahead of the bytes that came (decisions.md): a stalled upload of 64 GiB must not empty a shard. */
+/** How far room is taken ahead of the bytes that came: a stalled upload of 64 GiB must not empty a shard. */
 const aheadBytes = 16 * 1024 * 1024;
 
 export class NoRoomError extends Error {
@@ -23,7 +23,7 @@ interface UploadOptions {
   readonly files: Files;
   readonly buffers: BufferPool;
   readonly space: Space;
-  /** Told of room before it is taken, and after it was given back as a negative number: whose share it counts in. */
+  /** Called before room is taken, and with a negative number after it was given back: it counts in the share of the namespace. */
   readonly charge: (bytes: number) => void;
 }
 
@@ -47,17 +47,17 @@ export class Upload {
   #writtenBytes = 0;
   #sums: number[] = [];
   #takenBytes = 0;
-  #promisedBytes: number;
+  #reservedBytes: number;
   #flushing: Promise<void> = Promise.resolve();
   #isFlushing = false;
   #fault: unknown;
   #work: Promise<unknown> = Promise.resolve();
   #isEnded = false;
 
-  /** The promise for `length` bytes has been made by the caller. */
+  /** The caller has reserved `length` bytes. */
   constructor(options: UploadOptions) {
     this.options = options;
-    this.#promisedBytes = options.length ?? 0;
+    this.#reservedBytes = options.length ?? 0;
   }
 
   get takenBytes(): number {
@@ -86,7 +86,7 @@ export class Upload {
     this.#isEnded = true;
     await this.#flushing;
     this.#dropBuffer();
-    this.#unpromise();
+    this.#releaseReservation();
     await this.discard();
   }
 
@@ -113,7 +113,7 @@ export class Upload {
     this.options.space.giveBack(surplus, 0);
     this.options.charge(-surplus);
     this.#takenBytes -= surplus;
-    this.#unpromise();
+    this.#releaseReservation();
     this.#isEnded = true;
     return { meta, tag: entityTag({ ...meta, sumOfSums: crc32(bytesOf(sums)) }), sizeBytes: this.#writtenBytes };
   }
@@ -200,14 +200,14 @@ export class Upload {
     charge(taken - needed);
     if (taken === 0) throw new NoRoomError('no room could be made');
     this.#takenBytes += taken;
-    const kept = Math.min(this.#promisedBytes, taken);
-    this.#promisedBytes -= kept;
-    space.unpromise(kept);
+    const kept = Math.min(this.#reservedBytes, taken);
+    this.#reservedBytes -= kept;
+    space.release(kept);
   }
 
-  #unpromise(): void {
-    this.options.space.unpromise(this.#promisedBytes);
-    this.#promisedBytes = 0;
+  #releaseReservation(): void {
+    this.options.space.release(this.#reservedBytes);
+    this.#reservedBytes = 0;
   }
 
   #dropBuffer(): void {

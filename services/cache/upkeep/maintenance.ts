@@ -2,6 +2,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../../shared/log.ts';
 import type { Counters } from '../counters.ts';
+import type { FaultSink } from '../disk/disk-health.ts';
+import type { Catalog } from '../index/catalog.ts';
 import type { Clock } from '../index/clock.ts';
 import { flagVerified } from '../index/object-index.ts';
 import { fileBlockBytes } from '../index/space.ts';
@@ -9,7 +11,7 @@ import type { PageCacheWindow } from '../store/page-cache-window.ts';
 import type { Store } from '../store/store.ts';
 import { snapshotBytes, writeSnapshot } from './snapshot.ts';
 
-/** Recency must survive to within ten minutes (issue 4). */
+/** A crash loses the recency of at most this time. */
 const snapshotEveryMs = 5 * 60_000;
 const measureEveryMs = 2_000;
 const growEveryLooks = 30;
@@ -18,6 +20,7 @@ const scrubRestMs = 60 * 60_000;
 
 interface MaintenanceOptions {
   readonly directory: string;
+  readonly catalog: Catalog;
   readonly store: Store;
   readonly clock: Clock;
   readonly counters: Counters;
@@ -25,7 +28,7 @@ interface MaintenanceOptions {
   readonly log: Logger;
   /** 0: no scrub. */
   readonly scrubBytesPerSecond: number;
-  readonly onFault: (error: unknown, operation: 'read' | 'write') => void;
+  readonly health: FaultSink;
   /** What the folders take; the snapshot's size is added to it. */
   readonly folderBytes: () => number;
   readonly signal: AbortSignal;
@@ -45,8 +48,8 @@ export class Maintenance {
 
   /** Writes a snapshot now. Its room is taken first, like any other's. Does not reject. */
   async writeSnapshot(): Promise<void> {
-    const { directory, store, clock, onFault, log, folderBytes } = this.#options;
-    const { space, index, groups, shares } = store;
+    const { directory, catalog, clock, health, log, folderBytes } = this.#options;
+    const { space, index, groups, shares } = catalog;
     const bytes = Math.ceil(snapshotBytes(index.count, groups.size) / fileBlockBytes) * fileBlockBytes;
     if (!(await space.take(bytes, 0))) return log.warn('no room for the snapshot');
     try {
@@ -55,7 +58,7 @@ export class Maintenance {
       await writeSnapshot({ directory, index, groups, totals });
       space.setOverhead(folderBytes());
     } catch (error) {
-      onFault(error, 'write');
+      health.note(error, 'write');
       log.warn({ err: error }, 'the snapshot could not be written');
     } finally {
       space.giveBack(bytes, 0);
@@ -70,7 +73,7 @@ export class Maintenance {
   async #measureFolders(): Promise<void> {
     let coldBefore = 0;
     for (let looks = 1; await this.#rest(measureEveryMs); looks += 1) {
-      this.#options.store.space.setOverhead(this.#options.folderBytes());
+      this.#options.catalog.space.setOverhead(this.#options.folderBytes());
       if (looks % growEveryLooks !== 0) continue;
       // A minute without a cold synchronous read: the window may have been made too small.
       const { counters, window } = this.#options;
@@ -80,12 +83,13 @@ export class Maintenance {
   }
 
   async #scrub(): Promise<void> {
-    const { store, scrubBytesPerSecond } = this.#options;
+    const { catalog, scrubBytesPerSecond } = this.#options;
+    const { index } = catalog;
     if (scrubBytesPerSecond === 0) return;
     for (let isFirst = true; ; isFirst = false) {
-      for (let row = 1; row < store.index.rowLimit; row += 1) {
+      for (let row = 1; row < index.rowLimit; row += 1) {
         // What this process wrote or read needs no second look in the first pass.
-        const isDue = !(isFirst && store.index.hasFlag(row, flagVerified)) && store.index.isUsed(row);
+        const isDue = !(isFirst && index.hasFlag(row, flagVerified)) && index.isUsed(row);
         if (!isDue) {
           if (row % 10_000 === 0 && !(await this.#rest(1))) return;
           continue;
@@ -99,14 +103,14 @@ export class Maintenance {
 
   /** Reads one object wholly; resolves with the bytes that this took. */
   async #scrubRow(row: number): Promise<number> {
-    const { store, counters, onFault } = this.#options;
-    const digest = store.index.digest(row);
-    const bytes = store.index.blocks(row) * fileBlockBytes;
+    const { catalog, store, counters, health } = this.#options;
+    const digest = catalog.index.digest(row);
+    const bytes = catalog.bytesOf(row);
     try {
       await store.dropIfDamaged(digest);
       counters.scrubbedObjects += 1;
     } catch (error) {
-      onFault(error, 'read');
+      health.note(error, 'read');
     }
     return bytes;
   }

@@ -5,12 +5,15 @@ import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Logger } from '../../shared/log.ts';
 import type { Counters } from '../counters.ts';
-import { type Digest, fileName, folderCount, objectPath, temporaryFolder } from '../disk/file-name.ts';
+import type { Digest } from '../digest.ts';
+import type { FaultSink } from '../disk/disk-health.ts';
+import { fileName, folderCount, objectPath, temporaryFolder } from '../disk/file-name.ts';
+import type { Catalog } from '../index/catalog.ts';
 import type { Clock } from '../index/clock.ts';
 import { unknownGroup } from '../index/groups.ts';
 import { flagUnconfirmed, noRow } from '../index/object-index.ts';
 import { blocksOf } from '../index/space.ts';
-import type { Store } from '../store/store.ts';
+import type { KeyedMutex } from '../store/keyed-mutex.ts';
 import { listTemporary } from './limits.ts';
 import { scanObjects } from './scan.ts';
 import { readSnapshot } from './snapshot.ts';
@@ -19,11 +22,14 @@ interface RecoveryOptions {
   readonly directory: string;
   /** The directory was made by this start. */
   readonly isNew: boolean;
-  readonly store: Store;
+  readonly catalog: Catalog;
+  readonly mutex: KeyedMutex;
+  /** In the names of this process's temporary files, which stay. */
+  readonly runId: string;
   readonly clock: Clock;
   readonly counters: Counters;
   readonly log: Logger;
-  readonly onFault: (error: unknown, operation: 'read' | 'write') => void;
+  readonly health: FaultSink;
   /** Called when all is counted, before the limits take over. */
   readonly onCounted: () => void;
   readonly signal: AbortSignal;
@@ -43,7 +49,7 @@ export class Recovery {
 
   /** Does not reject. */
   async run(): Promise<void> {
-    const { store, log, signal, isNew, onCounted } = this.#options;
+    const { catalog, log, signal, isNew, onCounted } = this.#options;
     const startedMs = performance.now();
     if (!isNew) {
       await this.#removeTemporary();
@@ -54,10 +60,10 @@ export class Recovery {
     if (signal.aborted) return;
     this.ratio = 1;
     onCounted();
-    store.space.markCounted();
-    store.evictor.run();
+    catalog.space.markCounted();
+    catalog.evictor.run();
     log.info(
-      { objects: store.index.count, bytes: store.space.usedBytes, seconds: (performance.now() - startedMs) / 1000 },
+      { objects: catalog.index.count, bytes: catalog.space.usedBytes, seconds: (performance.now() - startedMs) / 1000 },
       'all objects are counted',
     );
   }
@@ -65,24 +71,24 @@ export class Recovery {
   async #removeTemporary(): Promise<void> {
     const folder = temporaryFolder(this.#options.directory);
     for (const name of listTemporary(folder)) {
-      if (name.startsWith(this.#options.store.runId)) continue;
-      await rm(path.join(folder, name), { force: true }).catch((error: unknown) => this.#options.onFault(error, 'write'));
+      if (name.startsWith(this.#options.runId)) continue;
+      await rm(path.join(folder, name), { force: true }).catch((error: unknown) => this.#options.health.note(error, 'write'));
     }
   }
 
   /** Rows that a scan has yet to confirm. Resolves with the time of the snapshot, 0 without one. */
   async #loadSnapshot(): Promise<number> {
-    const { directory, store, clock, signal, log } = this.#options;
+    const { directory, catalog, mutex, clock, signal, log } = this.#options;
     const totals = await readSnapshot(
       directory,
       ({ tick, shares = {} }) => {
         clock.continueAfter(tick);
-        for (const [namespace, share] of Object.entries(shares)) store.shares.learn(namespace, share);
+        for (const [namespace, share] of Object.entries(shares)) catalog.shares.learn(namespace, share);
       },
       ({ a, b, c, blocks, tick }, name) => {
-        if (store.index.isFull || store.index.find(a, b, c) !== noRow || store.mutex.isBusy(fileName({ a, b, c }))) return;
-        const group = name === undefined ? unknownGroup : store.groups.number(name);
-        store.index.insert({ a, b, c, blocks, tick, group, flags: flagUnconfirmed }, 'oldest');
+        if (catalog.index.isFull || catalog.index.find(a, b, c) !== noRow || mutex.isBusy(fileName({ a, b, c }))) return;
+        const group = name === undefined ? unknownGroup : catalog.groups.number(name);
+        catalog.index.insert({ a, b, c, blocks, tick, group, flags: flagUnconfirmed }, 'oldest');
       },
       signal,
     );
@@ -91,20 +97,20 @@ export class Recovery {
   }
 
   async #scan(takenAtMs: number): Promise<void> {
-    const { directory, store, log, signal, counters, onFault } = this.#options;
+    const { directory, catalog, log, signal, counters, health, mutex } = this.#options;
     await scanObjects({
       directory,
       signal,
       isKnown: ({ a, b, c }, name) => {
-        const row = store.index.find(a, b, c);
-        return (row !== noRow && !store.index.hasFlag(row, flagUnconfirmed)) || store.mutex.isBusy(name);
+        const row = catalog.index.find(a, b, c);
+        return (row !== noRow && !catalog.index.hasFlag(row, flagUnconfirmed)) || mutex.isBusy(name);
       },
       onObject: (digest, sizeBytes, modifiedAtMs) => this.#count(digest, sizeBytes, takenAtMs > 0 && modifiedAtMs > takenAtMs),
       onForeign: (file) => {
         counters.foreignFiles += 1;
         if (counters.foreignFiles <= 10) log.warn({ file }, 'a file that is not of the cache is left alone');
       },
-      onError: (error) => onFault(error, 'read'),
+      onError: (error) => health.note(error, 'read'),
       onFolder: (number) => {
         this.ratio = (number + 1) / folderCount;
       },
@@ -112,8 +118,8 @@ export class Recovery {
   }
 
   #count(digest: Digest, sizeBytes: number, isNewerThanSnapshot: boolean): void {
-    const { store, clock, counters } = this.#options;
-    const { index } = store;
+    const { catalog, clock, counters } = this.#options;
+    const { index } = catalog;
     counters.recoveredObjects += 1;
     const row = index.find(digest.a, digest.b, digest.c);
     if (row !== noRow) {
@@ -131,8 +137,8 @@ export class Recovery {
 
   /** What a snapshot promised and no folder had. */
   async #sweepUnconfirmed(): Promise<void> {
-    const { directory, store, signal } = this.#options;
-    const { index } = store;
+    const { directory, catalog, signal } = this.#options;
+    const { index } = catalog;
     for (let row = 1; row < index.rowLimit; row += 1) {
       if (row % sweepRows === 0) await nextTurn();
       if (signal.aborted) return;

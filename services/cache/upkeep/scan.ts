@@ -3,7 +3,8 @@ import { lstatSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { type Digest, folderCount, folderName, objectsFolder, parseFileName } from '../disk/file-name.ts';
+import type { Digest } from '../digest.ts';
+import { folderCount, folderName, objectsFolder, parseFileName } from '../disk/file-name.ts';
 
 /** Work between two looks at the sockets: a cold lstat takes 7 µs, so some hundred files. */
 const sliceMs = 4;

@@ -6,7 +6,13 @@ import { request } from 'node:http';
 import { type Readable, Writable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
-import type { RawResponse } from './object-client.ts';
+
+/** The response to one request. */
+export interface RawResponse {
+  readonly statusCode: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly body: Readable & { text(): Promise<string>; dump(): Promise<unknown> };
+}
 
 interface ContinuePut {
   /** Base URL; plain HTTP only. */

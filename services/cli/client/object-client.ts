@@ -4,7 +4,7 @@ import type { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Agent } from 'undici';
 import { UsageError } from '../usage-error.ts';
-import { putWithContinue } from './continue-put.ts';
+import { putWithContinue, type RawResponse } from './continue-put.ts';
 
 /** Only 503 means that a later attempt can succeed. */
 const retryStatus = 503;
@@ -31,13 +31,6 @@ interface ObjectClientOptions {
 }
 
 type Method = 'GET' | 'HEAD' | 'PUT' | 'DELETE';
-
-/** The response to one request. */
-export interface RawResponse {
-  readonly statusCode: number;
-  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
-  readonly body: Readable & { text(): Promise<string>; dump(): Promise<unknown> };
-}
 
 /** The final response, after retries. It is the last 503 if every try returned 503. */
 export interface ObjectResponse {

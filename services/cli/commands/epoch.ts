@@ -2,8 +2,8 @@
 import { randomInt } from 'node:crypto';
 import path from 'node:path';
 import type { Command } from 'commander';
+import { formatBytes, formatPercent } from '../../shared/format.ts';
 import { readShards, type ShardSource } from '../client/shard-numbers.ts';
-import { formatBytes, formatPercent } from '../output/format.ts';
 import { keyOfFile } from '../transfer/file-key.ts';
 import { readThrough } from '../transfer/file-transfer.ts';
 import { listFolder, type SourceFile, sizeOf } from '../transfer/source-files.ts';

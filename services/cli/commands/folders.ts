@@ -2,8 +2,8 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { Command } from 'commander';
+import { formatBytes } from '../../shared/format.ts';
 import type { ObjectClient } from '../client/object-client.ts';
-import { formatBytes } from '../output/format.ts';
 import { keyOfFile } from '../transfer/file-key.ts';
 import { type TransferResult, verifyFile, warmFile } from '../transfer/file-transfer.ts';
 import { listFolder, readList, type SourceFile, sizeOf } from '../transfer/source-files.ts';

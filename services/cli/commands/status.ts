@@ -1,8 +1,8 @@
 /** `kura status` and `kura top`: what the shards store and how much they serve. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
+import { formatBytes, formatDuration, formatPercent } from '../../shared/format.ts';
 import { namespacesOf, readShards, type ShardNumbers, type ShardSource } from '../client/shard-numbers.ts';
-import { formatBytes, formatDuration, formatPercent } from '../output/format.ts';
 import { UsageError } from '../usage-error.ts';
 import { type CommandContext, count, exitStatuses, type RunAction } from './command-context.ts';
 import { readLocal } from './connection.ts';

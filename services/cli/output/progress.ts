@@ -1,6 +1,6 @@
 /** Progress of transfers. */
 import { SingleBar } from 'cli-progress';
-import { formatBytes } from './format.ts';
+import { formatBytes } from '../../shared/format.ts';
 import type { Terminal } from './terminal.ts';
 
 /** Without a terminal, a line is printed at this interval. */

@@ -1,6 +1,6 @@
 /** Pure: counts, times and errors of a transfer of many files. */
 
-import { formatPercent } from '../output/format.ts';
+import { formatPercent } from '../../shared/format.ts';
 import type { TransferResult } from './file-transfer.ts';
 
 const maxShownProblems = 5;

@@ -1,8 +1,8 @@
 /** Pure: the last hour as two bar charts. */
 
+import { bytes, count } from './format.ts';
 import type { Minute } from './history.ts';
 import { type Html, html } from './html.ts';
-import { bytes, count } from './words.ts';
 
 const width = 720;
 const height = 120;

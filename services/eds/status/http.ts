@@ -6,7 +6,7 @@ import type { CoreV1Event, V1ConfigMap } from '@kubernetes/client-node';
 import type { KubernetesClient } from '../../shared/kubernetes.ts';
 import type { Logger } from '../../shared/log.ts';
 import type { Route } from '../../shared/metrics.ts';
-import { startReflector } from '../../shared/reflector.ts';
+import { Reflector } from '../../shared/reflector.ts';
 import type { Publisher } from '../publisher.ts';
 import type { StreamList } from '../stream-list.ts';
 import { KeySharesCache } from './key-shares.ts';
@@ -52,7 +52,7 @@ export function startStatus(options: StatusOptions): { routes: Readonly<Record<s
       shards: publisher.shards,
       held: publisher.held,
       streams: streams.views(),
-      versionFor: (zone) => publisher.world(zone)?.version,
+      versionFor: (zone) => publisher.snapshot(zone)?.version,
       numbersOf: (hashKey) => watch.numbersOf(hashKey),
       keyShares: shares,
       minutes: watch.history.minutes(now),
@@ -89,7 +89,7 @@ export function startStatus(options: StatusOptions): { routes: Readonly<Record<s
 function watchPolicy({ client, namespace, log }: StatusOptions) {
   let seenAt: Date | undefined;
   let text: string | undefined;
-  const configMaps = startReflector<V1ConfigMap>({
+  const configMaps = new Reflector<V1ConfigMap>({
     client,
     path: `/api/v1/namespaces/${namespace}/configmaps`,
     fieldSelector: `metadata.name=${policyName}`,
@@ -100,7 +100,7 @@ function watchPolicy({ client, namespace, log }: StatusOptions) {
     },
     log,
   });
-  const events = startReflector<CoreV1Event>({
+  const events = new Reflector<CoreV1Event>({
     client,
     path: `/api/v1/namespaces/${namespace}/events`,
     fieldSelector: `involvedObject.kind=ConfigMap,involvedObject.name=${policyName}`,

@@ -1,11 +1,11 @@
 /** Pure: the status page. It is whole without its script, which only fetches it again and puts the new parts (`data-live`) in place of the old. */
 import { noTotals, type Totals } from '../../shared/shard-numbers.ts';
 import { charts } from './chart.ts';
+import { bytes, count, percent, ratio, time } from './format.ts';
 import { sum } from './history.ts';
 import { type Html, html } from './html.ts';
 import type { Status } from './status.ts';
 import { envoyTable, namespaceTable, policyPart, shardTable } from './tables.ts';
-import { bytes, count, percent, ratio, time } from './words.ts';
 
 export interface PageAssets {
   readonly style: string;

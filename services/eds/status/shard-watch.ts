@@ -6,10 +6,10 @@ import { readShardNumbers, type ShardNumbers } from '../../shared/shard-numbers.
 import type { Shard } from '../shard.ts';
 import { History } from './history.ts';
 
-const answerLimitMs = 2_000;
+const maxAnswerMs = 2_000;
 /** A shard's page has some 30 KiB. */
 const maxPageBytes = 1024 * 1024;
-const atATime = 8;
+const maxConcurrent = 8;
 
 interface ShardWatchOptions {
   readonly shards: () => readonly Shard[];
@@ -57,7 +57,7 @@ export class ShardWatch {
     const askNext = async (): Promise<void> => {
       for (let shard = shards.pop(); shard !== undefined && !this.#stopping.signal.aborted; shard = shards.pop()) await this.#ask(shard);
     };
-    await Promise.all(Array.from({ length: atATime }, askNext));
+    await Promise.all(Array.from({ length: maxConcurrent }, askNext));
   }
 
   /** Does not reject. */
@@ -73,7 +73,7 @@ export class ShardWatch {
 
   /** A connection for each page: kept ones to 1,000 shards would cost more memory than all else here. */
   async #read({ address, metricsPort }: Shard): Promise<ShardNumbers | undefined> {
-    const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(answerLimitMs)]);
+    const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(maxAnswerMs)]);
     const outgoing = request({ host: address, port: metricsPort, path: '/metrics', agent: false, signal });
     // Also one that comes after somebody stopped listening must not end the process.
     outgoing.on('error', () => undefined);

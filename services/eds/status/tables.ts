@@ -1,7 +1,8 @@
 /** Pure: the tables of the status page. */
+import { formatDuration } from '../../shared/format.ts';
+import { bytes, count, percent, plural, ratio, time } from './format.ts';
 import { type Html, html } from './html.ts';
 import type { EnvoyStatus, NamespaceStatus, ShardStatus, Status } from './status.ts';
-import { bytes, count, duration, percent, plural, ratio, time } from './words.ts';
 
 /** Rows that are shown; beyond that a page helps nobody. */
 const maxRows = 1_000;
@@ -40,7 +41,7 @@ function shardRow({ hashKey, zone, health, address, port, weight, keyShare, isHe
   if (numbers === undefined) return html`<tr>${own}<td colspan="7">no answer on its metrics port</td></tr>\n`;
   const { usedBytes, limitBytes, objects, totals, evicted, victimIdleSeconds } = numbers;
   const fill = usedBytes / limitBytes;
-  return html`<tr>${own}<td>${bar(fill)} ${percent(fill)}</td><td>${bytes(usedBytes)}</td><td>${bytes(limitBytes)}</td><td>${count(objects)}</td><td>${ratio(totals.hits, totals.misses)}</td><td>${count(evicted)}</td><td>${evicted === 0 ? '–' : duration(victimIdleSeconds)}</td></tr>\n`;
+  return html`<tr>${own}<td>${bar(fill)} ${percent(fill)}</td><td>${bytes(usedBytes)}</td><td>${bytes(limitBytes)}</td><td>${count(objects)}</td><td>${ratio(totals.hits, totals.misses)}</td><td>${count(evicted)}</td><td>${evicted === 0 ? '–' : formatDuration(victimIdleSeconds)}</td></tr>\n`;
 }
 
 function bar(share: number): Html {

@@ -1,8 +1,9 @@
 /** How long an identity is served after its review: by the clock, the watch on Pods and the answers of the API, which the test makes. */
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
+import type { Resolution } from '../../../services/authz/identity/identity.ts';
 import type { LocalCheck } from '../../../services/authz/identity/jwt.ts';
-import { IdentityResolver, type Resolution } from '../../../services/authz/identity/resolver.ts';
+import { IdentityResolver } from '../../../services/authz/identity/resolver.ts';
 import type { ReviewAnswer } from '../../../services/authz/identity/token-review.ts';
 import { waitFor } from '../../support/wait.ts';
 
@@ -14,12 +15,12 @@ const minute = 60_000;
 
 interface Options {
   readonly random?: number;
-  readonly withoutApiMs?: number;
+  readonly outageGraceMs?: number;
   readonly tokenEndsAt?: number;
 }
 
 /** A resolver whose clock stands still until the test moves it; results live 120 s with a watch, 10 s without. */
-function setting({ random = 0.5, withoutApiMs = 300_000, tokenEndsAt = 60 * minute }: Options = {}) {
+function setting({ random = 0.5, outageGraceMs = 300_000, tokenEndsAt = 60 * minute }: Options = {}) {
   const world = {
     now: 1_000,
     healthy: true,
@@ -28,7 +29,7 @@ function setting({ random = 0.5, withoutApiMs = 300_000, tokenEndsAt = 60 * minu
     local: { kind: 'plausible', expiresAt: tokenEndsAt } as LocalCheck,
     reviews: 0,
     bypassed: 0,
-    served: [] as { ageMs: number; withoutApi: boolean }[],
+    served: [] as { ageMs: number; servedDuringOutage: boolean }[],
   };
   /** Reviews that the test has not answered yet. */
   const open: ((answer: ReviewAnswer) => void)[] = [];
@@ -48,8 +49,8 @@ function setting({ random = 0.5, withoutApiMs = 300_000, tokenEndsAt = 60 * minu
     },
     resultAgeMs: 10_000,
     watchedResultAgeMs: 120_000,
-    withoutApiMs,
-    cachedTokens: 10,
+    outageGraceMs,
+    maxCachedTokens: 10,
     now: () => world.now,
     random: () => random,
     events: { served: (result) => world.served.push(result), refusedHere: () => undefined },
@@ -158,7 +159,7 @@ test('an answer ends the going on, and the next silence is a new one', async (t)
     world.now += 5_000;
     t.is((await ask()).kind, 'identity');
   }
-  t.true(world.served.some(({ withoutApi }) => withoutApi));
+  t.true(world.served.some(({ servedDuringOutage }) => servedDuringOutage));
   world.answer = no;
   world.now += 200_000;
   t.is((await ask()).kind, 'refused');
@@ -177,7 +178,7 @@ test('while it goes on the API is asked once a second, and a token that was idle
   world.now += 1;
   await Promise.all([ask(), ask()]);
   t.is(world.reviews, 3);
-  t.true(world.served.slice(-2).every(({ withoutApi }) => withoutApi));
+  t.true(world.served.slice(-2).every(({ servedDuringOutage }) => servedDuringOutage));
   world.now += 100_000;
   world.answer = no;
   t.is((await ask()).kind, 'refused');
@@ -197,7 +198,7 @@ test('nobody goes on past the token’s own end, without a known identity, or wh
   unknown.world.answer = silence;
   t.is((await unknown.ask()).kind, 'unavailable');
 
-  const off = setting({ withoutApiMs: 0 });
+  const off = setting({ outageGraceMs: 0 });
   await off.ask();
   off.world.answer = silence;
   off.world.now += 200_000;

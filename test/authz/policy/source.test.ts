@@ -1,4 +1,4 @@
-/** The policy of a running authz, before the stand-in API: what a changed, broken, deleted or absent ConfigMap means for requests. */
+/** The policy of a running authz with the fake Kubernetes API: what a changed, broken, deleted or absent ConfigMap means for requests. */
 import path from 'node:path';
 import { credentials } from '@grpc/grpc-js';
 import { CoreV1Api } from '@kubernetes/client-node';
@@ -6,7 +6,7 @@ import test, { type ExecutionContext } from 'ava';
 import type { Value__Output } from '../../../proto/generated/google/protobuf/Value.ts';
 import { loadEnvoyProtos } from '../../../proto/load.ts';
 import type { KubernetesClient } from '../../../services/shared/kubernetes.ts';
-import { pod, type StandIn, startStandIn } from '../../fake-kubernetes/stand-in.ts';
+import { type FakeKubernetes, pod, startFakeKubernetes } from '../../fake-kubernetes/fake-kubernetes.ts';
 import { type Service, startService } from '../../support/service.ts';
 import { waitFor } from '../../support/wait.ts';
 
@@ -22,13 +22,13 @@ const labelled = `${head}mode: enforce\nlimits: { maxObjectBytes: 1Ki, share: 0.
 let grant: Record<string, Value__Output> | undefined;
 
 interface Setting {
-  readonly standIn: StandIn;
+  readonly fake: FakeKubernetes;
   readonly start: () => Promise<{ authz: Service; check: (target: string, headers?: Record<string, string>) => Promise<string> }>;
 }
 
 async function setting(t: ExecutionContext): Promise<Setting> {
-  const standIn = await startStandIn(t);
-  const core = standIn.client.api(CoreV1Api);
+  const fake = await startFakeKubernetes(t);
+  const core = fake.client.api(CoreV1Api);
   await core.createNamespace({ body: { metadata: { name: system } } });
   await core.createNamespacedServiceAccount({ namespace: 'vision', body: { metadata: { name: 'trainer' } } });
   const { metadata } = await core.createNamespacedPod({ namespace: 'vision', body: pod('p') });
@@ -38,14 +38,14 @@ async function setting(t: ExecutionContext): Promise<Setting> {
     name: 'trainer',
     body: { spec: { audiences: ['kura'], expirationSeconds: 3_600, boundObjectRef } },
   });
-  const socket = path.join(standIn.directory, 'authz.sock');
+  const socket = path.join(fake.directory, 'authz.sock');
   const { Authorization } = loadEnvoyProtos().envoy.service.auth.v3;
   const start = async () => {
     const authz = await startService('authz', {
       KURA_AUTHZ_LISTEN: `unix:${socket}`,
       KURA_AUTHZ_METRICS_LISTEN: '127.0.0.1:0',
-      KURA_AUTHZ_KUBECONFIG: standIn.kubeconfig,
-      KURA_AUTHZ_POLICY_FILE: path.join(standIn.directory, 'last-good.yaml'),
+      KURA_AUTHZ_KUBECONFIG: fake.kubeconfig,
+      KURA_AUTHZ_POLICY_FILE: path.join(fake.directory, 'last-good.yaml'),
     });
     const client = new Authorization(`unix:${socket}`, credentials.createInsecure());
     t.teardown(async () => {
@@ -67,7 +67,7 @@ async function setting(t: ExecutionContext): Promise<Setting> {
       });
     return { authz, check };
   };
-  return { standIn, start };
+  return { fake, start };
 }
 
 async function apply(client: KubernetesClient, text: string, next?: string): Promise<void> {
@@ -90,55 +90,55 @@ async function eventReasons(client: KubernetesClient): Promise<string[]> {
 }
 
 test.serial('no policy ever seen: not ready, and 503 for everybody; the first one opens', async (t) => {
-  const { standIn, start } = await setting(t);
+  const { fake, start } = await setting(t);
   const { authz, check } = await start();
   const ready = async (): Promise<number> => (await fetch(`http://${authz.listening.metrics}/readyz`)).status;
   t.is(await ready(), 503);
   t.is(await check('vision/x'), 'policy-unavailable');
-  await apply(standIn.client, own);
+  await apply(fake.client, own);
   await waitFor('the policy is in force', async () => (await check('vision/x')).startsWith('allow'));
   t.is(await ready(), 200);
   t.is(await check('nlp/x'), 'forbidden');
 });
 
 test.serial('a change is in force at once; a broken or deleted one leaves the last good in force, with an Event', async (t) => {
-  const { standIn, start } = await setting(t);
-  await apply(standIn.client, own);
+  const { fake, start } = await setting(t);
+  await apply(fake.client, own);
   const { authz, check } = await start();
   await waitFor('the policy is in force', async () => (await check('vision/x')).startsWith('allow'));
-  await apply(standIn.client, closed);
+  await apply(fake.client, closed);
   await waitFor('the change is in force', async () => (await check('vision/x')) === 'forbidden');
-  await apply(standIn.client, own);
+  await apply(fake.client, own);
   await waitFor('the change is in force', async () => (await check('vision/x')).startsWith('allow'));
 
-  await apply(standIn.client, own.replace('rules:', 'rulez:'));
-  await waitFor('it is told', async () => (await eventReasons(standIn.client)).includes('PolicyRejected'));
+  await apply(fake.client, own.replace('rules:', 'rulez:'));
+  await waitFor('it is told', async () => (await eventReasons(fake.client)).includes('PolicyRejected'));
   t.regex(authz.output(), /line 5, column 1: the policy has no field \\"rulez\\"/);
   t.true((await check('vision/x')).startsWith('allow'));
-  await standIn.client.api(CoreV1Api).deleteNamespacedConfigMap({ namespace: system, name: 'kura-policy' });
+  await fake.client.api(CoreV1Api).deleteNamespacedConfigMap({ namespace: system, name: 'kura-policy' });
   await waitFor('it is told', () => authz.output().includes('the policy was deleted'));
   t.true((await check('vision/x')).startsWith('allow'));
-  t.deepEqual([...new Set(await eventReasons(standIn.client))], ['PolicyAccepted', 'PolicyRejected']);
+  t.deepEqual([...new Set(await eventReasons(fake.client))], ['PolicyAccepted', 'PolicyRejected']);
   const metrics = await (await fetch(`http://${authz.listening.metrics}/metrics`)).text();
   t.regex(metrics, /^kura_authz_policy_rejected 1$/m);
 });
 
 test.serial('the last good policy is in force again after a restart, whatever the ConfigMap is by then', async (t) => {
-  const { standIn, start } = await setting(t);
-  await apply(standIn.client, own);
+  const { fake, start } = await setting(t);
+  await apply(fake.client, own);
   const first = await start();
   await waitFor('the policy is in force', async () => (await first.check('vision/x')).startsWith('allow'));
   await waitFor('it is kept', () => first.authz.output().includes('is in force'));
   await first.authz.stop();
-  await apply(standIn.client, 'nonsense: true\n');
+  await apply(fake.client, 'nonsense: true\n');
   const second = await start();
   await waitFor('the last good one is in force', async () => (await second.check('vision/x')).startsWith('allow'));
   t.is(await second.check('nlp/x'), 'forbidden');
 });
 
 test.serial('a dry run lets everybody in and counts what it would deny', async (t) => {
-  const { standIn, start } = await setting(t);
-  await apply(standIn.client, dryRun);
+  const { fake, start } = await setting(t);
+  await apply(fake.client, dryRun);
   const { authz, check } = await start();
   await waitFor('the policy is in force', async () => (await check('nlp/x')).startsWith('allow'));
   const metrics = await (await fetch(`http://${authz.listening.metrics}/metrics`)).text();
@@ -146,8 +146,8 @@ test.serial('a dry run lets everybody in and counts what it would deny', async (
 });
 
 test.serial('a namespace above its rate gets 429 and no grant, and comes back within a second', async (t) => {
-  const { standIn, start } = await setting(t);
-  await apply(standIn.client, limited);
+  const { fake, start } = await setting(t);
+  await apply(fake.client, limited);
   const { check } = await start();
   await waitFor('the policy is in force', async () => (await check('vision/x')).startsWith('allow'));
   const answers = await Promise.all(Array.from({ length: 40 }, () => check('vision/x')));
@@ -158,11 +158,11 @@ test.serial('a namespace above its rate gets 429 and no grant, and comes back wi
 });
 
 test.serial('labels of a namespace count from the moment that they change, and limits reach the shard', async (t) => {
-  const { standIn, start } = await setting(t);
-  await apply(standIn.client, labelled);
+  const { fake, start } = await setting(t);
+  await apply(fake.client, labelled);
   const { check } = await start();
   await waitFor('the policy is in force', async () => (await check('any/x')) === 'forbidden');
-  const core = standIn.client.api(CoreV1Api);
+  const core = fake.client.api(CoreV1Api);
   const namespace = await core.readNamespace({ name: 'vision' });
   await core.replaceNamespace({
     name: 'vision',
@@ -178,8 +178,8 @@ test.serial('labels of a namespace count from the moment that they change, and l
 });
 
 test.serial('an allow carries a grant with what Envoy may reuse, for 5 s', async (t) => {
-  const { standIn, start } = await setting(t);
-  await apply(standIn.client, own);
+  const { fake, start } = await setting(t);
+  await apply(fake.client, own);
   const { check } = await start();
   await waitFor('the policy is in force', async () => (await check('vision/x')).startsWith('allow'));
   t.is(grant?.namespace?.stringValue, 'vision');
@@ -195,8 +195,8 @@ test.serial('an allow carries a grant with what Envoy may reuse, for 5 s', async
 });
 
 test.serial('the next policy decides nothing, is counted where it differs, and narrows the grant to what both allow', async (t) => {
-  const { standIn, start } = await setting(t);
-  await apply(standIn.client, own, own.replace('"{namespace}/"', '"{namespace}/a/"'));
+  const { fake, start } = await setting(t);
+  await apply(fake.client, own, own.replace('"{namespace}/"', '"{namespace}/a/"'));
   const { authz, check } = await start();
   await waitFor('the policy is in force', async () => (await check('vision/a/x')).startsWith('allow'));
   t.deepEqual(
@@ -207,7 +207,7 @@ test.serial('the next policy decides nothing, is counted where it differs, and n
   t.is(await check('nlp/x'), 'forbidden');
   const metrics = await (await fetch(`http://${authz.listening.metrics}/metrics`)).text();
   t.regex(metrics, /^kura_authz_shadow_differences_total\{next="deny"\} 1$/m);
-  await apply(standIn.client, own, 'nonsense: true\n');
+  await apply(fake.client, own, 'nonsense: true\n');
   await waitFor('it is told', () => authz.output().includes('the next policy is rejected'));
   t.true((await check('vision/b/x')).startsWith('allow'));
 });

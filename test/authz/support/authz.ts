@@ -1,11 +1,11 @@
-/** authz as a process before the stand-in Kubernetes API, with namespace vision, its ServiceAccount trainer and the shipped policy. */
+/** authz as a process with the fake Kubernetes API, namespace vision, its ServiceAccount trainer and the shipped policy. */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { credentials } from '@grpc/grpc-js';
 import { CoreV1Api } from '@kubernetes/client-node';
 import type { ExecutionContext } from 'ava';
 import { loadEnvoyProtos } from '../../../proto/load.ts';
-import { pod, type StandIn, startStandIn } from '../../fake-kubernetes/stand-in.ts';
+import { type FakeKubernetes, pod, startFakeKubernetes } from '../../fake-kubernetes/fake-kubernetes.ts';
 import { readMetric } from '../../support/metrics.ts';
 import { type Service, startService, temporaryFolder } from '../../support/service.ts';
 import { waitFor } from '../../support/wait.ts';
@@ -18,7 +18,7 @@ interface Authz {
   metric(name: string, labels?: string): Promise<number>;
 }
 
-export interface Cluster extends StandIn {
+export interface Cluster extends FakeKubernetes {
   /** A running Pod and the token that is bound to it. */
   run(name: string): Promise<{ uid: string; token: string }>;
   tokenOf(podName: string | undefined, options?: { audience?: string }): Promise<string>;
@@ -33,8 +33,8 @@ const codes: Record<string, number> = {
 };
 
 export async function startCluster(t: ExecutionContext): Promise<Cluster> {
-  const standIn = await startStandIn(t);
-  const core = standIn.client.api(CoreV1Api);
+  const fake = await startFakeKubernetes(t);
+  const core = fake.client.api(CoreV1Api);
   await core.createNamespace({ body: { metadata: { name: 'kura-system' } } }).catch(() => undefined);
   await core.createNamespacedServiceAccount({ namespace: 'vision', body: { metadata: { name: 'trainer' } } }).catch(() => undefined);
   const document = await readFile(path.resolve(import.meta.dirname, '..', '..', '..', 'k8s', 'base', 'policy.yaml'), 'utf8');
@@ -58,8 +58,8 @@ export async function startCluster(t: ExecutionContext): Promise<Cluster> {
     return status?.token as string;
   };
   return {
-    ...standIn,
-    signingKey: await readFile(path.join(standIn.directory, 'sa.key'), 'utf8'),
+    ...fake,
+    signingKey: await readFile(path.join(fake.directory, 'sa.key'), 'utf8'),
     tokenOf,
     run: async (name) => {
       const made = await core.createNamespacedPod({ namespace: 'vision', body: pod(name) });

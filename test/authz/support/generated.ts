@@ -1,4 +1,4 @@
-/** Policies and questions for properties, and a model of the policy so plain that it can be read against design.md. */
+/** Policies and questions for properties, and a model of the policy so plain that a reader can check it. */
 import fc from 'fast-check';
 import { type PolicyDocument, type Rule, verbs } from '../../../services/authz/policy/document.ts';
 import type { Question } from '../../../services/authz/policy/policy.ts';

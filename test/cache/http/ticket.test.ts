@@ -1,26 +1,26 @@
 import { createSecretKey, randomBytes, randomInt } from 'node:crypto';
 import test from 'ava';
 import fc from 'fast-check';
-import { type Asked, Direct } from '../../../services/cache/http/direct.ts';
+import { Direct } from '../../../services/cache/http/direct.ts';
+import type { Terms } from '../../../services/cache/http/object-request.ts';
 import { readTarget } from '../../../services/cache/http/target.ts';
-import { openTicket, sealTicket, type Ticket } from '../../../services/cache/http/ticket.ts';
+import { openTicket, sealTicket, type Ticket, type Transfer } from '../../../services/cache/http/ticket.ts';
 import type { OpenObject } from '../../../services/cache/store/open-object.ts';
 import type { Key } from '../../../services/shared/key.ts';
 
 const key = 'vision/a' as Key;
 const object = { key, length: 1_000_000, tag: '"1000000-0-1"' } as OpenObject;
 const whole = { kind: 'whole', start: 0, end: 1_000_000 } as const;
-const asked: Asked = {
-  method: 'GET',
-  key,
+const terms: Terms = {
   version: undefined,
-  way: 'direct',
+  route: 'direct',
   namespace: 'vision',
   serviceAccount: 'trainer',
   maxObjectBytes: 2_000_000,
   maxShare: 0.5,
 };
-const put: Asked = { ...asked, method: 'PUT' };
+const get: Transfer & Terms = { ...terms, method: 'GET', key };
+const put: Transfer & Terms = { ...terms, method: 'PUT', key };
 
 function makeDirect() {
   const clock = { ms: 0 };
@@ -33,15 +33,15 @@ function ticketOf(location: string | undefined): string {
   return target.kind === 'ticket' ? target.ticket : '';
 }
 
-test('a ticket brings back who asked and the version, as often as it is used in its time', (t) => {
+test('a ticket returns the terms of its request and the version, as often as it is used in its time', (t) => {
   const { clock, direct } = makeDirect();
-  const location = direct.locateRead(asked, object, whole);
+  const location = direct.locateRead(get, object, whole);
   t.regex(location ?? '', /^http:\/\/10\.0\.0\.1:7000\/ticket\/[\w-]+\.[\w-]+\/objects\/vision\/a$/);
   for (const ms of [0, 5_000, 9_999]) {
     clock.ms = ms;
     t.deepEqual(direct.redeem({ method: 'GET', key }, ticketOf(location)), {
       kind: 'used',
-      asked: { ...asked, version: object.tag, way: 'ticket' },
+      terms: { ...terms, version: object.tag, route: 'ticket' },
     });
   }
   clock.ms = 10_000;
@@ -50,7 +50,7 @@ test('a ticket brings back who asked and the version, as often as it is used in 
 
 test('a ticket is refused for another method or key, by another shard, and by the same one after a restart', (t) => {
   const { direct } = makeDirect();
-  const ticket = ticketOf(direct.locateRead(asked, object, whole));
+  const ticket = ticketOf(direct.locateRead(get, object, whole));
   const refused = { kind: 'refused' } as const;
   for (const method of ['HEAD', 'PUT', 'DELETE', 'POST', 'get', '']) t.deepEqual(direct.redeem({ method, key }, ticket), refused, method);
   for (const other of ['vision/b', 'vision/a/', 'vision/', 'nlp/a', 'VISION/a', 'undefined'])
@@ -61,7 +61,7 @@ test('a ticket is refused for another method or key, by another shard, and by th
 
 test('a ticket that was cut, forged, or edited in any of a thousand ways is refused', (t) => {
   const { direct } = makeDirect();
-  const ticket = ticketOf(direct.locateRead(asked, object, whole));
+  const ticket = ticketOf(direct.locateRead(get, object, whole));
   const redeem = (text: string) => direct.redeem({ method: 'GET', key }, text).kind;
   t.is(redeem(ticket), 'used');
   for (let length = 0; length < ticket.length; length += 1) t.is(redeem(ticket.slice(0, length)), 'refused');
@@ -124,13 +124,13 @@ test('uploads that never come bound what is kept: then they go through Envoy, un
 test('only a body that is large and asked for under /direct/ is sent elsewhere', (t) => {
   const { direct } = makeDirect();
   const small = { ...object, length: 999 } as OpenObject;
-  t.truthy(direct.locateRead(asked, { ...object, length: 1000 } as OpenObject, whole));
-  t.truthy(direct.locateRead(asked, object, { kind: 'part', start: 0, end: 1 }));
-  t.is(direct.locateRead(asked, small, whole), undefined);
-  t.is(direct.locateRead({ ...asked, method: 'HEAD' }, object, whole), undefined);
-  for (const kind of ['not-modified', 'unsatisfiable'] as const) t.is(direct.locateRead(asked, object, { kind }), undefined);
-  for (const change of [{ way: 'objects' }, { way: 'ticket' }] as const) {
-    t.is(direct.locateRead({ ...asked, ...change }, object, whole), undefined);
+  t.truthy(direct.locateRead(get, { ...object, length: 1000 } as OpenObject, whole));
+  t.truthy(direct.locateRead(get, object, { kind: 'part', start: 0, end: 1 }));
+  t.is(direct.locateRead(get, small, whole), undefined);
+  t.is(direct.locateRead({ ...get, method: 'HEAD' }, object, whole), undefined);
+  for (const kind of ['not-modified', 'unsatisfiable'] as const) t.is(direct.locateRead(get, object, { kind }), undefined);
+  for (const change of [{ route: 'objects' }, { route: 'ticket' }] as const) {
+    t.is(direct.locateRead({ ...get, ...change }, object, whole), undefined);
     t.is(direct.locateUpload({ ...put, ...change }), undefined);
   }
   t.is(direct.locateUpload(put, 999), undefined);

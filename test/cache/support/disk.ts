@@ -2,7 +2,8 @@
 import { readdirSync, statSync } from 'node:fs';
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { digestOf, objectPath } from '../../../services/cache/disk/file-name.ts';
+import { digestOf } from '../../../services/cache/digest.ts';
+import { objectPath } from '../../../services/cache/disk/file-name.ts';
 import type { Key } from '../../../services/shared/key.ts';
 
 /** The file of a key. */
@@ -11,7 +12,7 @@ export async function fileOf(directory: string, key: string): Promise<string> {
   return objectPath(directory, digestOf(secret, key as Key));
 }
 
-/** KeyedMutex one bit of a file. */
+/** Flips one bit of a file. */
 export async function flipBit(file: string, offset: number): Promise<void> {
   const handle = await open(file, 'r+');
   try {

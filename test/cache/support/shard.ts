@@ -5,7 +5,7 @@ import path from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { pino } from 'pino';
 import { settings } from '../../../services/cache/config.ts';
-import { type Files, systemFiles } from '../../../services/cache/disk/files.ts';
+import type { Files } from '../../../services/cache/disk/files.ts';
 import { type ShardSettings, startShard } from '../../../services/cache/shard.ts';
 import { readSettings } from '../../../services/shared/environment.ts';
 import { readMetric } from '../../support/metrics.ts';
@@ -50,7 +50,11 @@ export function shardSettings(directory: string, environment: Readonly<Record<st
 /** Starts a shard that is stopped when the test ends, if it still runs then. */
 export async function startTestShard(t: ExecutionContext, options: TestShardOptions = {}): Promise<TestShard> {
   const directory = options.directory ?? (await temporaryDirectory(t));
-  const running = await startShard(shardSettings(directory, options.environment), pino({ level: 'silent' }), options.files ?? systemFiles);
+  const running = await startShard(
+    shardSettings(directory, options.environment),
+    pino({ level: 'silent' }),
+    options.files === undefined ? {} : { files: options.files },
+  );
   const { objects, metrics } = running.listening as { objects: string; metrics: string };
   let closing: Promise<void> | undefined;
   const close = () => {

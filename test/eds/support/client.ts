@@ -1,4 +1,4 @@
-/** A bare xDS client over a real connection, which sends just what the test says. */
+/** A bare xDS client over a real connection. It sends exactly what the test gives it, and asserts the protocol of each response itself. */
 import { type ClientDuplexStream, credentials, type ServiceError } from '@grpc/grpc-js';
 import type { ExecutionContext } from 'ava';
 import type { ClusterLoadAssignment__Output } from '../../../proto/generated/envoy/config/endpoint/v3/ClusterLoadAssignment.ts';
@@ -49,23 +49,55 @@ export function connectClient(t: ExecutionContext, address: string): TestClient 
     for (const call of calls) call.cancel();
     close();
   });
-  const track = <Request, Response>(call: ClientDuplexStream<Request, Response>): TestStream<Request, Response> => {
+  const track = <Request extends AnyRequest, Response extends AnyResponse>(
+    call: ClientDuplexStream<Request, Response>,
+    defaultType?: string,
+  ): TestStream<Request, Response> => {
     calls.push(call);
-    return follow(call);
+    return follow(t, call, defaultType);
   };
   return {
-    eds: () => track(eds.StreamEndpoints() as never) as unknown as FullStream,
-    deltaEds: () => track(eds.DeltaEndpoints() as never) as unknown as DeltaStream,
+    eds: () => track(eds.StreamEndpoints() as never, endpointType) as unknown as FullStream,
+    deltaEds: () => track(eds.DeltaEndpoints() as never, endpointType) as unknown as DeltaStream,
     ads: () => track(ads.StreamAggregatedResources() as never) as unknown as FullStream,
     deltaAds: () => track(ads.DeltaAggregatedResources() as never) as unknown as DeltaStream,
     close,
   };
 }
 
-function follow<Request, Response>(call: ClientDuplexStream<Request, Response>): TestStream<Request, Response> {
+interface AnyRequest {
+  type_url?: string;
+}
+
+interface AnyResponse {
+  type_url?: string;
+  nonce?: string;
+  version_info?: string;
+  system_version_info?: string;
+}
+
+/** `defaultType` is the type of requests that name none. */
+function follow<Request extends AnyRequest, Response extends AnyResponse>(
+  t: ExecutionContext,
+  call: ClientDuplexStream<Request, Response>,
+  defaultType: string | undefined,
+): TestStream<Request, Response> {
   const answers: Response[] = [];
+  const askedTypes = new Set<string | undefined>();
+  const lastNonces = new Map<string | undefined, string>();
   let failure: ServiceError | undefined;
-  call.on('data', (answer: Response) => answers.push(answer));
+  const check = ({ type_url: type, nonce = '', version_info, system_version_info }: Response): void => {
+    t.true(askedTypes.has(type), `a response has a type that was asked for, not ${type}`);
+    t.not(nonce, '', 'a response has a nonce');
+    t.not(nonce, lastNonces.get(type), 'a nonce differs from the one before');
+    lastNonces.set(type, nonce);
+    // Other types have no resources here, and so no version.
+    if (type === endpointType) t.truthy(version_info || system_version_info, 'a response has a version');
+  };
+  call.on('data', (answer: Response) => {
+    check(answer);
+    answers.push(answer);
+  });
   const ended = new Promise<ServiceError>((resolve) => {
     call.on('error', (error: ServiceError) => {
       failure = error;
@@ -76,7 +108,10 @@ function follow<Request, Response>(call: ClientDuplexStream<Request, Response>):
     call,
     ended,
     waiting: () => answers.length,
-    send: (request) => void call.write(request),
+    send: (request) => {
+      askedTypes.add(request.type_url || defaultType);
+      call.write(request);
+    },
     next: () =>
       waitFor(
         'an answer',

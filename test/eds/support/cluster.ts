@@ -1,4 +1,4 @@
-/** A stand-in cluster whose cache Pods come and go as the test says, with eds beside it as a process. */
+/** A fake cluster in which the test adds and removes cache Pods, with eds as a process. */
 import path from 'node:path';
 import { ApiException, CoreV1Api, DiscoveryV1Api } from '@kubernetes/client-node';
 import type { ExecutionContext } from 'ava';

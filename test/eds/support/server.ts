@@ -3,7 +3,7 @@ import type { ExecutionContext } from 'ava';
 import { pino } from 'pino';
 import { Registry } from 'prom-client';
 import { loadEnvoyProtos } from '../../../proto/load.ts';
-import { createEncoder } from '../../../services/eds/encoding.ts';
+import { createEncoder, type Encoder } from '../../../services/eds/encoding.ts';
 import { createMetrics, createPropagation, type Metrics } from '../../../services/eds/metrics.ts';
 import { Publisher } from '../../../services/eds/publisher.ts';
 import { type DiscoveryServer, startDiscoveryServer } from '../../../services/eds/server.ts';
@@ -23,6 +23,8 @@ interface TestServer {
   readonly log: readonly Record<string, unknown>[];
   /** How long each change took to the last stream, in seconds. */
   readonly propagation: readonly number[];
+  /** How many assignments the encoder has encoded. */
+  encodings(): number;
   /** Makes these the shards and publishes at once. */
   set(candidates: readonly Candidate[]): void;
   /** The value of one metric without labels. */
@@ -35,21 +37,29 @@ export async function startTestServer(
   {
     initial,
     placement = 'global',
-    mostStreams = 100,
+    maxStreams = 100,
     debounceMs = 0,
-    debounceLimitMs = 0,
+    maxDebounceMs = 0,
   }: {
     initial?: readonly Candidate[];
     placement?: 'global' | 'zone';
-    mostStreams?: number;
+    maxStreams?: number;
     debounceMs?: number;
-    debounceLimitMs?: number;
+    maxDebounceMs?: number;
   } = {},
 ): Promise<TestServer> {
   let current = initial ?? [];
   const log: Record<string, unknown>[] = [];
   const logger = pino({ level: 'info' }, { write: (line) => void log.push(JSON.parse(line) as Record<string, unknown>) });
-  const encoder = createEncoder(protos);
+  const ownEncoder = createEncoder(protos);
+  let encodings = 0;
+  const encoder: Encoder = {
+    ...ownEncoder,
+    assignment: (assignment) => {
+      encodings += 1;
+      return ownEncoder.assignment(assignment);
+    },
+  };
   const publisher = new Publisher({
     name: 'kura-cache',
     placement,
@@ -57,7 +67,7 @@ export async function startTestServer(
     encoder,
     limits: { unhealthyMs: 30_000, collapseShare: 1, collapseHoldMs: 30_000 },
     debounceMs,
-    debounceLimitMs,
+    maxDebounceMs,
     log: logger,
   });
   const registry = new Registry();
@@ -73,7 +83,7 @@ export async function startTestServer(
   if (initial !== undefined) publisher.publish();
   const server = await startDiscoveryServer(
     protos,
-    { publisher, encoder, streams, mostStreams, metrics, log: logger },
+    { publisher, encoder, streams, maxStreams, metrics, log: logger },
     { target: '127.0.0.1:0', credentials: undefined },
   );
   t.teardown(async () => {
@@ -89,6 +99,7 @@ export async function startTestServer(
     server,
     log,
     propagation,
+    encodings: () => encodings,
     set: (candidates) => {
       current = candidates;
       publisher.publish();

@@ -1,4 +1,4 @@
-/** A Kubernetes API that the contract holds for: the stand-in, or a real control plane. */
+/** A Kubernetes API that must fulfil the contract: the fake one, or a real control plane. */
 import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import type { ExecutionContext } from 'ava';
@@ -18,7 +18,7 @@ export interface ClusterSource {
 
 export interface Reply {
   readonly status: number;
-  // biome-ignore lint/suspicious/noExplicitAny: any JSON; the tests say what they expect of it.
+  // biome-ignore lint/suspicious/noExplicitAny: any JSON; the tests assert what they expect of it.
   readonly body: any;
 }
 
@@ -44,7 +44,7 @@ export interface Cluster {
   ok(method: string, path: string, call?: Call): Promise<any>;
   /** The events of a watch as they come, until it ends; the whole watch may take `withinMs`. */
   watch(path: string, options?: { accept?: string; withinMs?: number }): Promise<AsyncGenerator<WatchEvent>>;
-  /** A namespace of the test's own, deleted after it. */
+  /** A namespace for the test, deleted after it. */
   namespace(t: ExecutionContext): Promise<string>;
   close(): Promise<void>;
 }
@@ -55,7 +55,6 @@ interface Kubeconfig {
 }
 
 export const patchTypes = {
-  json: 'application/json-patch+json',
   merge: 'application/merge-patch+json',
   strategic: 'application/strategic-merge-patch+json',
 };

@@ -7,8 +7,8 @@ import { tokenContract } from './tokens.ts';
 import { watchContract } from './watches.ts';
 
 /**
- * The contract that the stand-in and a real Kubernetes API both hold, as tests of the file that calls this. One API is started for all of them, and `start`
- * gives it back with what ends it.
+ * What kura relies on of a Kubernetes API, as tests of the file that calls this. The fake API and a real one both pass them. `start` runs once for all tests and
+ * returns the API with a function that stops it.
  */
 export function defineContract(start: () => Promise<{ readonly source: ClusterSource; stop(): Promise<void> }>): void {
   let cluster: Cluster;

@@ -5,9 +5,9 @@ import { nameOf } from './objects.ts';
 const partial = 'application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1';
 const partialList = partial.replace('Metadata;', 'MetadataList;');
 
-/** What lists show, and of when. */
+/** Discovery, and the content of lists. */
 export function readContract(cluster: () => Cluster): void {
-  test.serial('health is shown to everybody, objects only to those who are known', async (t) => {
+  test.serial('health needs no credential, and objects need one', async (t) => {
     const { call, namespace } = cluster();
     const ns = await namespace(t);
     for (const path of ['/readyz', '/livez']) t.like(await call('GET', path, { token: null }), { status: 200, body: 'ok' });
@@ -27,29 +27,20 @@ export function readContract(cluster: () => Cluster): void {
     });
   });
 
-  test.serial('discovery names the kinds and their verbs', async (t) => {
+  test.serial('discovery names the kinds and their subresources', async (t) => {
     const { ok } = cluster();
     t.deepEqual((await ok('GET', '/api')).versions, ['v1']);
-    const groups: { name: string }[] = (await ok('GET', '/apis')).groups;
-    for (const group of ['discovery.k8s.io', 'events.k8s.io', 'authentication.k8s.io'])
-      t.true(
-        groups.some(({ name }) => name === group),
-        group,
-      );
+    const groups: string[] = (await ok('GET', '/apis')).groups.map(({ name }: { name: string }) => name);
+    for (const group of ['discovery.k8s.io', 'authentication.k8s.io']) t.true(groups.includes(group), group);
     const { resources } = await ok('GET', '/apis/discovery.k8s.io/v1');
-    t.like(resources[0], {
-      name: 'endpointslices',
-      singularName: 'endpointslice',
-      namespaced: true,
-      kind: 'EndpointSlice',
-      verbs: ['create', 'delete', 'deletecollection', 'get', 'list', 'patch', 'update', 'watch'],
-    });
+    t.like(resources[0], { name: 'endpointslices', singularName: 'endpointslice', namespaced: true, kind: 'EndpointSlice' });
     const core: { name: string; kind: string; shortNames?: string[] }[] = (await ok('GET', '/api/v1')).resources;
     const find = (wanted: string) => core.find(({ name }) => name === wanted);
     t.like(find('pods'), { kind: 'Pod', shortNames: ['po'] });
+    t.like(find('configmaps'), { kind: 'ConfigMap', shortNames: ['cm'] });
     t.like(find('serviceaccounts/token'), { kind: 'TokenRequest' });
     t.truthy(find('pods/status'));
-    t.truthy(find('pods/binding'));
+    t.truthy((await ok('GET', '/openapi/v3')).paths['api/v1'].serverRelativeURL);
   });
 
   test.serial('selectors choose by label and by field', async (t) => {
@@ -87,8 +78,8 @@ export function readContract(cluster: () => Cluster): void {
     }
   });
 
-  test.serial('metadata alone is shown to those who ask for it, in the form they can read first', async (t) => {
-    const { ok, call, namespace } = cluster();
+  test.serial('a client gets metadata alone where it accepts that first', async (t) => {
+    const { ok, namespace } = cluster();
     const ns = await namespace(t);
     const path = `/api/v1/namespaces/${ns}/pods`;
     t.deepEqual((await ok('GET', path)).items, []);
@@ -99,8 +90,8 @@ export function readContract(cluster: () => Cluster): void {
     t.deepEqual(Object.keys(list.items[0]).sort(), ['apiVersion', 'kind', 'metadata']);
     t.is(list.items[0].kind, 'PartialObjectMetadata');
     t.is((await ok('GET', `${path}/a`, { headers: { accept: `${partial},application/json` } })).kind, 'PartialObjectMetadata');
+    // kubectl accepts whole objects where the API has no tables.
     t.is((await ok('GET', `${path}/a`, { headers: { accept: 'application/vnd.unknown,application/json' } })).kind, 'Pod');
-    t.is((await call('GET', `${path}/a`, { headers: { accept: 'text/csv' } })).status, 406);
   });
 
   test.serial('a list in pages is of one moment, in the order of names', async (t) => {
@@ -123,8 +114,6 @@ export function readContract(cluster: () => Cluster): void {
     t.deepEqual(third.items.map(nameOf), ['e']);
     t.is(third.metadata.continue, undefined);
     t.is((await ok('GET', `${path}?limit=1&labelSelector=!x`)).metadata.remainingItemCount, undefined);
-    const then = await ok('GET', `${path}?resourceVersion=${first.metadata.resourceVersion}&resourceVersionMatch=Exact`);
-    t.deepEqual(then.items.map(nameOf), ['a', 'b', 'c', 'd', 'e']);
     t.deepEqual((await ok('GET', `${path}?resourceVersion=0`)).items.map(nameOf), ['a', 'b', 'd', 'e', 'f']);
   });
 }

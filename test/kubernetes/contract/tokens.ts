@@ -20,12 +20,12 @@ interface Workload {
   /** The status of a review. */
   // biome-ignore lint/suspicious/noExplicitAny: any status.
   readonly review: (token: string, audiences?: readonly string[]) => Promise<any>;
-  /** The same past the real API's cache of good answers: a fresh audience makes a fresh question. */
+  /** The same past the real API's cache of successful reviews: a new audience makes a new request. */
   // biome-ignore lint/suspicious/noExplicitAny: any status.
   readonly freshReview: (token: string) => Promise<any>;
 }
 
-/** Whom a token belongs to, and when it ceases to. */
+/** The identity that a token proves, and the end of its validity. */
 export function tokenContract(cluster: () => Cluster): void {
   const workload = async (t: ExecutionContext): Promise<Workload> => {
     const { ok, call, namespace } = cluster();
@@ -65,7 +65,7 @@ export function tokenContract(cluster: () => Cluster): void {
     t.deepEqual((await review(token, ['other', 'kura'])).audiences, ['kura']);
   });
 
-  test.serial('the review repeats the question, and hears no status in it', async (t) => {
+  test.serial('the review repeats the spec of the request, and ignores a status in it', async (t) => {
     const { token } = await workload(t);
     const spec = { token, audiences: ['other'] };
     const body = { metadata: { name: 'n' }, spec, status: { authenticated: true, user: { username: 'root' } } };
@@ -75,7 +75,7 @@ export function tokenContract(cluster: () => Cluster): void {
     t.deepEqual(Object.keys(answer.body.status).sort(), ['error', 'user']);
   });
 
-  test.serial('a token says what it was asked for, signed with a published key', async (t) => {
+  test.serial('a token has the claims that the request asked for, signed with a published key', async (t) => {
     const { ns, node, account, pod: own, token } = await workload(t);
     const jwks = await cluster().ok('GET', '/openid/v1/jwks');
     const issuer = 'https://kubernetes.default.svc';
@@ -97,55 +97,56 @@ export function tokenContract(cluster: () => Cluster): void {
     t.regex(configuration.jwks_uri, /\/openid\/v1\/jwks$/);
   });
 
-  test.serial('a refusal has no `authenticated` and says why', async (t) => {
+  test.serial('a rejected token has no `authenticated` and a reason', async (t) => {
     const { token, review } = await workload(t);
     const { signingKey } = cluster();
     const now = Math.floor(Date.now() / 1000);
     const again = (parts: Parameters<typeof remint>[2]): string => remint(token, signingKey, parts);
     const [head, claims, signature] = token.split('.') as [string, string, string];
     const damaged = `${head}.${claims}.${signature.slice(0, -8)}${signature.endsWith('AAAAAAAA') ? 'BBBBBBBB' : 'AAAAAAAA'}`;
-    const primitive = '[invalid bearer token, go-jose/go-jose: error in cryptographic primitive]';
-    const audience = (asked: string): string =>
-      `[invalid bearer token, token audiences ["kura"] is invalid for the target audiences ${asked}]`;
-    const rows: [string, string, string, string[]?][] = [
+    const audience = (asked: string): string => `token audiences ["kura"] is invalid for the target audiences ${asked}`;
+    const other = again({ claims: { aud: ['other'] } }).split('.')[1];
+    // The end of the reason; undefined where it is the implementation's own.
+    const rows: [string, string, string | undefined, string[]?][] = [
       ['wrong audience', token, audience('["other"]'), ['other']],
       ['wrong audiences', token, audience('["other" "x y"]'), ['other', 'x y']],
       ['the API’s own audience', token, audience('["https://kubernetes.default.svc"]'), []],
-      ['garbage', 'garbage', 'invalid bearer token'],
-      ['garbage with a space', 'a b', 'invalid bearer token'],
-      ['garbage in three parts', 'a.b.c', 'invalid bearer token'],
-      ['another issuer', again({ claims: { iss: 'https://elsewhere' } }), 'invalid bearer token'],
-      ['a damaged signature', damaged, primitive],
-      [
-        'other claims under the signature',
-        `${head}.${again({ claims: { aud: ['other'] } }).split('.')[1]}.${signature}`,
-        primitive,
-        ['other'],
-      ],
-      ['alg none', again({ header: { alg: 'none' } }), primitive],
-      ['an unknown kid', again({ header: { kid: 'unknown' } }), '[invalid bearer token, invalid signature, no keys found]'],
-      ['expired', again({ claims: { exp: now - 90 } }), '[invalid bearer token, service account token has expired]'],
-      ['not yet valid', again({ claims: { nbf: now + 90 } }), '[invalid bearer token, service account token is not valid yet]'],
+      ['garbage', 'garbage', undefined],
+      ['garbage with a space', 'a b', undefined],
+      ['garbage in three parts', 'a.b.c', undefined],
+      ['another issuer', again({ claims: { iss: 'https://elsewhere' } }), undefined],
+      ['a damaged signature', damaged, undefined],
+      ['other claims under the signature', `${head}.${other}.${signature}`, undefined, ['other']],
+      ['alg none', again({ header: { alg: 'none' } }), undefined],
+      ['an unknown kid', again({ header: { kid: 'unknown' } }), undefined],
+      ['expired', again({ claims: { exp: now - 90 } }), 'service account token has expired'],
+      ['not yet valid', again({ claims: { nbf: now + 90 } }), 'service account token is not valid yet'],
       ['expired and of another audience', again({ claims: { exp: now - 90 } }), audience('["other"]'), ['other']],
     ];
-    for (const [what, presented, error, audiences] of rows) t.deepEqual(await review(presented, audiences), { user: {}, error }, what);
+    for (const [what, presented, reason, audiences] of rows) {
+      const status = await review(presented, audiences);
+      t.deepEqual(Object.keys(status).sort(), ['error', 'user'], what);
+      t.deepEqual(status.user, {}, what);
+      if (reason === undefined) t.regex(status.error, /^\[?invalid bearer token/, what);
+      else t.is(status.error, `[invalid bearer token, ${reason}]`, what);
+    }
     t.true((await review(again({ claims: { exp: now - 30 } }))).authenticated, 'within the leeway of 60 s');
     t.true((await review(again({ claims: { nbf: now + 30 } }))).authenticated, 'within the leeway of 60 s');
   });
 
-  test.serial('a token ends with its Pod, with another Pod of that name too', async (t) => {
+  test.serial('a token is invalid after its Pod is gone, and for another Pod of that name', async (t) => {
     const { ns, node, pod: own, token, freshReview } = await workload(t);
     const { ok } = cluster();
     const pods = `/api/v1/namespaces/${ns}/pods`;
     t.true((await freshReview(token)).authenticated);
     await ok('DELETE', `${pods}/p?gracePeriodSeconds=0`);
-    await waitFor('the token is refused', async () => (await freshReview(token)).error === invalidated);
+    await waitFor('the token is rejected', async () => (await freshReview(token)).error === invalidated);
     const other = (await ok('POST', pods, { body: pod('p', { node, serviceAccountName: 'trainer' }) })).metadata.uid;
     const error = `[invalid bearer token, pod UID (${other}) does not match service account pod ref claim (${own.metadata.uid})]`;
-    await waitFor('the new one is seen', async () => (await freshReview(token)).error === error);
+    await waitFor('the API has the new one', async () => (await freshReview(token)).error === error);
   });
 
-  test.serial('a token outlives the beginning and the success of its Pod’s end', async (t) => {
+  test.serial('a token is valid while its Pod terminates, and after it succeeded', async (t) => {
     const { ns, token, freshReview } = await workload(t);
     const { ok } = cluster();
     const path = `/api/v1/namespaces/${ns}/pods/p`;
@@ -162,35 +163,28 @@ export function tokenContract(cluster: () => Cluster): void {
     t.true((await freshReview(token)).authenticated);
   });
 
-  test.serial('a token ends with its ServiceAccount, made anew too', async (t) => {
+  test.serial('a token is invalid after its ServiceAccount is gone, and for another one of that name', async (t) => {
     const { ns, account, token, freshReview } = await workload(t);
     const { ok } = cluster();
     const accounts = `/api/v1/namespaces/${ns}/serviceaccounts`;
     await ok('DELETE', `${accounts}/trainer`);
     const gone = '[invalid bearer token, serviceaccounts "trainer" not found]';
-    await waitFor('the token is refused', async () => (await freshReview(token)).error === gone);
-    const anew = (await ok('POST', accounts, { body: { metadata: { name: 'trainer' } } })).metadata.uid;
-    const error = `[invalid bearer token, service account UID (${anew}) does not match claim (${account.metadata.uid})]`;
-    await waitFor('the new one is seen', async () => (await freshReview(token)).error === error);
+    await waitFor('the token is rejected', async () => (await freshReview(token)).error === gone);
+    const other = (await ok('POST', accounts, { body: { metadata: { name: 'trainer' } } })).metadata.uid;
+    const error = `[invalid bearer token, service account UID (${other}) does not match claim (${account.metadata.uid})]`;
+    await waitFor('the API has the new one', async () => (await freshReview(token)).error === error);
     t.is((await freshReview(token)).error, error);
   });
 
-  test.serial('an unbound token has no Pod; one of a Node has the Node and ends with it', async (t) => {
-    const { node, request, review, freshReview } = await workload(t);
-    const unbound = await request('trainer', { audiences: ['kura'] });
-    t.is(unbound.body.spec.expirationSeconds, 3_600);
-    t.is(unbound.body.spec.boundObjectRef, null);
-    const prefix = 'authentication.kubernetes.io/';
-    t.deepEqual(Object.keys((await review(unbound.body.status.token)).user.extra), [`${prefix}credential-id`]);
-    const bound = await request('trainer', { audiences: ['kura'], boundObjectRef: { kind: 'Node', apiVersion: 'v1', name: node } });
-    const { token } = bound.body.status;
-    const { extra } = (await review(token)).user;
-    t.deepEqual(Object.keys(extra).sort(), [`${prefix}credential-id`, `${prefix}node-name`, `${prefix}node-uid`]);
-    await cluster().ok('DELETE', `/api/v1/nodes/${node}`);
-    await waitFor('the token is refused', async () => (await freshReview(token)).error === invalidated);
+  test.serial('an unbound token has no Pod', async (t) => {
+    const { request, review } = await workload(t);
+    const { body } = await request('trainer', { audiences: ['kura'] });
+    t.is(body.spec.expirationSeconds, 3_600);
+    t.is(body.spec.boundObjectRef, null);
+    t.deepEqual(Object.keys((await review(body.status.token)).user.extra), ['authentication.kubernetes.io/credential-id']);
   });
 
-  test.serial('a token without audiences is one for the API: it may call it, others may not', async (t) => {
+  test.serial('a token without audiences is one for the API, and only such a token may call it', async (t) => {
     const { ns, token, request, review } = await workload(t);
     const { body } = await request('trainer', {});
     const own = body.status.token;
@@ -199,11 +193,11 @@ export function tokenContract(cluster: () => Cluster): void {
     t.is((await review(own, ['kura'])).authenticated, undefined);
     const { call } = cluster();
     t.is((await call('GET', `/api/v1/namespaces/${ns}/pods`, { token })).status, 401);
-    // 403 where the API knows whom it refuses.
+    // 403 where the API authenticates the token and RBAC denies the request.
     t.true([200, 403].includes((await call('GET', `/api/v1/namespaces/${ns}/pods`, { token: own })).status));
   });
 
-  test.serial('a TokenRequest answers with the ServiceAccount’s name and what it granted', async (t) => {
+  test.serial('a TokenRequest returns the ServiceAccount’s name and the granted spec', async (t) => {
     const { ns, account, request } = await workload(t);
     const boundObjectRef = { kind: 'Pod', apiVersion: 'v1', name: 'p' };
     const { status, body } = await request('trainer', { audiences: ['kura'], expirationSeconds: 700, boundObjectRef });
@@ -214,64 +208,33 @@ export function tokenContract(cluster: () => Cluster): void {
     t.is(Date.parse(body.status.expirationTimestamp) / 1000, Number(claimsOf(body.status.token).exp));
   });
 
-  test.serial('a TokenRequest is refused for what is absent, another’s, too short or too long', async (t) => {
+  test.serial('a TokenRequest fails for an absent or another’s Pod, an absent account, and a lifetime out of bounds', async (t) => {
     const { ns, request } = await workload(t);
     await cluster().ok('POST', `/api/v1/namespaces/${ns}/serviceaccounts`, { body: { metadata: { name: 'eval' } } });
     const bound = (reference: object): object => ({ audiences: ['kura'], boundObjectRef: { kind: 'Pod', apiVersion: 'v1', ...reference } });
-    const life = 'TokenRequest.authentication.k8s.io "" is invalid: spec.expirationSeconds: Invalid value';
-    const rows: [string, Promise<Reply>, number, string, string][] = [
-      ['absent Pod', request('trainer', bound({ name: 'none' })), 404, 'NotFound', 'pods "none" not found'],
-      [
-        'another uid',
-        request('trainer', bound({ name: 'p', uid: 'x' })),
-        409,
-        'Conflict',
-        'Operation cannot be fulfilled on Pod "p": the UID in the bound object reference (x) does not match the UID in record. The object might have been deleted and then recreated',
-      ],
+    const pods = { absent: bound({ name: 'none' }), stale: bound({ name: 'p', uid: 'x' }), own: bound({ name: 'p' }) };
+    const rows: [string, Promise<Reply>, number, string, RegExp][] = [
+      ['absent Pod', request('trainer', pods.absent), 404, 'NotFound', /^pods "none" not found$/],
+      ['another uid', request('trainer', pods.stale), 409, 'Conflict', /^Operation cannot be fulfilled on Pod "p": the UID in the bound/],
       [
         'another’s Pod',
-        request('eval', bound({ name: 'p' })),
+        request('eval', pods.own),
         400,
         'BadRequest',
-        'cannot bind token for serviceaccount "eval" to pod running with different serviceaccount name.',
+        /^cannot bind token for serviceaccount "eval" to pod running with diff/,
       ],
-      [
-        'another kind',
-        request('trainer', bound({ kind: 'ConfigMap', name: 'p' })),
-        400,
-        'BadRequest',
-        'cannot bind token to object of type /v1, Kind=ConfigMap',
-      ],
-      [
-        'too short',
-        request('trainer', { expirationSeconds: 599 }),
-        422,
-        'Invalid',
-        `${life}: 599: may not specify a duration less than 10 minutes`,
-      ],
-      [
-        'too long',
-        request('trainer', { expirationSeconds: 5_000_000_000 }),
-        422,
-        'Invalid',
-        `${life}: 5000000000: may not specify a duration larger than 2^32 seconds`,
-      ],
-      ['absent account', request('nobody', {}), 404, 'NotFound', 'serviceaccounts "nobody" not found'],
-      [
-        'another name',
-        request('trainer', {}, { name: 'other' }),
-        422,
-        'Invalid',
-        'TokenRequest.authentication.k8s.io "trainer" is invalid: metadata.name: Invalid value: "other": must match the service account name if specified',
-      ],
+      ['too short', request('trainer', { expirationSeconds: 599 }), 422, 'Invalid', /may not specify a duration less than 10 minutes$/],
+      ['too long', request('trainer', { expirationSeconds: 5e9 }), 422, 'Invalid', /may not specify a duration larger than 2\^32 seconds$/],
+      ['absent account', request('nobody', {}), 404, 'NotFound', /^serviceaccounts "nobody" not found$/],
     ];
     for (const [what, answer, code, reason, message] of rows) {
       const { status, body } = await answer;
-      t.deepEqual([status, body.reason, body.message], [code, reason, message], what);
+      t.deepEqual([status, body.reason], [code, reason], what);
+      t.regex(body.message, message, what);
     }
   });
 
-  test.serial('a review of no token is a bad request, and there is nothing to read', async (t) => {
+  test.serial('a review without a token is a bad request, and reviews cannot be read', async (t) => {
     const { call } = cluster();
     for (const body of [{ spec: { token: '' } }, { spec: {} }, {}]) {
       const answer = await call('POST', reviews, { body });

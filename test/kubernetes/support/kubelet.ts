@@ -4,7 +4,7 @@ import path from 'node:path';
 import type { V1EndpointSlice, V1Node, V1Pod } from '@kubernetes/client-node';
 import type { KubernetesClient } from '../../../services/shared/kubernetes.ts';
 import type { Logger } from '../../../services/shared/log.ts';
-import { startReflector } from '../../../services/shared/reflector.ts';
+import { Reflector } from '../../../services/shared/reflector.ts';
 import { waitFor } from '../../support/wait.ts';
 import type { Cluster } from '../contract/cluster.ts';
 import { resolvConf, startDns } from './dns.ts';
@@ -52,15 +52,15 @@ export async function startKubelet({ cluster, client, namespace, directory, netw
   const given = { KUBERNETES_SERVICE_HOST: network.address, KUBERNETES_SERVICE_PORT: String(apiPort) };
   const noted = (pod: V1Pod) => (error: Error) => void faults.push(`${pod.metadata?.name}: ${error.message}`);
 
-  const slices = startReflector<V1EndpointSlice>({
+  const slices = new Reflector<V1EndpointSlice>({
     client,
     path: `/apis/discovery.k8s.io/v1/namespaces/${namespace}/endpointslices`,
     log,
   });
-  const nodes = startReflector<V1Node>({ client, path: '/api/v1/nodes', log });
+  const nodes = new Reflector<V1Node>({ client, path: '/api/v1/nodes', log });
   await waitFor('the Nodes', () => nodes.synced);
   const closeDns = await startDns({ address: network.address, namespace, addresses });
-  const pods = startReflector<V1Pod>({
+  const pods = new Reflector<V1Pod>({
     client,
     path: `/api/v1/namespaces/${namespace}/pods`,
     log,

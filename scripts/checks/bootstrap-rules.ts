@@ -1,0 +1,181 @@
+/** Pure: the settings of the Envoy bootstrap that kura depends on. envoy/README.md explains the blocks. */
+import { settings as authzSettings } from '../../services/authz/config.ts';
+import { settings as cacheSettings } from '../../services/cache/config.ts';
+import { settings as edsSettings } from '../../services/eds/config.ts';
+import { Condition, type Row, seconds, valueAt } from './expectation.ts';
+
+/** A client limits a socket operation to 3 s; half a second remains for the network. */
+const maxFailure = '2.5s';
+/** The places of these files in a Pod (k8s/base/envoy.yaml). */
+const grantsFile = '/etc/envoy/grants.lua';
+const credentialFile = '/etc/envoy/credential.yaml';
+
+const objects = 'static_resources.listeners[objects]';
+const manager = `${objects}.filter_chains[0].filters[0].typed_config`;
+const mutations = `${manager}.early_header_mutation_extensions[strip].typed_config.mutations`;
+const authorization = `${manager}.http_filters[envoy.filters.http.ext_authz].typed_config`;
+const injector = `${manager}.http_filters[envoy.filters.http.credential_injector].typed_config`;
+const transfers = `${manager}.access_log[envoy.access_loggers.http_grpc]`;
+const routes = `${manager}.route_config.virtual_hosts[0].routes`;
+const cache = 'static_resources.clusters[kura-cache]';
+const cacheHttp = `${cache}.typed_extension_protocol_options[envoy.extensions.upstreams.http.v3.HttpProtocolOptions]`;
+const firstEndpoint = 'load_assignment.endpoints[0].lb_endpoints[0].endpoint.address';
+
+const byPath = { header_name: ':path' };
+const byDirectPath = { ...byPath, regex_rewrite: { pattern: { regex: '^/direct/' }, substitution: '/objects/' } };
+
+/** The spelling of a key: authz, the hash and the shard compare keys byte for byte. */
+const keyRows: readonly Row[] = [
+  [`${manager}.normalize_path`, true, 'dot segments would reach authz and the shards'],
+  [`${manager}.merge_slashes`, false, 'a key with // would become another key'],
+  [`${manager}.path_with_escaped_slashes_action`, 'REJECT_REQUEST', 'one key would have two spellings'],
+  ...['x-kura-', 'x-envoy-'].map((prefix): Row => {
+    const strip = { remove_on_match: { key_matcher: { prefix, ignore_case: true } } };
+    return [mutations, new Condition('listWith', strip), `a client could send ${prefix}* headers and act for another namespace`];
+  }),
+];
+
+/** Every request passes authz, and every shard knows Envoy. */
+const accessRows: readonly Row[] = [
+  [`${authorization}.failure_mode_allow`, false, 'without authz Envoy would allow every request'],
+  [
+    `${manager}.http_filters[*].name`,
+    ['local_ratelimit', 'lua', 'ext_authz', 'credential_injector', 'router'].map((name) => `envoy.filters.http.${name}`),
+    'a request could pass unchecked, or without the credential',
+  ],
+  [`${injector}.overwrite`, true, 'shards would get the credential that a client sends'],
+  [`${injector}.allow_request_without_credential`, new Condition('otherThan', true), 'shards would get requests without the credential'],
+  [`${injector}.credential.typed_config.header`, 'x-kura-credential', 'shards would reject every request with 401'],
+  [
+    `${injector}.credential.typed_config.credential.sds_config.path_config_source.path`,
+    credentialFile,
+    'shards would reject every request with 401',
+  ],
+  [
+    `${manager}.http_filters[envoy.filters.http.lua].typed_config.default_source_code.filename`,
+    grantsFile,
+    'every request would ask authz',
+  ],
+  [
+    `${authorization}.filter_enabled_metadata`,
+    { filter: 'kura.grant', path: [{ key: 'hit' }], value: { present_match: true }, invert: true },
+    'Envoy would skip authz for requests that no grant covers, or ask it for all',
+  ],
+  ['admin.address.socket_address.address', '127.0.0.1', 'any client in the network could stop Envoy'],
+  ...['/quitquitquit', '/runtime_modify', '/cpuprofiler'].map(
+    (path): Row => ['admin.allow_paths', new Condition('denying', path), 'other containers of the Pod could stop or change Envoy'],
+  ),
+  ...['/ready', '/stats/prometheus', '/healthcheck/fail', '/drain_listeners'].map(
+    (path): Row => ['admin.allow_paths', new Condition('allowing', path), 'probes, metrics or the drain would fail'],
+  ),
+];
+
+/** The logs: tokens stay out of them, and authz learns of transfers. */
+const logRows: readonly Row[] = [
+  [`${manager}.access_log`, [], 'the access log would contain tokens', authorizationFields],
+  [
+    `${transfers}.filter`,
+    {
+      metadata_filter: {
+        matcher: { filter: 'envoy.filters.http.ext_authz', path: [{ key: 'counts_bytes' }], value: { bool_match: true } },
+        match_if_key_not_found: false,
+      },
+    },
+    'bytesPerSecond would limit no namespace',
+  ],
+  [
+    `${transfers}.typed_config.common_config.grpc_service.envoy_grpc.cluster_name`,
+    'authz',
+    'authz would get no transfers, and bytesPerSecond would limit no namespace',
+  ],
+  [
+    `${transfers}.typed_config.additional_request_headers_to_log`,
+    new Condition('listWith', 'x-kura-namespace'),
+    'authz could not count the bytes of a namespace, and bytesPerSecond would limit no namespace',
+  ],
+];
+
+/** A failure reaches its client in time, and a running transfer continues. */
+const timeRows: readonly Row[] = [
+  ...['read', 'write', 'read-direct', 'write-direct'].flatMap((name): Row[] => {
+    const header = name.endsWith('-direct') ? byDirectPath : byPath;
+    const route = `${routes}[${name}].route`;
+    return [
+      [`${route}.timeout`, '0s', 'Envoy would cut long transfers'],
+      [`${route}.hash_policy`, [{ header }], 'keys would move to other shards, or have two shards'],
+      [route, new Condition('atMost', maxFailure), 'clients would give up before they get the failure', longestFailure],
+    ];
+  }),
+  ...['write', 'write-direct'].map(
+    (name): Row => [`${routes}[${name}].route.retry_policy.retry_on`, undefined, 'Envoy would buffer the body of every upload'],
+  ),
+  ...['read', 'read-direct'].map(
+    (name): Row => [
+      `${routes}[${name}].match.headers`,
+      [{ name: ':method', string_match: { safe_regex: { regex: 'GET|HEAD' } } }],
+      'Envoy would repeat requests that must not run twice',
+    ],
+  ),
+  [`${manager}.delayed_close_timeout`, '0s', 'a client that pauses would lose the end of a response that ends its connection'],
+  [
+    `${cache}.connect_timeout`,
+    new Condition('belowValueOf', `${routes}[read].route.retry_policy.per_try_timeout`),
+    'no time would remain for the next shard',
+  ],
+  [
+    `${cacheHttp}.common_http_protocol_options.idle_timeout`,
+    new Condition('below', cacheSettings.keepAlive.fallback),
+    'requests would fail on connections that a shard is closing',
+  ],
+];
+
+/** Keys keep their shards. */
+const shardRows: readonly Row[] = [
+  [
+    `${cache}.load_balancing_policy.policies[0].typed_extension_config.typed_config.@type`,
+    new Condition('endingIn', '.maglev.v3.Maglev'),
+    'keys would move when the set of shards changes',
+  ],
+  [`${cache}.common_lb_config.healthy_panic_threshold.value`, 0, 'Envoy would send keys to dead shards'],
+  [`${cache}.ignore_health_on_host_removal`, true, 'a removed shard would stay while its health check passes'],
+  [`${cache}.outlier_detection.enforcing_consecutive_5xx`, 0, 'Envoy would eject a shard that correctly returns 507'],
+];
+
+/** Names, ports and sockets agree with the services. */
+const addressRows: readonly Row[] = [
+  [`${cache}.eds_cluster_config.service_name`, edsSettings.service.fallback, 'eds would send no shards'],
+  [
+    `${cache}.eds_cluster_config.eds_config.initial_fetch_timeout`,
+    new Condition('atMost', '0s'),
+    'Envoy would become ready without shards and return 503',
+  ],
+  ['admin.address.socket_address.port_value', 9901, 'the metrics listener could not reach the admin interface'],
+  [`${objects}.address.socket_address.port_value`, 8080, 'the Service kura would reach no listener'],
+  ['static_resources.listeners[metrics].address.socket_address.port_value', 9902, 'the probes and Prometheus would reach no listener'],
+  [
+    `static_resources.clusters[authz].${firstEndpoint}.pipe.path`,
+    String(authzSettings.listen.fallback).replace(/^unix:/, ''),
+    'Envoy could not reach authz and would reject every request',
+  ],
+  [
+    `static_resources.clusters[eds].${firstEndpoint}.socket_address.port_value`,
+    Number(String(edsSettings.listen.fallback).replace(/^.*:/, '')),
+    'Envoy could not reach eds and would have no shards',
+  ],
+];
+
+export const bootstrapRules: readonly Row[] = [...keyRows, ...accessRows, ...logRows, ...timeRows, ...shardRows, ...addressRows];
+
+/** All strings of the access logs that mention the header Authorization. */
+function authorizationFields(bootstrap: unknown, path: string): string[] {
+  return JSON.stringify(valueAt(bootstrap, path) ?? []).match(/"[^"]*authorization[^"]*"/gi) ?? [];
+}
+
+/** The longest time from the last byte of a request to its failure: the check by authz, and each try of the route at `path`. */
+function longestFailure(bootstrap: unknown, path: string): string {
+  const policy = valueAt(bootstrap, `${path}.retry_policy`) as
+    | { retry_on?: string; num_retries?: number; per_try_timeout?: string }
+    | undefined;
+  const tries = policy?.retry_on === undefined ? 1 : 1 + (policy.num_retries ?? Number.NaN);
+  return `${seconds(valueAt(bootstrap, `${authorization}.grpc_service.timeout`)) + tries * seconds(policy?.per_try_timeout)}s`;
+}

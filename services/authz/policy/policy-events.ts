@@ -1,0 +1,44 @@
+/** Reports the outcome of each policy document as a Kubernetes Event on its ConfigMap. */
+import { ApiException, CoreV1Api, type V1ConfigMap } from '@kubernetes/client-node';
+import type { KubernetesClient } from '../../shared/kubernetes.ts';
+import type { Logger } from '../../shared/log.ts';
+
+interface PolicyOutcome {
+  readonly reason: 'PolicyAccepted' | 'PolicyRejected';
+  /** Of the document. */
+  readonly hash: string;
+  readonly message: string;
+}
+
+const maxMessageCharacters = 1_000;
+
+export class PolicyEvents {
+  readonly #core: CoreV1Api;
+  readonly #log: Logger;
+
+  constructor({ client, log }: { client: KubernetesClient; log: Logger }) {
+    this.#core = client.api(CoreV1Api);
+    this.#log = log;
+  }
+
+  /** One Event for each document and outcome: the first replica writes it, and the others find it there. Does not wait for it. */
+  report({ metadata }: V1ConfigMap, { reason, hash, message }: PolicyOutcome): void {
+    const { name = '', namespace = '', uid } = metadata ?? {};
+    const now = new Date();
+    const body = {
+      metadata: { name: `${name}.${reason.toLowerCase()}.${hash}`, namespace },
+      involvedObject: { apiVersion: 'v1', kind: 'ConfigMap', namespace, name, ...(uid === undefined ? {} : { uid }) },
+      reason,
+      type: reason === 'PolicyAccepted' ? 'Normal' : 'Warning',
+      message: message.slice(0, maxMessageCharacters),
+      source: { component: 'kura-authz' },
+      firstTimestamp: now,
+      lastTimestamp: now,
+      count: 1,
+    };
+    this.#core.createNamespacedEvent({ namespace, body }).catch((error: unknown) => {
+      if (!(error instanceof ApiException && error.code === 409))
+        this.#log.warn({ reason: (error as Error).message.split('\n', 1)[0] }, 'the Event cannot be written');
+    });
+  }
+}

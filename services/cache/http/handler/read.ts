@@ -1,0 +1,73 @@
+/** GET and HEAD. */
+import type { Result } from '../../counters.ts';
+import type { OpenObject } from '../../store/open-object.ts';
+import { planRead } from '../conditions.ts';
+import { bodyRoute, type ObjectRequest } from '../object-request.ts';
+import { objectFields } from '../response-heads.ts';
+import { sendBody } from '../send-body.ts';
+import type { ObjectService } from '../service.ts';
+import { type Reply, redirect, refuse } from './reply.ts';
+
+export async function handleRead(service: ObjectService, request: ObjectRequest, reply: Reply): Promise<Result> {
+  const { store, direct } = service;
+  const object = await store.open(request.key, request.version);
+  if (object === undefined) return await refuse(reply, 'miss');
+  try {
+    const plan = planRead(object, request.method === 'HEAD', request);
+    const location = direct?.locateRead(request, object, plan);
+    if (location !== undefined) return redirect(reply, location);
+    const isWarm = store.use(object);
+    switch (plan.kind) {
+      case 'not-modified':
+        reply.send(304, ['etag', object.tag]);
+        return 'notModified';
+      case 'unsatisfiable':
+        return await refuse(reply, 'range-not-satisfiable', ['content-range', `bytes */${object.length}`]);
+      case 'whole':
+      case 'part':
+        return await sendObject(service, request, { object, isWarm, ...plan }, reply);
+      default:
+        return plan satisfies never;
+    }
+  } finally {
+    object.release();
+  }
+}
+
+interface ObjectSlice {
+  readonly kind: 'whole' | 'part';
+  readonly object: OpenObject;
+  readonly isWarm: boolean;
+  readonly start: number;
+  readonly end: number;
+}
+
+async function sendObject(service: ObjectService, request: ObjectRequest, slice: ObjectSlice, reply: Reply): Promise<Result> {
+  const { reader, buffers, readerTimeoutMs: timeoutMs, counters } = service;
+  const { object, start, end } = slice;
+  const isPart = slice.kind === 'part';
+  const range = isPart ? ['content-range', `bytes ${start}-${end - 1}/${object.length}`] : [];
+  const fields = [...range, ...objectFields(object, end - start)];
+  const status = isPart ? 206 : 200;
+  const result = isPart ? 'partial' : 'hit';
+  if (request.method === 'HEAD' || start === end) {
+    reply.send(status, fields);
+    return result;
+  }
+  const sink = reply.stream(status, fields);
+  let isBegun = false;
+  const begin = () => {
+    isBegun = true;
+    sink.begin();
+  };
+  try {
+    await sendBody({ ...slice, to: sink.to, head: sink.head, reader, buffers, timeoutMs }, begin);
+  } catch (error) {
+    // In the middle of a body only a broken transfer tells the client that it is not whole.
+    if (isBegun) throw error;
+    return await refuse(reply, 'miss');
+  }
+  counters.sent[bodyRoute(request)] += end - start;
+  sink.end();
+  return result;
+}

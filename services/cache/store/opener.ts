@@ -1,0 +1,136 @@
+/** Opens objects for reading: from the descriptors that are open already, or from the disk, once for all requests that ask at the same time. */
+import type { Key } from '../../shared/key.ts';
+import { type Digest, digestOf } from '../digest.ts';
+import type { FaultSink } from '../disk/disk-health.ts';
+import { fileName, objectPath } from '../disk/file-name.ts';
+import { type Files, faultKind } from '../disk/files.ts';
+import type { Catalog } from '../index/catalog.ts';
+import { flagUnconfirmed, noRow } from '../index/object-index.ts';
+import type { BufferPool } from './buffer-pool.ts';
+import type { KeyedMutex } from './keyed-mutex.ts';
+import type { LoadedBodies } from './loaded-bodies.ts';
+import { OpenFiles } from './open-files.ts';
+import { CorruptObjectError, type OpenObject } from './open-object.ts';
+import { readObject } from './read-object.ts';
+
+interface OpenerOptions {
+  readonly directory: string;
+  readonly secret: string;
+  readonly catalog: Catalog;
+  readonly maxOpenFiles: number;
+  readonly files: Files;
+  readonly buffers: BufferPool;
+  readonly loaded: LoadedBodies;
+  readonly mutex: KeyedMutex;
+  readonly health: FaultSink;
+  /** Called for an object whose body was read together with its trailer. */
+  readonly onBodyRead: (object: OpenObject) => void;
+  /** Removes a damaged file. Does not reject. */
+  readonly dropDamaged: (digest: Digest) => Promise<void>;
+}
+
+/** An open under way. It is no longer current once its file was replaced or removed: then no reader may get the version that it finds. */
+interface Opening {
+  promise: Promise<OpenObject | undefined>;
+  isCurrent: boolean;
+}
+
+export class Opener {
+  readonly openFiles: OpenFiles;
+  readonly #options: OpenerOptions;
+  /** By file name. */
+  readonly #openings = new Map<string, Opening>();
+
+  constructor(options: OpenerOptions) {
+    this.#options = options;
+    this.openFiles = new OpenFiles({ max: options.maxOpenFiles });
+  }
+
+  /** The object, or undefined for a miss. A fault of the disk is a miss too, and is reported. The caller must `acquire` before it waits for anything. */
+  async open(key: Key): Promise<OpenObject | undefined> {
+    return this.openFiles.get(key) ?? (await this.#openCold(key));
+  }
+
+  /** The file of a key is replaced or removed: the next `open` reads the disk again. */
+  forget(key: Key, name: string): void {
+    const opening = this.#openings.get(name);
+    if (opening !== undefined) opening.isCurrent = false;
+    this.#openings.delete(name);
+    this.openFiles.remove(this.openFiles.get(key));
+  }
+
+  async #openCold(key: Key, triesLeft = 2): Promise<OpenObject | undefined> {
+    const { catalog, secret } = this.#options;
+    const digest = digestOf(secret, key);
+    const row = catalog.find(digest);
+    if (row === noRow) catalog.missed(key, digest);
+    if (row === noRow && catalog.space.isCounted) return undefined;
+    const name = fileName(digest);
+    const opening = this.#openings.get(name) ?? this.#start(key, digest, name);
+    const object = await opening.promise;
+    if (this.#openings.get(name) === opening) this.#openings.delete(name);
+    // The file was replaced while it was being opened: the new version is there.
+    if (object === undefined && !opening.isCurrent && triesLeft > 0) return this.#openCold(key, triesLeft - 1);
+    return object;
+  }
+
+  #start(key: Key, digest: Digest, name: string): Opening {
+    const opening: Opening = { promise: Promise.resolve(undefined), isCurrent: true };
+    opening.promise = this.#openFile(key, digest, opening);
+    this.#openings.set(name, opening);
+    return opening;
+  }
+
+  async #openFile(key: Key, digest: Digest, opening: Readonly<Opening>): Promise<OpenObject | undefined> {
+    const { catalog, loaded, mutex } = this.#options;
+    const name = fileName(digest);
+    if (mutex.isBusy(name)) await mutex.settled(name);
+    const object = await this.#readFile(digest, opening);
+    if (object === undefined) return undefined;
+    // Requests that wait for this promise acquire the object in a microtask; until then it must not close.
+    setImmediate(() => {
+      loaded.drop(object);
+      object.release();
+    });
+    // Replaced or removed meanwhile: no reader gets a version whose room no longer counts.
+    if (object.key !== key || !opening.isCurrent) return undefined;
+    const row = catalog.find(digest);
+    if (row === noRow) return catalog.space.isCounted ? undefined : object;
+    object.row = row;
+    catalog.learnOwner(row, object);
+    object.acquire();
+    this.openFiles.add(object);
+    return object;
+  }
+
+  async #readFile(digest: Digest, opening: Readonly<Opening>): Promise<OpenObject | undefined> {
+    const { catalog, files, buffers, directory, loaded, onBodyRead } = this.#options;
+    const row = catalog.find(digest);
+    // A snapshot's row may have an older size than the file.
+    const isSure = row !== noRow && !catalog.index.hasFlag(row, flagUnconfirmed);
+    const blocks = isSure ? catalog.index.blocks(row) : undefined;
+    try {
+      const { object, body } = await readObject({ files, buffers, path: objectPath(directory, digest), blocks });
+      if (body === undefined) return object;
+      loaded.add(object, body);
+      onBodyRead(object);
+      return object;
+    } catch (error) {
+      await this.#handleFault(error, digest, opening);
+      return undefined;
+    }
+  }
+
+  async #handleFault(error: unknown, digest: Digest, opening: Readonly<Opening>): Promise<void> {
+    const { catalog, mutex, health, dropDamaged } = this.#options;
+    if (error instanceof CorruptObjectError) {
+      // Sizes differ too when a new version came between: that one is not damaged.
+      if (opening.isCurrent) await dropDamaged(digest);
+      return;
+    }
+    const kind = faultKind(error);
+    if (kind !== 'absent') health.note(error, 'read');
+    else if (opening.isCurrent && !mutex.isBusy(fileName(digest))) catalog.forget(digest);
+    if (kind === 'descriptors') this.openFiles.shrink(this.openFiles.size >> 1);
+  }
+}

@@ -1,0 +1,32 @@
+/** Pure: numbers and times of the status page. */
+import { formatBytes } from '../../shared/format.ts';
+import { type Html, html } from './html.ts';
+
+/** Without a decimal from 100 on, since the columns are narrow. */
+export function bytes(value: number): string {
+  return formatBytes(value, { roundFrom: 100 });
+}
+
+/** With thin spaces, so that a number of seven digits can be read. */
+export function count(value: number): string {
+  return value.toFixed(0).replace(/\B(?=(\d{3})+$)/g, '\u202f');
+}
+
+export function percent(share: number | undefined, digits = 1): string {
+  return share === undefined || !Number.isFinite(share) ? '–' : `${(100 * share).toFixed(digits)}\u202f%`;
+}
+
+export function ratio(part: number, other: number): string {
+  return part + other === 0 ? '–' : percent(part / (part + other));
+}
+
+export function plural(number: number, one: string, more = `${one}s`): string {
+  return `${count(number)} ${number === 1 ? one : more}`;
+}
+
+/** In UTC, since its readers sit in several zones. */
+export function time(at: Date | undefined): Html {
+  if (at === undefined || Number.isNaN(at.getTime())) return html`–`;
+  const text = at.toISOString();
+  return html`<time datetime="${text}">${text.slice(0, 10)} ${text.slice(11, 19)} UTC</time>`;
+}

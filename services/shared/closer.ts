@@ -1,0 +1,51 @@
+/** Closes what a service opened, in reverse order and completely, also when the start fails half way. */
+import type { Running } from './lifecycle.ts';
+
+interface Part {
+  readonly name: string;
+  readonly close: () => unknown;
+}
+
+/** The open parts of a service. Register each part as soon as it is open. */
+export class Closer {
+  #parts: Part[] = [];
+
+  /** `close` may return a promise. The name appears in the error when it rejects. */
+  add(name: string, close: () => unknown): void {
+    this.#parts.push({ name, close });
+  }
+
+  /** Closes all parts, one after the other and the last one first. Throws an AggregateError at the end when some of them failed. */
+  async close(): Promise<void> {
+    const parts = this.#parts.reverse();
+    this.#parts = [];
+    const failed: string[] = [];
+    const errors: unknown[] = [];
+    for (const { name, close } of parts) {
+      try {
+        await close();
+      } catch (error) {
+        failed.push(name);
+        errors.push(error);
+      }
+    }
+    if (errors.length > 0) throw new AggregateError(errors, `cannot close ${failed.join(', ')}`);
+  }
+}
+
+/**
+ * Runs `start`, which registers what it opens and returns where it listens. When it rejects, its parts are closed and the promise rejects with the same error, or
+ * with an AggregateError of it and the errors of closing.
+ */
+export async function startWithCloser(start: (closer: Closer) => Promise<Running['listening']>): Promise<Running> {
+  const closer = new Closer();
+  try {
+    const listening = await start(closer);
+    return { listening, close: () => closer.close() };
+  } catch (error) {
+    await closer.close().catch((fault: AggregateError) => {
+      throw new AggregateError([error, ...fault.errors], `${(error as Error).message}; then ${fault.message}`, { cause: error });
+    });
+    throw error;
+  }
+}
