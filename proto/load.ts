@@ -1,4 +1,4 @@
-/** Loads Envoy's protos at run time from where @grpc/grpc-js-xds carries them, with the options that the generated types assume. */
+/** Loads Envoy's protos from the package @grpc/grpc-js-xds at run time, with the options that the generated types assume. */
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { loadPackageDefinition } from '@grpc/grpc-js';
@@ -13,7 +13,7 @@ const deps = path.join(path.dirname(createRequire(import.meta.url).resolve('@grp
 
 export const protoIncludeDirs = ['envoy-api', 'xds', 'googleapis', 'protoc-gen-validate'].map((name) => path.join(deps, name));
 
-/** The protos whose closure kura uses. */
+/** kura uses these protos and their imports. */
 export const protoFiles = [
   'envoy/service/auth/v3/external_auth.proto',
   'envoy/service/endpoint/v3/eds.proto',
@@ -22,14 +22,14 @@ export const protoFiles = [
   'envoy/service/accesslog/v3/als.proto',
 ];
 
-/** Field names stay as in the proto: with camel case Envoy sees an empty `ok_response` and nothing says so (facts/envoy.md). */
+/** `keepCase` keeps the field names of the protos. With camel case, Envoy would get an empty `ok_response` without an error. */
 export const protoOptions = { keepCase: true, longs: Number, enums: String, oneofs: true } as const;
 
 type EnvoyTypes = AccessLogTypes & AdsTypes & EdsTypes & EndpointTypes & ExternalAuthTypes;
 
 let loaded: EnvoyTypes | undefined;
 
-/** Envoy's services and messages, as grpc-js sees them; read once, which takes a quarter of a second. */
+/** Envoy's services and messages for grpc-js. They are read only once, because that takes a quarter of a second. */
 export function loadEnvoyProtos(): EnvoyTypes {
   loaded ??= loadPackageDefinition(loadSync(protoFiles, { ...protoOptions, includeDirs: protoIncludeDirs })) as unknown as EnvoyTypes;
   return loaded;

@@ -1,4 +1,4 @@
-/** `npm run check`: types, lint and format, borders between folders, generated files. Runs all checks and fails if one fails. */
+/** `npm run check`: runs all static checks, and fails when one of them fails. */
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
 
@@ -9,6 +9,7 @@ const checks: readonly { name: string; command: string; args: readonly string[] 
   { name: 'unused files, exports and dependencies', command: 'knip', args: [] },
   { name: 'borders between folders', command: 'node', args: ['scripts/checks/borders.ts'] },
   { name: 'YAML style', command: 'node', args: ['scripts/checks/yaml.ts'] },
+  { name: 'citations of pages, files and headings', command: 'node', args: ['scripts/checks/citations.ts'] },
   { name: 'Envoy bootstrap', command: 'node', args: ['scripts/checks/envoy-bootstrap.ts'] },
   { name: 'Envoy bootstrap with TLS', command: 'node', args: ['scripts/checks/envoy-bootstrap.ts', 'k8s/overlays/tls/bootstrap.yaml'] },
   { name: 'bootstrap of overlay tls', command: 'node', args: ['scripts/envoy-tls.ts', '--check'] },

@@ -154,7 +154,7 @@ async function benchUnderFlood(name: string, { socket, some }: { socket: string;
 
 /** Runs in a separate process, so that its client does not delay the valid checks. */
 async function flood(socket: string, { perSecond, seconds }: { perSecond: number; seconds: number }): Promise<Calls> {
-  const words = [path.join(root, 'scripts', 'bench-authz-flood.ts'), socket, tokens[0] as string, String(perSecond), String(seconds)];
+  const words = [path.join(root, 'scripts', 'bench', 'authz-flood.ts'), socket, tokens[0] as string, String(perSecond), String(seconds)];
   const { stdout } = await promisify(execFile)(process.execPath, words);
   return JSON.parse(stdout) as Calls;
 }
@@ -234,7 +234,7 @@ function newSocket(): string {
 
 async function startBare(answer: Buffer): Promise<{ child: ChildProcess; socket: string }> {
   const socket = newSocket();
-  const words = [process.execPath, path.join(root, 'scripts', 'bench-authz-bare.ts'), socket, answer.toString('base64')];
+  const words = [process.execPath, path.join(root, 'scripts', 'bench', 'authz-bare.ts'), socket, answer.toString('base64')];
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...words], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
   await once(child, 'message');
   return { child, socket };

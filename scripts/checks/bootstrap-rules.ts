@@ -6,7 +6,7 @@ import { Condition, type Row, seconds, valueAt } from './expectation.ts';
 
 /** A client limits a socket operation to 3 s; half a second remains for the network. */
 const maxFailure = '2.5s';
-/** The places of these files in a Pod (k8s/base/envoy.yaml). */
+/** The paths of these files in a Pod (k8s/base/envoy.yaml). */
 const grantsFile = '/etc/envoy/grants.lua';
 const credentialFile = '/etc/envoy/credential.yaml';
 
@@ -103,7 +103,7 @@ const timeRows: readonly Row[] = [
     return [
       [`${route}.timeout`, '0s', 'Envoy would cut long transfers'],
       [`${route}.hash_policy`, [{ header }], 'keys would move to other shards, or have two shards'],
-      [route, new Condition('atMost', maxFailure), 'clients would give up before they get the failure', longestFailure],
+      [route, new Condition('atMost', maxFailure), 'clients would time out before they get the failure', longestFailure],
     ];
   }),
   ...['write', 'write-direct'].map(

@@ -1,7 +1,7 @@
 /**
- * Checks the borders between folders: a service imports only itself, `shared` and the protos. Rooms of a service import in one
- * direction. Pure files import no I/O, clock, randomness or logger. Only a `main.ts` reads `process.env`. HTTP and gRPC status codes
- * stay at the edge. No file is named `utils`. Prints each breach and fails.
+ * Checks the import rules of CONTRIBUTING.md. A service imports only itself, `shared` and the protos, and its rooms import in one
+ * direction. Pure files import no I/O, clock, randomness or logger. Only a `main.ts` reads `process.env`. HTTP and gRPC status codes stay
+ * at the edge. No file is named `utils`. Prints each breach.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -9,7 +9,7 @@ import path from 'node:path';
 const root = path.resolve(import.meta.dirname, '..', '..');
 const services = path.join(root, 'services');
 
-/** The folders that the files of a service may import, besides packages. */
+/** Folders that the files of a service may import, besides packages. */
 const mayImport: Readonly<Record<string, readonly string[]>> = {
   shared: ['services/shared', 'proto'],
   cache: ['services/cache', 'services/shared', 'proto'],
@@ -21,8 +21,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   cli: ['services', 'proto'],
 };
 /**
- * The rooms of a service and the rooms that each may import besides itself. Files in the service's top folder may import every room.
- * Every room may import the top-level files in `open`.
+ * The rooms of a service, and the other rooms that each may import. Files in the folder of the service may import every room; every room
+ * may import the `open` files.
  */
 const rooms: Readonly<Record<string, { readonly below: Readonly<Record<string, readonly string[]>>; readonly open: readonly string[] }>> = {
   cache: {
@@ -41,7 +41,7 @@ const rooms: Readonly<Record<string, { readonly below: Readonly<Record<string, r
 };
 const impurePackage = /^(node:(?!assert|util$|buffer$|path$)|pino|prom-client|undici|@grpc\/|@kubernetes\/)/;
 const impureGlobal = /\b(Date\.now|new Date\(\)|Math\.random|performance\.now|setTimeout|setInterval|fetch\(|process\.)/;
-/** These files must be pure. Other files are pure if their first comment begins with `Pure:`. */
+/** These files must be pure. Other files are pure when their first comment begins with `Pure:`. */
 const mustBePure = [
   'services/authz/policy/grant.ts',
   'services/authz/policy/policy.ts',
@@ -66,9 +66,9 @@ for (const file of sources) {
   const source = text.replace(/\/\*.*?\*\/|^\s*\/\/.*$/gms, '');
   const service = path.relative(services, file).split(path.sep)[0] as string;
   const isPure = /^\/\*\*\s+(?:\* )?Pure[:.]/.test(text) || mustBePure.includes(name);
-  if (path.basename(file).startsWith('utils')) breaches.push(`${name}: no file may be named utils`);
-  if (mayImport[service] === undefined) breaches.push(`${name}: services/${service} is not in the table of services`);
-  if (path.basename(file) !== 'main.ts' && /process\.env/.test(source)) breaches.push(`${name}: only main.ts may read process.env`);
+  if (path.basename(file).startsWith('utils')) breaches.push(`${name}: must not be named utils`);
+  if (mayImport[service] === undefined) breaches.push(`${name}: services/${service} is not a known service`);
+  if (path.basename(file) !== 'main.ts' && /process\.env/.test(source)) breaches.push(`${name}: only main.ts reads process.env`);
   if (isPure && impureGlobal.test(source)) breaches.push(`${name}: is pure but uses ${impureGlobal.exec(source)?.[0]}`);
   if (!httpEdge.test(name) && httpStatus.test(source)) breaches.push(`${name}: HTTP status codes are allowed only at the edge`);
   for (const [statement, specifier] of imports(source)) {
@@ -77,11 +77,11 @@ for (const file of sources) {
       breaches.push(`${name}: must not import ${target}`);
     }
     if (target !== undefined && !isDownward(name, target))
-      breaches.push(`${name}: must not import ${target}, which is not in a room below`);
+      breaches.push(`${name}: must not import ${target}, which is in a room beside or above its own`);
     if (isPure && !statement.startsWith('import type') && impurePackage.test(specifier))
       breaches.push(`${name}: is pure but imports ${specifier}`);
     if (specifier === '@grpc/grpc-js' && /\bstatus\b/.test(statement) && !grpcEdge.test(name)) {
-      breaches.push(`${name}: gRPC status codes are allowed only in check.ts, stream.ts and grpc.ts`);
+      breaches.push(`${name}: gRPC status codes belong in check.ts, stream.ts or grpc.ts`);
     }
   }
 }
@@ -94,7 +94,7 @@ function listSources(dir: string): string[] {
     .map((name) => path.join(dir, name));
 }
 
-/** Whether an import stays in its room or leads to a room below. Imports of other services are not checked here. */
+/** Whether an import inside one service stays in its room or leads to a lower one. */
 function isDownward(name: string, target: string): boolean {
   const [, service = '', room = ''] = name.split('/');
   const plan = rooms[service];
@@ -104,7 +104,7 @@ function isDownward(name: string, target: string): boolean {
   return place === room || below.includes(place) || plan.open.includes(place);
 }
 
-/** Each import, dynamic import and re-export, with its specifier. */
+/** All imports, dynamic imports and re-exports, with their specifiers. */
 function imports(source: string): [statement: string, specifier: string][] {
   const forms = [
     /^(?:import|export)\b[^;'"]*?\bfrom\s+['"]([^'"]+)['"]/gms,

@@ -1,6 +1,6 @@
 /**
- * Checks envoy/bootstrap.yaml, or the file that the argument names: against the rules in bootstrap-rules.ts, and with the real Envoy
- * (`--mode validate`). Prints a line for each breach.
+ * Checks envoy/bootstrap.yaml, or the file in the first argument, against the rules in bootstrap-rules.ts and with the real Envoy (`--mode
+ * validate`). Prints each breach in one line.
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';

@@ -1,23 +1,23 @@
-/** The audit log: each identity that was allowed or refused, and the rule that decided. It never holds a part of a token. */
+/** The audit log: each allowed or refused request with its identity and the rule that decided. It never contains a part of a token. */
 import type { Logger } from '../shared/log.ts';
 import type { Decide, Decision, Question } from './decision.ts';
 
 interface AuditOptions {
   readonly log: Logger;
-  /** One of so many allows is written; 0 = none. */
+  /** Every n-th allow is logged; 0 = no allow. */
   readonly allowSample: number;
   readonly now: () => number;
 }
 
-/** A flood of forged tokens must not fill a disk: beyond this, a second's denials are counted and not written. */
+/** A flood of forged tokens must not fill a disk. In each second, denials above this number are counted but not logged. */
 const maxDenialsPerSecond = 200;
-/** Somebody may put a token into the URL: whatever looks like a JWT's part is taken out. */
+/** A client may put a token into the URL, so everything that looks like a part of a JWT is removed. */
 const tokenLike = /eyJ[\w-]+(?:\.[\w-]*)*/g;
 const maxTargetCharacters = 1_100;
 
 type Audit = (question: Question, decision: Decision) => void;
 
-/** The same decision, with a call of `audit` for each check. */
+/** Returns the same decisions and calls `audit` for each check. */
 export function audited(decide: Decide, audit: Audit): Decide {
   return async (question) => {
     const decision = await decide(question);
@@ -38,7 +38,7 @@ export function createAudit({ log, allowSample, now }: AuditOptions): Audit {
       const current = Math.floor(now() / 1000);
       if (current !== second) {
         if (denials > maxDenialsPerSecond)
-          log.warn({ unwritten: denials - maxDenialsPerSecond }, 'denials beyond the limit a second are not written');
+          log.warn({ unwritten: denials - maxDenialsPerSecond }, 'some denials were not logged: the limit for one second was exceeded');
         second = current;
         denials = 0;
       }

@@ -1,4 +1,4 @@
-/** From a request to a decision: what it asks for, who asks, and whether that is allowed. */
+/** Decides a request: parses it, resolves the identity of its token, and evaluates the policy. */
 import { parseTarget } from '../shared/key.ts';
 import type { Identity, Resolution } from './identity/identity.ts';
 import { maxTokenBytes } from './identity/jwt.ts';
@@ -11,15 +11,15 @@ import type { Throttle } from './rate-limit/throttle.ts';
 
 export interface Question {
   readonly method: string;
-  /** The request target as Envoy normalised it, query included. */
+  /** The request target after Envoy's normalisation, with its query. */
   readonly target: string;
-  /** Undefined where there is not exactly one bearer token. */
+  /** Undefined unless the request has exactly one bearer token. */
   readonly token: string | undefined;
-  /** Undefined without that header. */
+  /** Undefined when the request has no such header. */
   readonly contentLength: number | undefined;
 }
 
-/** How the next policy would decide, where that is otherwise. */
+/** The decision of the next policy, when it differs from that of the policy in force. */
 interface ShadowDifference {
   readonly next: 'allow' | 'deny';
   readonly nextRule: string;
@@ -33,11 +33,11 @@ export type Decision =
       readonly cached: boolean;
       readonly maxObjectBytes: number;
       readonly maxShare: number | undefined;
-      /** The policy denies it, in a dry run. */
+      /** True when the policy denies the request but runs in dry-run mode. */
       readonly wouldDeny: boolean;
       readonly difference: ShadowDifference | undefined;
       readonly grant: Grant | undefined;
-      /** Envoy has to tell how many bytes are transferred. */
+      /** True when Envoy must report the transferred bytes. */
       readonly countsBytes: boolean;
     }
   | { readonly kind: 'unauthenticated'; readonly reason: string }
@@ -48,7 +48,7 @@ export type Decision =
       readonly rule: string;
       readonly difference: ShadowDifference | undefined;
     }
-  /** WebDAV's question whether a folder is there, or its wish for one: answered here, and nothing reaches a shard. */
+  /** The response to WebDAV's PROPFIND and MKCOL. authz answers these itself; they do not reach a shard. */
   | {
       readonly kind: 'folder';
       readonly answer: 'absent' | 'made';
@@ -67,8 +67,8 @@ export type Decision =
 export type Decide = (question: Question) => Promise<Decision>;
 
 /**
- * sccache asks for folders before it writes (PROPFIND) and makes them (MKCOL); kura has none. Who may not HEAD or PUT the key is refused like for these, so that the answers
- * tell nothing and change nothing.
+ * sccache sends PROPFIND and MKCOL before it writes. kura has no folders, so authz returns a fixed response. These requests are authorized
+ * as HEAD or PUT on the same key, so the response reveals nothing.
  */
 const folderVerbs: Readonly<Record<string, { readonly as: Verb; readonly answer: 'absent' | 'made' }>> = {
   PROPFIND: { as: 'HEAD', answer: 'absent' },
@@ -87,21 +87,22 @@ export function createDecide({
 }: {
   resolve: (token: string) => Promise<Resolution>;
   policy: () => Policy | undefined;
-  /** The policy that is evaluated in the shadow. */
+  /** The next policy, which is evaluated but not enforced. */
   next: () => Policy | undefined;
-  /** Of the policy in force. */
+  /** Version of the policy in force. */
   version: () => string;
   labelsOf: (namespace: string) => Labels;
   throttle: Throttle;
-  /** How long Envoy may reuse an allow; 0 = not at all. */
+  /** How long Envoy may reuse an allow; 0 = Envoy never reuses it. */
   grantSeconds: number;
   /** In milliseconds since the epoch. */
   now: () => number;
 }): Decide {
   const accessOf = rememberAccess();
   return async ({ method, target, token, contentLength }) => {
-    if (token === undefined) return { kind: 'unauthenticated', reason: 'one Authorization header with a bearer token is needed' };
-    if (token.length > maxTokenBytes) return { kind: 'unauthenticated', reason: `a token has at most ${maxTokenBytes} bytes` };
+    if (token === undefined)
+      return { kind: 'unauthenticated', reason: 'the request must have exactly one Authorization header with a bearer token' };
+    if (token.length > maxTokenBytes) return { kind: 'unauthenticated', reason: `the token is longer than ${maxTokenBytes} bytes` };
     const parsed = parseTarget(target);
     if (parsed.kind === 'other-path') return { kind: 'no-such-path' };
     if (parsed.kind === 'bad-key') return { kind: 'bad-key' };
@@ -120,14 +121,14 @@ export function createDecide({
     const access = accessOf(identity, { policy, next: next(), labels: labelsOf(identity.namespace), version: version() });
     const { limits } = access.inForce;
     const isEnforced = policy.document.mode === 'enforce';
-    // What is refused counts too: it costs as much.
+    // A request that the policy denies also counts, because it costs as much.
     const excess = isEnforced && isRateLimited(limits) ? await throttle(identity.namespace, limits, now() - askedAt) : undefined;
     if (excess !== undefined) return { kind: 'too-many-requests', identity, excess };
     const { allowed, rule } = access.inForce.decide({ verb, key });
     const other = access.next?.decide({ verb, key });
     const difference = other !== undefined && other.allowed !== allowed ? { next: word(other.allowed), nextRule: other.rule } : undefined;
     if (!allowed && isEnforced) {
-      const reason = `the policy does not let ${identity.namespace}/${identity.serviceAccount} ${verb} this key`;
+      const reason = `the policy does not allow ${identity.namespace}/${identity.serviceAccount} to ${verb} this key`;
       return { kind: 'forbidden', reason, identity, rule, difference };
     }
     if (folder !== undefined) return { kind: 'folder', answer: folder.answer, identity, rule, cached };

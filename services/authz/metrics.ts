@@ -1,4 +1,4 @@
-/** The metrics of authz: counts and times checks, reviews and identities that are served from memory. */
+/** The metrics of authz: checks, reviews, and identities served from the cache. */
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { Decide, Decision, Question } from './decision.ts';
 import type { Review } from './identity/token-review.ts';
@@ -11,7 +11,7 @@ interface GaugeSources {
   readonly policy: Pick<PolicySource, 'hash' | 'accepted' | 'rejected' | 'isWatching'>;
 }
 
-/** From a cached answer to the deadline of a review. */
+/** From a cached response to the deadline of a review. */
 const buckets = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1];
 
 export class Metrics {
@@ -31,29 +31,29 @@ export class Metrics {
       new Counter({ name, help, labelNames, registers: [registry] });
     const histogram = (name: string, help: string): Histogram => new Histogram({ name, help, buckets, registers: [registry] });
     this.#checks = counter('kura_authz_checks_total', 'Checks by decision and reason.', ['decision', 'reason']);
-    this.#checkSeconds = histogram('kura_authz_check_duration_seconds', 'Time of a check.');
+    this.#checkSeconds = histogram('kura_authz_check_duration_seconds', 'Duration of a check.');
     this.#reviews = counter('kura_authz_reviews_total', 'TokenReviews by result.', ['result']);
-    this.#reviewSeconds = histogram('kura_authz_review_duration_seconds', 'Time of a TokenReview.');
+    this.#reviewSeconds = histogram('kura_authz_review_duration_seconds', 'Duration of a TokenReview.');
     this.#localRefusals = counter('kura_authz_local_refusals_total', 'Tokens refused without asking the API, by reason.', ['reason']);
-    this.#cacheHits = counter('kura_authz_cache_hits_total', 'Identities served from memory.');
+    this.#cacheHits = counter('kura_authz_cache_hits_total', 'Identities served from the cache.');
     this.#servedDuringOutage = counter(
       'kura_authz_served_without_api_total',
-      'Identities served past their time because the API does not answer.',
+      'Identities served although their result has expired, because the Kubernetes API does not respond.',
     );
-    this.#shadowDifferences = counter('kura_authz_shadow_differences_total', 'Checks that the next policy would decide otherwise.', [
+    this.#shadowDifferences = counter('kura_authz_shadow_differences_total', 'Checks that the next policy would decide differently.', [
       'next',
     ]);
     registerGauges(registry, sources, () => this.#takeOldestServedSeconds());
   }
 
-  /** The same decision, counted and timed. */
+  /** Returns the same decisions, counted and timed. */
   countChecks(decide: Decide): Decide {
     return async (question) => {
       const end = this.#checkSeconds.startTimer();
       const decision = await decide(question);
       end();
       this.#checks.inc({
-        // A dry run allows what it would deny, and counts it apart.
+        // Dry-run mode allows a request that the policy denies. It is counted separately.
         decision: decision.kind === 'allow' && decision.wouldDeny ? 'would-deny' : decision.kind,
         reason: reasonOf(decision, question),
       });
@@ -102,12 +102,18 @@ function registerGauges(registry: Registry, sources: GaugeSources, oldestServedS
         this.set(read());
       },
     });
-  gauge('kura_authz_reviews_in_flight', 'TokenReviews under way.', reviewsInFlight);
-  gauge('kura_authz_remembered_tokens', 'Results of reviews in memory.', rememberedTokens);
+  gauge('kura_authz_reviews_in_flight', 'TokenReviews in progress.', reviewsInFlight);
+  gauge('kura_authz_remembered_tokens', 'Cached results of TokenReviews.', rememberedTokens);
   gauge('kura_authz_pod_watch_healthy', '1 while the watch on Pods is open.', () => Number(isPodWatchHealthy()));
-  gauge('kura_authz_oldest_served_result_seconds', 'Age of the oldest result served since the last scrape.', oldestServedSeconds);
-  gauge('kura_authz_policy_watch_healthy', '1 while the watch on the policy is open.', () => Number(policy.isWatching));
-  gauge('kura_authz_policy_generation', 'Policies taken since the start.', () => policy.accepted);
+  gauge(
+    'kura_authz_oldest_served_result_seconds',
+    'Age of the oldest TokenReview result served since the last scrape.',
+    oldestServedSeconds,
+  );
+  gauge('kura_authz_policy_watch_healthy', '1 while the watches on the policy and on namespaces are open.', () =>
+    Number(policy.isWatching),
+  );
+  gauge('kura_authz_policy_generation', 'Policies accepted since the start.', () => policy.accepted);
   gauge('kura_authz_policy_rejected', 'Policies rejected since the start.', () => policy.rejected);
   new Gauge({
     name: 'kura_authz_policy_info',
@@ -121,7 +127,7 @@ function registerGauges(registry: Registry, sources: GaugeSources, oldestServedS
   });
 }
 
-/** A closed set of words, since each makes a time series. */
+/** A fixed set of words, because each value creates a time series. */
 function reasonOf(decision: Decision, { token }: Question): string {
   switch (decision.kind) {
     case 'allow':

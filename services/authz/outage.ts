@@ -1,4 +1,4 @@
-/** Whether the Kubernetes API is away, as the reviews show it: logs the start and the end of an outage, once each. */
+/** Tracks outages of the Kubernetes API by the results of reviews. Logs the start and the end of each outage once. */
 import type { Logger } from '../shared/log.ts';
 import type { Review } from './identity/token-review.ts';
 
@@ -10,19 +10,20 @@ export class ApiOutage {
     this.#log = log;
   }
 
-  /** An identity was served past its time because the API does not answer. */
+  /** An identity was served although its result has expired, because the API does not respond. */
   servedDuringOutage(): void {
-    if (!this.#isOpen) this.#log.warn('the Kubernetes API does not answer: serving known tokens for a bounded time, unknown ones get 503');
+    if (!this.#isOpen)
+      this.#log.warn('the Kubernetes API does not respond: known tokens stay valid for a limited time, unknown tokens get 503');
     this.#isOpen = true;
   }
 
-  /** The same review; an answer of the API ends the outage. */
+  /** The same review. A response of the API ends the outage. */
   watchReviews(review: Review): Review {
     return async (token, options) => {
       const answer = await review(token, options);
       if (this.#isOpen && answer.kind !== 'unavailable') {
         this.#isOpen = false;
-        this.#log.info('the Kubernetes API answers again');
+        this.#log.info('the Kubernetes API responds again');
       }
       return answer;
     };

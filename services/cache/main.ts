@@ -6,7 +6,7 @@ import { settingPrefix, settings } from './config.ts';
 import { planShards, startShards } from './pod.ts';
 import { startShard } from './shard.ts';
 
-// Before the first file is touched: four threads, Node's own number, leave a fast disk idle (1.28 against 2.06 GB/s cold, decisions.md).
+// Before the first file is touched: four threads, Node's own number, leave a fast disk idle (1.28 against 2.06 GB/s cold).
 process.env.UV_THREADPOOL_SIZE ??= '32';
 
 await runService('cache', async () => {

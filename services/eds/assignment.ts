@@ -1,13 +1,13 @@
-/** Pure: from the shards to the ClusterLoadAssignment that an Envoy gets. */
+/** Pure: builds the ClusterLoadAssignment of an Envoy from the shards. */
 import type { ClusterLoadAssignment } from '../../proto/generated/envoy/config/endpoint/v3/ClusterLoadAssignment.ts';
 import type { LbEndpoint } from '../../proto/generated/envoy/config/endpoint/v3/LbEndpoint.ts';
 import type { Shard } from './shard.ts';
 import { compareText } from './unique-shards.ts';
 
 /**
- * The same shards in the same order give the same message. One locality a zone; no shards, no localities, which empties the cluster (leaving the resource out would
- * change nothing). The shards of `ownZone` come first (priority 0, all others 1); undefined, or a zone without shards, makes all alike. Priorities have no gap: Envoy
- * refuses one.
+ * The same shards in the same order give the same message. Each zone becomes one locality. Without shards there is no locality, which
+ * empties the cluster; a response without the resource would change nothing. The shards of `ownZone` get priority 0, all others priority 1.
+ * Without `ownZone`, or when that zone has no shards, all get priority 0: Envoy rejects an assignment with a gap in its priorities.
  */
 export function assignmentOf(
   name: string,
@@ -27,7 +27,7 @@ export function assignmentOf(
   };
 }
 
-/** `envoy.lb` is where Maglev looks for hash_key (a string, or it is ignored); `kura` is for people who look at `/clusters` or a config dump. */
+/** Maglev reads hash_key in `envoy.lb` and ignores it unless it is a string. `kura` is for people who read `/clusters` or a config dump. */
 function lbEndpoint({ hashKey, address, port, health, weight, node }: Shard): LbEndpoint {
   return {
     endpoint: { address: { socket_address: { address, port_value: port } } },

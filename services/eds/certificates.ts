@@ -1,4 +1,7 @@
-/** Certificates of eds from a folder like a Secret of type kubernetes.io/tls (`tls.crt`, `tls.key`, `ca.crt`), read again when they are replaced. */
+/**
+ * The certificates of eds, from a folder with the files of a Secret of type kubernetes.io/tls (`tls.crt`, `tls.key`, `ca.crt`). Changed
+ * files are loaded again.
+ */
 import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -14,18 +17,21 @@ interface Certificates {
 }
 
 interface CertificateFolder {
-  /** Of a server that accepts only clients with a certificate that `ca.crt` signed. */
+  /** Credentials of a server that accepts only clients with a certificate signed by `ca.crt`. */
   readonly credentials: ServerCredentials;
   close(): void;
 }
 
-/** The kubelet updates a mounted Secret within about a minute; this adds little to it. */
+/** The kubelet updates a mounted Secret within about a minute. This interval adds little to that. */
 const rereadMs = 2_000;
 
-/** Rejects when a file cannot be read, is not a certificate, or the key does not match. Later it keeps the last valid files and logs the reason. */
+/**
+ * Rejects when a file cannot be read, is no certificate, or the key does not match. Later faults are logged, and the last valid files stay
+ * in use.
+ */
 export async function openCertificates(folder: string, { log }: { log: Logger }): Promise<CertificateFolder> {
   let current = await read(folder);
-  // Both kinds of grpc-js take what they need of the whole.
+  // Both certificate providers of grpc-js get all three files and use what they need.
   const listeners = new Set<(update: Certificates) => void>();
   const poll = new FilePoll({
     intervalMs: rereadMs,
@@ -33,7 +39,7 @@ export async function openCertificates(folder: string, { log }: { log: Logger })
       const next = await read(folder);
       if (isSame(next, current)) return;
       current = next;
-      log.info('certificates were replaced');
+      log.info('the certificates were replaced');
       for (const listener of listeners) listener(current);
     },
     onFault: ({ message }) => log.error(`${message}; keeping the previous certificates`),
@@ -59,7 +65,7 @@ async function read(folder: string): Promise<Certificates> {
   const file = (name: string): Promise<Buffer> => readFile(path.join(folder, name));
   try {
     const [certificate, privateKey, caCertificate] = await Promise.all([file('tls.crt'), file('tls.key'), file('ca.crt')]);
-    // What is no certificate, and a key that is another's, is found here and not when somebody connects.
+    // Finds an invalid certificate or a key that does not match now, not at the first connection.
     check('tls.crt with tls.key', () => createSecureContext({ cert: certificate, key: privateKey }));
     check('ca.crt', () => new X509Certificate(caCertificate));
     return { certificate, privateKey, caCertificate };

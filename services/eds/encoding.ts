@@ -1,6 +1,7 @@
 /**
- * Encodes responses so that one encoding of a resource serves all streams. Protocol Buffers lets the encodings of two parts of a message be joined into that of the
- * whole (protobuf.dev, "Encoding": "Last One Wins", concatenation), so what differs between streams, the nonce, is encoded apart and put in front.
+ * Encodes responses so that all streams share one encoding of a resource. Concatenated encodings of two parts of a message are an encoding
+ * of the whole (https://protobuf.dev/programming-guides/encoding/#last-one-wins). The nonce differs between streams, so it is encoded
+ * separately and comes first.
  */
 
 import type { ClusterLoadAssignment } from '../../proto/generated/envoy/config/endpoint/v3/ClusterLoadAssignment.ts';
@@ -12,13 +13,13 @@ export type StreamKind = SubscriptionRequest['kind'];
 
 export const endpointType = 'type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment';
 
-/** One resource as each kind of response holds it. */
+/** One resource, encoded for each kind of response. */
 export type EncodedResource = Readonly<Record<StreamKind, Buffer>>;
 
 export interface Encoder {
   assignment(assignment: ClusterLoadAssignment): Buffer;
   resource(resource: { name: string; version: string; bytes: Buffer }): EncodedResource;
-  /** The whole response, ready for the wire. */
+  /** The complete response as bytes. */
   response(kind: StreamKind, typeUrl: string, response: Response, resources: ReadonlyMap<string, EncodedResource>): Buffer;
 }
 

@@ -51,7 +51,7 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
     registry,
     notReady: () => {
       if (publisher.isReady) return undefined;
-      return `no list of ${slices.synced ? 'Pods' : 'EndpointSlices'} has come yet`;
+      return `the first list of ${slices.synced ? 'Pods' : 'EndpointSlices'} has not arrived yet`;
     },
     routes: {
       ...status.routes,
@@ -64,7 +64,7 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
   return { grpc: grpc.address, metrics: metricsServer.address };
 }
 
-/** The publisher with the two watches that it reads. */
+/** The publisher and the two watches that it reads. */
 function publish(
   { namespace, service, placement, identity, podSelector, ...config }: Settings<typeof settings>,
   { client, encoder, log, closer }: { client: KubernetesClient; encoder: Encoder; log: Logger; closer: Closer },
@@ -80,7 +80,7 @@ function publish(
     log,
   });
   closer.add('publisher', () => publisher.close());
-  // Only with both lists: weights that come later would move keys. Everything before them is one change.
+  // Waits for both lists: weights that arrive later would move keys. All changes until then count as one.
   const touch = (): void => {
     if (slices.synced && pods.synced) publisher.touch();
   };

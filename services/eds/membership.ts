@@ -1,11 +1,11 @@
-/** Pure: what becomes of the listed shards over time. The clock is a parameter, in milliseconds of any origin. */
+/** Pure: decides over time which listed shards belong to the assignment. The clock is a parameter, in milliseconds of any origin. */
 import type { Shard } from './shard.ts';
 import { compareText, placeOf } from './unique-shards.ts';
 
 export interface MembershipLimits {
   /** How long a shard that does not serve stays listed as UNHEALTHY. */
   readonly unhealthyMs: number;
-  /** A list that lacks more than this share of the shards is a collapse. */
+  /** When more than this share of the shards is missing from a list, that is a collapse. */
   readonly collapseShare: number;
   /** How long the shards that vanished in a collapse are kept. */
   readonly collapseHoldMs: number;
@@ -13,20 +13,20 @@ export interface MembershipLimits {
 
 export interface Members {
   readonly shards: readonly Shard[];
-  /** hash_keys that vanished and are kept for now. */
+  /** hash_keys of the vanished shards that are kept. */
   readonly held: readonly string[];
-  /** When to ask again though nothing else changed. */
+  /** When to call `take` again although nothing else has changed. */
   readonly nextAt: number | undefined;
 }
 
-/** Below this many shards half of them vanishing is an ordinary change. */
+/** With fewer shards than this, it is normal that half of them vanish. */
 const minCollapseShards = 4;
 
 export class Membership {
   readonly #limits: MembershipLimits;
-  /** What was given out last, by hash_key. */
+  /** The last result, by hash_key. */
   #inForce = new Map<string, Shard>();
-  /** Since when each listed shard has not served. */
+  /** Since when each unhealthy shard has not served. */
   readonly #unhealthySince = new Map<string, number>();
   #holdUntil: number | undefined;
 
@@ -34,7 +34,7 @@ export class Membership {
     this.#limits = limits;
   }
 
-  /** Takes what is listed now. */
+  /** Takes the current list of shards. */
   take(listed: readonly Shard[], now: number): Members {
     const expired = this.#expire(listed, now);
     const held = this.#hold(listed, now);
@@ -47,7 +47,7 @@ export class Membership {
     return { shards, held: held.map(({ hashKey }) => hashKey), nextAt: ends.length === 0 ? undefined : Math.min(...ends) };
   }
 
-  /** The hash_keys that have not served for so long that they are gone. They come back as soon as they serve. */
+  /** The hash_keys of shards that have been unhealthy for longer than the limit. They return when they serve again. */
   #expire(listed: readonly Shard[], now: number): ReadonlySet<string> {
     const unhealthy = new Set(listed.filter(({ health }) => health === 'UNHEALTHY').map(({ hashKey }) => hashKey));
     for (const hashKey of [...this.#unhealthySince.keys()]) if (!unhealthy.has(hashKey)) this.#unhealthySince.delete(hashKey);
@@ -61,8 +61,8 @@ export class Membership {
   }
 
   /**
-   * The shards that vanished from the list and are kept, since more than the allowed share vanished at once: a broken selector or an API server that lost its data
-   * looks just so. Only vanished hash_keys are delayed, never additions, changes of address or of health.
+   * The vanished shards that are kept, because more than the allowed share vanished at once. A wrong selector, or an API server that lost
+   * its data, has this effect. Only the removal of shards is delayed: additions, and changes of address or health, apply immediately.
    */
   #hold(listed: readonly Shard[], now: number): Shard[] {
     const keys = new Set(listed.map(({ hashKey }) => hashKey));
@@ -78,7 +78,7 @@ export class Membership {
       this.#holdUntil = undefined;
       return [];
     }
-    // An address that a listed shard has by now is no longer the vanished one's.
+    // The address of a vanished shard may belong to a listed shard now.
     const places = new Set(listed.map(placeOf));
     return vanished.filter((shard) => !places.has(placeOf(shard)));
   }

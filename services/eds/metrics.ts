@@ -8,11 +8,13 @@ export interface Metrics {
   readonly pushes: Counter;
 }
 
-/** A histogram of how long a change took to the last stream, in seconds; from the debounce of 100 ms to what nobody should see. */
+/**
+ * Time from a change to the last stream, in seconds. The buckets begin at the debounce of 100 ms and end at times that indicate a fault.
+ */
 export function createPropagation(registry: Registry): Histogram {
   return new Histogram({
     name: 'kura_eds_propagation_seconds',
-    help: 'From a change in Kubernetes to the last stream having its answer.',
+    help: 'Time from a change in Kubernetes until the last stream has its response.',
     buckets: [0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30],
     registers: [registry],
   });
@@ -27,7 +29,7 @@ export function createMetrics({
   registry: Registry;
   publisher: Publisher;
   streams: StreamList;
-  /** When the API last said anything, in milliseconds since the epoch: the older of the two watches. */
+  /** When the API last sent anything, in milliseconds since the epoch. Of the two watches, the older time. */
   lastContact: () => number | undefined;
 }): Metrics {
   const registers = [registry];
@@ -52,14 +54,14 @@ export function createMetrics({
       for (const { zone, health } of publisher.shards) this.inc({ zone, health: health.toLowerCase() });
     },
   });
-  gauge('kura_eds_endpoints_held', 'Shards that vanished in a collapse and are kept for now.', () => publisher.held.length);
-  gauge('kura_eds_endpoints_refused', 'Endpoints that are left out or changed, as the log says.', () => publisher.refused.length);
-  gauge('kura_eds_kubernetes_contact_age_seconds', 'Time since the Kubernetes API last said anything.', () => {
+  gauge('kura_eds_endpoints_held', 'Shards that vanished in a collapse and are still kept.', () => publisher.held.length);
+  gauge('kura_eds_endpoints_refused', 'Endpoints that eds leaves out or changes; the log has the reasons.', () => publisher.refused.length);
+  gauge('kura_eds_kubernetes_contact_age_seconds', 'Time since the last data from the Kubernetes API.', () => {
     const at = lastContact();
     return at === undefined ? undefined : (Date.now() - at) / 1_000;
   });
   gauge('kura_eds_streams', 'Open streams.', () => streams.size);
-  gauge('kura_eds_streams_behind', 'Streams that have not got the newest assignment yet.', () => streams.behind);
+  gauge('kura_eds_streams_behind', 'Streams that have not received the newest assignment yet.', () => streams.behind);
   const total = (name: string, help: string, read: () => number): void => {
     new Counter({
       name,
@@ -71,11 +73,11 @@ export function createMetrics({
       },
     });
   };
-  total('kura_eds_refusals_total', 'Endpoints refused, each once as long as it stays refused.', () => publisher.refusals);
-  total('kura_eds_collapses_total', 'Times that most shards vanished at once and were kept for a while.', () => publisher.collapses);
+  total('kura_eds_refusals_total', 'Endpoints refused. An endpoint that stays refused counts once.', () => publisher.refusals);
+  total('kura_eds_collapses_total', 'Collapses: most shards vanished at once, and eds kept them for a time.', () => publisher.collapses);
   return {
-    acks: new Counter({ name: 'kura_eds_acks_total', help: 'Answers that a client took.', registers }),
-    nacks: new Counter({ name: 'kura_eds_nacks_total', help: 'Answers that a client refused.', registers }),
-    pushes: new Counter({ name: 'kura_eds_pushes_total', help: 'Answers sent.', registers }),
+    acks: new Counter({ name: 'kura_eds_acks_total', help: 'Responses that a client accepted.', registers }),
+    nacks: new Counter({ name: 'kura_eds_nacks_total', help: 'Responses that a client rejected.', registers }),
+    pushes: new Counter({ name: 'kura_eds_pushes_total', help: 'Responses sent.', registers }),
   };
 }

@@ -1,4 +1,7 @@
-/** What is in force: made from what Kubernetes says as it changes, debounced, encoded once, versioned by its content. */
+/**
+ * Publishes the current assignment: reads the shards after changes in Kubernetes, debounces, encodes once, and derives the version from the
+ * content.
+ */
 import { createHash } from 'node:crypto';
 import type { Logger } from '../shared/log.ts';
 import { assignmentOf } from './assignment.ts';
@@ -14,7 +17,7 @@ export interface ResourceSnapshot extends ResourceVersions {
 }
 
 interface PublisherOptions {
-  /** Of the assignment. */
+  /** Name of the assignment. */
   readonly name: string;
   readonly placement: 'global' | 'zone';
   readonly read: () => Reading;
@@ -25,14 +28,14 @@ interface PublisherOptions {
   readonly log: Logger;
 }
 
-/** How many of the lines about refused endpoints are logged at a time. */
+/** Maximum number of refused endpoints that one update logs. */
 const maxLoggedLines = 20;
 
 export class Publisher {
   readonly #options: PublisherOptions;
   readonly #membership: Membership;
   readonly #listeners = new Set<(changedAt: number) => void>();
-  /** Encoded, of the version in force, by own zone: at most one for each zone that has shards, and one without an own zone. */
+  /** Encoded resources of the current version, by own zone: one for each zone with shards, and one without an own zone. */
   readonly #snapshots = new Map<string | undefined, ResourceSnapshot>();
   #members: Members | undefined;
   #version: string | undefined;
@@ -40,7 +43,7 @@ export class Publisher {
   #debounce: NodeJS.Timeout | undefined;
   #later: NodeJS.Timeout | undefined;
   #changedAt: number | undefined;
-  /** Endpoints refused since the start, each once as long as it stays refused. */
+  /** Endpoints refused since the start. An endpoint that stays refused counts once. */
   refusals = 0;
   collapses = 0;
 
@@ -49,7 +52,7 @@ export class Publisher {
     this.#membership = new Membership(options.limits);
   }
 
-  /** False before the first full list: nothing is answered until then. */
+  /** False before the first full list. eds sends no response until then. */
   get isReady(): boolean {
     return this.#members !== undefined;
   }
@@ -58,17 +61,17 @@ export class Publisher {
     return this.#members?.shards ?? [];
   }
 
-  /** hash_keys that vanished from Kubernetes and are kept for now. */
+  /** hash_keys of the shards that vanished from Kubernetes and are kept. */
   get held(): readonly string[] {
     return this.#members?.held ?? [];
   }
 
-  /** The endpoints that lost to others, one line each. */
+  /** The refused endpoints, one line each. */
   get refused(): readonly string[] {
     return this.#refused;
   }
 
-  /** The resources for an Envoy of `zone` (empty = not known); undefined before the first full list. */
+  /** The resources for an Envoy of `zone` (empty = unknown); undefined before the first full list. */
   snapshot(zone: string): ResourceSnapshot | undefined {
     if (this.#members === undefined) return undefined;
     const ownZone = this.#ownZoneOf(zone);
@@ -77,13 +80,13 @@ export class Publisher {
     return snapshot;
   }
 
-  /** Calls `listener` after each change, with the time of the first event that made it, until the returned function is called. */
+  /** Calls `listener` after each change, with the time of the first event that caused it. The returned function ends this. */
   onPublish(listener: (changedAt: number) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  /** Something changed in Kubernetes; publishes soon. */
+  /** Reports a change in Kubernetes; it is published after the debounce. */
   touch(): void {
     const { debounceMs, maxDebounceMs } = this.#options;
     const now = performance.now();
@@ -92,7 +95,7 @@ export class Publisher {
     this.#debounce = setTimeout(() => this.publish(), Math.max(0, Math.min(debounceMs, maxDebounceMs - (now - this.#changedAt))));
   }
 
-  /** Publishes what holds now, unless that is what is in force. */
+  /** Publishes the current shards, unless they equal the published ones. */
   publish(): void {
     const changedAt = this.#changedAt ?? performance.now();
     this.close();
@@ -104,16 +107,16 @@ export class Publisher {
     const now = performance.now();
     const members = this.#membership.take(listed, now);
     this.#members = members;
-    // One millisecond more: a timer may fire a fraction too soon.
+    // One millisecond more, because a timer may fire slightly too soon.
     if (members.nextAt !== undefined) this.#later = setTimeout(() => this.publish(), members.nextAt - now + 1);
     if (members.held.length > 0 && (before?.held.length ?? 0) === 0) {
       this.collapses += 1;
       log.error(
         { vanished: members.held.length, of: before?.shards.length, holdMs: this.#options.limits.collapseHoldMs },
-        'most shards vanished from Kubernetes at once: they are kept for a while; is the Service selector right?',
+        'most shards vanished from Kubernetes at once; keeping them for a limited time: check the selector of the Service',
       );
     } else if (members.held.length === 0 && (before?.held.length ?? 0) > 0) {
-      log.warn({ shards: members.shards.length }, 'the shards that had vanished are back or given up');
+      log.warn({ shards: members.shards.length }, 'the collapse is over: the vanished shards returned or were removed');
     }
     const snapshot = this.#makeSnapshot(members.shards, undefined);
     const { version } = snapshot;
@@ -134,7 +137,7 @@ export class Publisher {
     this.#changedAt = undefined;
   }
 
-  /** The zone whose shards an Envoy of `zone` gets first; undefined = none. */
+  /** The zone whose shards an Envoy of `zone` prefers; undefined = none. */
   #ownZoneOf(zone: string): string | undefined {
     const hasOwn = this.#options.placement === 'zone' && zone !== '' && this.shards.some((shard) => shard.zone === zone);
     return hasOwn ? zone : undefined;
@@ -143,7 +146,7 @@ export class Publisher {
   #makeSnapshot(shards: readonly Shard[], ownZone: string | undefined): ResourceSnapshot {
     const { name, encoder } = this.#options;
     const bytes = encoder.assignment(assignmentOf(name, shards, { ownZone }));
-    // A hash of the content: replicas agree without talking, and a reconnect to another one resends nothing.
+    // A hash of the content: replicas have equal versions without coordination, so a reconnect to another replica resends nothing.
     const version = createHash('sha256').update(bytes).digest('hex').slice(0, 16);
     return {
       version,

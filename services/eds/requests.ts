@@ -1,4 +1,4 @@
-/** Pure: from the two request messages of xDS to what a subscription takes, within bounds. */
+/** Pure: converts the two request messages of xDS for a subscription, within limits. */
 import type { DeltaDiscoveryRequest__Output } from '../../proto/generated/envoy/service/discovery/v3/DeltaDiscoveryRequest.ts';
 import type { DiscoveryRequest__Output } from '../../proto/generated/envoy/service/discovery/v3/DiscoveryRequest.ts';
 import type { StreamKind } from './encoding.ts';
@@ -6,12 +6,12 @@ import type { SubscriptionRequest } from './subscription.ts';
 
 export type AnyDiscoveryRequest = DiscoveryRequest__Output | DeltaDiscoveryRequest__Output;
 
-/** An Envoy asks for one name; a client that asks for more than these is broken or hostile. */
+/** An Envoy requests one name. A client that requests more than this limit is broken or hostile. */
 export const maxNames = 1_000;
-/** Envoy's words may quote a whole assignment. */
+/** Envoy's error message may quote a whole assignment. */
 const maxRefusalCharacters = 2_000;
 
-/** Undefined where it names more than `maxNames`. */
+/** Undefined when the request has more than `maxNames` names. */
 export function readRequest(kind: StreamKind, request: AnyDiscoveryRequest): SubscriptionRequest | undefined {
   const refusal = request.error_detail ? (request.error_detail.message || 'no reason given').slice(0, maxRefusalCharacters) : undefined;
   const nonce = request.response_nonce ?? '';

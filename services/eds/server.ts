@@ -1,4 +1,4 @@
-/** The xDS server: the four methods over the publisher, with the health service and the keepalive that Envoy expects. */
+/** The xDS server: four methods that serve the publisher, the health service, and the keepalive that Envoy expects. */
 import type { ServerCredentials, ServiceDefinition, UntypedHandleCall } from '@grpc/grpc-js';
 import { HealthImplementation } from 'grpc-health-check';
 import type { loadEnvoyProtos } from '../../proto/load.ts';
@@ -8,11 +8,11 @@ import { createStreamHandler, type StreamContext } from './stream.ts';
 
 type Protos = ReturnType<typeof loadEnvoyProtos>['envoy'];
 
-/** Clients' streams never end by themselves, so there is nothing to wait for. */
+/** Streams never end by themselves, so a longer wait would not help. */
 const graceMs = 0;
 /**
- * Envoy pings every 15 s (envoy/bootstrap.yaml); ours find a peer that is gone within 35 s. A connection is closed after 30 min (grpc-js spreads that by a tenth), so that
- * Envoys spread over replicas again after one was away; a reconnect resends nothing.
+ * Envoy pings every 15 s (envoy/bootstrap.yaml). The server's pings detect a dead peer within 35 s. A connection lives for 30 min, and
+ * grpc-js varies that by a tenth. Envoys therefore spread over the replicas again after an outage, and a reconnect resends nothing.
  */
 const options = {
   'grpc.keepalive_time_ms': 30_000,
@@ -21,16 +21,16 @@ const options = {
   'grpc.max_connection_age_ms': 1_800_000,
   'grpc.max_connection_age_grace_ms': 5_000,
   'grpc.max_concurrent_streams': 100,
-  // A request names resources, never holds them.
+  // A request contains names of resources, never resources.
   'grpc.max_receive_message_length': 1_048_576,
 };
 
 export interface DiscoveryServer extends Listening {
-  /** What the health service says from now on; NOT_SERVING before. */
+  /** Sets the status of the health service; it is NOT_SERVING before the first call. */
   setServing(isServing: boolean): void;
 }
 
-/** Without `credentials`, in plain text. */
+/** Without `credentials` the server uses no TLS. */
 export async function startDiscoveryServer(
   protos: Protos,
   context: StreamContext,
@@ -72,7 +72,7 @@ export async function startDiscoveryServer(
   };
 }
 
-/** The streaming methods of a service (EDS has a REST twin, which nobody calls over gRPC), with answers that are encoded already. */
+/** The streaming methods of a service, for responses that are already encoded. EDS also has a REST method, which no gRPC client uses. */
 function streamsOf(service: ServiceDefinition): ServiceDefinition {
   return Object.fromEntries(
     Object.entries(service)

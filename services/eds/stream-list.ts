@@ -1,9 +1,9 @@
-/** The open streams: what `/debug/streams` shows, and how long a change takes to the last of them. */
+/** The open streams, for `/debug/streams` and for the time that a change takes to the last stream. */
 
 import type { StreamKind } from './encoding.ts';
 import type { Subscription } from './subscription.ts';
 
-/** One stream as others may look at it. */
+/** The data of one stream that other parts read. */
 export interface StreamView {
   readonly peer: string;
   readonly kind: StreamKind;
@@ -18,12 +18,12 @@ export interface StreamView {
 
 export class StreamList {
   readonly #streams = new Set<StreamView>();
-  /** Streams that have not got a change yet, with the time of that change. */
+  /** Streams that have not received a change yet, with the time of that change. */
   readonly #behind = new Map<StreamView, number>();
   readonly #onLast: (seconds: number) => void;
   #worstMs = 0;
 
-  /** `onLast` is told, whenever no stream is behind any more, how long the slowest took. */
+  /** Calls `onLast` each time no stream is behind any more, with the time of the slowest stream. */
   constructor({ onLast }: { onLast: (seconds: number) => void }) {
     this.#onLast = onLast;
   }
@@ -44,18 +44,18 @@ export class StreamList {
     this.#streams.add(stream);
   }
 
-  /** False where it was not there any more. */
+  /** False when the stream was not in the list. */
   remove(stream: StreamView): boolean {
     if (this.#behind.delete(stream)) this.#settle();
     return this.#streams.delete(stream);
   }
 
-  /** A change of `changedAt` (performance.now) is due to the stream. An older one that it still waits for counts on. */
+  /** Records that a change must be sent. `changedAt` is a time of performance.now. An older pending change keeps its time. */
   fallBehind(stream: StreamView, changedAt: number): void {
     if (!this.#behind.has(stream)) this.#behind.set(stream, changedAt);
   }
 
-  /** All that was due to the stream is on its way. */
+  /** Records that everything was sent to the stream. */
   catchUp(stream: StreamView): void {
     const changedAt = this.#behind.get(stream);
     if (changedAt === undefined) return;

@@ -1,4 +1,4 @@
-/** The gRPC edge: one client's stream, requests into its subscriptions, responses out, never more than one on its way. */
+/** The gRPC edge of one client's stream: passes requests to its subscriptions and sends responses, one at a time. */
 import { status as grpcStatus, type ServerDuplexStream } from '@grpc/grpc-js';
 import type { Logger } from '../shared/log.ts';
 import { type Encoder, endpointType, type StreamKind } from './encoding.ts';
@@ -8,12 +8,12 @@ import { type AnyDiscoveryRequest, maxNames, readRequest } from './requests.ts';
 import type { StreamList, StreamView } from './stream-list.ts';
 import { type RequestOutcome, Subscription } from './subscription.ts';
 
-/** Responses are encoded by Encoder already; the service definition passes the bytes on. */
+/** Encoder has already encoded responses, so the service definition passes the bytes unchanged. */
 type DiscoveryStream = ServerDuplexStream<AnyDiscoveryRequest, Buffer>;
 
-/** Envoy uses about ten types; each costs a subscription. */
+/** Envoy uses about ten types. Each type costs a subscription. */
 const maxTypes = 16;
-/** What clients may subscribe to in delta over several requests. */
+/** Maximum number of names in a delta subscription, over all requests of a stream. */
 const maxKeptNames = 10 * maxNames;
 const emptySnapshot: ResourceSnapshot = { version: '', versions: new Map(), resources: new Map() };
 
@@ -87,13 +87,13 @@ class Stream implements StreamView {
     this.subscriptions.clear();
   }
 
-  /** A fault ends this stream and no other. */
+  /** A fault ends only this stream. */
   #guarded(work: () => void): void {
     try {
       work();
     } catch (error) {
       const { log } = this.#context;
-      if (error instanceof Refused) log.warn({ node: this.node, peer: this.peer, reason: error.message }, 'a request was refused');
+      if (error instanceof Refused) log.warn({ node: this.node, peer: this.peer, reason: error.message }, 'a request was rejected');
       else log.error({ node: this.node, peer: this.peer, err: error }, 'a stream failed');
       this.#close();
       fail(this.#call, error instanceof Refused ? error.code : grpcStatus.INTERNAL, (error as Error).message);
@@ -101,7 +101,7 @@ class Stream implements StreamView {
   }
 
   #receive(request: AnyDiscoveryRequest): void {
-    // «The node identifier»: required in the first request of a stream only.
+    // “The node identifier”: only the first request of a stream must contain it.
     if (request.node) {
       this.node = request.node.id || this.node;
       this.zone = request.node.locality?.zone || this.zone;
@@ -109,30 +109,29 @@ class Stream implements StreamView {
     const typeUrl = this.#typeOf(request);
     const entry = this.subscriptions.get(typeUrl) ?? this.#subscribe(typeUrl);
     const read = readRequest(this.kind, request);
-    if (read === undefined) throw new Refused(grpcStatus.INVALID_ARGUMENT, `a request may name ${maxNames} resources at most`);
+    if (read === undefined) throw new Refused(grpcStatus.INVALID_ARGUMENT, `a request may name at most ${maxNames} resources`);
     const outcome = entry.subscription.receive(read);
     if (entry.subscription.names.size > maxKeptNames) {
-      throw new Refused(grpcStatus.RESOURCE_EXHAUSTED, `a stream may hold ${maxKeptNames} names of a type at most`);
+      throw new Refused(grpcStatus.RESOURCE_EXHAUSTED, `a stream may subscribe to at most ${maxKeptNames} names of a type`);
     }
     if (outcome.kind === 'ack') entry.lastAcknowledgedAt = new Date();
     this.#count(outcome);
     this.#push();
   }
 
-  /** «ADS»: there the type of each request must be said; the methods of one type may leave it out. */
+  /** “ADS”: each request must name its type. The methods of a single type may omit it. */
   #typeOf({ type_url: typeUrl }: AnyDiscoveryRequest): string {
     if (this.isAggregated) {
       if (!typeUrl) throw new Refused(grpcStatus.INVALID_ARGUMENT, 'a request over ADS needs a type_url');
       return typeUrl;
     }
     if (typeUrl && typeUrl !== endpointType)
-      throw new Refused(grpcStatus.INVALID_ARGUMENT, `only ${endpointType} is served here, not ${typeUrl}`);
+      throw new Refused(grpcStatus.INVALID_ARGUMENT, `type_url is ${typeUrl}; this method serves only ${endpointType}`);
     return endpointType;
   }
 
   #subscribe(typeUrl: string): { readonly subscription: Subscription; lastAcknowledgedAt: Date | undefined } {
-    if (this.subscriptions.size >= maxTypes)
-      throw new Refused(grpcStatus.RESOURCE_EXHAUSTED, `a stream may have ${maxTypes} types at most`);
+    if (this.subscriptions.size >= maxTypes) throw new Refused(grpcStatus.RESOURCE_EXHAUSTED, `a stream may use at most ${maxTypes} types`);
     const entry = { subscription: new Subscription(this.kind), lastAcknowledgedAt: undefined };
     this.subscriptions.set(typeUrl, entry);
     return entry;
@@ -143,12 +142,12 @@ class Stream implements StreamView {
     if (outcome.kind === 'ack') metrics.acks.inc();
     if (outcome.kind !== 'nack') return;
     metrics.nacks.inc();
-    log.error({ node: this.node, zone: this.zone, version: outcome.version, reason: outcome.reason }, 'an Envoy refused the assignment');
+    log.error({ node: this.node, zone: this.zone, version: outcome.version, reason: outcome.reason }, 'an Envoy rejected the assignment');
   }
 
   /**
-   * Sends what is due. While a response is on its way nothing is queued behind it: a client that does not read holds one response. When it reads again it gets the
-   * newest resources that it still wants.
+   * Sends the next response. While one is in flight, no other is queued, so a slow client holds only one. Its next response has the newest
+   * resources that it still subscribes to.
    */
   #push(): void {
     if (this.isWriting) return;
@@ -156,7 +155,7 @@ class Stream implements StreamView {
     const endpoints = publisher.snapshot(this.zone);
     if (endpoints === undefined) return;
     for (const [typeUrl, { subscription }] of this.subscriptions) {
-      // Other types than endpoints exist over ADS, and are empty here.
+      // Over ADS, types other than endpoints exist but have no resources.
       const snapshot = typeUrl === endpointType ? endpoints : emptySnapshot;
       const response = subscription.nextResponse(snapshot);
       if (response === undefined) continue;

@@ -1,20 +1,20 @@
 /**
- * Pure: one subscription, the state of one resource type on one stream, and what each message makes of it. State of the world and delta differ in how a client says
- * what it wants and holds; what is due is decided alike. Section names are those of
+ * Pure: the subscription to one resource type on one stream. State of the world and delta differ in how a client expresses its subscription
+ * and its versions; both decide alike what to send. Section names are those of
  * https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol
  */
 
-/** The resources of one type by name, as one version of them all. */
+/** The resources of one type by name, as one version. */
 export interface ResourceVersions {
-  /** Version of the whole: equal for equal content. */
+  /** Version of all resources together: equal for equal content. */
   readonly version: string;
   readonly versions: ReadonlyMap<string, string>;
 }
 
 interface AnyRequest {
-  /** Of the response that it acknowledges or refuses; empty for none. */
+  /** Nonce of the response that this request acknowledges or rejects; empty for none. */
   readonly nonce: string;
-  /** The client's words where it refuses that response (NACK). */
+  /** The client's reason for rejecting that response (NACK). */
   readonly refusal: string | undefined;
 }
 
@@ -41,12 +41,12 @@ export type RequestOutcome =
   | { readonly kind: 'ack'; readonly version: string }
   | { readonly kind: 'nack'; readonly version: string; readonly reason: string };
 
-/** What has to be sent. */
+/** The next response. */
 export interface Response {
   readonly nonce: string;
   readonly version: string;
   readonly names: readonly string[];
-  /** Delta alone: names that do not exist, or no longer. */
+  /** Only in delta: names that do not exist. */
   readonly removed: readonly string[];
 }
 
@@ -55,22 +55,25 @@ const nowhere = '';
 
 export class Subscription {
   readonly #kind: SubscriptionRequest['kind'];
-  /** What the client asked for by name, `*` included. */
+  /** The names in the subscription, including `*`. */
   #names = new Set<string>();
   #isLegacyWildcard = false;
   #hasNamed = false;
   #isOpen = false;
-  /** The version of each wanted resource that the client holds, was sent or refused: none of these is sent again. `nowhere` = it was told that there is none. */
+  /**
+   * For each subscribed resource, the version that the client holds, was sent, or rejected. That version is not sent again. `nowhere` = the
+   * client knows that the resource does not exist.
+   */
   readonly #held = new Map<string, string>();
-  /** State of the world: the version with which the client came back and what it then asked for, until the first response is decided. */
+  /** State of the world: the version and the names of the first request after a reconnect, until the first response is decided. */
   #resumed: { readonly version: string; readonly names: ReadonlySet<string>; readonly isWildcard: boolean } | undefined;
   #owesEmpty = false;
   #nonces = 0;
   #sent: { readonly version: string; readonly nonce: string; isAnswered: boolean } | undefined;
 
-  /** The last version that the client took. */
+  /** The last version that the client accepted. */
   acknowledged: string | undefined;
-  /** The last version that it refused, until it takes a later one. */
+  /** The last version that the client rejected, until it accepts a later one. */
   refused: { readonly version: string; readonly reason: string } | undefined;
 
   constructor(kind: SubscriptionRequest['kind']) {
@@ -81,7 +84,7 @@ export class Subscription {
     return this.#sent?.version;
   }
 
-  /** Delta: the version of a resource that the client said it holds when it came, as long as nothing was sent to it. */
+  /** Delta: the version of a resource that the client reported when it connected. Undefined after the first response. */
   broughtVersion(name: string): string | undefined {
     return this.#sent === undefined ? this.#held.get(name) : undefined;
   }
@@ -90,7 +93,7 @@ export class Subscription {
     return this.#names;
   }
 
-  /** Takes a request. Call `nextResponse` afterwards. */
+  /** Handles a request. Call `nextResponse` afterwards. */
   receive(request: SubscriptionRequest): RequestOutcome {
     if (request.kind !== this.#kind) throw new TypeError(`a ${request.kind} request on a ${this.#kind} stream`);
     const isFirst = !this.#isOpen;
@@ -99,47 +102,48 @@ export class Subscription {
   }
 
   #receiveFull({ names, version, nonce, refusal }: FullRequest, isFirst: boolean): RequestOutcome {
-    // «Resource Updates»: a request with a stale nonce is ignored; the client repeats what it wants with its next one. A nonce on a new stream is from the old one and means nothing.
+    // “Resource Updates”: a request with a stale nonce is ignored, and the next request repeats the subscription. A nonce on a new stream
+    // belongs to the previous stream and means nothing.
     if (!isFirst && nonce !== '' && nonce !== this.#sent?.nonce) return { kind: 'stale' };
     this.#replaceNames(new Set(names));
     if (isFirst) {
-      // «Instance version»: a version in the first request is what the client already has.
+      // “Instance version”: the version in the first request is what the client already has.
       if (version !== '') {
         this.#resumed = { version, names: this.#names, isWildcard: this.#isWildcard() };
         this.acknowledged = version;
       }
       return { kind: 'subscribed' };
     }
-    // A request with the last nonce and another version than it was sent changes names after a NACK; it takes nothing.
+    // A request with the last nonce but another version changes names after a NACK. It accepts nothing.
     const isAbout = nonce !== '' && (refusal !== undefined || version === this.#sent?.version);
     return isAbout ? this.#settle(refusal) : { kind: 'subscribed' };
   }
 
   #receiveDelta({ subscribe, unsubscribe, initialVersions, nonce, refusal }: DeltaRequest, isFirst: boolean): RequestOutcome {
     if (isFirst) {
-      // «Wildcard subscriptions»: a first request that names nothing asks for everything, and in delta that stays until `*` is unsubscribed.
+      // “Wildcard subscriptions”: a first request without names subscribes to everything. In delta this holds until `*` is unsubscribed.
       if (subscribe.length === 0) this.#names.add(everything);
-      // «Client reconnect»: what the client says that it holds is not sent again.
+      // “Client reconnect”: resources that the client already holds are not sent again.
       for (const [name, version] of Object.entries(initialVersions)) this.#held.set(name, version);
     }
     for (const name of subscribe) {
       this.#names.add(name);
-      // «Subscribing to resources»: also one that the client has already is sent again, since it may have dropped it.
+      // “Subscribing to resources”: a resource that the client names again is sent again, because the client may have dropped it.
       if (!isFirst) this.#held.delete(name);
     }
     for (const name of unsubscribe) {
       if (!this.#names.delete(name)) continue;
-      // «Unsubscribing»: what `*` still covers has to be sent again (or told as removed); the client may take it for gone.
+      // “Unsubscribing”: the client may have dropped what `*` still covers, so it must be sent again, or reported as removed.
       if (this.#isWildcard() && this.#held.has(name)) this.#held.set(name, 'unsubscribed');
     }
     if (isFirst && this.#isWildcard()) this.#owesEmpty = true;
     this.#forgetUnwanted();
     if (isFirst || nonce === '') return { kind: 'subscribed' };
-    // «ACK and NACK»: in delta a nonce is only about the response; the changes of the subscription above count whatever it is.
+    // “ACK and NACK”: in delta a nonce concerns only the response. The changes of the subscription above apply in any case.
     return nonce === this.#sent?.nonce ? this.#settle(refusal) : { kind: 'stale' };
   }
 
-  /** Decides what has to be sent now, takes it as sent and returns it; undefined = nothing. */
+  /** Returns the next response and records it as sent; undefined = nothing to send. */
   nextResponse(snapshot: ResourceVersions): Response | undefined {
     if (!this.#isOpen) return undefined;
     this.#resume(snapshot);
@@ -151,7 +155,8 @@ export class Subscription {
     this.#owesEmpty = false;
     for (const name of names) this.#hold(snapshot, name);
     for (const name of removed) {
-      // A name that was asked for is told once and answered when it appears; one that only `*` covered is forgotten.
+      // A name that was subscribed explicitly is reported as removed once, and sent when it appears. A name that only `*` covered is
+      // forgotten.
       if (this.#names.has(name)) this.#held.set(name, nowhere);
       else this.#held.delete(name);
     }
@@ -167,7 +172,7 @@ export class Subscription {
     for (const name of this.#wanted(snapshot)) if (resumed.isWildcard || resumed.names.has(name)) this.#hold(snapshot, name);
   }
 
-  /** «ACK and NACK»: each response is answered once; what follows with its nonce only changes names. */
+  /** “ACK and NACK”: a response is answered once. Later requests with its nonce only change names. */
   #settle(refusal: string | undefined): RequestOutcome {
     if (this.#sent === undefined || this.#sent.isAnswered) return { kind: 'subscribed' };
     this.#sent.isAnswered = true;
@@ -181,9 +186,9 @@ export class Subscription {
     return { kind: 'ack', version };
   }
 
-  /** State of the world: each request holds all names. */
+  /** State of the world: each request contains all names. */
   #replaceNames(names: Set<string>): void {
-    // «Wildcard subscriptions»: an empty list asks for everything only as long as no name was ever given; later it asks for nothing.
+    // “Wildcard subscriptions”: an empty list means everything until a request has names. After that it means nothing.
     if (names.size > 0) this.#hasNamed = true;
     this.#isLegacyWildcard = names.size === 0 && !this.#hasNamed;
     this.#names = names;
@@ -194,7 +199,7 @@ export class Subscription {
     return this.#isLegacyWildcard || this.#names.has(everything);
   }
 
-  /** What is no longer wanted is due anew once it is wanted again. */
+  /** A resource that is no longer subscribed is sent again when it is subscribed again. */
   #forgetUnwanted(): void {
     if (this.#isWildcard()) return;
     for (const name of [...this.#held.keys()]) if (!this.#names.has(name)) this.#held.delete(name);

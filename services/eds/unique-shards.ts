@@ -1,19 +1,19 @@
-/** Pure: of candidates that cannot both be in one assignment, the one that stays. */
+/** Pure: selects one shard when several candidates exclude each other. */
 import type { Candidate, Health, Shard } from './shard.ts';
 
 interface UniqueShards {
-  /** By hash_key, ascending: the same candidates in any order give the same shards. */
+  /** Sorted by hash_key: the same candidates in any order give the same shards. */
   readonly shards: readonly Shard[];
-  /** Those that lost to another, one line each. */
+  /** The refused candidates, one line each. */
   readonly refused: readonly string[];
 }
 
 const ranks: Readonly<Record<Health, number>> = { HEALTHY: 0, DRAINING: 1, UNHEALTHY: 2 };
 
 /**
- * Two live endpoints with one hash_key would break Maglev, and of two with one address Envoy silently drops one. So the healthier wins, of two
- * equals the one with the older Pod, then the lesser Pod UID, then the lesser address. The same Pod twice (slices overlap while Kubernetes moves endpoints from one
- * to another, and a dual-stack Service has each Pod in both families) is no conflict and no refusal.
+ * Two endpoints with one hash_key would break Maglev, and of two with one address Envoy silently drops one. The healthier candidate wins,
+ * then the one with the older Pod, then the smaller Pod UID, then the smaller address. The same Pod may appear twice: slices overlap while
+ * Kubernetes moves endpoints, and a dual-stack Service lists each Pod in both families. That is neither a conflict nor a refusal.
  */
 export function uniqueShards(candidates: readonly Candidate[]): UniqueShards {
   const refused: string[] = [];
@@ -26,19 +26,19 @@ export function uniqueShards(candidates: readonly Candidate[]): UniqueShards {
       byPlace.set(placeOf(candidate), candidate);
     } else if (!isSamePod(candidate, winner)) {
       const what = winner.hashKey === candidate.hashKey ? 'hash_key' : 'address';
-      refused.push(`${candidate.hashKey} at ${placeOf(candidate)}: ${winner.hashKey} at ${placeOf(winner)} has its ${what}`);
+      refused.push(`${candidate.hashKey} at ${placeOf(candidate)}: ${winner.hashKey} at ${placeOf(winner)} has the same ${what}`);
     }
   }
   const shards = [...byKey.values()].map(({ createdAt: _createdAt, podUid: _podUid, ...shard }): Shard => shard);
   return { shards: shards.sort((a, b) => compareText(a.hashKey, b.hashKey)), refused: refused.sort() };
 }
 
-/** Where a shard listens; unique in an assignment. */
+/** The address and port of a shard; unique in an assignment. */
 export function placeOf({ address, port }: Pick<Shard, 'address' | 'port'>): string {
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
-/** By code units, so that every replica sorts alike whatever its locale. */
+/** Compares code units, so every replica sorts alike in any locale. */
 export function compareText(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
@@ -52,7 +52,7 @@ function compareCandidates(a: Candidate, b: Candidate): number {
     ranks[a.health] - ranks[b.health] ||
     (a.createdAt === b.createdAt ? 0 : a.createdAt - b.createdAt) ||
     compareText(a.podUid, b.podUid) ||
-    // IPv4 before IPv6, so that a dual-stack Pod keeps one address.
+    // IPv4 before IPv6, so that a dual-stack Pod keeps its address.
     Number(a.address.includes(':')) - Number(b.address.includes(':')) ||
     compareText(placeOf(a), placeOf(b)) ||
     compareText(a.hashKey, b.hashKey) ||

@@ -1,4 +1,4 @@
-/** The fake API's own certificate authority, and its serving certificate. */
+/** The certificate authority of the fake API, and its serving certificate. */
 import 'reflect-metadata';
 import { webcrypto } from 'node:crypto';
 import path from 'node:path';
@@ -6,7 +6,7 @@ import * as x509 from '@peculiar/x509';
 import { readOrMake } from './files.ts';
 
 interface ServingCertificate {
-  /** PEM, the serving certificate and the authority that signed it. */
+  /** PEM: the serving certificate, followed by the certificate of the authority. */
   readonly certificate: string;
   /** PEM. */
   readonly key: string;
@@ -19,7 +19,7 @@ const lifeMs = 10 * 365 * 86_400_000;
 /** A client's clock may be slow. */
 const earlyMs = 3_600_000;
 
-/** Reads `tls.json` of the directory, or creates it. Nothing keeps the authority's key: it signs once. */
+/** Reads `tls.json` of the directory, or creates it. The authority's key signs once and is not stored. */
 export async function servingCertificate(directory: string): Promise<ServingCertificate> {
   return JSON.parse(await readOrMake(path.join(directory, 'tls.json'), async () => JSON.stringify(await make()))) as ServingCertificate;
 }

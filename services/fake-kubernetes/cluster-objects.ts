@@ -1,4 +1,7 @@
-/** Pure: how objects are created, change and go, as the real API's registries do it (staging/src/k8s.io/apiserver/pkg/registry/rest). */
+/**
+ * Pure: creates, changes and deletes objects as the real API does.
+ * https://github.com/kubernetes/kubernetes/tree/master/staging/src/k8s.io/apiserver/pkg/registry/rest
+ */
 import { isDeepStrictEqual } from 'node:util';
 import { type Fields, type ObjectInput, type ObjectMetadata, type StoredObject, timestamp } from './object.ts';
 import { namespaces, type Resource, resources } from './resources.ts';
@@ -6,7 +9,7 @@ import { ApiError, alreadyExists, badRequest, conflict, notServed } from './stat
 import type { ObjectStore } from './store.ts';
 import { requireForm, requireValid } from './validation.ts';
 
-/** The fields of an object's metadata that clients set; the others are the API's. */
+/** The fields of metadata that clients set. The API sets all others. */
 const clientFields = ['labels', 'annotations', 'ownerReferences'];
 
 interface ClusterOptions {
@@ -16,7 +19,7 @@ interface ClusterOptions {
 }
 
 export interface Deletion {
-  /** Undefined for the Pod's own. */
+  /** Undefined: use the grace period of the Pod. */
   readonly graceSeconds: number | undefined;
   readonly preconditions: { readonly uid?: string; readonly resourceVersion?: string };
 }
@@ -55,7 +58,7 @@ export class ClusterObjects {
     return this.#store.put(resource, object);
   }
 
-  /** Replaces an object, or its `status` alone. An input that changes nothing keeps the version. Throws ApiError. */
+  /** Replaces an object, or only its `status`. An input that changes nothing keeps the version. Throws ApiError. */
   update(
     resource: Resource,
     { previous, input, part }: { previous: StoredObject; input: ObjectInput; part: 'status' | 'rest' },
@@ -68,7 +71,7 @@ export class ClusterObjects {
     return isDeepStrictEqual(next, previous) ? previous : this.#store.put(resource, next);
   }
 
-  /** Removes an object, or marks a Pod that runs on a node; returns how the object was last. Throws ApiError. */
+  /** Removes an object, or marks a Pod that runs on a node as deleted. Returns the last state of the object. Throws ApiError. */
   delete(resource: Resource, object: StoredObject, deletion: Deletion): { last: StoredObject; isGone: boolean } {
     requireCurrent(resource, object, deletion.preconditions);
     const seconds = resource.plural === 'pods' ? podGrace(object, deletion.graceSeconds) : 0;
@@ -81,7 +84,7 @@ export class ClusterObjects {
     return { last: this.#store.remove(resource, { ...object, status: { phase: 'Terminating' } }), isGone: true };
   }
 
-  /** No controller would do it later. */
+  /** The fake API has no controller that would do this later. */
   #removeContents(namespace: string): void {
     for (const resource of resources.filter(({ namespaced }) => namespaced)) {
       for (const object of this.#store.list(resource)) if (object.metadata.namespace === namespace) this.#store.remove(resource, object);
@@ -109,7 +112,7 @@ function requireSameNamespace(namespace: string | undefined, given: ObjectInput[
   throw badRequest('the namespace of the provided object does not match the namespace sent on the request');
 }
 
-/** A `uid` or `resourceVersion` that the client gives must be the present one. */
+/** A `uid` or `resourceVersion` that the client sends must be the current one. */
 function requireCurrent(resource: Resource, { metadata }: StoredObject, expected: Deletion['preconditions']): void {
   const { name, uid, resourceVersion } = metadata;
   if (expected.uid && expected.uid !== uid) {
@@ -121,7 +124,7 @@ function requireCurrent(resource: Resource, { metadata }: StoredObject, expected
   }
 }
 
-/** The input in the object's place. The API's part of the metadata stays, and so does a status with its own subresource. */
+/** Replaces the fields of an object by those of the input. Keeps the API's part of the metadata, and a status that has a subresource. */
 function replaced(resource: Resource, previous: StoredObject, input: ObjectInput): StoredObject {
   const { kind: _kind, apiVersion: _apiVersion, metadata: given = {}, status: givenStatus, ...fields } = input;
   const status = resource.hasStatus ? previous.status : givenStatus;
@@ -134,7 +137,7 @@ function clientMetadata(given: Partial<ObjectMetadata>): Partial<ObjectMetadata>
   return Object.fromEntries(Object.entries(given).filter(([name, value]) => clientFields.includes(name) && value !== null));
 }
 
-/** The fields that the real API fills in, where kura or its policies read them. */
+/** Sets the fields that the real API fills in and that kura or its policies read. */
 function withDefaults({ plural }: Resource, object: StoredObject): StoredObject {
   if (plural === 'pods') return { ...object, spec: { terminationGracePeriodSeconds: 30, ...object.spec } };
   if (plural !== 'namespaces') return object;
@@ -142,20 +145,20 @@ function withDefaults({ plural }: Resource, object: StoredObject): StoredObject 
   return { ...object, metadata: { ...object.metadata, labels } };
 }
 
-/** Whatever status the client sends, a new object begins with this. */
+/** A new object starts with this status, whatever the client sends. */
 function initialStatus({ plural, hasStatus }: Resource): { status?: Fields } {
   if (plural === 'pods') return { status: { phase: 'Pending' } };
   if (plural === 'namespaces') return { status: { phase: 'Active' } };
   return hasStatus ? { status: {} } : {};
 }
 
-/** Only a Pod that runs on a node has time to end, https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination. */
+/** Only a Pod that runs on a node has time to end. https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination */
 function podGrace({ spec, status }: StoredObject, asked: number | undefined): number {
   const isRunning = Boolean(spec?.nodeName) && !['Succeeded', 'Failed'].includes(String(status?.phase));
   return isRunning ? (asked ?? Number(spec?.terminationGracePeriodSeconds)) : 0;
 }
 
-/** A second deletion can only shorten the grace, which counts from the first one. */
+/** A second deletion can only shorten the grace period, which starts at the first one. */
 function markDeleted(object: StoredObject, seconds: number, now: Date): StoredObject {
   const { deletionTimestamp, deletionGracePeriodSeconds = 0 } = object.metadata;
   if (deletionTimestamp !== undefined && deletionGracePeriodSeconds <= seconds) return object;

@@ -8,9 +8,9 @@ import { methodNotAllowed, notServed, tooManyRequests } from './status.ts';
 import type { ObjectStore } from './store.ts';
 import { streamWatch } from './watch.ts';
 
-/** A watch without `timeoutSeconds` ends after this; the real API chooses between 30 and 60 minutes. */
+/** Duration of a watch without `timeoutSeconds`. The real API chooses between 30 and 60 minutes. */
 const defaultWatchSeconds = 1_800;
-/** Far below what a timer can count. */
+/** Far below the maximum of a timer. */
 const maxWatchSeconds = 86_400;
 
 export interface CollectionOptions {
@@ -28,7 +28,7 @@ export class CollectionVerbs {
     this.#options = options;
   }
 
-  /** Answers a request for a collection. Throws ApiError. */
+  /** Serves a request for a collection. Throws ApiError. */
   async handle(exchange: Exchange, at: ResourcePath): Promise<void> {
     const { method, query } = exchange;
     if (method === 'DELETE') throw notServed('the deletion of a whole collection');

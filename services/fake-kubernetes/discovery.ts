@@ -5,7 +5,7 @@ import { apiVersionOf, type Resource, resources } from './resources.ts';
 const verbs = ['create', 'delete', 'get', 'list', 'patch', 'update', 'watch'];
 const groups = [...new Set(resources.map(({ group }) => group)), 'authentication.k8s.io'].filter((group) => group !== '');
 
-/** The document at a path of discovery; undefined for other paths. */
+/** The discovery document at a path; undefined for other paths. */
 export function discoveryDocument(path: string): object | undefined {
   switch (path) {
     case '/version':

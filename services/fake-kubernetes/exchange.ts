@@ -1,9 +1,9 @@
-/** One request and its response: body in, JSON out. */
+/** One request and its response: reads the body, and sends JSON. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isFields, type ObjectInput } from './object.ts';
 import { badRequest, tooLarge, unsupportedMediaType } from './status.ts';
 
-/** The real API's limit of a request body. */
+/** The real API's limit for the body of a request. */
 const maxBodyBytes = 3 * 2 ** 20;
 
 export interface Exchange {
@@ -18,12 +18,12 @@ export function sendJson(response: ServerResponse, code: number, body: object, c
   response.writeHead(code, { 'content-type': contentType }).end(`${JSON.stringify(body)}\n`);
 }
 
-/** The media type of the request's body, without parameters. */
+/** The media type of the body, without parameters. */
 export function contentTypeOf({ message }: Exchange): string {
   return (message.headers['content-type'] ?? 'application/json').split(';', 1)[0]?.trim() ?? '';
 }
 
-/** Throws ApiError (400, 413 or 415) for a body that is no JSON object. */
+/** Throws ApiError (400, 413 or 415) for a body that is not a JSON object. */
 export async function readObject(exchange: Exchange, kind: string): Promise<ObjectInput> {
   if (contentTypeOf(exchange) !== 'application/json') {
     throw unsupportedMediaType('the body of the request was in an unknown format - accepted media types include: application/json');
@@ -40,12 +40,15 @@ export async function readBody({ message }: Exchange): Promise<unknown> {
   try {
     return JSON.parse(text) as unknown;
   } catch {
-    // The parser's message may repeat what the client sent, such as a token.
+    // The parser's message may repeat input of the client, such as a token.
     throw badRequest("the object provided is unrecognized: couldn't get version/kind; json parse error");
   }
 }
 
-/** Reads even a body that is too large to its end, up to four times the limit: a client that still sends would not read the response. */
+/**
+ * Reads a body that is too large to its end, up to four times the limit. Otherwise a client that is still sending would not read the
+ * response.
+ */
 async function readText(message: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = [];
   let length = 0;

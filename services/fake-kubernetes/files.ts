@@ -1,8 +1,8 @@
-/** Small files that are made once and kept: keys and tokens. */
+/** Small files that are created once and kept: keys and tokens. */
 import { readFile } from 'node:fs/promises';
 import { replaceFile } from '../shared/write-file.ts';
 
-/** Reads a file, or makes it whole with mode 0600. */
+/** Reads a file, or creates it atomically with mode 0600. */
 export async function readOrMake(file: string, make: () => string | Promise<string>): Promise<string> {
   try {
     return await readFile(file, 'utf8');

@@ -1,4 +1,4 @@
-/** Pure: the newest changes of one collection. Each watch reads them at its own pace, so a slow one costs no memory. */
+/** Pure: the newest changes of one collection. Each watch reads them at its own speed, so a slow watch needs no buffer. */
 import type { StoredObject } from './object.ts';
 
 export interface Change {
@@ -12,17 +12,17 @@ export interface Change {
 
 /** The real API's watch cache keeps a similar number. A client that asks for older changes gets 410 and lists again. */
 export const maxChanges = 1_000;
-/** A thousand changes of the largest objects would be gigabytes. */
+/** A thousand changes of the largest objects would need gigabytes. */
 const maxHistoryBytes = 32 * 2 ** 20;
 
 export class History {
   #changes: Change[] = [];
   #bytes = 0;
-  /** Position of the oldest change that is kept. A position is never given to a second change. */
+  /** Position of the oldest kept change. Positions are never reused. */
   #first = 0;
   #forgotten: number;
 
-  /** No change up to the version `forgotten` is known. */
+  /** Changes up to the version `forgotten` are not known. */
   constructor(forgotten: number) {
     this.#forgotten = forgotten;
   }
@@ -32,7 +32,7 @@ export class History {
     return this.#forgotten;
   }
 
-  /** The position of the next change to come. */
+  /** The position of the next change. */
   get end(): number {
     return this.#first + this.#changes.length;
   }
@@ -48,14 +48,14 @@ export class History {
     }
   }
 
-  /** The position of the first change after `version`, or undefined when some change after it is forgotten. */
+  /** The position of the first change after `version`; undefined when a change after it is forgotten. */
   positionAfter(version: number): number | undefined {
     if (version < this.#forgotten) return undefined;
     const at = this.#changes.findIndex((change) => change.version > version);
     return at < 0 ? this.end : this.#first + at;
   }
 
-  /** The change at a position; 'forgotten' where it is no longer kept, undefined where it has not come yet. */
+  /** The change at a position: 'forgotten' when it is no longer kept, undefined when it has not happened yet. */
   at(position: number): Change | 'forgotten' | undefined {
     return position < this.#first ? 'forgotten' : this.#changes[position - this.#first];
   }

@@ -1,4 +1,4 @@
-/** The HTTP side: where each path and verb leads, and failures as `Status` objects. */
+/** The HTTP edge: routes requests by path and verb, and turns failures into `Status` objects. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from '../shared/log.ts';
 import { type CollectionOptions, CollectionVerbs } from './collection.ts';
@@ -15,7 +15,7 @@ interface ApiOptions extends CollectionOptions {
   readonly log: Logger;
 }
 
-/** Without a credential, as in the real API. */
+/** These paths need no credential, as in the real API. */
 const healthPages = new Set(['/readyz', '/livez', '/healthz']);
 const openPages = new Set([...healthPages, '/version']);
 const reviews = '/apis/authentication.k8s.io/v1/tokenreviews';
@@ -29,7 +29,7 @@ export class KubernetesApi {
     this.#collections = new CollectionVerbs(options);
   }
 
-  /** The listener of a server's requests. */
+  /** The request listener of a server. */
   readonly handle = (message: IncomingMessage, response: ServerResponse): void => {
     const [path = '/', search = ''] = (message.url ?? '/').split('?', 2);
     const exchange = { method: message.method ?? 'GET', path, query: new URLSearchParams(search), message, response };
@@ -49,7 +49,7 @@ export class KubernetesApi {
       if (method !== 'GET') throw methodNotAllowed();
       return sendJson(response, 200, document, path === '/openid/v1/jwks' ? 'application/jwk-set+json' : undefined);
     }
-    // A real API would answer as if, and keep nothing.
+    // The real API would respond as usual but store nothing.
     if (query.get('dryRun')) throw notServed('dryRun');
     if (path === reviews) return await this.#review(exchange);
     const at = parseResourcePath(path);

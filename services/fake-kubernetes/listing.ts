@@ -1,4 +1,4 @@
-/** Pure: one page of a list. All pages of a list show one moment, as far back as the history reaches. */
+/** Pure: one page of a list. All pages of a list show the same version, as far back as the history reaches. */
 import { isFields, keyOf, type StoredObject } from './object.ts';
 import type { ResourcePath } from './resources.ts';
 import { type Predicate, parseFieldSelector, parseLabelSelector } from './selectors.ts';
@@ -10,7 +10,7 @@ interface Page {
   readonly objects: readonly StoredObject[];
 }
 
-/** Throws ApiError: 400 for a bad query, 405 for one that is not served, 410 for a position that is too old. */
+/** Throws ApiError: 400 for an invalid query, 405 for an unsupported one, 410 for a position that is too old. */
 export function listPage(store: ObjectStore, at: ResourcePath, query: URLSearchParams): Page {
   const matches = selection(at, query);
   const limit = readInteger(query, 'limit') ?? 0;
@@ -25,26 +25,26 @@ export function listPage(store: ObjectStore, at: ResourcePath, query: URLSearchP
   if (limit === 0 || rest.length <= limit) return { metadata: { resourceVersion }, objects: rest };
   const objects = rest.slice(0, limit);
   const after = keyOf((objects.at(-1) as StoredObject).metadata);
-  // The real API does not count what a selector leaves.
+  // The real API does not count the rest of a list with a selector.
   const isCounted = !query.get('labelSelector') && !query.get('fieldSelector');
   const remaining = isCounted ? { remainingItemCount: rest.length - limit } : {};
   return { metadata: { resourceVersion, continue: writePosition({ version, after }), ...remaining }, objects };
 }
 
-/** Which objects of a collection the client selects. Throws ApiError (400). */
+/** The selectors of a request. Throws ApiError (400). */
 export function selection({ resource, namespace }: ResourcePath, query: URLSearchParams): Predicate {
   const fields = parseFieldSelector(resource, query.get('fieldSelector') ?? '');
   const labels = parseLabelSelector(query.get('labelSelector') ?? '');
   return (object) => (namespace === undefined || object.metadata.namespace === namespace) && fields(object) && labels(object);
 }
 
-/** The `resourceVersion` of a list or watch; undefined for none and for 0, which both mean any. Throws ApiError (400 or 405). */
+/** The `resourceVersion` of a list or watch; undefined for none and for 0, which both mean any version. Throws ApiError (400 or 405). */
 export function readVersion(query: URLSearchParams): number | undefined {
   for (const option of ['resourceVersionMatch', 'sendInitialEvents']) if (query.get(option)) throw notServed(option);
   return readInteger(query, 'resourceVersion') || undefined;
 }
 
-/** Undefined for none. Throws ApiError (400). */
+/** Undefined when the query has no such parameter. Throws ApiError (400). */
 export function readInteger(query: URLSearchParams, name: string): number | undefined {
   const value = query.get(name);
   if (value === null || value === '') return undefined;
@@ -54,7 +54,7 @@ export function readInteger(query: URLSearchParams, name: string): number | unde
 
 interface Position {
   readonly version: number;
-  /** The key of the last object that the client has. */
+  /** The key of the last object that the client has received. */
   readonly after: string;
 }
 
@@ -69,7 +69,7 @@ function readPosition(text: string): Position {
       return { version: position.rv, after: position.start };
     }
   } catch {
-    // A text that is not JSON gets the same error as one that lacks a field.
+    // Invalid JSON gets the same error as a missing field.
   }
   throw badRequest('invalid continue token: continue key is not valid');
 }

@@ -19,10 +19,10 @@ import { SigningKey } from './signing-key.ts';
 import { ObjectStore } from './store.ts';
 import { Tokens } from './tokens.ts';
 
-/** Longer than any client of kura keeps an idle connection, so that the server never closes one while a request is on its way. */
+/** Longer than any client of kura keeps an idle connection. The server therefore never closes a connection while a request is in flight. */
 const keepAliveMs = 90_000;
 const requestTimeoutMs = 30_000;
-/** Each watch has a connection of its own; other requests share these. */
+/** Each watch has a separate connection. All other requests share these. */
 const connectionsBesideWatches = 1_000;
 
 await runService('kubernetes', async () => {
@@ -38,7 +38,7 @@ await runService('kubernetes', async () => {
   await mkdir(directory, { recursive: true, mode: 0o700 });
 
   const objects = path.join(directory, 'objects');
-  // A process makes far less than a change a millisecond, so the clock is above every version of an earlier process.
+  // A process makes far less than one change per millisecond, so the clock is above every version of an earlier process.
   const store = new ObjectStore({ firstVersion: Date.now(), entries: readEntries(objects), write: (entry) => writeEntry(objects, entry) });
   const cluster = new ClusterObjects({ store, now: () => new Date(), newUid: randomUUID });
   const { certificate, key, authority } = await servingCertificate(directory);

@@ -1,4 +1,4 @@
-/** Pure: the shape of a Kubernetes object, as the store keeps it and as a client sends it. */
+/** Pure: the shape of a Kubernetes object in the store and in a request. */
 
 export interface ObjectMetadata {
   readonly name: string;
@@ -13,10 +13,10 @@ export interface ObjectMetadata {
   readonly finalizers?: readonly string[];
 }
 
-/** Fields of an object or of a part of it, of which only the client knows the form. */
+/** Fields of an object or of a part of it. Only the client knows their types. */
 export type Fields = Readonly<Record<string, unknown>>;
 
-/** An object without `kind` and `apiVersion`, which its resource implies. Nothing changes it in place: a watch may still hold it. */
+/** An object without `kind` and `apiVersion`, which its resource implies. Immutable, because a watch may still hold it. */
 export interface StoredObject {
   readonly metadata: ObjectMetadata;
   readonly spec?: Fields;
@@ -24,7 +24,7 @@ export interface StoredObject {
   readonly [field: string]: unknown;
 }
 
-/** What a client sends: the same, before the API fills in its part of the metadata. */
+/** An object from a client, before the API sets its part of the metadata. */
 export interface ObjectInput {
   readonly metadata?: Partial<ObjectMetadata> & { readonly generateName?: string };
   readonly spec?: Fields;
@@ -32,18 +32,18 @@ export interface ObjectInput {
   readonly [field: string]: unknown;
 }
 
-/** Where an object lies in its collection; the namespace is undefined for a kind that has none. */
+/** The place of an object in its collection. The namespace is undefined for a kind without namespaces. */
 export interface ObjectPlace {
   readonly namespace?: string | undefined;
   readonly name: string;
 }
 
-/** Keys sort as the real API sorts a list. */
+/** Keys sort in the order of the real API's lists. */
 export function keyOf({ namespace, name }: ObjectPlace): string {
   return `${namespace ?? ''}/${name}`;
 }
 
-/** Times in metadata are in whole seconds. */
+/** Times in metadata are whole seconds. */
 export function timestamp(time: Date): string {
   return time.toISOString().replace(/\.\d+Z$/, 'Z');
 }

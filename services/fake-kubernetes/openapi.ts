@@ -1,12 +1,12 @@
 /**
- * Pure: as much of OpenAPI v3 as `kubectl apply` needs to send an object: that a PATCH of each kind accepts `fieldValidation`. There are no schemas, so the API
- * checks no field names. https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-v3
+ * Pure: the part of OpenAPI v3 that `kubectl apply` needs: a PATCH of each kind accepts `fieldValidation`. There are no schemas, so the API
+ * does not check field names. https://kubernetes.io/docs/concepts/overview/kubernetes-api/#openapi-v3
  */
 import { apiVersionOf, type Resource, resources } from './resources.ts';
 
 const root = '/openapi/v3';
 
-/** The document at a path of OpenAPI v3; undefined for other paths. */
+/** The OpenAPI v3 document at a path; undefined for other paths. */
 export function openApiDocument(path: string): object | undefined {
   const places = [...new Set(resources.map(placeOf))];
   if (path === root) return { paths: Object.fromEntries(places.map((place) => [place, { serverRelativeURL: `${root}/${place}` }])) };

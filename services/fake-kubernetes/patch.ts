@@ -1,6 +1,6 @@
 /**
- * Pure: the patch of a PATCH request by its content type. `kubectl apply` and `kubectl edit` send strategic merge patches. Without directives these differ
- * from JSON merge patches (https://www.rfc-editor.org/rfc/rfc7386) in lists alone, and a ConfigMap or an Event has none.
+ * Pure: applies a PATCH request by its content type. `kubectl apply` and `kubectl edit` send strategic merge patches. Without directives
+ * these differ from JSON merge patches (https://www.rfc-editor.org/rfc/rfc7386) only in lists, and a ConfigMap or an Event has no list.
  */
 import { type Fields, isFields, type ObjectInput, type StoredObject } from './object.ts';
 import type { Resource } from './resources.ts';
@@ -10,14 +10,14 @@ import { requireForm } from './validation.ts';
 const patchTypes = ['application/merge-patch+json', 'application/strategic-merge-patch+json'] as const;
 type PatchType = (typeof patchTypes)[number];
 
-/** Throws ApiError (415) for a content type that is no merge patch. */
+/** Throws ApiError (415) for a content type that is not a merge patch. */
 export function requirePatchType(contentType: string): PatchType {
   const type = patchTypes.find((candidate) => candidate === contentType);
   if (type === undefined) throw unsupportedMediaType(`the content type is "${contentType}"; it must be ${patchTypes.join(' or ')}`);
   return type;
 }
 
-/** Throws ApiError: 400 for a patch that is none, 422 for one with a directive or with a result that has not the form of the kind. */
+/** Throws ApiError: 400 for an invalid patch, 422 for a directive or for a result that is not valid. */
 export function applyPatch(
   resource: Resource,
   { present, patch, type }: { readonly present: StoredObject; readonly patch: unknown; readonly type: PatchType },
@@ -34,7 +34,7 @@ export function applyPatch(
   return patched;
 }
 
-/** The real API has this form for a result that it cannot decode. */
+/** The real API uses this form for a result that it cannot decode. */
 function unfit(why: string): ApiError {
   return invalid({ kind: '', group: '' }, '', { field: 'patch', reason: 'FieldValueInvalid', message: `Invalid value: ${why}` });
 }

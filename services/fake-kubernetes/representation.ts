@@ -1,4 +1,4 @@
-/** Pure: how a client wants objects: whole, or their metadata alone. */
+/** Pure: the representation that a client requests: whole objects, or only their metadata. */
 import type { StoredObject } from './object.ts';
 import { apiVersionOf, type Resource } from './resources.ts';
 
@@ -7,7 +7,7 @@ interface Representation {
   readonly list: (metadata: object, objects: readonly StoredObject[]) => object;
 }
 
-/** Reads an Accept header. A client that asks for a table accepts whole objects too. */
+/** Reads an Accept header. A client that requests a table also accepts whole objects. */
 export function representationFor(resource: Resource, accept = '*/*'): Representation {
   const [first = ''] = accept.split(',');
   return /;\s*as=PartialObjectMetadata(List)?(;|$)/.test(first) ? metadataOnly : whole(resource);
@@ -29,7 +29,7 @@ const metadataOnly: Representation = {
     kind: 'PartialObjectMetadataList',
     apiVersion: 'meta.k8s.io/v1',
     metadata,
-    // The real API has null here, and [] in an empty list of whole objects.
+    // The real API returns null here, but [] for an empty list of whole objects.
     items: objects.length === 0 ? null : objects.map(metadataOnly.object),
   }),
 };

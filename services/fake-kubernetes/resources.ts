@@ -1,7 +1,7 @@
-/** Pure: the kinds that the fake API keeps, and how it reads their paths. */
+/** Pure: the kinds that the fake API stores, and their paths. */
 
 export interface Resource {
-  /** Empty for the core group. Every group is served in version v1. */
+  /** Empty for the core group. All groups have version v1. */
   readonly group: string;
   readonly kind: string;
   /** Also the name of the collection. */
@@ -9,7 +9,7 @@ export interface Resource {
   readonly singular: string;
   readonly shortNames: readonly string[];
   readonly namespaced: boolean;
-  /** The kind has a `status` subresource, and a plain update leaves its status alone. */
+  /** The kind has a `status` subresource. A plain update does not change its status. */
   readonly hasStatus: boolean;
   /** A DELETE returns the object instead of a Status. */
   readonly returnsDeleted: boolean;
@@ -40,7 +40,7 @@ export interface ResourcePath {
   readonly subresource: string | undefined;
 }
 
-/** Reads `/api/v1/…` and `/apis/<group>/v1/…`; undefined where nothing is served under the path. Throws URIError for a bad escape. */
+/** Parses `/api/v1/…` and `/apis/<group>/v1/…`; undefined when the path is not served. Throws URIError for an invalid escape. */
 export function parseResourcePath(path: string): ResourcePath | undefined {
   const parts = path.split('/').slice(1).map(decodeURIComponent);
   const isCore = parts[0] === 'api' && parts[1] === 'v1';

@@ -1,21 +1,21 @@
-/** Pure: label and field selectors of list and watch. */
+/** Pure: the label and field selectors of list and watch. */
 import { isFields, type StoredObject } from './object.ts';
 import type { Resource } from './resources.ts';
 import { badRequest } from './status.ts';
 
 export type Predicate = (object: StoredObject) => boolean;
 
-/** Every object of a collection is compared with the selector. */
+/** Limits the work, because every object of a collection is compared with the selector. */
 const maxSelectorLength = 8_192;
 
 const everyKind = ['metadata.name', 'metadata.namespace'];
-/** The fields that the real API offers besides, by collection, as far as kura or `kubectl describe` selects by them. */
+/** Further fields of the real API by collection, as far as kura or `kubectl describe` uses them. */
 const byKind: Readonly<Record<string, readonly string[]>> = {
   pods: ['spec.nodeName', 'spec.serviceAccountName', 'status.phase'],
   events: [...['kind', 'namespace', 'name', 'uid'].map((field) => `involvedObject.${field}`), 'reason', 'type'],
 };
 
-/** `a=b,c!=d` over the fields that the kind offers. Throws ApiError (400) for others. */
+/** Parses `a=b,c!=d` over the fields of the kind. Throws ApiError (400) for other fields. */
 export function parseFieldSelector({ plural }: Resource, selector: string): Predicate {
   const tests = termsOf(selector, ',').map((term): Predicate => {
     const match = /^([^=!]+)(==|=|!=)(.*)$/.exec(term);
@@ -33,7 +33,7 @@ export function parseFieldSelector({ plural }: Resource, selector: string): Pred
   return (object) => tests.every((test) => test(object));
 }
 
-/** `a=b`, `a!=b`, `a`, `!a`, `a in (b,c)`, `a notin (b,c)`, joined by commas. Throws ApiError (400) for anything else. */
+/** Parses `a=b`, `a!=b`, `a`, `!a`, `a in (b,c)` and `a notin (b,c)`, joined by commas. Throws ApiError (400) for anything else. */
 export function parseLabelSelector(selector: string): Predicate {
   const tests = termsOf(selector, /,(?![^(]*\))/).map(labelTest);
   return (object) => tests.every((test) => test(object));
@@ -68,7 +68,7 @@ function termsOf(selector: string, separator: string | RegExp): string[] {
     .filter((term) => term !== '');
 }
 
-/** The text at a path such as `spec.nodeName`; empty where there is none. */
+/** The string at a path such as `spec.nodeName`; empty when there is none. */
 function textAt(object: StoredObject, path: string): string {
   const value = path.split('.').reduce<unknown>((part, field) => (isFields(part) ? part[field] : undefined), object);
   return typeof value === 'string' ? value : '';

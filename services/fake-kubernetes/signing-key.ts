@@ -1,10 +1,10 @@
-/** The key that signs ServiceAccount tokens: RS256, as the real API's. */
+/** The key that signs ServiceAccount tokens: RS256, like that of the real API. */
 import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { CompactSign, compactVerify, decodeJwt, errors, exportJWK, type JWK, type JWTPayload } from 'jose';
 import { readOrMake } from './files.ts';
 
 export class SigningKey {
-  /** Public part, as `/openid/v1/jwks` shows it. */
+  /** The public key as in `/openid/v1/jwks`. */
   readonly jwk: JWK;
   readonly #privateKey: KeyObject;
   readonly #publicKey: KeyObject;
@@ -34,7 +34,7 @@ export class SigningKey {
     return await new CompactSign(payload).setProtectedHeader({ alg: 'RS256', kid: this.#keyId }).sign(this.#privateKey);
   }
 
-  /** Checks issuer and signature and nothing else: the claims, or a reason in the real API's words. */
+  /** Checks only issuer and signature. Returns the claims, or an error with the text of the real API. */
   async verify(token: string, issuer: string): Promise<{ readonly claims: JWTPayload } | { readonly error: string }> {
     try {
       if (decodeJwt(token).iss !== issuer) return { error: 'invalid bearer token' };
@@ -50,7 +50,7 @@ export class SigningKey {
     }
   }
 
-  /** A token without the name of its key may still have a good signature. */
+  /** A token without a key id may still have a valid signature. */
   #keyFor(kid: string | undefined): KeyObject {
     if (kid !== undefined && kid !== this.#keyId) throw new errors.JWKSNoMatchingKey();
     return this.#publicKey;

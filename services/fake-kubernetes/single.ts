@@ -10,7 +10,7 @@ import type { ObjectStore } from './store.ts';
 
 export type ObjectPath = ResourcePath & { readonly name: string };
 
-/** Answers a request for one object or its status. Throws ApiError. */
+/** Serves a request for one object or its status. Throws ApiError. */
 export async function handleSingle(
   { store, cluster }: { readonly store: ObjectStore; readonly cluster: ClusterObjects },
   exchange: Exchange,
@@ -32,7 +32,7 @@ export async function handleSingle(
     case 'PATCH': {
       const type = requirePatchType(contentTypeOf(exchange));
       const patch = await readBody(exchange);
-      // Nothing waits between this read and the update.
+      // Nothing is awaited between this read and the update, so no other request can change the object.
       const previous = store.get(resource, at);
       const input = applyPatch(resource, { present: whole(resource).object(previous) as StoredObject, patch, type });
       return sendJson(response, 200, representation.object(cluster.update(resource, { previous, input, part })));
@@ -49,7 +49,7 @@ export async function handleSingle(
   }
 }
 
-/** What a DELETE asks for, in its query and its body (DeleteOptions). Throws ApiError (400 or 405). */
+/** The options of a DELETE, from its query and its body (DeleteOptions). Throws ApiError (400 or 405). */
 async function readDeletion(exchange: Exchange): Promise<Deletion> {
   const body = (await readBody(exchange)) ?? {};
   if (!isFields(body)) throw badRequest('the object provided is unrecognized (must be of type DeleteOptions)');

@@ -1,4 +1,4 @@
-/** Pure: the `Status` objects of failed requests, https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/. */
+/** Pure: the `Status` objects of failed requests. https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/ */
 import type { Resource } from './resources.ts';
 
 interface StatusDetails {
@@ -10,10 +10,10 @@ interface StatusDetails {
   readonly retryAfterSeconds?: number;
 }
 
-/** A request that failed, with the fields of its `Status`. */
+/** A failed request, with the fields of its `Status`. */
 export class ApiError extends Error {
   readonly code: number;
-  /** Absent where the real API gives none: a fault that it did not foresee. */
+  /** Absent when the real API gives no reason, for an unexpected fault. */
   readonly reason: string | undefined;
   readonly details: StatusDetails | undefined;
 
@@ -53,7 +53,7 @@ export function conflict(resource: Resource, name: string, why: string): ApiErro
   return new ApiError({ code: 409, reason: 'Conflict', message, details: detailsOf(resource, name) });
 }
 
-/** What is wrong with a field; the message is without the field's name. */
+/** The problem with a field. The message does not contain the field's name. */
 export interface FieldProblem {
   readonly field: string;
   readonly reason: 'FieldValueRequired' | 'FieldValueInvalid' | 'FieldValueTooLong';
@@ -83,7 +83,7 @@ export function methodNotAllowed(): ApiError {
   return new ApiError({ code: 405, reason: 'MethodNotAllowed', message, details: {} });
 }
 
-/** For what a real API serves and this one does not: an error is better than a wrong result. */
+/** For requests that the real API serves and this one does not. An error is better than a wrong result. */
 export function notServed(what: string): ApiError {
   return new ApiError({ code: 405, reason: 'MethodNotAllowed', message: `the fake Kubernetes API does not serve ${what}` });
 }
@@ -92,7 +92,7 @@ export function unsupportedMediaType(message: string): ApiError {
   return new ApiError({ code: 415, reason: 'UnsupportedMediaType', message });
 }
 
-/** The newest `forgotten` version is the last one of which the changes are no longer kept. */
+/** `forgotten` is the newest version whose changes are no longer kept. */
 export function expired({ version, forgotten }: { version: number; forgotten: number }): ApiError {
   return new ApiError({ code: 410, reason: 'Expired', message: `too old resource version: ${version} (${forgotten})` });
 }
@@ -105,7 +105,7 @@ export function tooLarge(maxBytes: number): ApiError {
   return new ApiError({ code: 413, reason: 'RequestEntityTooLarge', message: `Request entity too large: limit is ${maxBytes}` });
 }
 
-/** `pods` or `endpointslices.discovery.k8s.io`, as messages name a resource. */
+/** Such as `pods` or `endpointslices.discovery.k8s.io`, as messages name a resource. */
 function qualified({ plural, group }: Resource): string {
   return group === '' ? plural : `${plural}.${group}`;
 }

@@ -1,13 +1,13 @@
-/** Pure: the objects with their versions and a bounded history, as etcd and the watch cache keep them for the real API. */
+/** Pure: the objects with their versions and a limited history. In the real API, etcd and the watch cache keep these. */
 import { type Change, History } from './history.ts';
 import { keyOf, type ObjectPlace, type StoredObject } from './object.ts';
 import type { Entry } from './object-files.ts';
 import { type Resource, resources } from './resources.ts';
 import { ApiError, expired, notFound } from './status.ts';
 
-/** All objects together, as JSON: they are held in memory. The real API rejects changes too when its database is full. */
+/** Limit for all objects together as JSON, because memory holds them. The real API also rejects changes when its database is full. */
 const maxObjectsBytes = 64 * 2 ** 20;
-/** etcd's own limit of one object. */
+/** The limit of etcd for one object. */
 const maxObjectBytes = 1.5 * 2 ** 20;
 
 interface Collection {
@@ -21,12 +21,12 @@ export class ObjectStore {
   readonly #collections = new Map<string, Collection>();
   /** Makes a change durable. If it throws, the change does not happen. */
   readonly #write: (entry: Entry) => void;
-  /** As JSON; an object that is no longer in the store leaves by itself. */
+  /** Size as JSON. The entry of a removed object disappears by itself. */
   readonly #sizes = new WeakMap<StoredObject, number>();
   #totalBytes = 0;
   #version: number;
 
-  /** `firstVersion` should be above every version of an earlier process, so that no version is given twice. */
+  /** `firstVersion` should be above every version of an earlier process, so that no version is used twice. */
   constructor({ firstVersion, entries, write }: { firstVersion: number; entries: readonly Entry[]; write: (entry: Entry) => void }) {
     this.#version = entries.reduce((newest, { object }) => Math.max(newest, Number(object?.metadata.resourceVersion ?? 0)), firstVersion);
     this.#write = write;
@@ -56,12 +56,12 @@ export class ObjectStore {
     return object;
   }
 
-  /** The objects of a collection in the order of their keys. */
+  /** The objects of a collection, sorted by key. */
   list(resource: Resource): StoredObject[] {
     return inOrder(this.#of(resource).objects);
   }
 
-  /** The same as they were at an earlier version. Throws ApiError (410) when the changes since then are forgotten. */
+  /** The objects at an earlier version. Throws ApiError (410) when the changes since then are forgotten. */
   listAt(resource: Resource, version: number): StoredObject[] {
     const { history, position } = this.history(resource, version);
     const then = new Map(this.#of(resource).objects);
@@ -73,7 +73,10 @@ export class ObjectStore {
     return inOrder(then);
   }
 
-  /** Creates or replaces an object and returns it with its new version. Throws ApiError (500 or 507) where it does not fit. */
+  /**
+   * Creates or replaces an object and returns it with its new version. Throws ApiError (500 or 507) when the object is too large or the
+   * store is full.
+   */
   put(resource: Resource, object: StoredObject): StoredObject {
     const previous = this.find(resource, object.metadata);
     const next = this.#withNextVersion(object);
@@ -82,7 +85,7 @@ export class ObjectStore {
     return next;
   }
 
-  /** Removes an object; `object` is how watches show it at last. */
+  /** Removes an object. Watches report `object` as its last state. */
   remove(resource: Resource, object: StoredObject): StoredObject {
     const previous = this.find(resource, object.metadata);
     const last = this.#withNextVersion(object);
@@ -90,7 +93,7 @@ export class ObjectStore {
     return last;
   }
 
-  /** The history of a collection, and the position after `since` in it. Throws ApiError (410) when `since` is too old. */
+  /** The history of a collection, and the position of the first change after `since`. Throws ApiError (410) when `since` is too old. */
   history(resource: Resource, since?: number): { readonly history: History; readonly position: number } {
     const { history } = this.#of(resource);
     const position = since === undefined ? history.end : history.positionAfter(since);
@@ -98,7 +101,7 @@ export class ObjectStore {
     return { history, position };
   }
 
-  /** Calls `watcher` after each change of a collection, until the returned function is called. */
+  /** Calls `watcher` after each change of a collection. The returned function ends this. */
   subscribe(resource: Resource, watcher: () => void): () => void {
     const { watchers } = this.#of(resource);
     watchers.add(watcher);

@@ -1,10 +1,10 @@
-/** Pure: the claims of the token that a TokenRequest asks for. */
+/** Pure: the claims of the token for a TokenRequest. */
 import type { StoredObject } from './object.ts';
 import { nodes, pods } from './resources.ts';
 import { type ApiError, badRequest, conflict, invalid, notServed } from './status.ts';
 import type { ObjectStore } from './store.ts';
 
-/** The issuer of every token, and the audience of those for the API itself. */
+/** The issuer of every token, and the audience of tokens for the API itself. */
 export const issuer = 'https://kubernetes.default.svc';
 const defaultSeconds = 3_600;
 const maxSeconds = 2 ** 32;
@@ -43,7 +43,7 @@ export interface TokenRequest {
   };
 }
 
-/** Returns the claims and the response's `spec`. Throws ApiError. */
+/** Returns the claims and the `spec` of the response. Throws ApiError. */
 export function grantToken({
   store,
   account,
@@ -90,7 +90,7 @@ function invalidLifetime(why: string): ApiError {
   return invalid({ kind: 'TokenRequest', group: 'authentication.k8s.io' }, '', problem);
 }
 
-/** The Pod, and the Node that it runs on. */
+/** The Pod and its Node. */
 function boundTo(
   store: ObjectStore,
   account: StoredObject,

@@ -1,9 +1,12 @@
-/** Pure: the identity that a token proves, in the real API's order of checks and in its words (pkg/serviceaccount/jwt.go and claims.go of Kubernetes). */
+/**
+ * Pure: the identity of a token. The order of the checks and the texts are those of Kubernetes.
+ * https://github.com/kubernetes/kubernetes/tree/master/pkg/serviceaccount
+ */
 import { pods, serviceAccounts } from './resources.ts';
 import type { ObjectStore } from './store.ts';
 import type { KubernetesClaims, TokenClaims } from './token-request.ts';
 
-/** The real API's leeway for `exp` and `nbf`, and how long a token outlives its Pod's deletionTimestamp. */
+/** The real API's leeway for `exp` and `nbf`, and the time for which a token stays valid after its Pod's deletionTimestamp. */
 const leewaySeconds = 60;
 const invalidated = 'service account token has been invalidated';
 
@@ -19,7 +22,7 @@ interface UserInfo {
   readonly extra?: Readonly<Record<string, readonly string[]>>;
 }
 
-/** For claims with a good signature; `audiences` are those that the client of the review accepts, at least one. */
+/** For claims with a valid signature. `audiences` are those that the client of the review accepts, at least one. */
 export function reviewClaims(
   store: ObjectStore,
   { claims, audiences, now }: { claims: TokenClaims; audiences: readonly string[]; now: Date },

@@ -1,4 +1,7 @@
-/** Credentials of the administrator and of ServiceAccounts, and new ones. There is no RBAC: an authenticated client may do everything. */
+/**
+ * Checks the credentials of the administrator and of ServiceAccounts, and issues tokens. There is no RBAC: an authenticated client may do
+ * everything.
+ */
 import { createHash, randomUUID, timingSafeEqual } from 'node:crypto';
 import { type StoredObject, timestamp } from './object.ts';
 import type { SigningKey } from './signing-key.ts';
@@ -11,7 +14,7 @@ interface TokensOptions {
   readonly store: ObjectStore;
   readonly key: SigningKey;
   readonly adminToken: string;
-  /** The shortest lifetime that a request may ask for; the real API's is 600. */
+  /** The minimum lifetime of a token; 600 in the real API. */
   readonly minSeconds: number;
 }
 
@@ -29,13 +32,13 @@ export class Tokens {
     return { keys: [this.#options.key.jwk] };
   }
 
-  /** Throws ApiError (401) unless `authorization` holds a valid token for the API. */
+  /** Throws ApiError (401) unless `authorization` contains a valid token for the API. */
   async authenticate(authorization: string | undefined): Promise<void> {
     const token = /^Bearer (\S+)$/i.exec(authorization ?? '')?.[1];
     if (token === undefined || !('authenticated' in (await this.review(token, [])))) throw unauthorized();
   }
 
-  /** The `status` of a TokenReview; no audiences means the API's own. */
+  /** The `status` of a TokenReview. Without audiences, the API's own audience counts. */
   async review(token: string, asked: readonly string[]): Promise<ReviewStatus> {
     const audiences = asked.length > 0 ? asked : [issuer];
     if (timingSafeEqual(digest(token), this.#adminDigest) && audiences.includes(issuer)) {
@@ -47,7 +50,7 @@ export class Tokens {
     return reviewClaims(this.#options.store, { claims: verified.claims as unknown as TokenClaims, audiences, now: new Date() });
   }
 
-  /** The whole response to a TokenRequest. Throws ApiError. */
+  /** The complete response to a TokenRequest. Throws ApiError. */
   async issue(account: StoredObject, request: TokenRequest): Promise<object> {
     const { store, key, minSeconds } = this.#options;
     const { claims, spec } = grantToken({ store, account, request, minSeconds, now: new Date(), newId: randomUUID });

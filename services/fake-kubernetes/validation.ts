@@ -1,16 +1,16 @@
-/** Pure: which objects are invalid. Only what an operator of kura may well get wrong; the real API checks far more. */
+/** Pure: finds invalid objects. Checks only mistakes that an operator of kura may make; the real API checks far more. */
 import { isFields, type ObjectInput, type StoredObject } from './object.ts';
 import { apiVersionOf, type Resource } from './resources.ts';
 import { badRequest, type FieldProblem, invalid, notServed } from './status.ts';
 
-/** The real API's limit of a ConfigMap's data. */
+/** The real API's limit for the data of a ConfigMap. */
 const maxConfigMapBytes = 2 ** 20;
-/** The real API's pattern of names; a Namespace and a Service have shorter ones without dots. */
+/** The real API's pattern for names. Names of Namespaces and Services are shorter and have no dots. */
 const subdomain = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
 const labelValue = /^(?!.{64})(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$/;
 const configKey = /^[-._a-zA-Z0-9]{1,253}$/;
 
-/** Throws ApiError: 400 unless the input has the form of the kind that its path names, 405 for a finalizer. */
+/** Throws ApiError: 400 unless the input is an object of the kind in its path, 405 for a finalizer. */
 export function requireForm(resource: Resource, input: ObjectInput): void {
   const { kind, metadata } = input;
   const expected = apiVersionOf(resource);

@@ -1,6 +1,6 @@
 /**
- * One watch: the changes since a version, then those to come, as JSON lines until the client leaves or the time is over. It reads the history at the pace at
- * which its client reads the lines. As in the real API, a client that falls out of the history is disconnected.
+ * One watch: sends the changes after a version as JSON lines, until the client leaves or the time is over. It reads the history as fast as
+ * its client reads the lines. As in the real API, a client that falls behind the history is disconnected.
  */
 import type { ServerResponse } from 'node:http';
 import type { Change } from './history.ts';
@@ -14,16 +14,16 @@ interface WatchOptions {
   readonly store: ObjectStore;
   readonly resource: Resource;
   readonly matches: Predicate;
-  /** Undefined: begin with every present object, as an addition. */
+  /** Undefined: start with every existing object as an addition. */
   readonly since: number | undefined;
   /** Undefined: no bookmarks. */
   readonly bookmarkMs: number | undefined;
   readonly timeoutMs: number;
-  /** How the client wants objects: whole, or their metadata alone. */
+  /** The representation that the client requests: whole objects, or only their metadata. */
   readonly show: (object: StoredObject) => object;
 }
 
-/** Streams until the response closes. A version that is too old gets 200 and an ERROR event, as from the real API. */
+/** Streams until the response closes. For a version that is too old, the response is 200 with an ERROR event, as in the real API. */
 export function streamWatch(response: ServerResponse, options: WatchOptions): void {
   response.writeHead(200, { 'content-type': 'application/json' });
   response.flushHeaders();
@@ -39,10 +39,10 @@ class WatchStream {
   readonly #response: ServerResponse;
   readonly #options: WatchOptions;
   readonly #history: ReturnType<ObjectStore['history']>['history'];
-  /** Present objects that the client has not got yet. */
+  /** Existing objects that were not sent yet. */
   readonly #initial: StoredObject[];
   #position: number;
-  /** The client has not read what the socket holds. */
+  /** The socket is full, because the client has not read its data. */
   #isFull = false;
   #stop = (): void => undefined;
 
@@ -94,7 +94,7 @@ class WatchStream {
     }
   }
 
-  /** A bookmark promises every change up to its version, so a client that is behind gets none. */
+  /** A bookmark promises every change up to its version, so a client that is behind gets no bookmark. */
   #bookmark(): void {
     const { store, since = 0 } = this.#options;
     if (this.#isFull || this.#position !== this.#history.end || store.version < since) return;
@@ -106,19 +106,19 @@ class WatchStream {
   }
 
   #end(): void {
-    // First of all, since nothing may be written after the end.
+    // Comes first, because nothing may be written after the end.
     this.#stop();
     if (this.#isFull) this.#response.destroy();
     else this.#response.end();
   }
 }
 
-/** For this watcher an object that begins to match is added, and one that no longer matches is deleted. */
+/** For this watch, an object that starts to match is added, and an object that no longer matches is deleted. */
 function eventOf(
   { type, object, previous, version }: Change,
   { matches, since = 0 }: WatchOptions,
 ): { type: string; object: StoredObject } | undefined {
-  // After a version from the future no change is new until that version has passed.
+  // When `since` is a future version, changes up to that version are skipped.
   if (version <= since) return undefined;
   const didMatch = previous !== undefined && matches(previous);
   if (type === 'DELETED') return didMatch ? { type, object } : undefined;

@@ -1,4 +1,4 @@
-/** Closes what a service opened, in reverse order and completely, also when the start fails half way. */
+/** Closes all parts of a service in reverse order, also after a start that failed half way. */
 import type { Running } from './lifecycle.ts';
 
 interface Part {
@@ -10,12 +10,12 @@ interface Part {
 export class Closer {
   #parts: Part[] = [];
 
-  /** `close` may return a promise. The name appears in the error when it rejects. */
+  /** `close` may return a promise. When it rejects, the error contains the name. */
   add(name: string, close: () => unknown): void {
     this.#parts.push({ name, close });
   }
 
-  /** Closes all parts, one after the other and the last one first. Throws an AggregateError at the end when some of them failed. */
+  /** Closes all parts one by one, the last one first. If some of them fail, throws an AggregateError at the end. */
   async close(): Promise<void> {
     const parts = this.#parts.reverse();
     this.#parts = [];
@@ -34,8 +34,8 @@ export class Closer {
 }
 
 /**
- * Runs `start`, which registers what it opens and returns where it listens. When it rejects, its parts are closed and the promise rejects with the same error, or
- * with an AggregateError of it and the errors of closing.
+ * Runs `start`, which registers the parts that it opens and returns their addresses. When it rejects, its parts are closed and the promise
+ * rejects with the same error. If closing fails too, it rejects with an AggregateError of all errors.
  */
 export async function startWithCloser(start: (closer: Closer) => Promise<Running['listening']>): Promise<Running> {
   const closer = new Closer();

@@ -1,7 +1,8 @@
 /**
- * One process owns a directory. `flock` on an open file is refused across network and process namespaces and vanishes with its owner; a pid file is not and does not, and a
- * Unix socket that is probed, unlinked and bound gave two owners in 15 of 20 rounds. Node has no flock(2), so util-linux takes the lock on the descriptor
- * that it inherits; the lock belongs to the open file description, which this process keeps.
+ * Ensures that only one process uses a directory. `flock` works across network and process namespaces, and the kernel releases it when its
+ * owner ends. A pid file does neither. A Unix socket that is probed, unlinked and bound gave two owners in 15 of 20 test rounds. Node has
+ * no flock(2), so flock of util-linux locks an inherited descriptor. The lock belongs to the open file description, which this process
+ * keeps.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -12,7 +13,7 @@ export interface DirectoryLock {
   release(): Promise<void>;
 }
 
-/** Takes the lock of a directory, made where it is not there; undefined when another process has it. Rejects when it cannot be tried. */
+/** Locks a directory, and creates it if necessary. Undefined when another process holds the lock. Rejects when locking fails. */
 export async function takeDirectoryLock(directory: string): Promise<DirectoryLock | undefined> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const handle = await open(path.join(directory, 'lock'), 'a', 0o600);
@@ -24,12 +25,12 @@ export async function takeDirectoryLock(directory: string): Promise<DirectoryLoc
       complaint += bytes.toString();
     });
     const [status] = (await once(child, 'close').catch((error: Error) => {
-      throw new Error(`flock of util-linux is needed and does not start: ${error.message}`);
+      throw new Error(`cannot start flock (util-linux): ${error.message}`);
     })) as [number];
     isTaken = status === 0;
     if (isTaken) return { release: () => handle.close() };
     if (status === 1 && complaint === '') return undefined;
-    throw new Error(`flock failed on ${directory}: ${complaint.trim()}`);
+    throw new Error(`cannot lock ${directory}: ${complaint.trim()}`);
   } finally {
     if (!isTaken) await handle.close();
   }

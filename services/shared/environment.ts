@@ -1,35 +1,35 @@
-/** Settings of a service: `KURA_<SERVICE>_…` environment variables, described once, checked as a whole at start. */
+/** Settings of a service: `KURA_<SERVICE>_…` environment variables. Each is described once, and all are checked at the start. */
 
 import { isIP } from 'node:net';
 import { formatQuantity, parseQuantity } from './quantity.ts';
 
-/** One setting: how its text becomes a value, what holds without it, and what it is for (one sentence; the README tables are checked against it). */
+/** One setting: how to parse its text, its default, and its description (one sentence). */
 interface Setting<T> {
   readonly doc: string;
-  /** The text that holds when the variable is unset; without it the setting must be given, unless `optional`. */
+  /** Text that is used when the variable is unset. Without it the variable is required, unless the setting is `optional`. */
   readonly fallback: string | undefined;
   readonly optional: boolean;
-  /** Throws an Error whose message completes «NAME=value …», as in «is not a whole number». */
+  /** Throws an Error whose message completes “NAME=value …”, such as “is not a whole number”. */
   readonly parse: (text: string) => T;
 }
 
 type SettingTable = Readonly<Record<string, Setting<unknown>>>;
 export type Settings<S extends SettingTable> = { readonly [K in keyof S]: S[K] extends Setting<infer T> ? T : never };
 
-/** Where a server listens. Port 0 lets the system choose. */
+/** The address of a server. With port 0 the system chooses the port. */
 export interface ListenAddress {
   readonly host: string;
   readonly port: number;
 }
 
-/** A bad environment. The message is one line that names the variable. */
+/** An invalid environment. The message is one line that names the variable. */
 export class SettingsError extends Error {
   readonly code = 'SETTINGS';
 }
 
 /**
- * Reads the settings of one service. `prefix` is such as `KURA_CACHE_`; the field `maxBytes` is read from `KURA_CACHE_MAX_BYTES`.
- * Throws SettingsError for a missing or bad value and for an unknown variable under the prefix; service links that Kubernetes injects are ignored.
+ * Reads the settings of one service. `prefix` is such as `KURA_CACHE_`; the field `maxBytes` is read from `KURA_CACHE_MAX_BYTES`. Throws
+ * SettingsError for a missing or invalid value, and for an unknown variable with the prefix. Ignores the service links of Kubernetes.
  */
 export function readSettings<S extends SettingTable>(
   prefix: string,
@@ -83,20 +83,23 @@ export function integer(doc: string, bounds: { min: number; max: number }, fallb
   });
 }
 
-/** A number of bytes: a whole number with an optional unit, K, M, G, T (powers of 1000) or Ki, Mi, Gi, Ti (powers of 1024), as Kubernetes writes quantities. */
+/**
+ * A number of bytes, written as a Kubernetes quantity such as 500M or 64Gi. K, M, G and T are powers of 1000; Ki, Mi, Gi and Ti are powers
+ * of 1024.
+ */
 export function bytes(doc: string, bounds: { min: number; max: number }, fallback?: string): Setting<number> {
   return make(doc, fallback, (value) => {
     const read = parseQuantity(value);
-    if (read === undefined) throw new Error('is not a size such as 500M, 64Gi');
+    if (read === undefined) throw new Error('is not a size such as 500M or 64Gi');
     return within(read, bounds, formatQuantity);
   });
 }
 
-/** A span of time: a number with a unit, `250ms`, `10s`, `5m`, `1h`. The value is in milliseconds. */
+/** A duration: a number with a unit, such as `250ms`, `10s`, `5m` or `1h`. The value is in milliseconds. */
 export function duration(doc: string, bounds: { min: number; max: number }, fallback?: string): Setting<number> {
   return make(doc, fallback, (value) => {
     const match = /^(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h)$/.exec(value);
-    if (match === null) throw new Error('is not a duration such as 250ms, 10s, 5m');
+    if (match === null) throw new Error('is not a duration such as 250ms, 10s or 5m');
     return within(Number(match[1]) * durationUnits[match[2] as keyof typeof durationUnits], bounds);
   });
 }
@@ -104,24 +107,24 @@ export function duration(doc: string, bounds: { min: number; max: number }, fall
 export function choice<const T extends string>(doc: string, choices: readonly T[], fallback?: T): Setting<T> {
   return make(doc, fallback, (value) => {
     const chosen = choices.find((candidate) => candidate === value);
-    if (chosen === undefined) throw new Error(`is none of ${choices.join(', ')}`);
+    if (chosen === undefined) throw new Error(`is invalid; it must be ${alternatives.format(choices)}`);
     return chosen;
   });
 }
 
 export function flag(doc: string, fallback?: 'true' | 'false'): Setting<boolean> {
   return make(doc, fallback, (value) => {
-    if (value !== 'true' && value !== 'false') throw new Error('is neither true nor false');
+    if (value !== 'true' && value !== 'false') throw new Error('is invalid; it must be true or false');
     return value === 'true';
   });
 }
 
-/** `HOST:PORT`, an IPv6 host in brackets. */
+/** `HOST:PORT`, with an IPv6 host in brackets. */
 export function listenAddress(doc: string, fallback?: string): Setting<ListenAddress> {
   return make(doc, fallback, parseAddress);
 }
 
-/** `HOST` or `HOST:PORT`. An IPv6 host needs its brackets only before a port: the kubelet gives a Pod's address without them. */
+/** `HOST` or `HOST:PORT`. An IPv6 host needs brackets only before a port, because the kubelet provides a Pod's address without them. */
 export function advertisedAddress(doc: string): Setting<{ readonly host: string; readonly port: number | undefined }> {
   return make(doc, undefined, (value) => {
     if (isIP(value) !== 0 || /^[\w.-]+$/.test(value)) return { host: value, port: undefined };
@@ -140,6 +143,7 @@ function parseAddress(value: string): ListenAddress {
   return { host: (match[1] ?? match[2]) as string, port };
 }
 
+const alternatives = new Intl.ListFormat('en', { type: 'disjunction' });
 const durationUnits = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
 
 function make<T>(doc: string, fallback: string | undefined, parse: (text: string) => T): Setting<T> {
@@ -155,7 +159,10 @@ function within(
   return value;
 }
 
-/** Kubernetes gives every Pod of a namespace `<SERVICE>_SERVICE_HOST`, `<SERVICE>_PORT_7000_TCP_ADDR` and the like for every Service. */
+/**
+ * For every Service, Kubernetes sets `<SERVICE>_SERVICE_HOST`, `<SERVICE>_PORT_7000_TCP_ADDR` and similar variables in the Pods of its
+ * namespace.
+ */
 function isServiceLink(name: string): boolean {
   return /_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$/.test(name);
 }

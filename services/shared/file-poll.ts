@@ -1,18 +1,18 @@
 /**
- * Reads files again at an interval. Mounted Secrets and ConfigMaps change by links that no watch on a file reports, and editors replace files in ways that watch
- * interfaces report differently. The files are small, so reading costs less than finding out whether they changed.
+ * Reads files again at an interval. Mounted Secrets and ConfigMaps change by links, which a watch on a file does not report, and watch
+ * interfaces report the replacements of editors differently. The files are small, so reading costs less than detecting a change.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 
 interface FilePollOptions {
   readonly intervalMs: number;
-  /** Reads the files and compares them with what it read before. The next call waits for its end. */
+  /** Reads the files and compares them with the previous content. The next call waits until this one ends. */
   readonly reread: () => Promise<void>;
-  /** Gets the reason why `reread` rejected: once for each message, and again after a success in between. */
+  /** Called with the reason when `reread` rejects: once for each message, and again after a success. */
   readonly onFault: (error: Error) => void;
 }
 
-/** Runs until it is closed and does not keep the process alive. */
+/** Runs until it is closed. Does not keep the process alive. */
 export class FilePoll {
   readonly #options: FilePollOptions;
   readonly #stopping = new AbortController();
@@ -22,7 +22,7 @@ export class FilePoll {
     void this.#run();
   }
 
-  /** A call of `reread` that is under way ends without a report. */
+  /** A call of `reread` that is still running ends without a report. */
   close(): void {
     this.#stopping.abort();
   }

@@ -1,4 +1,4 @@
-/** Pure: numbers for people. */
+/** Pure: formats numbers for people. */
 
 const byteUnits = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
 

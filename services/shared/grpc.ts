@@ -10,15 +10,15 @@ interface GrpcServerOptions {
   readonly register: (server: Server) => void;
   readonly credentials?: ServerCredentials;
   readonly options?: ServerOptions;
-  /** How long calls in flight may take to end when the server closes. */
+  /** Maximum time for calls in flight when the server closes. */
   readonly graceMs: number;
 }
 
-/** Starts a gRPC server; rejects when the address cannot be had or another process serves the socket. */
+/** Starts a gRPC server. Rejects when the address is not available or another process serves the socket. */
 export async function startGrpcServer({ target, register, credentials, options, graceMs }: GrpcServerOptions): Promise<Listening> {
   const socket = target.startsWith('unix:') ? target.slice('unix:'.length) : undefined;
   if (socket !== undefined) await removeStaleSocket(socket);
-  // Nobody asks for channelz here, and keeping its books costs a twentieth of a call (measured with bench:authz).
+  // kura does not use channelz, which costs a twentieth of a call (measured with bench:authz).
   const server = new Server({ 'grpc.enable_channelz': 0, ...options });
   register(server);
   const port = await new Promise<number>((resolve, reject) => {
@@ -26,7 +26,7 @@ export async function startGrpcServer({ target, register, credentials, options, 
       error === null ? resolve(bound) : reject(error),
     );
   });
-  // Envoy runs under another user of the same group.
+  // Envoy runs as another user of the same group.
   if (socket !== undefined) await chmod(socket, 0o660);
   return {
     address: socket ?? target.replace(/\d+$/, String(port)),
@@ -41,7 +41,7 @@ export async function startGrpcServer({ target, register, credentials, options, 
   };
 }
 
-/** A killed process leaves its socket behind and the next bind would fail; one that something still listens on is left alone. */
+/** A killed process leaves its socket behind, and the next bind would fail. A socket that a process still serves stays. */
 async function removeStaleSocket(socket: string): Promise<void> {
   const isServed = await new Promise<boolean>((resolve) => {
     const probe = connect(socket);

@@ -1,16 +1,16 @@
-/** Access to a Kubernetes API: @kubernetes/client-node's typed calls and raw watches, on a few connections that all calls share. */
+/** Access to a Kubernetes API: the typed calls of @kubernetes/client-node and raw watches, over a few shared connections. */
 import { readFile } from 'node:fs/promises';
 import type { RequestOptions } from 'node:https';
 import { createConfiguration, KubeConfig, type RequestContext, ServerConfiguration } from '@kubernetes/client-node';
 import { Agent, type Dispatcher, request } from 'undici';
 
-/** client-node opens a TLS connection per call by itself (3.5 ms each, measured); these are shared and kept. */
+/** client-node opens a TLS connection for each call, which costs 3.5 ms (measured). These connections are shared and kept. */
 const maxCallConnections = 4;
 /** Credentials and CA are read again at this age, so that rotated files take effect. */
 const credentialAgeMs = 1_000;
 const maxConnectMs = 2_000;
 const keepAliveMs = 60_000;
-/** A watch keeps its connection as long as it lives; a list's is not needed for long. */
+/** A watch keeps its connection open. After a list, the connection is not needed for long. */
 const streamKeepAliveMs = 1_000;
 /** Most callers have a shorter deadline. */
 const maxAnswerMs = 10_000;
@@ -25,23 +25,23 @@ interface RawRequest {
 }
 
 export interface KubernetesClient {
-  /** One of client-node's APIs, such as CoreV1Api. Calls reject with ApiException, or with a network error. */
+  /** Returns an API of client-node, such as CoreV1Api. Calls reject with ApiException, or with a network error. */
   api<T>(kind: ApiConstructor<T>): T;
-  /** A GET whose answer is read as a stream; its connection is not counted among those of the calls. */
+  /** Sends a GET and returns the response as a stream. Its connection does not count against the limit for calls. */
   open(path: string, request: RawRequest): Promise<Dispatcher.ResponseData>;
-  /** Ends every connection, watches included. */
+  /** Closes every connection, including those of watches. */
   close(): Promise<void>;
 }
 
 interface Credentials {
   readonly readAt: number;
   readonly headers: Readonly<Record<string, string>>;
-  /** The TLS options of the agents, to find out whether they changed. */
+  /** The TLS options of the agents, to detect a change. */
   readonly tlsText: string;
   readonly agents: { readonly calls: Agent; readonly streams: Agent };
 }
 
-/** Reads the kubeconfig file, or the Pod's own ServiceAccount without one. Throws when there is neither. */
+/** Reads the kubeconfig file or, without one, the Pod's ServiceAccount. Throws when there is neither. */
 export function connectKubernetes({ kubeconfig }: { kubeconfig?: string | undefined }): KubernetesClient {
   const config = new KubeConfig();
   if (kubeconfig === undefined) config.loadFromCluster();
@@ -91,7 +91,7 @@ class Connection implements KubernetesClient {
   }
 }
 
-/** The credentials of a kubeconfig and the agents that connect with them, read again when they are older than `credentialAgeMs`. */
+/** The credentials of a kubeconfig and the agents that use them. They are read again after `credentialAgeMs`. */
 class CredentialSource {
   readonly #config: KubeConfig;
   #last: Credentials | undefined;
@@ -104,7 +104,7 @@ class CredentialSource {
   async current(): Promise<Credentials> {
     const last = this.#last;
     if (last !== undefined && performance.now() - last.readAt < credentialAgeMs) return last;
-    // One reading for all concurrent callers: each would otherwise make agents and connections of its own.
+    // All concurrent callers share one read. Otherwise each would create its own agents and connections.
     this.#reading ??= this.#read(last).finally(() => {
       this.#reading = undefined;
     });
@@ -121,7 +121,7 @@ class CredentialSource {
     await this.#config.applyToHTTPSOptions(options);
     const headers = options.headers as Record<string, string>;
     const tokenFile = (this.#config.getCurrentUser()?.authProvider as { config?: { tokenFile?: string } } | undefined)?.config?.tokenFile;
-    // client-node keeps the file's token for 60 s; a token that was rotated because it leaked is invalid at once.
+    // client-node caches the file's token for 60 s, but a token that was rotated after a leak is invalid immediately.
     if (tokenFile !== undefined) headers.Authorization = `Bearer ${(await readFile(tokenFile, 'utf8')).trim()}`;
     const { ca, cert, key, pfx, passphrase, rejectUnauthorized, servername } = options;
     const tls = { ca, cert, key, pfx, passphrase, rejectUnauthorized, servername };
@@ -139,7 +139,7 @@ function makeAgents(tls: object): Credentials['agents'] {
   const shared = { connect, bodyTimeout: 0 };
   return {
     calls: new Agent({ ...shared, keepAliveTimeout: keepAliveMs, connections: maxCallConnections, headersTimeout: maxAnswerMs }),
-    // Without a maximum, undici would use the server's own hint of 90 s.
+    // Without a maximum, undici would use the server's hint of 90 s.
     streams: new Agent({ ...shared, keepAliveTimeout: streamKeepAliveMs, keepAliveMaxTimeout: streamKeepAliveMs }),
   };
 }

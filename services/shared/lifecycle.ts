@@ -1,24 +1,24 @@
-/** The life of a service process: start, report to the parent where it listens, run until a signal, close in good order. */
+/** The life of a service process: starts, reports its addresses to the parent, runs until a signal, and closes all parts. */
 import { SettingsError } from './environment.ts';
 import { createLogger, type Logger } from './log.ts';
 
 export interface Running {
-  /** Where the service listens, by name (`objects`, `grpc`, `metrics`, …), each `host:port` or a socket's path. */
+  /** Addresses of the service by name (`objects`, `grpc`, `metrics`, …): each is `host:port` or the path of a socket. */
   readonly listening: Readonly<Record<string, string>>;
-  /** Finishes what is in flight and gives back everything that was opened. Called once. */
+  /** Finishes the work in flight and closes all parts. Called once. */
   close(): Promise<void>;
 }
 
-/** The message of a process with an IPC channel to its parent, once it serves. */
+/** The message that a process sends to its parent over IPC when it serves. */
 export interface ListeningMessage {
   readonly kind: 'listening';
   readonly listening: Readonly<Record<string, string>>;
 }
 
 /**
- * Runs one service process. A bad setting ends it with one line on standard error and status 2; any other fault at start or later with a log line and
- * status 1. SIGTERM or SIGINT closes it and ends with 0, or with a log line and 1 when a part cannot be closed; a second signal ends it at once. `service`
- * names the process in the log when it has no logger yet.
+ * Runs one service process. An invalid setting ends it with one line on standard error and status 2. Any other fault ends it with a log
+ * line and status 1. SIGTERM or SIGINT closes it and ends with 0, or with a log line and 1 when a part cannot be closed. A second signal
+ * ends it immediately. `service` names the process in the log until it has a logger.
  */
 export async function runService(service: string, start: () => Promise<{ running: Running; log: Logger }>): Promise<void> {
   let stop = (_signal: NodeJS.Signals): void => process.exit(0);
@@ -31,7 +31,7 @@ export async function runService(service: string, start: () => Promise<{ running
       console.error(error.message);
       process.exit(2);
     }
-    createLogger({ service, level: 'fatal' }).fatal({ err: error }, 'the service cannot start');
+    createLogger({ service, level: 'fatal' }).fatal({ err: error }, 'cannot start the service');
     process.exit(1);
   }
   const { running, log } = started;
@@ -51,7 +51,7 @@ export async function runService(service: string, start: () => Promise<{ running
   try {
     await running.close();
   } catch (error) {
-    log.error({ err: error }, 'stopped, but not in good order');
+    log.error({ err: error }, 'stopped, but some parts could not be closed');
     process.exit(1);
   }
   log.info('stopped');

@@ -1,4 +1,4 @@
-/** Pure: the lines of a stream of bytes as they become whole; half a line at the end is dropped. Throws when one is longer than `maxBytes`. */
+/** Pure: splits a stream of bytes into lines. Drops an incomplete line at the end. Throws when a line is longer than `maxBytes`. */
 export async function* readLines(chunks: AsyncIterable<Uint8Array>, maxBytes: number): AsyncGenerator<string> {
   let rest: Buffer[] = [];
   let restBytes = 0;

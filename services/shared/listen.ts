@@ -5,13 +5,13 @@ import type { ListenAddress } from './environment.ts';
 
 /** A server that accepts connections. */
 export interface Listening {
-  /** `host:port` with the port that was really bound. */
+  /** `host:port` with the port that was bound. */
   readonly address: string;
-  /** Closes the server with every connection it has. */
+  /** Closes the server and all its connections. */
   close(): Promise<void>;
 }
 
-/** Binds an HTTP server; rejects with the system's error when the address cannot be had. */
+/** Binds an HTTP server. Rejects with the system's error when the address is not available. */
 export async function listen(server: Server, { host, port }: ListenAddress): Promise<Listening> {
   server.listen({ host, port });
   await once(server, 'listening');
@@ -27,7 +27,7 @@ export async function listen(server: Server, { host, port }: ListenAddress): Pro
   };
 }
 
-/** `host:port`, an IPv6 host in brackets. */
+/** `host:port`, with an IPv6 host in brackets. */
 export function formatAddress({ host, port }: ListenAddress): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }

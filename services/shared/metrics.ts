@@ -9,20 +9,20 @@ export type Route = (request: IncomingMessage, response: ServerResponse) => void
 interface MetricsServerOptions {
   readonly address: ListenAddress;
   readonly registry: Registry;
-  /** Undefined while the service may get traffic, otherwise why not (one line, shown to whoever asks). */
+  /** Undefined while the service may get traffic. Otherwise the reason in one line, which `/readyz` returns. */
   readonly notReady: () => string | undefined;
   /** Further read-only pages by exact path. */
   readonly routes?: Readonly<Record<string, Route>>;
 }
 
-/** A registry with the process's own metrics in it. */
+/** A registry that includes the metrics of the process. */
 export function createRegistry(): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   return registry;
 }
 
-/** Starts the metrics server; rejects when the address cannot be had. */
+/** Starts the metrics server. Rejects when the address is not available. */
 export function startMetricsServer({ address, registry, notReady, routes = {} }: MetricsServerOptions): Promise<Listening> {
   const pages: Readonly<Record<string, Route>> = {
     '/livez': (_request, response) => sendText(response, 200, 'ok\n'),

@@ -1,4 +1,4 @@
-/** Pure: the copies of a collection's objects, and the differences that new knowledge makes. */
+/** Pure: copies of a collection's objects. Reports the differences between old and new content. */
 import type { KubernetesObject } from '@kubernetes/client-node';
 
 export type ObjectChange<T> =
@@ -6,7 +6,7 @@ export type ObjectChange<T> =
   | { readonly type: 'modified'; readonly object: T; readonly previous: T }
   | { readonly type: 'deleted'; readonly object: T };
 
-/** An object made anew under an old name (another uid) is a deletion and an addition. What did not change is not told. */
+/** An object with a known name and a new uid is reported as a deletion and an addition. Unchanged objects are not reported. */
 export class ObjectCopies<T extends KubernetesObject> {
   readonly #byKey = new Map<string, T>();
   readonly #tell: (change: ObjectChange<T>) => void;
@@ -44,7 +44,7 @@ export class ObjectCopies<T extends KubernetesObject> {
     if (this.#byKey.delete(keyOf(object))) this.#tell({ type: 'deleted', object });
   }
 
-  /** Takes a full list over: one difference an object, never an empty state in between. */
+  /** Replaces the content by a full list. Reports one difference for each changed object, without an empty state in between. */
   replace(objects: readonly T[]): void {
     const listed = new Set(objects.map(keyOf));
     for (const [key, object] of [...this.#byKey]) if (!listed.has(key)) this.delete(object);

@@ -1,12 +1,12 @@
-/** The body of every failure: `application/problem+json` (RFC 9457) with a stable `code`. */
+/** The body of every failure: `application/problem+json` (https://www.rfc-editor.org/rfc/rfc9457) with a stable `code`. */
 
 export const problemContentType = 'application/problem+json';
 
 export interface Problem {
   readonly status: number;
-  /** Stable, for programs: lower case words joined by hyphens. */
+  /** Stable and for programs: lower-case words joined by hyphens. */
   readonly code: string;
-  /** For people: one sentence, without anything secret. */
+  /** One sentence for people. It must not contain a secret. */
   readonly detail: string;
 }
 

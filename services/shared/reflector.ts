@@ -1,6 +1,6 @@
 /**
- * Keeps a local copy of a Kubernetes collection by list and watch, as client-go's reflector does, and reports what changed. client-node's informer stops at the
- * first error and supports neither bookmarks nor field selectors, hence our own.
+ * Keeps a local copy of a Kubernetes collection by list and watch, and reports changes. It works like client-go's reflector. client-node's
+ * informer stops at the first error and supports neither bookmarks nor field selectors.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { KubernetesObject } from '@kubernetes/client-node';
@@ -10,33 +10,33 @@ import type { Logger } from './log.ts';
 import { type ObjectChange, ObjectCopies } from './object-copies.ts';
 
 const pageSize = 500;
-/** A request without an answer by then fails. */
+/** A request without a response within this time fails. */
 const maxAnswerMs = 10_000;
-/** Bookmarks come about every 60 s; a watch that is silent for longer is dead. */
+/** Bookmarks arrive about every 60 s, so a watch that is silent for longer is dead. */
 const maxSilenceMs = 90_000;
 const firstBackoffMs = 200;
 const maxBackoffMs = 10_000;
-/** A watch that lived this long was a good one: the next one starts without back-off. */
+/** After a watch that lived this long, the next one starts without back-off. */
 const goodWatchMs = 5_000;
 const maxLineBytes = 8 * 2 ** 20;
 const metadataOnlyType = (kind: string): string => `application/json;as=${kind};g=meta.k8s.io;v=v1`;
 
 interface ReflectorOptions<T extends KubernetesObject> {
   readonly client: KubernetesClient;
-  /** The collection, such as `/apis/discovery.k8s.io/v1/namespaces/kura-system/endpointslices`. */
+  /** The path of the collection, such as `/apis/discovery.k8s.io/v1/namespaces/kura-system/endpointslices`. */
   readonly path: string;
   readonly labelSelector?: string;
   readonly fieldSelector?: string;
-  /** Objects come with their metadata alone (PartialObjectMetadata). */
+  /** Requests only the metadata of objects (PartialObjectMetadata). */
   readonly metadataOnly?: boolean;
   readonly onChange?: (change: ObjectChange<T>) => void;
-  /** After every full list that was taken over, the first one and those after an outage. */
+  /** Called after every full list: after the first one, and after each outage. */
   readonly onSynced?: () => void;
   readonly log: Logger;
   readonly silenceMs?: number;
 }
 
-/** The API refused or broke off; `expired` where only a new list helps. */
+/** The API rejected a request or ended a watch with an error. `expired`: only a new list helps. */
 class WatchError extends Error {
   readonly code = 'WATCH';
   readonly expired: boolean;
@@ -46,7 +46,7 @@ class WatchError extends Error {
   }
 }
 
-/** Starts at once and runs until it is closed, whatever the API does. */
+/** Starts immediately and runs until it is closed, also while the API fails. */
 export class Reflector<T extends KubernetesObject> {
   readonly #options: ReflectorOptions<T>;
   readonly #copies: ObjectCopies<T>;
@@ -67,12 +67,12 @@ export class Reflector<T extends KubernetesObject> {
     return this.#copies.all();
   }
 
-  /** By `<namespace>/<name>`, or the name alone where the kind has no namespace. */
+  /** The key is `<namespace>/<name>`, or the name for a kind without namespaces. */
   get(key: string): T | undefined {
     return this.#copies.get(key);
   }
 
-  /** True once a full list has come; it stays true, since the copy stays too. */
+  /** True after the first full list. It stays true, because the copy stays too. */
   get synced(): boolean {
     return this.#synced;
   }
@@ -104,10 +104,11 @@ export class Reflector<T extends KubernetesObject> {
         failures = isGoodWatch(startedAt) ? 0 : failures + 1;
       } catch (error) {
         if (signal.aborted) break;
-        // The next connection may reach another API server or a restored one, which would silently accept a version from the future: list again.
+        // The next connection may reach another API server or a restored one. Such a server would accept a version from the future without
+        // an error, so list again.
         this.#resourceVersion = undefined;
         if (failures === 0 && !(error instanceof WatchError && error.expired)) {
-          log.warn({ path, reason: (error as Error).message }, 'lost contact with the Kubernetes API; what is known stays');
+          log.warn({ path, reason: (error as Error).message }, 'lost contact with the Kubernetes API; keeping the known objects');
         }
         failures = isGoodWatch(startedAt) ? 1 : failures + 1;
       }
@@ -129,14 +130,14 @@ export class Reflector<T extends KubernetesObject> {
     let version: string;
     do {
       const page = await this.#getPage(position);
-      // An empty list of metadata alone comes as null.
+      // An empty list of metadata has null as its items.
       items.push(...(page.items ?? []));
       position = page.metadata.continue || undefined;
       version = page.metadata.resourceVersion;
     } while (position !== undefined);
     this.#copies.replace(items);
     this.#resourceVersion = version;
-    if (this.#synced) log.info({ path, objects: items.length }, 'listed again');
+    if (this.#synced) log.info({ path, objects: items.length }, 'listed the collection again');
     this.#synced = true;
     onSynced?.();
   }
@@ -148,11 +149,11 @@ export class Reflector<T extends KubernetesObject> {
     });
     const text = await body.text();
     this.#lastContact = Date.now();
-    if (statusCode !== 200) throw new WatchError(`list answered ${statusCode}`);
+    if (statusCode !== 200) throw new WatchError(`the list returned ${statusCode}`);
     return JSON.parse(text) as Page<T>;
   }
 
-  /** Returns when the API ends the watch in good order. */
+  /** Returns when the API ends the watch without an error. */
   async #watch(): Promise<void> {
     const silence = new AbortController();
     let timer = setTimeout(() => silence.abort(), maxAnswerMs);
@@ -169,7 +170,7 @@ export class Reflector<T extends KubernetesObject> {
       });
       if (statusCode !== 200) {
         await body.dump();
-        throw new WatchError(`watch answered ${statusCode}`, { expired: statusCode === 410 });
+        throw new WatchError(`the watch returned ${statusCode}`, { expired: statusCode === 410 });
       }
       alive();
       this.#healthy = true;
@@ -178,7 +179,7 @@ export class Reflector<T extends KubernetesObject> {
         this.#take(JSON.parse(line) as WatchEvent<T>);
       }
     } catch (error) {
-      throw silence.signal.aborted ? new WatchError('the watch fell silent') : error;
+      throw silence.signal.aborted ? new WatchError('the watch sent nothing within its limit') : error;
     } finally {
       clearTimeout(timer);
     }

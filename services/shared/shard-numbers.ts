@@ -1,9 +1,9 @@
-/** Pure: what a shard says on its metrics port. */
+/** Pure: reads the metrics of a shard. */
 
 export interface NamespaceNumbers {
   objects: number;
   bytes: number;
-  /** The part of the shard that it may have; undefined where the policy sets none. */
+  /** The share of the shard that the namespace may fill; undefined when the policy sets none. */
   share: number | undefined;
 }
 
@@ -13,14 +13,14 @@ export interface ShardNumbers {
   readonly usedBytes: number;
   readonly limitBytes: number;
   readonly evicted: number;
-  /** How long the object evicted last had not been used. */
+  /** How long the last evicted object had not been used. */
   readonly victimIdleSeconds: number;
-  /** Since the shard's start. */
+  /** Since the start of the shard. */
   readonly totals: Totals;
-  /** PUTs whose object is there now, and requests of any method that the shard could not answer as it should; since its start. */
+  /** Successful PUTs, and failed requests of any method, since the start of the shard. */
   readonly stored: number;
   readonly failed: number;
-  /** GETs since its start that took at most so many seconds, by bound, the last of which is `+Inf`. */
+  /** Cumulative number of GETs since the start, by upper bound in seconds. The last bound is `+Inf`. */
   readonly getTimes: readonly (readonly [bound: string, count: number])[];
   readonly namespaces: ReadonlyMap<string, NamespaceNumbers>;
 }
@@ -32,11 +32,11 @@ export const noTotals: Totals = { hits: 0, misses: 0, puts: 0, others: 0, sentBy
 
 const line = /^kura_cache_(\w+)(?:\{(.*)\})? (\S+)$/;
 const label = /(\w+)="((?:[^"\\]|\\.)*)"/g;
-/** A shard tells some hundred by name; more than that is not believed. */
+/** A shard reports some hundred namespaces by name. More than this limit is not accepted. */
 const maxNamespaces = 200;
 const hits = new Set(['hit', 'partial', 'not_modified']);
 
-/** Reads Prometheus's text form; undefined when it is not a shard's. */
+/** Reads the text format of Prometheus. Undefined when the text is not from a shard. */
 export function readShardNumbers(text: string): ShardNumbers | undefined {
   const values = new Map<string, number>();
   const totals: Record<keyof Totals, number> = { ...noTotals };

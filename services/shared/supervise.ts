@@ -1,4 +1,4 @@
-/** One supervised child process: started, watched, started again with back-off when it ends by itself, and stopped for good. */
+/** Supervises one child process: starts it, restarts it with back-off after it ends, and stops it. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -14,14 +14,14 @@ export interface ChildReady {
 export interface ChildEnd {
   readonly status: number | null;
   readonly signal: NodeJS.Signals | null;
-  /** When it starts again. */
+  /** Time until the next start. */
   readonly backoffMs: number;
 }
 
 export interface SuperviseOptions {
   /** Appears in errors. */
   readonly name: string;
-  /** Called at each start, so that a restart may use what has changed. */
+  /** Called before each start, so a restart can use changed values. */
   readonly command: () => {
     readonly file: string;
     readonly args: readonly string[];
@@ -29,22 +29,22 @@ export interface SuperviseOptions {
   };
   /** `pipe`: `onLaunch` reads the output. */
   readonly output: 'inherit' | 'pipe';
-  /** Whether the child has its own process group, so that the terminal's Ctrl-C does not reach it. */
+  /** Whether the child has a separate process group. Ctrl-C in the terminal then does not reach it. */
   readonly hasOwnGroup: boolean;
-  /** Doubled for each end in a row, up to `maxMs`. A child that served for `stableMs` ends the row. */
+  /** Doubled after each consecutive end, up to `maxMs`. A child that served for `stableMs` resets it. */
   readonly backoff: { readonly firstMs: number; readonly maxMs: number; readonly stableMs: number };
-  /** A child that does not serve by then is stopped; undefined = no limit. */
+  /** A child that does not serve within this time is stopped; undefined = no limit. */
   readonly maxStartMs: number | undefined;
-  /** A child that has not ended this long after SIGTERM is killed. */
+  /** A child that still runs this long after SIGTERM is killed. */
   readonly maxStopMs: number;
-  /** How to find out that a child serves that sends no `listening` message by IPC. Called until it resolves with a value. */
+  /** Detects that a child serves when it sends no `listening` message over IPC. Called until it resolves with a value. */
   readonly probe?: () => Promise<ListeningMessage['listening'] | undefined>;
-  /** Ends a start that is under way. */
+  /** Cancels a running start. */
   readonly signal?: AbortSignal;
   readonly onLaunch?: (child: ChildProcess) => void;
   readonly onReady: (ready: ChildReady) => void;
   readonly onEnd: (end: ChildEnd) => void;
-  /** The child cannot be launched, or ended or was too slow before it served; it starts again. */
+  /** Called when the child cannot be launched, or when it ended or was too slow before it served. It starts again. */
   readonly onFault: (error: Error) => void;
 }
 
@@ -62,14 +62,14 @@ export class SupervisedChild {
     this.#options = options;
   }
 
-  /** Undefined while it does not run. */
+  /** Undefined while the child does not run. */
   get pid(): number | undefined {
     return this.#child?.pid;
   }
 
   /**
-   * Starts the child and resolves when it serves for the first time. When it does not: with `mustServe` the promise rejects and nothing runs; otherwise it resolves,
-   * and the child starts again later.
+   * Starts the child and resolves when it serves for the first time. When it does not serve and `mustServe` is true, the promise rejects
+   * and no process remains. Otherwise the promise resolves, and the child starts again later.
    */
   async start({ mustServe }: { mustServe: boolean }): Promise<void> {
     try {
@@ -86,7 +86,7 @@ export class SupervisedChild {
     this.#supervision = this.#supervise();
   }
 
-  /** Sends SIGTERM, later SIGKILL, and resolves when the process is gone. It does not start again. */
+  /** Sends SIGTERM, and SIGKILL after the limit. Resolves when the process has ended. It does not start again. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     await this.#end();
@@ -115,7 +115,7 @@ export class SupervisedChild {
     }
   }
 
-  /** Resolves when the child serves. The kernel kills the child when this process ends without having stopped it. */
+  /** Resolves when the child serves. The kernel kills the child if this process ends without stopping it. */
   async #launch({ isRestart }: { isRestart: boolean }): Promise<void> {
     const { name, command, output, hasOwnGroup, onLaunch, onReady, onFault } = this.#options;
     const { file, args, env } = command();
@@ -126,7 +126,7 @@ export class SupervisedChild {
     });
     this.#child = child;
     this.#servedFrom = undefined;
-    child.on('error', (error) => onFault(new Error(`${name}: setpriv of util-linux cannot start: ${error.message}`, { cause: error })));
+    child.on('error', (error) => onFault(new Error(`${name}: cannot start setpriv (util-linux): ${error.message}`, { cause: error })));
     onLaunch?.(child);
     const listening = await this.#serves(child);
     this.#servedFrom = performance.now();
@@ -152,7 +152,7 @@ export class SupervisedChild {
       ]);
     } finally {
       clearTimeout(timer);
-      // Ends the wait for a message or a probe of a child that has ended.
+      // Ends the wait for a message or a probe after the child has ended.
       deadline.abort();
     }
   }
@@ -183,7 +183,7 @@ async function poll<T>(probe: () => Promise<T | undefined>, child: ChildProcess,
     if (answer !== undefined) return answer;
     await delay(probeEveryMs, undefined, { signal });
   }
-  // The race is decided by the end of the child.
+  // Never resolves: the race in the caller ends with the child's exit.
   return await new Promise<never>(() => undefined);
 }
 

@@ -1,14 +1,14 @@
-/** Replaces files whole: a reader, and the next process after a crash, finds the old or the new content. */
+/** Replaces files atomically: a reader, or the next process after a crash, finds the old or the new content. */
 import { open, rename } from 'node:fs/promises';
 
 interface WriteOptions {
-  /** Of a file that does not exist yet, less the process's umask. */
+  /** Mode of a file that does not exist yet, reduced by the umask of the process. */
   readonly mode?: number;
-  /** Whether the content must be on the disk before the file is replaced: a power failure could otherwise leave an empty file. */
+  /** Whether to sync the content to the disk before the rename. Without it, a power failure could leave an empty file. */
   readonly sync?: boolean;
 }
 
-/** Writes beside the file and renames. Two writes of one file must not overlap. */
+/** Writes a temporary file next to the target and renames it. Do not run two writes of one file at the same time. */
 export async function replaceFile(file: string, content: string, { mode = 0o666, sync = false }: WriteOptions = {}): Promise<void> {
   const part = `${file}.part`;
   const handle = await open(part, 'w', mode);

@@ -33,7 +33,7 @@ function setting(allowSample: number) {
   return { lines, world, ask };
 }
 
-test('a denial says who, verb, key, rule and reason; an allow whether it was remembered', (t) => {
+test('a denial contains identity, verb, key, rule and reason; an allow also contains whether the identity was cached', (t) => {
   const { lines, ask } = setting(1);
   ask(deny, { method: 'PUT' });
   ask(allow);
@@ -46,7 +46,7 @@ test('a denial says who, verb, key, rule and reason; an allow whether it was rem
   );
 });
 
-test('one of so many allows is written, and none where that is 0; those that a dry run or the next policy would deny all are', (t) => {
+test('every n-th allow is logged, or none for 0; every allow that a dry run or the next policy would deny is logged', (t) => {
   const sampled = setting(10);
   for (let index = 0; index < 100; index++) sampled.ask(allow);
   t.is(sampled.lines.length, 10);
@@ -64,7 +64,7 @@ test('one of so many allows is written, and none where that is 0; those that a d
   );
 });
 
-test('200 denials a second are written and the rest is told as a number', (t) => {
+test('200 denials a second are logged, and the rest is reported as a number', (t) => {
   const { lines, world, ask } = setting(0);
   for (let index = 0; index < 1_000; index++) ask(deny);
   t.is(lines.length, 200);
@@ -73,7 +73,7 @@ test('200 denials a second are written and the rest is told as a number', (t) =>
   t.deepEqual([lines[200]?.unwritten, lines.length], [800, 202]);
 });
 
-test('whatever looks like a token in the URL is taken out, the query is not written, and a line stays short', (t) => {
+test('tokens in the URL and the query are removed, and a line stays short', (t) => {
   const { lines, ask } = setting(0);
   const secret = 'eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOlsia3VyYSJdfQ.c2lnbmF0dXJl';
   ask(deny, { target: `/objects/vision/${secret}/x?token=${secret}` });
@@ -83,7 +83,7 @@ test('whatever looks like a token in the URL is taken out, the query is not writ
   t.false(JSON.stringify(lines).includes('eyJ') || JSON.stringify(lines).includes('the token'));
 });
 
-test('an audited decision is returned as it is, after one call of the audit with its question', async (t) => {
+test('an audited decision is returned unchanged, after one call of the audit with its question', async (t) => {
   const calls: [Question, Decision][] = [];
   const question: Question = { method: 'GET', target: '/objects/vision/x', token: 'the token', contentLength: undefined };
   const decide = audited(

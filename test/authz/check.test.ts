@@ -1,4 +1,4 @@
-/** authz over its real gRPC socket, before a Kubernetes API that a test makes answer as it likes. */
+/** authz over its real gRPC socket, with a Kubernetes API whose responses the test controls. */
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -21,7 +21,7 @@ interface Asked {
 
 interface Setting {
   readonly authz: Service;
-  /** How the API answers a TokenReview; changed by the test. */
+  /** The response of the API to a TokenReview; the test changes it. */
   api: { review: Review; reviews: number };
   readonly check: (asked: Asked) => Promise<CheckResponse__Output>;
   readonly metrics: () => Promise<string>;
@@ -136,7 +136,7 @@ function denial({ denied_response: denied }: CheckResponse__Output): { name: str
   };
 }
 
-test.serial('an allowed request carries the identity for the shard and loses its token', async (t) => {
+test.serial('an allowed request gets the identity for the shard and loses its token', async (t) => {
   const { check } = await setting(t);
   const { status, ok_response: ok } = await check({});
   t.is(status?.code ?? 0, 0);
@@ -151,7 +151,7 @@ test.serial('an allowed request carries the identity for the shard and loses its
   );
 });
 
-test.serial('every denial has its status, code and headers, and costs no review where the token does not matter', async (t) => {
+test.serial('every denial has its status, code and headers, and costs no review when the token does not matter', async (t) => {
   const { check, api } = await setting(t);
   const authorization = `Bearer ${good}`;
   const cases: [Asked, string, string, Record<string, RegExp>?][] = [
@@ -179,7 +179,7 @@ test.serial('every denial has its status, code and headers, and costs no review 
   t.is(denial(await check({ method: 'PUT', headers: { authorization, 'content-length': String(2 ** 40) } })).name, 'PayloadTooLarge');
 });
 
-test.serial('PROPFIND and MKCOL are answered here, with 404 and 201, for who may HEAD and PUT the key and for nobody else', async (t) => {
+test.serial('PROPFIND gets 404 and MKCOL gets 201 from authz, and only with the right to HEAD and PUT the key', async (t) => {
   const { check } = await setting(t);
   const authorization = `Bearer ${good}`;
   const ask = async (method: string, target: string, headers: Record<string, string> = { authorization }) => {
@@ -197,7 +197,7 @@ test.serial('PROPFIND and MKCOL are answered here, with 404 and 201, for who may
   t.is(await ask('hasOwnProperty', '/objects/vision/x'), 'MethodNotAllowed method-not-allowed');
 });
 
-test.serial('what the API says of a token decides, and nothing short of a yes with audience, ServiceAccount and Pod is one', async (t) => {
+test.serial('only a review with the audience, a ServiceAccount and a Pod allows a request', async (t) => {
   const { check, api } = await setting(t);
   const answers: Record<string, object> = {
     'not authenticated': { user: {}, error: '[invalid bearer token, service account token has expired]' },
@@ -220,7 +220,7 @@ test.serial('what the API says of a token decides, and nothing short of a yes wi
   }
 });
 
-test.serial('trouble of the API is 503 with Retry-After, is not remembered, and is never a no', async (t) => {
+test.serial('a failure of the API is 503 with Retry-After, is not cached, and is never a refusal', async (t) => {
   const { check, api } = await setting(t, { KURA_AUTHZ_REVIEW_DEADLINE: '200ms' });
   const troubles: Record<string, Review> = {
     silence: () => undefined,
@@ -248,10 +248,10 @@ test.serial('trouble of the API is 503 with Retry-After, is not remembered, and 
     t.true(performance.now() - startedAt < 1_000, what);
   }
   api.review = allow;
-  t.truthy((await check({})).ok_response);
+  await waitFor('the other one is known again', async () => (await check({})).ok_response);
 });
 
-test.serial('one review serves all who ask at the same time, and later ones as long as its result is good', async (t) => {
+test.serial('one review serves all concurrent requests, and later ones while its result is valid', async (t) => {
   const { check, api } = await setting(t, { KURA_AUTHZ_RESULT_AGE: '300ms' });
   await Promise.all(Array.from({ length: 50 }, () => check({})));
   t.is(api.reviews, 1);
@@ -260,7 +260,7 @@ test.serial('one review serves all who ask at the same time, and later ones as l
   await waitFor('the result is asked for again', async () => (await check({})) && api.reviews === 2);
 });
 
-test.serial('a refusal is remembered for a moment, and a token that was good stops with it', async (t) => {
+test.serial('a refusal is cached for a short time, and ends a valid token', async (t) => {
   const { check, api } = await setting(t, { KURA_AUTHZ_RESULT_AGE: '0s' });
   t.truthy((await check({})).ok_response);
   api.review = (_token, response) => answer(response, { user: {}, error: 'gone' });
@@ -270,16 +270,16 @@ test.serial('a refusal is remembered for a moment, and a token that was good sto
   t.is(api.reviews, reviews);
 });
 
-test.serial('known tokens go on without the API for a bounded time, and not past their own end', async (t) => {
+test.serial('known tokens stay valid without the API for a limited time, and not beyond their own end', async (t) => {
   const { check, api } = await setting(t, {
     KURA_AUTHZ_RESULT_AGE: '0s',
-    KURA_AUTHZ_WITHOUT_API: '2s',
+    KURA_AUTHZ_WITHOUT_API: '6s',
     KURA_AUTHZ_REVIEW_DEADLINE: '100ms',
   });
-  const ending = token({ exp: Math.floor(Date.now() / 1000) + 1 });
+  const ending = token({ exp: Math.floor(Date.now() / 1000) + 3 });
   const asked = { headers: { authorization: `Bearer ${ending}` } };
-  await check({});
-  await check(asked);
+  // A busy machine may need more than the deadline of one review.
+  await waitFor('both tokens are known', async () => (await check({})).ok_response && (await check(asked)).ok_response);
   api.review = () => undefined;
   t.truthy((await check({})).ok_response);
   await waitFor('the token that ended is 503', async () => (await check(asked)).denied_response);
@@ -289,7 +289,7 @@ test.serial('known tokens go on without the API for a bounded time, and not past
   t.truthy((await check({})).ok_response);
 });
 
-test.serial('reviews beyond the limit are 503 at once and do not pile up', async (t) => {
+test.serial('reviews above the limit get 503 immediately and do not pile up', async (t) => {
   const { check, api } = await setting(t, { KURA_AUTHZ_REVIEWS_IN_FLIGHT: '2', KURA_AUTHZ_REVIEW_DEADLINE: '300ms' });
   api.review = () => undefined;
   const answers = await Promise.all(
@@ -299,7 +299,7 @@ test.serial('reviews beyond the limit are 503 at once and do not pile up', async
   t.true(api.reviews <= 2);
 });
 
-test.serial('a full memory is not an error', async (t) => {
+test.serial('a full cache is not an error', async (t) => {
   const { check, metrics } = await setting(t, { KURA_AUTHZ_CACHED_TOKENS: '1' });
   for (const index of [1, 2, 3])
     t.truthy((await check({ headers: { authorization: `Bearer ${token({ index, exp: 4e9 })}` } })).ok_response);
@@ -308,7 +308,7 @@ test.serial('a full memory is not an error', async (t) => {
   t.regex(text, /kura_authz_reviews_total\{result="identity"\} 3/);
 });
 
-test.serial('nothing of a token is logged', async (t) => {
+test.serial('no part of a token is logged', async (t) => {
   const { check, api, authz } = await setting(t, { KURA_AUTHZ_LOG_LEVEL: 'trace' });
   await check({});
   api.review = (_token, response) => response.writeHead(500).end('{}');
@@ -318,7 +318,7 @@ test.serial('nothing of a token is logged', async (t) => {
     t.false(authz.output().includes(part));
 });
 
-test.serial('SIGTERM ends it with 0 and without its socket', async (t) => {
+test.serial('SIGTERM ends authz with status 0 and removes its socket', async (t) => {
   const { authz } = await setting(t);
   authz.child.kill('SIGTERM');
   const [status] = await once(authz.child, 'exit');

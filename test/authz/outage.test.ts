@@ -3,7 +3,7 @@ import type { ReviewAnswer } from '../../services/authz/identity/token-review.ts
 import { ApiOutage } from '../../services/authz/outage.ts';
 import type { Logger } from '../../services/shared/log.ts';
 
-test('an outage is logged once when it starts and once when the API answers a review again', async (t) => {
+test('an outage is logged once when it starts and once when the API responds again', async (t) => {
   const lines: string[] = [];
   const write = (line: string): number => lines.push(line);
   const outage = new ApiOutage({ log: { warn: write, info: write } as unknown as Logger });
@@ -16,10 +16,10 @@ test('an outage is logged once when it starts and once when the API answers a re
   outage.servedDuringOutage();
   await ask();
   t.is(lines.length, 1);
-  t.regex(lines[0] ?? '', /does not answer/);
+  t.regex(lines[0] ?? '', /does not respond/);
   answer = { kind: 'refused', reason: 'the token is not valid' };
   t.is(await ask(), answer);
   await ask();
   t.is(lines.length, 2);
-  t.regex(lines[1] ?? '', /answers again/);
+  t.regex(lines[1] ?? '', /responds again/);
 });

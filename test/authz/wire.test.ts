@@ -12,7 +12,7 @@ import { startAuthz, startCluster } from './support/authz.ts';
 
 const seconds = (offset: number): number => Math.floor(Date.now() / 1000) + offset;
 
-test.serial('a token that is wrong in itself is a 401 and costs no review', async (t) => {
+test.serial('an invalid token gets 401 and costs no review', async (t) => {
   const cluster = await startCluster(t);
   const authz = await startAuthz(t, cluster.kubeconfig);
   const { token } = await cluster.run('p');
@@ -47,7 +47,7 @@ test.serial('a token that is wrong in itself is a 401 and costs no review', asyn
   t.regex(authz.service.output(), /"audit":\{"decision":"allow".*"who":"vision\/trainer"/);
 });
 
-test.serial('a token that is bound to no Pod is refused unless a setting allows it', async (t) => {
+test.serial('a token without a Pod is refused unless a setting allows it', async (t) => {
   const cluster = await startCluster(t);
   const [strict, lenient] = await Promise.all([
     startAuthz(t, cluster.kubeconfig),
@@ -58,7 +58,7 @@ test.serial('a token that is bound to no Pod is refused unless a setting allows 
   t.is(await lenient.check(token), 200);
 });
 
-test.serial('the token of a Pod that goes, or is replaced under its name, stops in under 1 s on every authz', async (t) => {
+test.serial('the token of a deleted or replaced Pod is refused in under 1 s by every authz', async (t) => {
   const cluster = await startCluster(t);
   const both = await Promise.all([startAuthz(t, cluster.kubeconfig), startAuthz(t, cluster.kubeconfig)]);
   const core = cluster.client.api(CoreV1Api);
@@ -77,34 +77,37 @@ test.serial('the token of a Pod that goes, or is replaced under its name, stops 
   }
 });
 
-test.serial('without the API known tokens go on, unknown ones are 503, one line says so, and all is well after', async (t) => {
-  const cluster = await startCluster(t);
-  const authz = await startAuthz(t, cluster.kubeconfig, {
-    KURA_AUTHZ_RESULT_AGE: '0s',
-    KURA_AUTHZ_WATCHED_RESULT_AGE: '0s',
-    KURA_AUTHZ_REVIEW_DEADLINE: '200ms',
-  });
-  const [known, unknown] = [await cluster.run('known'), await cluster.run('unknown')];
-  t.is(await authz.check(known.token), 200);
-  cluster.service.child.kill('SIGSTOP');
-  await waitFor('served without the API', async () => {
+test.serial(
+  'without the API known tokens stay valid, unknown ones get 503, the log has one line, and all recovers afterwards',
+  async (t) => {
+    const cluster = await startCluster(t);
+    const authz = await startAuthz(t, cluster.kubeconfig, {
+      KURA_AUTHZ_RESULT_AGE: '0s',
+      KURA_AUTHZ_WATCHED_RESULT_AGE: '0s',
+      KURA_AUTHZ_REVIEW_DEADLINE: '200ms',
+    });
+    const [known, unknown] = [await cluster.run('known'), await cluster.run('unknown')];
     t.is(await authz.check(known.token), 200);
-    return (await authz.metric('kura_authz_served_without_api_total')) > 3;
-  });
-  t.is(await authz.check(unknown.token), 503);
-  cluster.service.child.kill('SIGCONT');
-  await waitFor('known again', async () => (await authz.check(unknown.token)) === 200);
-  await cluster.service.stop('SIGKILL');
-  t.is(await authz.check(known.token), 200);
-  await waitFor('the watch is known to be lost', async () => (await authz.metric('kura_authz_pod_watch_healthy')) === 0);
-  const lines = authz.service
-    .output()
-    .split('\n')
-    .filter((line) => line.includes('serving known tokens'));
-  t.true(lines.length >= 1 && lines.length <= 2, `${lines.length} lines`);
-});
+    cluster.service.child.kill('SIGSTOP');
+    await waitFor('served without the API', async () => {
+      t.is(await authz.check(known.token), 200);
+      return (await authz.metric('kura_authz_served_without_api_total')) > 3;
+    });
+    t.is(await authz.check(unknown.token), 503);
+    cluster.service.child.kill('SIGCONT');
+    await waitFor('known again', async () => (await authz.check(unknown.token)) === 200);
+    await cluster.service.stop('SIGKILL');
+    t.is(await authz.check(known.token), 200);
+    await waitFor('the watch is known to be lost', async () => (await authz.metric('kura_authz_pod_watch_healthy')) === 0);
+    const lines = authz.service
+      .output()
+      .split('\n')
+      .filter((line) => line.includes('known tokens stay valid'));
+    t.true(lines.length >= 1 && lines.length <= 2, `${lines.length} lines`);
+  },
+);
 
-test.serial('keys that the cluster signs with anew are taken up', async (t) => {
+test.serial('new signing keys of the cluster are accepted', async (t) => {
   const [first, second] = [await startCluster(t), await startCluster(t)];
   const authz = await startAuthz(t, first.kubeconfig);
   const { token } = await first.run('p');
@@ -127,7 +130,7 @@ test.serial('keys that the cluster signs with anew are taken up', async (t) => {
   await waitFor('the new key is known', async () => (await authz.check(status?.token as string)) === 200);
 });
 
-test.serial('the token of a ServiceAccount that was deleted, or made anew under its name, is refused', async (t) => {
+test.serial('the token of a deleted or recreated ServiceAccount is refused', async (t) => {
   const cluster = await startCluster(t);
   const authz = await startAuthz(t, cluster.kubeconfig);
   const core = cluster.client.api(CoreV1Api);
@@ -140,7 +143,7 @@ test.serial('the token of a ServiceAccount that was deleted, or made anew under 
   t.is(await second.check(await cluster.tokenOf('p')), 200);
 });
 
-test.serial('the token of a Pod that succeeded is good as long as the API says so, and asked for every 10 s', async (t) => {
+test.serial('the token of a finished Pod is valid while the API accepts it, and is reviewed every 10 s', async (t) => {
   const cluster = await startCluster(t);
   const authz = await startAuthz(t, cluster.kubeconfig, { KURA_AUTHZ_RESULT_AGE: '500ms' });
   const { token } = await cluster.run('p');
@@ -161,7 +164,7 @@ test.serial('the token of a Pod that succeeded is good as long as the API says s
   });
 });
 
-test.serial('two authz decide alike, before and after the policy changes', async (t) => {
+test.serial('two authz decide alike, before and after a change of the policy', async (t) => {
   const cluster = await startCluster(t);
   const both = await Promise.all([startAuthz(t, cluster.kubeconfig), startAuthz(t, cluster.kubeconfig)]);
   const { token } = await cluster.run('p');
@@ -192,7 +195,7 @@ test.serial('two authz decide alike, before and after the policy changes', async
   t.notDeepEqual(third, first);
 });
 
-test.serial('a Pod counts as running until 60 s past its deletionTimestamp, wherever that moves', async (t) => {
+test.serial('a Pod counts as running until 60 s after its deletionTimestamp, also when that changes', async (t) => {
   const cluster = await startCluster(t);
   const core = cluster.client.api(CoreV1Api);
   const made = await core.createNamespacedPod({ namespace: 'vision', body: pod('p', { node: 'node-a' }) });

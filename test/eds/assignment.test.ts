@@ -56,12 +56,12 @@ for (const [title, conditions, health] of healths) {
   });
 }
 
-test('a DaemonSet’s shards are named after their node', (t) => {
+test('the shards of a DaemonSet have the names of their nodes', (t) => {
   const { candidates } = readSlices([slice([endpoint(1)])], { identity: 'node', podOf: noPods });
   t.is(candidates[0]?.hashKey, 'node-1/shard-0');
 });
 
-test('what cannot be taken is told and costs nothing else', (t) => {
+test('an invalid value is reported and has no further effect', (t) => {
   const { nodeName: _nodeName, ...homeless } = endpoint(2);
   const { candidates, problems } = readSlices(
     [slice([{ ...endpoint(1), addresses: [] }, homeless, endpoint(3)]), slice([endpoint(4)], { addressType: 'FQDN' })],
@@ -96,7 +96,7 @@ for (const [text, weight, problems] of weights) {
   });
 }
 
-test('of two with one hash_key the ready one wins, of two ready ones the older', (t) => {
+test('of two endpoints with one hash_key the ready one wins, and of two ready ones the older', (t) => {
   const old = candidate(1, { createdAt: 1, address: '10.1.0.1', podUid: 'old' });
   const young = candidate(1, { createdAt: 2, address: '10.1.0.2', podUid: 'young' });
   const winner = (...pair: (typeof old)[]): string | undefined => uniqueShards(pair).shards[0]?.address;
@@ -105,11 +105,11 @@ test('of two with one hash_key the ready one wins, of two ready ones the older',
   t.is(winner(young, { ...old, health: 'DRAINING' }), young.address);
   t.is(winner({ ...young, createdAt: Number.POSITIVE_INFINITY }, old), old.address);
   t.deepEqual(uniqueShards([young, old]).refused, [
-    'kura-cache-1/shard-0 at 10.1.0.2:7000: kura-cache-1/shard-0 at 10.1.0.1:7000 has its hash_key',
+    'kura-cache-1/shard-0 at 10.1.0.2:7000: kura-cache-1/shard-0 at 10.1.0.1:7000 has the same hash_key',
   ]);
 });
 
-test('of two with one address the ready one wins', (t) => {
+test('of two endpoints with one address the ready one wins', (t) => {
   const leaving = candidate(1, { address: '10.1.0.1', health: 'UNHEALTHY' });
   const coming = candidate(2, { address: '10.1.0.1' });
   const { shards, refused } = uniqueShards([leaving, coming]);
@@ -130,7 +130,7 @@ test('one Pod in two slices, or in both address families, is one shard and no re
   t.deepEqual(refused, []);
 });
 
-test('placement by zone puts the own zone first and leaves no gap of priorities', (t) => {
+test('placement by zone puts the own zone first and leaves no gap in the priorities', (t) => {
   const shards = [candidate(1), candidate(2, { zone: 'b' }), candidate(3, { zone: 'c' })];
   const priorities = (ownZone: string | undefined, some = shards): [string, number][] =>
     (assignmentOf('x', some, { ownZone }).endpoints ?? []).map((locality) => [locality?.locality?.zone ?? '', Number(locality?.priority)]);
@@ -155,7 +155,7 @@ test('placement by zone puts the own zone first and leaves no gap of priorities'
 const limits = { unhealthyMs: 30_000, collapseShare: 0.5, collapseHoldMs: 30_000 };
 const keysOf = (members: { shards: readonly Shard[] }): string[] => members.shards.map(({ hashKey }) => hashKey);
 
-test('a shard that does not serve is UNHEALTHY for 30 s, then gone, and back as soon as it serves', (t) => {
+test('a shard that does not serve is UNHEALTHY for 30 s, is then removed, and returns when it serves', (t) => {
   const membership = new Membership(limits);
   const sick = candidate(1, { health: 'UNHEALTHY' });
   t.is(membership.take([candidate(0), sick], 0).nextAt, 30_000);
@@ -163,10 +163,10 @@ test('a shard that does not serve is UNHEALTHY for 30 s, then gone, and back as 
   const later = membership.take([candidate(0), sick], 30_000);
   t.deepEqual([keysOf(later), later.nextAt], [['kura-cache-0/shard-0'], undefined]);
   t.is(membership.take([candidate(0), candidate(1)], 40_000).shards.length, 2);
-  t.is(membership.take([candidate(0), sick], 50_000).nextAt, 80_000, 'the time counts anew');
+  t.is(membership.take([candidate(0), sick], 50_000).nextAt, 80_000, 'the time starts again');
 });
 
-test('when more than half vanish at once they are kept for 30 s; additions, addresses and health are not delayed', (t) => {
+test('when more than half of the shards vanish at once they are kept for 30 s; additions, addresses and health are not delayed', (t) => {
   const membership = new Membership(limits);
   membership.take(candidates(8), 0);
   const rest = [candidate(0, { address: '10.9.9.9' }), candidate(1, { health: 'DRAINING' }), candidate(9)];
@@ -186,7 +186,7 @@ test('when more than half vanish at once they are kept for 30 s; additions, addr
   t.is(gone.take([], 31_000).shards.length, 0);
 });
 
-test('a kept shard whose address a new one has is given up', (t) => {
+test('a kept shard is removed when a new one has its address', (t) => {
   const membership = new Membership(limits);
   membership.take(candidates(4), 0);
   const { shards, held } = membership.take([candidate(9, { address: candidate(0).address })], 1);
@@ -203,7 +203,7 @@ test('half of the shards, or all of three, may vanish at once', (t) => {
   t.is(three.take([], 1).shards.length, 0);
 });
 
-test('any order of the same events gives the same final bytes, whose keys and addresses are unique', (t) => {
+test('any order of the same events gives the same bytes with unique keys and addresses', (t) => {
   const pods = fc.record({
     index: fc.nat(5),
     address: fc.nat(7),

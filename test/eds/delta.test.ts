@@ -5,7 +5,7 @@ import { connectClient, decode, endpointType, name, node, tableOf } from './supp
 import { startTestServer } from './support/server.ts';
 import { candidates } from './support/shards.ts';
 
-test('a first request without names asks for everything, until `*` is unsubscribed', async (t) => {
+test('a first request without names subscribes to everything, until `*` is unsubscribed', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
   const stream = connectClient(t, server.address).deltaEds();
   stream.send({ node });
@@ -22,7 +22,7 @@ test('a first request without names asks for everything, until `*` is unsubscrib
   t.is((await stream.next()).nonce, '2', 'an empty request did not bring `*` back');
 });
 
-test('what `*` covers is sent again when its own name is unsubscribed', async (t) => {
+test('a resource that `*` covers is sent again when its own name is unsubscribed', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
   const stream = connectClient(t, server.address).deltaEds();
   stream.send({ node, resource_names_subscribe: ['*', name] });
@@ -32,7 +32,7 @@ test('what `*` covers is sent again when its own name is unsubscribed', async (t
   t.deepEqual([again.nonce, again.resources?.[0]?.name], ['2', name]);
 });
 
-test('an unknown name is answered as removed, once', async (t) => {
+test('an unknown name is reported as removed, once', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
   const stream = connectClient(t, server.address).deltaEds();
   stream.send({ node, resource_names_subscribe: ['other'] });
@@ -55,7 +55,7 @@ test('subscribing to a held resource sends it again', async (t) => {
   t.deepEqual(second.resources?.[0]?.version, first.resources?.[0]?.version);
 });
 
-test('a stale nonce acknowledges nothing, but its changes of the subscription count', async (t) => {
+test('a stale nonce acknowledges nothing, but its changes of the subscription apply', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
   const stream = connectClient(t, server.address).deltaEds();
   stream.send({ node, resource_names_subscribe: [name] });
@@ -69,7 +69,7 @@ test('a stale nonce acknowledges nothing, but its changes of the subscription co
   t.is((await stream.next()).nonce, '3');
 });
 
-test('what the client says that it holds is not sent again, also by another replica', async (t) => {
+test('resources that the client holds are not sent again, also by another replica', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
   const version = server.publisher.snapshot('')?.version ?? '';
   const stream = connectClient(t, server.address).deltaEds();
@@ -86,7 +86,7 @@ test('what the client says that it holds is not sent again, also by another repl
   t.deepEqual([answer.resources?.[0]?.name, answer.removed_resources], [name, ['gone']]);
 });
 
-test('unsubscribing what was never subscribed is ignored', async (t) => {
+test('unsubscribing an unknown name is ignored', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
   const stream = connectClient(t, server.address).deltaEds();
   stream.send({ node, resource_names_subscribe: [name] });
@@ -96,7 +96,7 @@ test('unsubscribing what was never subscribed is ignored', async (t) => {
   t.is((await stream.next()).nonce, '2');
 });
 
-test('each change is sent once, whatever changed, and a refused one not again', async (t) => {
+test('each change is sent once, and a rejected one is not sent again', async (t) => {
   const server = await startTestServer(t, { initial: candidates(3) });
   const stream = connectClient(t, server.address).deltaEds();
   stream.send({ node, resource_names_subscribe: [name] });
@@ -124,7 +124,7 @@ test('each change is sent once, whatever changed, and a refused one not again', 
   t.is((await stream.next()).nonce, String(nonce + 1));
 });
 
-test('a delta stream that comes back without versions gets everything', async (t) => {
+test('a delta stream that reconnects without versions gets everything', async (t) => {
   const server = await startTestServer(t, { initial: candidates(2) });
   for (const _ of [1, 2]) {
     const stream = connectClient(t, server.address).deltaEds();
@@ -134,7 +134,7 @@ test('a delta stream that comes back without versions gets everything', async (t
   }
 });
 
-test('delta over ADS keeps types apart and needs the type', async (t) => {
+test('delta over ADS keeps types separate and needs the type', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
   const client = connectClient(t, server.address);
   const untyped = client.deltaAds();
@@ -150,7 +150,7 @@ test('delta over ADS keeps types apart and needs the type', async (t) => {
   t.deepEqual([endpoints.type_url, endpoints.nonce], [endpointType, '1']);
 });
 
-test('nothing is answered before the first full list, not even "removed"', async (t) => {
+test('before the first full list there is no response, not even "removed"', async (t) => {
   const server = await startTestServer(t);
   const stream = connectClient(t, server.address).deltaEds();
   stream.send({ node, resource_names_subscribe: [name, 'other'] });

@@ -25,7 +25,7 @@ function expected(list: readonly CachePod[]): Record<string, string> {
 
 for (const adsKind of ['GRPC', 'DELTA_GRPC'] as const) {
   test.serial(
-    `Envoy (ADS by ${adsKind}) and gRPC's client follow the life of a cluster and end with the right table each time`,
+    `Envoy (ADS by ${adsKind}) and gRPC's client follow the life of a cluster and have the right table after each step`,
     async (t) => {
       const cluster = await startCluster(t);
       await cluster.set(pods(4));
@@ -77,7 +77,7 @@ for (const adsKind of ['GRPC', 'DELTA_GRPC'] as const) {
   );
 }
 
-test.serial('weights come from the Pod’s annotation, and what the metrics port shows is so', async (t) => {
+test.serial('weights come from the Pod’s annotation, and the metrics port shows the true state', async (t) => {
   const cluster = await startCluster(t);
   await cluster.set([pod(1, { weight: 3 }), pod(2, { zone: 'b' })]);
   const eds = await cluster.startEds();
@@ -104,7 +104,7 @@ test.serial('weights come from the Pod’s annotation, and what the metrics port
   t.regex(metrics, /kura_eds_kubernetes_contact_age_seconds \d/);
 });
 
-test.serial('without the Kubernetes API nothing changes; what changed meanwhile comes when it is back', async (t) => {
+test.serial('without the Kubernetes API nothing changes, and later changes arrive when it is back', async (t) => {
   const cluster = await startCluster(t);
   await cluster.set(pods(2));
   const eds = await cluster.startEds();
@@ -124,7 +124,7 @@ test.serial('without the Kubernetes API nothing changes; what changed meanwhile 
   t.is(Object.keys(tableOf(decode(second.resources?.[0]))).length, 3);
 });
 
-test.serial('without a list eds is neither ready nor answers', async (t) => {
+test.serial('without a list eds is not ready and sends no response', async (t) => {
   const cluster = await startCluster(t);
   await cluster.set(pods(2));
   cluster.api.child.kill('SIGSTOP');
@@ -137,10 +137,10 @@ test.serial('without a list eds is neither ready nor answers', async (t) => {
   t.is(stream.waiting(), 0);
   cluster.api.child.kill('SIGCONT');
   await waitFor('readiness', async () => (await ready()) === 200);
-  await waitFor('the answer', () => stream.waiting() === 1);
+  await waitFor('the response', () => stream.waiting() === 1);
 });
 
-test.serial('Envoy moves to another replica, which has the same version and resends nothing', async (t) => {
+test.serial('Envoy reconnects to another replica, which has the same version and resends nothing', async (t) => {
   const cluster = await startCluster(t);
   await cluster.set(pods(3));
   const [one, two] = [await cluster.startEds(), await cluster.startEds()];

@@ -1,4 +1,4 @@
-/** What lies between a change and an answer: debounce, placement by zone, refusals told once, the health service. */
+/** The steps between a change and a response: debounce, placement by zone, logging of refusals, and the health service. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { Client, credentials } from '@grpc/grpc-js';
 import test from 'ava';
@@ -8,7 +8,7 @@ import { connectClient, decode, name } from './support/client.ts';
 import { startTestServer } from './support/server.ts';
 import { candidate, candidates } from './support/shards.ts';
 
-test('a burst of changes is one push', async (t) => {
+test('a burst of changes is published once', async (t) => {
   const current = candidates(2);
   const server = await startTestServer(t, { initial: current, debounceMs: 50, maxDebounceMs: 10_000 });
   let published = 0;
@@ -24,7 +24,7 @@ test('a burst of changes is one push', async (t) => {
   t.is(published, 1);
 });
 
-test('changes that never pause are pushed all the same, at the debounce limit', async (t) => {
+test('continuous changes are published at the debounce limit', async (t) => {
   const current = candidates(2);
   const server = await startTestServer(t, { initial: current, debounceMs: 5_000, maxDebounceMs: 100 });
   let published = 0;
@@ -41,7 +41,7 @@ test('changes that never pause are pushed all the same, at the debounce limit', 
   t.true(tookMs >= 99 && tookMs < 2_000, `${tookMs} ms`);
 });
 
-test('with placement by zone each client has its own zone first, and all share one view where theirs has no shard', async (t) => {
+test('with placement by zone each client prefers its zone, and clients of zones without shards share one resource', async (t) => {
   const server = await startTestServer(t, { initial: [candidate(0), candidate(1, { zone: 'b' })], placement: 'zone' });
   const client = connectClient(t, server.address);
   const priorities = async (zone: string): Promise<unknown> => {
@@ -65,7 +65,7 @@ test('with placement by zone each client has its own zone first, and all share o
   t.is(server.publisher.snapshot('c'), server.publisher.snapshot('d'));
 });
 
-test('an assignment is encoded once, when it is published, for all clients of one view', async (t) => {
+test('an assignment is encoded once for all clients of a zone, when it is published', async (t) => {
   const server = await startTestServer(t, { initial: candidates(2) });
   server.set(candidates(3));
   t.is(server.encodings(), 2);
@@ -82,7 +82,7 @@ test('an assignment is encoded once, when it is published, for all clients of on
   t.is(server.encodings(), 3);
 });
 
-test('an endpoint that loses to another is logged once and counted', async (t) => {
+test('an endpoint that loses against another is logged once and counted', async (t) => {
   const twin = candidate(0, { address: '10.9.9.9', createdAt: 5_000_000, podUid: 'twin' });
   const server = await startTestServer(t, { initial: [candidate(0), twin] });
   server.set([candidate(0), twin, candidate(1)]);
@@ -94,7 +94,7 @@ test('an endpoint that loses to another is logged once and counted', async (t) =
   t.is(server.publisher.shards.length, 2);
 });
 
-test('the health service says what readiness is, and reflection is off', async (t) => {
+test('the health service equals readiness, and reflection is off', async (t) => {
   const server = await startTestServer(t);
   const client = new Client(server.address, credentials.createInsecure());
   t.teardown(() => client.close());

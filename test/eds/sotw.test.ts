@@ -7,7 +7,7 @@ import { candidate, candidates } from './support/shards.ts';
 
 const cds = 'type.googleapis.com/envoy.config.cluster.v3.Cluster';
 
-test('the node is taken from the first request and may be left out later', async (t) => {
+test('the node comes from the first request and may be absent later', async (t) => {
   const server = await startTestServer(t, { initial: candidates(2) });
   const stream = connectClient(t, server.address).eds();
   stream.send({ node, type_url: endpointType, resource_names: [name] });
@@ -20,7 +20,7 @@ test('the node is taken from the first request and may be left out later', async
   t.like(server.streams.describe(), [{ node: 'envoy-1', zone: 'a' }]);
 });
 
-test('an acknowledged version is not sent again and the watch stays open', async (t) => {
+test('an acknowledged version is not sent again, and the watch stays open', async (t) => {
   const server = await startTestServer(t, { initial: candidates(2) });
   const stream = connectClient(t, server.address).eds();
   stream.send({ node, resource_names: [name] });
@@ -37,7 +37,7 @@ test('an acknowledged version is not sent again and the watch stays open', async
   t.is(await server.metric('kura_eds_acks_total'), 1);
 });
 
-test('a request with a stale nonce is ignored, one with the fresh nonce is taken', async (t) => {
+test('a request with a stale nonce is ignored, and one with the current nonce is handled', async (t) => {
   const server = await startTestServer(t, { initial: candidates(2) });
   const stream = connectClient(t, server.address).eds();
   stream.send({ node, resource_names: [name] });
@@ -53,7 +53,7 @@ test('a request with a stale nonce is ignored, one with the fresh nonce is taken
   t.like(server.streams.describe(), [{ types: { [endpointType]: { acknowledged: second.version_info } } }]);
 });
 
-test('a NACK is counted, logged in the client’s words and shown; its version is not sent again, the next change is', async (t) => {
+test('a NACK is counted, logged with the client’s reason and shown; its version is not sent again, the next change is', async (t) => {
   const server = await startTestServer(t, { initial: candidates(2) });
   const stream = connectClient(t, server.address).eds();
   stream.send({ node, resource_names: [name] });
@@ -78,13 +78,13 @@ test('a NACK is counted, logged in the client’s words and shown; its version i
   t.like(server.streams.describe(), [{ types: { [endpointType]: { refused: null } } }]);
 });
 
-test('of the same version a newly asked name is sent; fewer names are answered by nothing', async (t) => {
+test('a new name is sent although the version is the same, and fewer names cause no response', async (t) => {
   const server = await startTestServer(t, { initial: candidates(2) });
   const stream = connectClient(t, server.address).eds();
   stream.send({ node, resource_names: ['other'] });
   stream.send({ resource_names: ['other', name] });
   const first = await stream.next();
-  t.is(first.nonce, '1', 'the unknown name alone was not answered');
+  t.is(first.nonce, '1', 'there was no response for the unknown name alone');
   stream.send(ack(first, { resource_names: [name] }));
   stream.send(ack(first, { resource_names: [] }));
   stream.send(ack(first, { resource_names: [name] }));
@@ -92,14 +92,14 @@ test('of the same version a newly asked name is sent; fewer names are answered b
   t.deepEqual([again.nonce, again.version_info], ['2', first.version_info]);
 });
 
-test('an answer that waits for a slow reader is dropped when it unsubscribes', async (t) => {
+test('a response that waits for a slow reader is dropped when the client unsubscribes', async (t) => {
   const server = await startTestServer(t, { initial: candidates(2_000) });
   const stream = connectClient(t, server.address).eds();
   stream.send({ node, resource_names: [name] });
   const first = await stream.next();
   stream.call.pause();
   let count = 2_000;
-  // Until the connection's buffers are full and an answer stays in the server.
+  // Until the buffers of the connection are full and a response stays in the server.
   await waitFor('the stream to be behind', () => {
     count += 1;
     server.set(candidates(count));
@@ -117,11 +117,11 @@ test('an answer that waits for a slow reader is dropped when it unsubscribes', a
   stream.send({ resource_names: [name] });
   const answers = [first];
   while (answers.at(-1)?.version_info !== server.publisher.snapshot('')?.version) answers.push(await stream.next());
-  t.is(answers.at(-2)?.version_info, sent, 'the next after what was on its way is the one asked for anew');
+  t.is(answers.at(-2)?.version_info, sent, 'the response after the one in flight is the requested one');
   t.is(Number(answers.at(-1)?.nonce), answers.length);
 });
 
-test('an empty list asks for everything until a name is given, and never again; `*` does so explicitly', async (t) => {
+test('an empty list means everything until a request has names; `*` always means everything', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
   const client = connectClient(t, server.address);
   const legacy = client.eds();
@@ -148,7 +148,7 @@ test('an empty list asks for everything until a name is given, and never again; 
   t.is((await explicit.next()).nonce, '2', 'nothing came while `*` was left');
 });
 
-test('nothing is answered before the first full list, which may be empty', async (t) => {
+test('before the first full list, which may be empty, there is no response', async (t) => {
   const server = await startTestServer(t);
   const stream = connectClient(t, server.address).eds();
   stream.send({ node, resource_names: [name] });
@@ -164,7 +164,7 @@ test('nothing is answered before the first full list, which may be empty', async
   t.deepEqual(tableOf(decode((await stream.next()).resources?.[0])), { 'kura-cache-0/shard-0': 'HEALTHY' });
 });
 
-test('a client that comes back, to another replica too, gets only what it does not have', async (t) => {
+test('a client that reconnects, also to another replica, gets only what it does not have', async (t) => {
   const one = await startTestServer(t, { initial: candidates(3) });
   const two = await startTestServer(t, { initial: [...candidates(3)].reverse() });
   const stream = connectClient(t, one.address).eds();
@@ -183,7 +183,7 @@ test('a client that comes back, to another replica too, gets only what it does n
   t.is((await old.next()).version_info, two.publisher.snapshot('a')?.version);
 });
 
-test('ADS needs a type in each request, and keeps nonces and versions per type', async (t) => {
+test('ADS needs a type in each request, and keeps nonces and versions by type', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
   const client = connectClient(t, server.address);
   const untyped = client.ads();
@@ -205,7 +205,7 @@ test('ADS needs a type in each request, and keeps nonces and versions per type',
   t.is((await wrong.ended).code, 3);
 });
 
-test('cancelled and closed streams free their watch; a fault ends one stream alone; a shutdown ends all', async (t) => {
+test('cancelled and closed streams free their watch, a fault ends only its stream, and a shutdown ends all', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1) });
   const clients = Array.from({ length: 10 }, () => connectClient(t, server.address));
   const streams = clients.flatMap((client) => Array.from({ length: 5 }, () => client.eds()));
@@ -228,7 +228,7 @@ test('cancelled and closed streams free their watch; a fault ends one stream alo
   t.is(server.streams.size, 0);
 });
 
-test('a reader that stopped holds one answer in the server, and gets the newest', async (t) => {
+test('for a client that stops reading, the server holds one response, and the next has the newest resources', async (t) => {
   const server = await startTestServer(t, { initial: candidates(2_000) });
   const stream = connectClient(t, server.address).eds();
   const other = connectClient(t, server.address).eds();
@@ -249,7 +249,7 @@ test('a reader that stopped holds one answer in the server, and gets the newest'
   await waitFor('nobody behind', () => server.streams.behind === 0);
 });
 
-test('one stream more than allowed is refused', async (t) => {
+test('a stream above the limit is rejected', async (t) => {
   const server = await startTestServer(t, { initial: candidates(1), maxStreams: 1 });
   const client = connectClient(t, server.address);
   const first = client.eds();

@@ -29,7 +29,7 @@ test('the metrics port is the object port + 100, unless the slice has a port of 
   t.deepEqual(read([...shards, { name: 'metrics-1', port: 9 }]), [7100, 9]);
 });
 
-test('a shard’s page is read, whatever labels say; what is no shard’s page is none', (t) => {
+test('the metrics of a shard are read with any label values, and other pages are rejected', (t) => {
   const numbers = readShardNumbers(
     [
       '# TYPE kura_cache_requests_total counter',
@@ -59,7 +59,7 @@ test('a shard’s page is read, whatever labels say; what is no shard’s page i
   t.is(readShardNumbers('<html>'), undefined);
 });
 
-test('the hour has what came in its minutes, a restart of a shard included, and forgets what is older', (t) => {
+test('each minute has its own numbers, a restart of a shard included, and old minutes are forgotten', (t) => {
   const history = new History({ startedAt: 0 });
   const minute = 60_000;
   history.take('a', { ...noTotals, hits: 1_000 }, 0);
@@ -78,12 +78,12 @@ test('the hour has what came in its minutes, a restart of a shard included, and 
   );
 });
 
-test('text put into the page stays text', (t) => {
+test('text that is inserted into the page stays text', (t) => {
   t.is(html`<p>${'<script>"&\''}</p>${[html`<b>${1}</b>`]}`.text, '<p>&lt;script&gt;&quot;&amp;&#39;</p><b>1</b>');
   fc.assert(fc.property(fc.string(), (text) => !/[<>"']/.test(html`${text}`.text)));
 });
 
-test('keys are shared out by weight, and a shard that is not healthy has none', async (t) => {
+test('keys are shared by weight, and an unhealthy shard has none', async (t) => {
   const shards = [candidate(0, { weight: 3 }), candidate(1), candidate(2, { health: 'UNHEALTHY' })];
   const shares = await new KeySharesCache({ placement: 'global' }).sharesOf(shards);
   t.true(Math.abs((shares.get('kura-cache-0/shard-0') ?? 0) - 0.75) < 0.001);
@@ -94,7 +94,7 @@ test('keys are shared out by weight, and a shard that is not healthy has none', 
   t.is((await new KeySharesCache({ placement: 'global' }).sharesOf([])).size, 0);
 });
 
-test('a table of 1,000 shards is made in pieces that leave room for other work', async (t) => {
+test('a table of 1,000 shards is built in pieces that leave room for other work', async (t) => {
   const { h64 } = await xxhash();
   const work = fillTable(h64, candidates(1_000));
   const pieces: number[] = [];
@@ -120,7 +120,7 @@ async function page(t: ExecutionContext, body: string): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-test('a shard that answers too much, nothing or nonsense has no numbers, and the others have theirs', async (t) => {
+test('a shard with an oversized, missing or invalid response has no numbers, and the others keep theirs', async (t) => {
   const good = await page(t, 'kura_cache_limit_bytes 100\n');
   const endless = await page(t, 'x'.repeat(2 * 1024 * 1024));
   const other = await page(t, 'hello');
@@ -134,7 +134,7 @@ test('a shard that answers too much, nothing or nonsense has no numbers, and the
   let shards = ports.map((metricsPort, index) => candidate(index, { address: '127.0.0.1', metricsPort }));
   const watch = new ShardWatch({ shards: () => shards, intervalMs: 20 });
   t.teardown(() => watch.close());
-  await waitFor('the good one answers again after a round with all', () => watch.numbersOf('kura-cache-0/shard-0') !== undefined);
+  await waitFor('the good shard responds again after a round with all', () => watch.numbersOf('kura-cache-0/shard-0') !== undefined);
   for (const index of [1, 2, 3, 4]) t.is(watch.numbersOf(`kura-cache-${index}/shard-0`), undefined);
   shards = shards.slice(1);
   await waitFor('one that is gone is forgotten', () => watch.numbersOf('kura-cache-0/shard-0') === undefined);
@@ -148,7 +148,7 @@ const event = (reason: string, hash: string, at: string, message = '') => ({
   lastTimestamp: new Date(at),
 });
 
-test('the policy is shown with what authz said of it', (t) => {
+test('the policy is shown with the verdict of authz', (t) => {
   const configMap = { data: { 'policy.yaml': 'a' } };
   const hash = 'ca978112ca1b';
   const accepted = event('PolicyAccepted', hash, '2026-01-02T00:00:00Z');
@@ -168,14 +168,14 @@ test('the policy is shown with what authz said of it', (t) => {
   t.deepEqual(viewPolicy({ ...configMap, metadata: { managedFields } }, [], undefined)?.changedAt, new Date('2026-03-01T00:00:00Z'));
 });
 
-test('the page is there without a policy, without shards and without their numbers, when they are not asked', async (t) => {
+test('the page works without a policy, without shards and without their numbers', async (t) => {
   const cluster = await startCluster(t);
   const eds = await cluster.startEds({ KURA_EDS_STATUS_INTERVAL: '0s' });
   const url = `http://${eds.listening.metrics}/`;
   const text = await (await fetch(url)).text();
   t.true(text.includes('There are no shards.'));
-  t.true(text.includes('ConfigMap kura-policy is not there'));
+  t.true(text.includes('ConfigMap kura-policy does not exist'));
   t.true(text.includes('KURA_EDS_STATUS_INTERVAL is 0'));
   await cluster.set([{ name: 'kura-cache-0', address: '127.0.0.1' }]);
-  await waitFor('the shard is listed', async () => (await (await fetch(url)).text()).includes('no answer on its metrics port'));
+  await waitFor('the shard is listed', async () => (await (await fetch(url)).text()).includes('no response from its metrics port'));
 });

@@ -5,7 +5,7 @@ import { type ResourceVersions, type Response, Subscription, type SubscriptionRe
 
 const names = fc.constantFrom('a', 'b', 'c', '*');
 const nameLists = fc.uniqueArray(names);
-/** Which nonce a request has: none, that of a past answer (0 = the last), or an invented one. */
+/** The nonce of a request: none, that of a past response (0 = the last), or an invented one. */
 const nonces = fc.oneof(fc.constant('none' as const), fc.nat(3), fc.constant('junk' as const));
 const refusals = fc.option(fc.constant('no'), { nil: undefined });
 const versions = fc.constantFrom('', 'v1', 'v2', 'v3', 'world');
@@ -95,26 +95,26 @@ function run(kind: 'full' | 'delta', steps: readonly Step[]): void {
       else model.delta(step.subscribe, step.unsubscribe);
       const outcome = subscription.receive(request);
       if (outcome.kind === 'ack' || outcome.kind === 'nack') {
-        if (isFirst || nonce !== model.answers.at(-1)?.nonce) throw new Error('an answer that is not the last was settled');
+        if (isFirst || nonce !== model.answers.at(-1)?.nonce) throw new Error('a response other than the last one was settled');
         if (outcome.version !== model.answers.at(-1)?.version) throw new Error('another version was settled than was sent');
       }
     }
     const answer = subscription.nextResponse(world);
     if (answer !== undefined) {
-      if (!model.isOpen) throw new Error('an answer without a request');
-      if (answer.nonce !== String(model.answers.length + 1)) throw new Error('nonces do not count answers');
-      if (answer.version !== world.version) throw new Error('an answer of another world');
+      if (!model.isOpen) throw new Error('a response without a request');
+      if (answer.nonce !== String(model.answers.length + 1)) throw new Error('nonces do not count responses');
+      if (answer.version !== world.version) throw new Error('a response with another version');
       for (const name of answer.names) {
         if (!model.wants(name)) throw new Error(`${name} was sent unasked`);
         if (!world.versions.has(name)) throw new Error(`${name} was sent but does not exist`);
       }
       for (const name of answer.removed) {
         if (kind === 'full') throw new Error('state of the world cannot say removed');
-        if (world.versions.has(name)) throw new Error(`${name} exists and was told as removed`);
+        if (world.versions.has(name)) throw new Error(`${name} exists and was reported as removed`);
       }
       model.answers.push(answer);
     }
-    if (subscription.nextResponse(world) !== undefined) throw new Error('asked again without a change, it answered again');
+    if (subscription.nextResponse(world) !== undefined) throw new Error('a second call without a change returned a response');
   }
 }
 
@@ -128,7 +128,7 @@ test('random sequences of delta messages and changes keep every invariant', (t) 
   t.notThrows(() => fc.assert(property, { numRuns: 2_000 }));
 });
 
-test('a client that follows the protocol ends with exactly the resources that it wants, whatever changed on the way', (t) => {
+test('a client that follows the protocol ends with exactly the resources of its subscription', (t) => {
   const changes = fc.array(
     fc.oneof(
       worldSteps,

@@ -32,7 +32,7 @@ async function startTlsEnvoy(t: ExecutionContext, { eds, certificates }: { eds: 
 }
 
 test.serial(
-  'an Envoy with a certificate of the CA follows eds, over a rotation of every certificate too; others get nothing',
+  'an Envoy with a certificate of the CA follows eds, also during a rotation of all certificates; others get nothing',
   async (t) => {
     const cluster = await startCluster(t);
     await cluster.set(pods);
@@ -46,7 +46,7 @@ test.serial(
     const envoy = await startTlsEnvoy(t, { eds: address, certificates: ofEnvoy });
     await waitFor('the first table', async () => JSON.stringify(await envoy.table('eds')) === JSON.stringify(expected));
 
-    await writeCertificate(ofStranger, { authority: await createAuthority('of somebody else'), name: 'kura-envoy' });
+    await writeCertificate(ofStranger, { authority: await createAuthority('of another owner'), name: 'kura-envoy' });
     await writeFile(path.join(ofStranger, 'ca.crt'), authority.certificate);
     const stranger = await startTlsEnvoy(t, { eds: address, certificates: ofStranger });
     const plain = await startEnvoy({ folder: await temporaryFolder(t), eds: [address], follow: ['eds'] });
@@ -68,7 +68,7 @@ test.serial(
   },
 );
 
-test.serial('an Envoy does not take another server of the same CA for eds', async (t) => {
+test.serial('an Envoy does not accept another server of the same CA as eds', async (t) => {
   const cluster = await startCluster(t);
   await cluster.set(pods);
   const authority = await createAuthority('of kura');
@@ -81,7 +81,7 @@ test.serial('an Envoy does not take another server of the same CA for eds', asyn
   t.deepEqual(await envoy.table('eds'), {});
 });
 
-test.serial('certificates that cannot be used stop the start with what is wrong, and later change nothing', async (t) => {
+test.serial('invalid certificates stop the start with a reason, and later change nothing', async (t) => {
   const cluster = await startCluster(t);
   await cluster.set(pods);
   const authority = await createAuthority('of kura');
@@ -100,7 +100,7 @@ test.serial('certificates that cannot be used stop the start with what is wrong,
     await writeCertificate(folder, { authority, name: 'kura-eds' });
     await writeFile(path.join(folder, name), '');
     const told = eds.output().length;
-    await waitFor('it is told', () => eds.output().slice(told).includes('keeping the previous certificates'));
+    await waitFor('the log line', () => eds.output().slice(told).includes('keeping the previous certificates'));
   }
   t.truthy(await fingerprint(eds.listening.grpc as string, authority.certificate, undefined));
 });

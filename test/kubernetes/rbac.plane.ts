@@ -44,8 +44,8 @@ const says =
   ({ output }: Seen): boolean =>
     pattern.test(output());
 const isNotReady = async ({ readyz, output }: Seen): Promise<boolean> => /answered 403/.test(output()) && (await readyz()) === 503;
-const lostWatch = (resource: string) => says(new RegExp(`"path":"[^"]*/${resource}","reason":"watch answered 403"`));
-const lostList = (resource: string) => says(new RegExp(`"path":"[^"]*/${resource}","reason":"list answered 403"`));
+const lostWatch = (resource: string) => says(new RegExp(`"path":"[^"]*/${resource}","reason":"the watch returned 403"`));
+const lostList = (resource: string) => says(new RegExp(`"path":"[^"]*/${resource}","reason":"the list returned 403"`));
 
 const rights: readonly Right[] = [
   {
@@ -66,7 +66,7 @@ const rights: readonly Right[] = [
     resource: 'events',
     verb: 'create',
     without: 'no Event tells of a policy',
-    shows: says(/the Event cannot be written/),
+    shows: says(/cannot create the Event/),
   },
   { account: 'kura-eds', resource: 'endpointslices', verb: 'list', without: 'eds is not ready', shows: isNotReady },
   {

@@ -15,14 +15,14 @@ function addParts(closer: Closer, names: readonly string[], { broken = [] }: { b
   return closed;
 }
 
-test('parts are closed in reverse order, each after the one before it has ended', async (t) => {
+test('parts are closed one after the other in reverse order', async (t) => {
   const closer = new Closer();
   const closed = addParts(closer, ['a', 'b', 'c']);
   await closer.close();
   t.deepEqual(closed, ['c begins', 'c', 'b begins', 'b', 'a begins', 'a']);
 });
 
-test('all parts are closed although some reject or throw, and all their errors are collected', async (t) => {
+test('all parts are closed although some fail, and all their errors are collected', async (t) => {
   const closer = new Closer();
   const closed = addParts(closer, ['a', 'b'], { broken: ['b'] });
   closer.add('c', () => {
@@ -43,7 +43,7 @@ test('a second close does nothing', async (t) => {
   t.deepEqual(closed, ['a begins', 'a']);
 });
 
-test('a start that fails closes what it had opened and rejects with its own error', async (t) => {
+test('a failed start closes what it opened and rejects with its own error', async (t) => {
   let closed: string[] = [];
   const failure = new Error('the port is taken');
   const error = await t.throwsAsync(
@@ -56,7 +56,7 @@ test('a start that fails closes what it had opened and rejects with its own erro
   t.deepEqual(closed, ['b begins', 'b', 'a begins', 'a']);
 });
 
-test('a start that fails reports the errors of closing too', async (t) => {
+test('a failed start also reports the errors of closing', async (t) => {
   const failure = new Error('the port is taken');
   const error = await t.throwsAsync(
     startWithCloser(async (closer) => {
@@ -72,7 +72,7 @@ test('a start that fails reports the errors of closing too', async (t) => {
   );
 });
 
-test('a start that succeeds closes nothing until it is closed', async (t) => {
+test('a successful start closes nothing until it is closed', async (t) => {
   let closed: string[] = [];
   const { listening, close } = await startWithCloser(async (closer) => {
     closed = addParts(closer, ['a']);

@@ -26,7 +26,7 @@ const table = {
 };
 const given = { KURA_CACHE_DIRECTORY: '/data' };
 
-test('fallbacks hold where nothing is set, and an optional setting may be absent', (t) => {
+test('unset settings have their defaults, and an optional setting may be absent', (t) => {
   t.deepEqual(readSettings('KURA_CACHE_', table, given), {
     maxBytes: 2 ** 30,
     grace: 10_000,
@@ -47,8 +47,8 @@ for (const [name, value, complaint] of [
   ['KURA_CACHE_SHARDS', '-1', /is not a whole number/],
   ['KURA_CACHE_LISTEN', 'localhost', /is not an address/],
   ['KURA_CACHE_LISTEN', 'localhost:70000', /is not an address/],
-  ['KURA_CACHE_EVICTION', 'fifo', /is none of lru, dataset/],
-  ['KURA_CACHE_STRICT', 'yes', /is neither true nor false/],
+  ['KURA_CACHE_EVICTION', 'fifo', /is invalid; it must be lru or dataset/],
+  ['KURA_CACHE_STRICT', 'yes', /is invalid; it must be true or false/],
   ['KURA_CACHE_NAME', '', /is empty/],
   ['KURA_CACHE_MAX_BYTE', '1Gi', /^KURA_CACHE_MAX_BYTE is not a setting; known are KURA_CACHE_MAX_BYTES/],
 ] as const) {
@@ -61,11 +61,11 @@ for (const [name, value, complaint] of [
   });
 }
 
-test('a missing required setting is refused with what it is for', (t) => {
+test('the error for a missing required setting contains its description', (t) => {
   t.throws(() => readSettings('KURA_CACHE_', table, {}), { message: 'KURA_CACHE_DIRECTORY must be set: Directory.' });
 });
 
-test('service links that Kubernetes injects and other prefixes are ignored', (t) => {
+test('service links of Kubernetes and variables with other prefixes are ignored', (t) => {
   const links = [
     'SERVICE_HOST',
     'SERVICE_PORT',
@@ -79,13 +79,13 @@ test('service links that Kubernetes injects and other prefixes are ignored', (t)
   t.is(readSettings('KURA_CACHE_', table, { ...given, ...environment, KURA_ENVOY: '/envoy', KURA_PORT: '80' }).directory, '/data');
 });
 
-test('sizes take the units of Kubernetes quantities', (t) => {
+test('sizes have the units of Kubernetes quantities', (t) => {
   const read = (value: string) =>
     readSettings('K_', { size: bytes('Size.', { min: 0, max: Number.MAX_SAFE_INTEGER }) }, { K_SIZE: value }).size;
   t.deepEqual(['7', '2K', '2Ki', '3M', '3Mi', '4Gi', '1T', '1Ti'].map(read), [7, 2000, 2048, 3e6, 3 * 2 ** 20, 2 ** 32, 1e12, 2 ** 40]);
 });
 
-test('an advertised address is a host, with or without a port, as the kubelet and others write it', (t) => {
+test('an advertised address is a host with or without a port', (t) => {
   const read = (value: string) => readSettings('K_', { advertise: advertisedAddress('Told.') }, { K_ADVERTISE: value }).advertise;
   for (const [value, host, port] of [
     ['10.0.0.1', '10.0.0.1', undefined],

@@ -2,7 +2,7 @@ import test from 'ava';
 import { FilePoll } from '../../services/shared/file-poll.ts';
 import { waitFor } from '../support/wait.ts';
 
-test('it reads again and again, one read at a time, until it is closed', async (t) => {
+test('it reads repeatedly, one read at a time, until it is closed', async (t) => {
   let reads = 0;
   let open = 0;
   const poll = new FilePoll({
@@ -33,7 +33,7 @@ test('it reads again and again, one read at a time, until it is closed', async (
   t.is(reads, atEnd);
 });
 
-test('a fault is reported once, another one too, and the first again after a success', async (t) => {
+test('a fault is reported once, a different one too, and the first again after a success', async (t) => {
   const outcomes = ['gone', 'gone', 'damaged', undefined, 'gone'];
   const faults: string[] = [];
   const poll = new FilePoll({
@@ -49,7 +49,7 @@ test('a fault is reported once, another one too, and the first again after a suc
   t.deepEqual(faults, ['gone', 'damaged', 'gone']);
 });
 
-test('a read that fails after the poll was closed is not reported', async (t) => {
+test('a read that fails after the close is not reported', async (t) => {
   const read = Promise.withResolvers<void>();
   let hasBegun = false;
   const poll = new FilePoll({

@@ -1,7 +1,7 @@
 import test from 'ava';
 import { formatBytes, formatDuration, formatPercent } from '../../services/shared/format.ts';
 
-test('bytes have one decimal, or none from a number on', (t) => {
+test('bytes have one decimal, or none above a limit', (t) => {
   t.deepEqual(
     [0, 1023, 1024, 1536, 200 * 1024, 2 ** 30, 3 * 2 ** 40, 2 ** 50].map((bytes) => formatBytes(bytes)),
     ['0 B', '1023 B', '1.0 KiB', '1.5 KiB', '200.0 KiB', '1.0 GiB', '3.0 TiB', '1.0 PiB'],

@@ -9,7 +9,7 @@ import { temporaryFolder } from '../support/service.ts';
 
 const options = { register: () => undefined, graceMs: 1_000 };
 
-test('a Unix socket is open to its group and gone after the close', async (t) => {
+test('a Unix socket is open to its group, and the close removes it', async (t) => {
   const socket = path.join(await temporaryFolder(t), 's.sock');
   const server = await startGrpcServer({ ...options, target: `unix:${socket}` });
   t.is(server.address, socket);
@@ -18,7 +18,7 @@ test('a Unix socket is open to its group and gone after the close', async (t) =>
   t.false(existsSync(socket));
 });
 
-test('a socket that a killed process has left behind is replaced', async (t) => {
+test('the socket of a killed process is replaced', async (t) => {
   const socket = path.join(await temporaryFolder(t), 's.sock');
   const code = 'require("net").createServer().listen(process.argv[1], () => process.send("ready"))';
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, '-e', code, socket], {
@@ -32,7 +32,7 @@ test('a socket that a killed process has left behind is replaced', async (t) => 
   await server.close();
 });
 
-test('a socket that another process serves is left alone', async (t) => {
+test('a socket that another process serves stays', async (t) => {
   const socket = path.join(await temporaryFolder(t), 's.sock');
   const other = createServer((connection) => connection.destroy()).listen(socket);
   await once(other, 'listening');
@@ -41,7 +41,7 @@ test('a socket that another process serves is left alone', async (t) => {
   t.true(existsSync(socket));
 });
 
-test('port 0 becomes the port that was bound, and a taken one is an error', async (t) => {
+test('port 0 becomes the bound port, and a taken port is an error', async (t) => {
   const server = await startGrpcServer({ ...options, target: '127.0.0.1:0' });
   t.teardown(() => server.close());
   t.regex(server.address, /^127\.0\.0\.1:[1-9]\d+$/);

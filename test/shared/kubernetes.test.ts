@@ -37,7 +37,7 @@ function kubeconfigOf(cluster: object, user: object): string {
   });
 }
 
-test('300 reviews at once use at most 4 connections, and at most 32 are under way', async (t) => {
+test('300 concurrent reviews use at most 4 connections, and at most 32 run at once', async (t) => {
   const folder = await temporaryFolder(t);
   let connections = 0;
   const server = createServer(review).on('connection', () => connections++);
@@ -65,7 +65,7 @@ test('300 reviews at once use at most 4 connections, and at most 32 are under wa
   t.true(most <= 32, `${most} under way`);
 });
 
-test('a rotated token file and a rotated CA file are taken up', async (t) => {
+test('a rotated token file and a rotated CA file take effect', async (t) => {
   const folder = await temporaryFolder(t);
   const seen: (string | undefined)[] = [];
   const [first, second] = await Promise.all(

@@ -4,7 +4,7 @@ import { call } from '../support/http.ts';
 
 const address = { host: '127.0.0.1', port: 0 };
 
-test('liveness, readiness with its reason, metrics and further pages are served; other paths and methods are refused', async (t) => {
+test('liveness, readiness with its reason, metrics and further pages are served; other paths and methods are rejected', async (t) => {
   let reason: string | undefined = 'no list yet';
   const server = await startMetricsServer({
     address,
@@ -27,7 +27,7 @@ test('liveness, readiness with its reason, metrics and further pages are served;
   t.is((await get('/livez', 'POST'))[0], 405);
 });
 
-test('an address that is taken is an error', async (t) => {
+test('a taken address is an error', async (t) => {
   const first = await startMetricsServer({ address, registry: createRegistry(), notReady: () => undefined });
   t.teardown(() => first.close());
   const port = Number(first.address.split(':').at(-1));

@@ -17,7 +17,7 @@ function pod(name: string, { uid = name, version = '1' } = {}): KubernetesObject
   return { metadata: { namespace: 'vision', name, uid, resourceVersion: version } };
 }
 
-/** An API whose answers a test replaces as it goes. */
+/** An API whose responses the test replaces. */
 async function setting(t: ExecutionContext) {
   const folder = await temporaryFolder(t);
   const watches: { response: ServerResponse; version: string | null }[] = [];
@@ -67,7 +67,7 @@ async function setting(t: ExecutionContext) {
   return { api, reflector, changes, watches, watching, send };
 }
 
-test('a list that answers 500 is asked again until it answers', async (t) => {
+test('a list that returns 500 is retried until it succeeds', async (t) => {
   const { api, reflector, changes, watching } = await setting(t);
   let failures = 0;
   api.list = (response) => {
@@ -91,7 +91,7 @@ const deaths: Record<string, (s: Awaited<ReturnType<typeof setting>>) => void> =
   'a line that is no JSON': ({ watches }) => watches.at(-1)?.response.write('<html>\n'),
 };
 for (const [death, kill] of Object.entries(deaths)) {
-  test(`a watch that ends by ${death} is followed by a list whose differences alone are told`, async (t) => {
+  test(`after a watch that ends by ${death}, a list reports only the differences`, async (t) => {
     const all = await setting(t);
     const { api, reflector, changes, watches, watching } = all;
     await watching();
@@ -105,7 +105,7 @@ for (const [death, kill] of Object.entries(deaths)) {
 }
 
 for (const status of [410, 500, 403]) {
-  test(`a watch that answers ${status} is not healthy, keeps what is known and comes back`, async (t) => {
+  test(`a watch that returns ${status} is unhealthy, keeps the known objects and recovers`, async (t) => {
     const { api, reflector, changes, watches, watching } = await setting(t);
     await watching();
     let refused = 0;
@@ -121,7 +121,7 @@ for (const status of [410, 500, 403]) {
   });
 }
 
-test('after a reset it lists and watches from the version of that list, even where it is older: the API was restored', async (t) => {
+test('after a reset it lists again and watches from that version, even an older one of a restored API', async (t) => {
   const { api, changes, watches, watching, send } = await setting(t);
   await watching();
   send('ADDED', pod('future', { version: '900' }));
@@ -144,7 +144,7 @@ test('a name with a new uid is a deletion and an addition, by event and by list'
   t.deepEqual(changes, ['added a/a', 'deleted a/a', 'added a/a2', 'deleted a/a2', 'added a/a3']);
 });
 
-test('bookmarks keep a watch alive and move its version; one that ends in good order goes on from there', async (t) => {
+test('bookmarks keep a watch alive and advance its version, and the next watch starts from there', async (t) => {
   const { api, watches, watching, send } = await setting(t);
   await watching();
   for (const version of ['6', '7', '8']) send('BOOKMARK', { metadata: { resourceVersion: version } });

@@ -26,7 +26,7 @@ function supervise(t: ExecutionContext, code: string | (() => string), options: 
   return { child, readies, ends, faults };
 }
 
-test('it is ready when the child sends where it listens, and a killed child comes back with another pid', async (t) => {
+test('the start resolves when the child reports its addresses, and a killed child starts again with another pid', async (t) => {
   const { child, readies, ends } = supervise(t, serves);
   await child.start({ mustServe: true });
   t.deepEqual(
@@ -42,7 +42,7 @@ test('it is ready when the child sends where it listens, and a killed child come
   t.not(readies[1]?.pid, readies[0]?.pid);
 });
 
-test('each end in a row doubles the back-off up to its maximum', async (t) => {
+test('each consecutive end doubles the back-off up to its maximum', async (t) => {
   const { child, ends, faults } = supervise(t, 'process.exit(3)');
   await child.start({ mustServe: false });
   await waitFor('four ends', () => ends.length >= 4);
@@ -59,7 +59,7 @@ test('each end in a row doubles the back-off up to its maximum', async (t) => {
   t.is(faults[0], 'it ended with status 3 before it was ready');
 });
 
-test('a child that served long enough starts the back-off from its beginning', async (t) => {
+test('a child that served long enough resets the back-off', async (t) => {
   const { child, readies, ends } = supervise(t, serves, { backoff: { firstMs: 1, maxMs: 4, stableMs: 0 } });
   await child.start({ mustServe: true });
   for (let round = 1; round <= 3; round += 1) {
@@ -88,14 +88,14 @@ test('a first start that must serve rejects when the child ends, is too slow or 
   }
 });
 
-test('a command that cannot start is a fault and is tried again', async (t) => {
+test('a command that cannot start is a fault and is retried', async (t) => {
   const { child, ends, faults } = supervise(t, serves, { command: () => ({ file: 'true', args: [], env: { PATH: '/nowhere' } }) });
   await child.start({ mustServe: false });
   await waitFor('two ends', () => ends.length >= 2);
-  t.regex(faults.join('\n'), /setpriv of util-linux cannot start: .*ENOENT/);
+  t.regex(faults.join('\n'), /cannot start setpriv \(util-linux\): .*ENOENT/);
 });
 
-test('a probe decides for a child that sends no message', async (t) => {
+test('a probe detects that a child without messages serves', async (t) => {
   const answers = [undefined, undefined, { admin: '127.0.0.1:1' }];
   const { child, readies } = supervise(t, 'setInterval(() => {}, 1000)', { probe: async () => answers.shift() });
   await child.start({ mustServe: true });
@@ -103,7 +103,7 @@ test('a probe decides for a child that sends no message', async (t) => {
   t.is(answers.length, 0);
 });
 
-test('a stop ends the child for good, and kills one that ignores SIGTERM', async (t) => {
+test('a stop ends the child permanently, and kills one that ignores SIGTERM', async (t) => {
   const polite = supervise(t, serves);
   const stubborn = supervise(t, `process.on('SIGTERM', () => {}); ${serves}`, { maxStopMs: 50 });
   for (const { child, ends } of [polite, stubborn]) {

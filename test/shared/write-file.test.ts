@@ -4,7 +4,7 @@ import test from 'ava';
 import { replaceFile } from '../../services/shared/write-file.ts';
 import { temporaryFolder } from '../support/service.ts';
 
-test('a file is replaced whole, with its mode and nothing left beside it', async (t) => {
+test('a file is replaced with its mode, and no temporary file remains', async (t) => {
   const folder = await temporaryFolder(t);
   const file = path.join(folder, 'token');
   for (const [content, sync] of [
@@ -33,7 +33,7 @@ test('a reader sees the old or the new content while the file is replaced many t
   for (const content of await reads) t.true(contents.includes(content));
 });
 
-test('a content that cannot be written leaves the file as it was', async (t) => {
+test('a failed write leaves the file unchanged', async (t) => {
   const file = path.join(await temporaryFolder(t), 'file');
   await writeFile(file, 'old');
   await mkdir(`${file}.part`);

@@ -1,16 +1,18 @@
-/** Pure: the identity behind a token, and what a resolution of a token can be. */
+/** Pure: the identity of a token, and the possible results of resolving a token. */
 
 export interface Identity {
   readonly namespace: string;
   readonly serviceAccount: string;
-  /** Absent only where tokens that are bound to no Pod are allowed. */
+  /** Absent only for a token without a Pod, which a setting may allow. */
   readonly pod?: { readonly name: string; readonly uid: string };
 }
 
 export type Resolution =
-  /** `goodUntil`: the end of the token or of the review's result, in milliseconds since the epoch; nothing derived from it may live longer. */
+  /**
+   * `goodUntil`: when the token or the review's result expires, in milliseconds since the epoch. Nothing derived from it may live longer.
+   */
   | { readonly kind: 'identity'; readonly identity: Identity; readonly cached: boolean; readonly goodUntil: number }
-  /** The token is not good: by our own check, or by the API's answer. */
+  /** The token is invalid, according to the local checks or to the API. */
   | { readonly kind: 'refused'; readonly reason: string }
-  /** The API did not answer: the identity is unknown. */
+  /** The API did not respond, so the identity is unknown. */
   | { readonly kind: 'unavailable'; readonly reason: string };

@@ -1,4 +1,4 @@
-/** The public keys that the cluster signs ServiceAccount tokens with, read from `/openid/v1/jwks` and kept. */
+/** The public keys that verify the cluster's ServiceAccount tokens, read from `/openid/v1/jwks` and cached. */
 import { createPublicKey, type JsonWebKeyInput } from 'node:crypto';
 import type { JSONWebKeySet, JWK } from 'jose';
 import type { KubernetesClient } from '../../shared/kubernetes.ts';
@@ -6,29 +6,29 @@ import { isAlgorithm, type VerifyingKey } from './signature.ts';
 
 export type KeysAnswer =
   | { readonly kind: 'keys'; readonly set: JSONWebKeySet }
-  /** The cluster does not show its keys (403, 404). */
+  /** The cluster does not publish its keys (403, 404). */
   | { readonly kind: 'hidden' }
   | { readonly kind: 'unavailable' };
 
 export type KeyLookup =
   | { readonly kind: 'key'; readonly key: VerifyingKey }
   | { readonly kind: 'no-such-key' }
-  /** There are no keys to check with: the API decides alone. */
+  /** No key is known, so only the API can verify the token. */
   | { readonly kind: 'unchecked' }
-  /** A newer set may hold the key, and it cannot be read. */
+  /** A newer set may contain the key, but the API does not return it. */
   | { readonly kind: 'unavailable' };
 
-/** A token with an unknown key id makes the keys be read again, at most this often: forged ones cost one GET a second at most. */
+/** A token with an unknown key id causes a new read, at most this often. Forged tokens therefore cost at most one GET per second. */
 const rereadMs = 1_000;
-/** A cluster that hid its keys is asked again this often: right after its start the API answers 403 to everything. */
+/** How often the keys are requested again after 403 or 404: an API server that has just started returns 403 to everything. */
 const hiddenMs = 30_000;
-/** A JWKS has a key or three; a set beyond this is not one. */
+/** A real JWKS has one to three keys. The limit bounds the work for a broken one. */
 const maxKeys = 100;
 const maxReadMs = 2_000;
-/** A check waits this long for a reading; the rest of Envoy's second is the review's. */
+/** Maximum time that a check waits for the keys. The review needs the rest of the 1 s that Envoy allows. */
 const maxWaitMs = 150;
 
-/** Looks keys up by their id. */
+/** Finds keys by their id. */
 export class ClusterKeys {
   readonly #read: () => Promise<KeysAnswer>;
   readonly #now: () => number;
@@ -61,7 +61,7 @@ export class ClusterKeys {
     }
   }
 
-  /** Reads the keys; those who ask meanwhile share it. Never rejects. */
+  /** Reads the keys. Concurrent callers share one read. Never rejects. */
   refresh(): Promise<void> {
     this.#reading ??= this.#take().finally(() => {
       this.#reading = undefined;
@@ -84,7 +84,7 @@ export class ClusterKeys {
   }
 }
 
-/** A key of a kind that is not known here, a symmetric one above all, verifies nothing; the others of the set still do. */
+/** Undefined for a key of an unsupported kind, such as a symmetric one. The other keys of the set stay usable. */
 function verifyingKeyOf(jwk: JWK): VerifyingKey | undefined {
   const algorithm = jwk.alg ?? 'RS256';
   if (!isAlgorithm(algorithm) || jwk.kty !== (algorithm.startsWith('RS') ? 'RSA' : 'EC')) return undefined;
@@ -95,7 +95,7 @@ function verifyingKeyOf(jwk: JWK): VerifyingKey | undefined {
   }
 }
 
-/** Reads the cluster's JWKS through the shared client. Never rejects. */
+/** Reads the cluster's JWKS. Never rejects. */
 export function createKeysReader(client: KubernetesClient, limitMs = maxReadMs): () => Promise<KeysAnswer> {
   return async () => {
     try {

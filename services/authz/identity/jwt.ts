@@ -1,26 +1,26 @@
-/** What can be said of a token without asking the Kubernetes API: its form, audience, times and signature. A forged token ends here. */
+/** Checks a token without the Kubernetes API: its form, audience, times and signature. Most forged tokens are refused here. */
 import { decodeJwt, decodeProtectedHeader, type JWTPayload } from 'jose';
 import type { KeyLookup } from './jwks.ts';
 import { isSignedBy } from './signature.ts';
 
 export type LocalCheck =
-  /** Nothing speaks against it; `expiresAt` in milliseconds since the epoch. */
+  /** The token passed all checks; `expiresAt` in milliseconds since the epoch. */
   | { readonly kind: 'plausible'; readonly expiresAt: number }
   | { readonly kind: 'refused'; readonly reason: string }
   | { readonly kind: 'unavailable'; readonly reason: string };
 
-/** Clocks of a cluster's machines differ by less. */
+/** The clocks of a cluster's machines differ by less than this. */
 export const clockSkewMs = 30_000;
 export const maxTokenBytes = 8 * 1024;
 
 interface Header {
   readonly kid?: string;
   readonly alg?: string;
-  /** Extensions that must be understood; none is. */
+  /** Extensions that a verifier must understand. kura supports none, so any value is refused. */
   readonly crit?: unknown;
 }
 
-/** Cheap things first: an attacker's token costs a signature only when all else is right. */
+/** The cheap checks come first, so only a token that passes them costs a signature verification. */
 export function createLocalCheck({
   audience,
   findKey,
@@ -31,7 +31,7 @@ export function createLocalCheck({
   now: () => number;
 }): (token: string) => Promise<LocalCheck> {
   return async (token) => {
-    if (token.length > maxTokenBytes) return refused(`a token has at most ${maxTokenBytes} bytes`);
+    if (token.length > maxTokenBytes) return refused(`the token is longer than ${maxTokenBytes} bytes`);
     const parts = read(token);
     if (parts === undefined) return refused('the token is not a JWT');
     const { claims, header } = parts;
@@ -56,7 +56,7 @@ export function createLocalCheck({
   };
 }
 
-/** Three parts of base64url: decoders that skip what they do not know would let one token have many spellings, each reviewed anew. */
+/** Three parts in strict base64url. A lenient decoder would accept many spellings of one token, and each would cost a review. */
 const compactForm = /^[\w-]+\.[\w-]+\.[\w-]+$/;
 
 function read(token: string): { claims: JWTPayload; header: Header } | undefined {

@@ -1,4 +1,4 @@
-/** Which Pods run, by a metadata-only watch: what lets a review's result live longer than the API's own 10 s. */
+/** The running Pods, from a metadata-only watch. With it, a review's result can live longer than the 10 s for which the API caches it. */
 import type { KubernetesObject } from '@kubernetes/client-node';
 import type { KubernetesClient } from '../../shared/kubernetes.ts';
 import type { Logger } from '../../shared/log.ts';
@@ -11,14 +11,14 @@ interface PodReference {
 }
 
 export interface RunningPods {
-  /** True while the watch is open and its first list is in. */
+  /** True while the watch is open and its first list has arrived. */
   readonly healthy: boolean;
-  /** False too for a Pod so new that the watch has not told of it yet. */
+  /** Also false for a new Pod that the watch has not reported yet. */
   isRunning(pod: PodReference): boolean;
   close(): Promise<void>;
 }
 
-/** The API lets a token live this long after its Pod's deletionTimestamp. */
+/** The API accepts a token until this long after its Pod's deletionTimestamp. */
 const graceMs = 60_000;
 
 export function watchPods({ client, log, now }: { client: KubernetesClient; log: Logger; now: () => number }): RunningPods {

@@ -1,4 +1,4 @@
-/** From a token to the identity behind it: checked here, reviewed by the Kubernetes API, remembered. */
+/** Resolves a token to its identity: checks it locally, asks the Kubernetes API to review it, and caches the result. */
 import { hash, randomBytes } from 'node:crypto';
 import NodeCache from 'node-cache';
 import type { Identity, Resolution } from './identity.ts';
@@ -7,7 +7,7 @@ import type { RunningPods } from './pods.ts';
 import type { Review, ReviewAnswer } from './token-review.ts';
 
 interface IdentityEvents {
-  /** A known identity was served: how old its review is, and whether only because the API does not answer. */
+  /** A cached identity was served: the age of its review, and whether it was served only because the API does not respond. */
   served(result: { ageMs: number; servedDuringOutage: boolean }): void;
   refusedHere(reason: string): void;
 }
@@ -28,36 +28,39 @@ interface IdentityOptions {
 
 interface Entry {
   readonly identity: Identity;
-  /** When the API said yes. */
+  /** When the API accepted the token. */
   readonly reviewedAt: number;
-  /** The Pod was seen running by the watch when the API said yes: its going will be seen too. */
+  /** The watch listed the Pod when the API accepted the token, so it will also report the Pod's deletion. */
   readonly isWatched: boolean;
-  /** 80 to 120 % of the age of a watched result, so that those reviewed together do not expire together. */
+  /** 80 to 120 % of the age of a watched result. The variation spreads the reviews of tokens that were reviewed together. */
   readonly watchedAgeMs: number;
-  /** The token's own end; beyond it the API's silence is no reason to go on. */
+  /** When the token expires. The outage grace does not go beyond it. */
   readonly expiresAt: number;
-  /** When a refresh first got no answer: the identity goes on for a bounded time from here. */
+  /** When a refresh first got no response. The outage grace starts here. */
   outageSince: number | undefined;
-  /** Where a refresh got no answer: when the API is asked again. */
+  /** When to ask the API again after a refresh without a response. */
   askAgainAt: number;
 }
 
 const refusalSeconds = 2;
-/** While the API does not answer, a known token asks again this often and not with every request. */
+/** During an outage, a known token causes one review in this time instead of one per request. */
 const askAgainMs = 1_000;
-/** How long a result past its time is still served while one refresh runs: where a Pod that went would have been seen, or the last refresh got no answer. */
+/**
+ * How long an expired result is still served while one refresh runs. This requires that the watch would report a deleted Pod, or that the
+ * last refresh got no response.
+ */
 const staleMs = 1_000;
 const jitter = 0.2;
 
-/** Resolves tokens; those asked for at the same time, by one review. */
+/** Resolves tokens. Concurrent requests with the same token share one review. */
 export class IdentityResolver {
   readonly #options: IdentityOptions;
   readonly #entries: NodeCache;
   readonly #refusals: NodeCache;
   readonly #reviews = new Map<string, Promise<Resolution>>();
   /**
-   * Tokens are remembered by a keyed hash: neither they nor anything computable from them is in memory for long. The hash leaves the process nowhere, so the key
-   * in front is enough; Node's HMAC would cost 20 µs of a check's 60.
+   * The cache stores a keyed hash, so memory does not hold tokens, or values computable from them, for long. The hash never leaves the
+   * process, so a key as prefix is sufficient. Node's HMAC would cost 20 µs of the 60 µs of a check.
    */
   readonly #hashKey = randomBytes(32).toString('base64url');
 
@@ -65,7 +68,7 @@ export class IdentityResolver {
     this.#options = options;
     const maxKeys = options.maxCachedTokens;
     this.#entries = new NodeCache({ maxKeys, useClones: false, checkperiod: 1 });
-    // Of their own, since node-cache counts expired entries as full: a flood of refusals must not push out or keep out identities.
+    // A separate cache, because node-cache counts expired entries as full: a flood of refusals must not displace identities.
     this.#refusals = new NodeCache({ maxKeys, useClones: false, checkperiod: 1, stdTTL: refusalSeconds });
   }
 
@@ -110,7 +113,7 @@ export class IdentityResolver {
     return this.#options.now() < this.#outageGraceEnd(entry);
   }
 
-  /** Counted from the first refresh that got no answer, and never past the token's own end. */
+  /** Starts at the first refresh that got no response, and ends with the token at the latest. */
   #outageGraceEnd({ outageSince, expiresAt }: Entry): number {
     return outageSince === undefined ? 0 : Math.min(outageSince + this.#options.outageGraceMs, expiresAt);
   }
@@ -131,7 +134,7 @@ export class IdentityResolver {
     return Math.min(reviewedAt + ageMs, expiresAt + clockSkewMs);
   }
 
-  /** Never rejects as long as `checkLocally` and `review` do not. */
+  /** Does not reject unless `checkLocally` or `review` does. */
   #reviewOnce(id: string, token: string, options: { entry: Entry | undefined; bypassServerCache?: boolean }): Promise<Resolution> {
     const underWay = this.#reviews.get(id);
     if (underWay !== undefined) return underWay;
@@ -168,9 +171,9 @@ export class IdentityResolver {
   }
 
   /**
-   * The API's own cache says yes for 10 s after a Pod has gone, to which ours would add its own 10 s. So without a watch that cache is
-   * passed by; and where the watch does not hold the Pod, the yes is asked for again past it: what remains are Pods newer than the watch's last event and
-   * finished ones.
+   * The API's own cache accepts a token for 10 s after its Pod was deleted, and this cache would add 10 s. Without a healthy watch, the
+   * review therefore bypasses that cache. When the watch does not list the Pod, a second review bypasses it. The remaining cases are
+   * finished Pods, and Pods newer than the last event of the watch.
    */
   async #ask(token: string, isGone: boolean): Promise<ReviewAnswer> {
     const { review, pods } = this.#options;
@@ -198,7 +201,7 @@ export class IdentityResolver {
     return { kind: 'identity', identity, cached: false, goodUntil: Math.min(this.#freshUntil(entry), expiresAt) };
   }
 
-  /** A refresh got no answer, which says nothing of the token: an identity that is known goes on. */
+  /** A refresh without a response says nothing about the token, so a known identity stays valid for the outage grace. */
   #unanswered(id: string, entry: Entry | undefined, answer: Extract<ReviewAnswer, { kind: 'unavailable' }>): Resolution {
     const { now, outageGraceMs } = this.#options;
     if (entry === undefined) return answer;
@@ -211,7 +214,7 @@ export class IdentityResolver {
   }
 }
 
-/** A full cache is not an error: what does not fit is asked for again. node-cache throws instead. */
+/** node-cache throws when it is full. That is no error here: the next request asks the API again. */
 function remember<T>(cache: NodeCache, id: string, value: T, ttlSeconds?: number): void {
   try {
     if (ttlSeconds === undefined) cache.set(id, value);

@@ -1,4 +1,4 @@
-/** One TokenReview: the question, its turn, its deadline, and the three things that an answer can mean. */
+/** Sends one TokenReview, with a limit on concurrent reviews and a deadline, and interprets the response. */
 import { randomBytes } from 'node:crypto';
 import {
   ApiException,
@@ -20,22 +20,22 @@ export type Review = (token: string, options: { bypassServerCache: boolean }) =>
 interface ReviewerOptions {
   readonly client: KubernetesClient;
   readonly audience: string;
-  /** For the whole of it, the wait for a turn included. */
+  /** Deadline of a review, including the wait for its turn. */
   readonly deadlineMs: number;
   readonly maxInFlight: number;
-  /** Tokens that are bound to no Pod are good too. */
+  /** Whether tokens without a Pod are accepted. */
   readonly allowUnbound: boolean;
 }
 
 const extraPrefix = 'authentication.kubernetes.io/';
-/** Reviews that wait for a turn; each holds its token. */
+/** Reviews that wait for their turn. Each holds its token in memory. */
 const maxWaiting = 1_000;
-/** A review whose turn comes later than this share of its deadline would only be cut off: the API is left alone. */
+/** A review that could start only after this share of its deadline would be cut off, so it is not sent. */
 const maxTurnShare = 0.75;
 
 /**
- * Asks the API who a token belongs to. Only the API's own word about the token is a refusal: an error, 401, 403, 429 or 5xx on the call itself, and silence until
- * the deadline are «unavailable» (a slow refusal looks just like trouble behind the API).
+ * Asks the API for the identity of a token. Only the API's own result about the token is a refusal. An error of the call (401, 403, 429,
+ * 5xx) or a timeout gives `unavailable`, because a slow refusal looks the same as an outage.
  */
 export class TokenReviewer {
   readonly #options: ReviewerOptions;
@@ -52,10 +52,10 @@ export class TokenReviewer {
     return this.#inFlight;
   }
 
-  /** `bypassServerCache`: an audience that nobody asked for before makes the API look at the token again. Never rejects. */
+  /** `bypassServerCache` adds a unique audience, so the API cannot use its cached result. Never rejects. */
   review: Review = async (token, { bypassServerCache }) => {
     const startedAt = performance.now();
-    if (!(await this.#turn())) return { kind: 'unavailable', reason: 'too many reviews are under way' };
+    if (!(await this.#turn())) return { kind: 'unavailable', reason: 'too many TokenReviews are in progress' };
     try {
       const deadlineMs = Math.max(1, this.#options.deadlineMs - (performance.now() - startedAt));
       return await this.#ask(token, { deadlineMs, bypassServerCache });
@@ -66,7 +66,7 @@ export class TokenReviewer {
     }
   };
 
-  /** Takes a turn, or one handed over by a review that ends; false when there is none in time. */
+  /** Takes a free turn, or waits for one that another review releases. False when none is free in time. */
   async #turn(): Promise<boolean> {
     if (this.#inFlight < this.#options.maxInFlight) {
       this.#inFlight++;
@@ -101,32 +101,32 @@ export class TokenReviewer {
       const { status } = await this.#api.createTokenReview({ body }, { middleware: [withDeadline], middlewareMergeStrategy: 'append' });
       return readStatus(status, { audience, allowUnbound });
     } catch (error) {
-      if (signal.aborted) return { kind: 'unavailable', reason: 'the Kubernetes API did not answer in time' };
-      const reason = error instanceof ApiException ? `the Kubernetes API answered ${error.code}` : 'the Kubernetes API cannot be reached';
+      if (signal.aborted) return { kind: 'unavailable', reason: 'the Kubernetes API did not respond in time' };
+      const reason = error instanceof ApiException ? `the Kubernetes API returned ${error.code}` : 'the Kubernetes API cannot be reached';
       return { kind: 'unavailable', reason };
     }
   }
 }
 
-/** The reply repeats the token, so nothing of it but these fields goes any further. */
+/** The response repeats the token, so only these fields are used. */
 function readStatus(
   status: V1TokenReviewStatus | undefined,
   { audience, allowUnbound }: { audience: string; allowUnbound: boolean },
 ): ReviewAnswer {
-  // A 201 without a status is no word about the token.
-  if (status === undefined) return { kind: 'unavailable', reason: 'the Kubernetes API answered without a status' };
+  // A 201 without a status says nothing about the token.
+  if (status === undefined) return { kind: 'unavailable', reason: 'the Kubernetes API returned no status' };
   if (status.authenticated !== true) return { kind: 'refused', reason: 'the token is not valid' };
-  // Without audiences the token is one for the API itself.
+  // A token without audiences is for the API itself.
   if (!status.audiences?.includes(audience)) return { kind: 'refused', reason: 'the token has another audience' };
   const match = /^system:serviceaccount:([a-z0-9](?:[-a-z0-9]*[a-z0-9])?):([a-z0-9](?:[-a-z0-9.]*[a-z0-9])?)$/.exec(
     status.user?.username ?? '',
   );
   if (match === null || !status.user?.groups?.includes('system:serviceaccounts'))
-    return { kind: 'refused', reason: 'the token is not of a ServiceAccount' };
+    return { kind: 'refused', reason: 'the token does not belong to a ServiceAccount' };
   const [, namespace, serviceAccount] = match as unknown as [string, string, string];
   const name = status.user.extra?.[`${extraPrefix}pod-name`]?.[0];
   const uid = status.user.extra?.[`${extraPrefix}pod-uid`]?.[0];
   if (name !== undefined && uid !== undefined) return { kind: 'identity', identity: { namespace, serviceAccount, pod: { name, uid } } };
   if (allowUnbound) return { kind: 'identity', identity: { namespace, serviceAccount } };
-  return { kind: 'refused', reason: 'the token is bound to no Pod' };
+  return { kind: 'refused', reason: 'the token is not bound to a Pod' };
 }

@@ -1,28 +1,28 @@
-/** What a ServiceAccount may do under the policies of the moment, worked out once and not with every check. */
+/** The access of a ServiceAccount under the current policies, computed once and cached. */
 
 import type { Identity } from '../identity/identity.ts';
 import { type Grant, grantOf } from './grant.ts';
 import type { Access, Labels, Policy } from './policy.ts';
 
-/** All that an access depends on besides the ServiceAccount; compared by reference. */
+/** The inputs of an access besides the ServiceAccount, compared by reference. */
 interface Circumstances {
   readonly policy: Policy;
-  /** The policy that is evaluated in the shadow. */
+  /** The next policy, which is evaluated but not enforced. */
   readonly next: Policy | undefined;
-  /** Of the identity's namespace. */
+  /** Labels of the identity's namespace. */
   readonly labels: Labels;
-  /** Of the policy in force. */
+  /** Version of the policy in force. */
   readonly version: string;
 }
 
 interface KnownAccess {
   readonly inForce: Access;
   readonly next: Access | undefined;
-  /** The same object as long as nothing changes, so that its encoded form can be kept with it. `seconds`: a whole number up to 60. */
+  /** Returns the same object while nothing changes, so its encoded form can be cached with it. `seconds`: a whole number up to 60. */
   grantFor(seconds: number): Grant | undefined;
 }
 
-/** Of ServiceAccounts; beyond this those that were worked out first are worked out again. Each takes some KB, more with many rules. */
+/** Cached ServiceAccounts. Above this limit the oldest entry is removed. An entry takes some KB, more with many rules. */
 const maxRemembered = 10_000;
 
 export function rememberAccess(): (identity: Identity, circumstances: Circumstances) => KnownAccess {

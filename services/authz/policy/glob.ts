@@ -1,4 +1,4 @@
-/** Pure: globs of one name, where `*` stands for any part of it, nothing included. No backtracking without bound: matching is linear in practice and at worst |glob| × |name|. */
+/** Pure: globs of one name, where `*` matches any part of it, including an empty one. Matching takes at most |glob| × |name| steps. */
 
 export function isGlob(text: string): boolean {
   return text.includes('*');
@@ -20,7 +20,7 @@ export function globMatches(glob: string, name: string): boolean {
   return true;
 }
 
-/** Whether some name matches both. */
+/** Whether a name exists that matches both globs. */
 export function globsOverlap(a: string, b: string): boolean {
   const known = new Map<number, boolean>();
   const overlap = (i: number, j: number): boolean => {
@@ -31,7 +31,7 @@ export function globsOverlap(a: string, b: string): boolean {
   };
   const decide = (i: number, j: number): boolean => {
     if (i === a.length && j === b.length) return true;
-    // A star stands for nothing, or for whatever comes next in the other.
+    // A star matches nothing, or the next character of the other glob.
     if (a[i] === '*') return overlap(i + 1, j) || (j < b.length && overlap(i, j + 1));
     if (b[j] === '*') return overlap(i, j + 1) || (i < a.length && overlap(i + 1, j));
     return i < a.length && a[i] === b[j] && overlap(i + 1, j + 1);

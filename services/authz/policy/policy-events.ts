@@ -5,7 +5,7 @@ import type { Logger } from '../../shared/log.ts';
 
 interface PolicyOutcome {
   readonly reason: 'PolicyAccepted' | 'PolicyRejected';
-  /** Of the document. */
+  /** Hash of the document. */
   readonly hash: string;
   readonly message: string;
 }
@@ -21,7 +21,7 @@ export class PolicyEvents {
     this.#log = log;
   }
 
-  /** One Event for each document and outcome: the first replica writes it, and the others find it there. Does not wait for it. */
+  /** Creates one Event for each document and outcome. The first replica creates it, the others find it. Does not wait for the API. */
   report({ metadata }: V1ConfigMap, { reason, hash, message }: PolicyOutcome): void {
     const { name = '', namespace = '', uid } = metadata ?? {};
     const now = new Date();
@@ -38,7 +38,7 @@ export class PolicyEvents {
     };
     this.#core.createNamespacedEvent({ namespace, body }).catch((error: unknown) => {
       if (!(error instanceof ApiException && error.code === 409))
-        this.#log.warn({ reason: (error as Error).message.split('\n', 1)[0] }, 'the Event cannot be written');
+        this.#log.warn({ reason: (error as Error).message.split('\n', 1)[0] }, 'cannot create the Event');
     });
   }
 }

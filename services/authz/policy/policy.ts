@@ -1,4 +1,4 @@
-/** Pure: a compiled AccessPolicy: what an identity may do. Deny beats allow whatever the order of the rules; keys are compared byte for byte. */
+/** Pure: a compiled AccessPolicy. A deny rule overrides allow rules in any order. Keys are compared byte for byte. */
 import type { Key } from '../../shared/key.ts';
 import type { Identity } from '../identity/identity.ts';
 import { byVerb, type Limits, type PolicyDocument, type Rule, type Subject, type Verb } from './document.ts';
@@ -11,7 +11,7 @@ export interface Verdict {
   readonly allowed: boolean;
   /** The name of the rule that decided, or `default`. */
   readonly rule: string;
-  /** Every rule that matched, the deciding one first. */
+  /** Every rule that matched; the deciding rule comes first. */
   readonly matched: readonly string[];
   readonly limits: Limits & { readonly maxObjectBytes: number };
 }
@@ -24,9 +24,9 @@ export interface Question {
   readonly key: string | Key;
 }
 
-/** All that one identity may do, compiled: rules and templates are looked at once, so that a question compares prefixes and nothing else. */
+/** The compiled permissions of one identity. Rules and templates are evaluated once, so a decision only compares prefixes. */
 export interface Access {
-  /** Prefixes of keys: those of the rules that deny, before those of the rules (or the default) that allow. */
+  /** Prefixes of keys. A prefix in `denied` overrides those in `allowed`. */
   readonly allowed: Readonly<Record<Verb, readonly string[]>>;
   readonly denied: Readonly<Record<Verb, readonly string[]>>;
   readonly limits: Verdict['limits'];
@@ -43,10 +43,10 @@ export type CompiledPolicy =
   | { readonly kind: 'policy'; readonly policy: Policy }
   | { readonly kind: 'rejected'; readonly problems: readonly Problem[] };
 
-/** Where the document sets no limit. */
+/** Limits for a document that sets none. */
 const defaultMaxObjectBytes = 64 * 2 ** 30;
 
-/** Compiles a document and runs its own tests; one that fails rejects it, as do overrides that would both hold for one namespace. */
+/** Compiles a document and runs its tests. A failed test rejects the document, and so do two overrides for the same namespace. */
 export function compilePolicy(document: PolicyDocument): CompiledPolicy {
   const problems: Problem[] = conflictsOf(document).map((message) => ({ line: 1, column: 1, message }));
   const policy: Policy = {
@@ -106,14 +106,14 @@ function expand(prefix: string, { namespace, serviceAccount }: Question['identit
   return prefix.includes('{') ? prefix.replaceAll('{namespace}', namespace).replaceAll('{serviceAccount}', serviceAccount) : prefix;
 }
 
-/** An override by exact name before one by glob; its fields replace those of the document's own limits. */
+/** An override with the exact name comes before one with a glob. Its fields replace those of the document's own limits. */
 function limitsOf({ limits, overrides }: PolicyDocument, namespace: string): Verdict['limits'] {
   const exact = overrides.find(({ namespaces }) => namespaces.includes(namespace));
   const override = exact ?? overrides.find(({ namespaces }) => namespaces.some((glob) => globMatches(glob, namespace)));
   return { maxObjectBytes: defaultMaxObjectBytes, ...limits, ...override?.limits };
 }
 
-/** Overrides that could both hold for one namespace: the same name twice, or two globs that some name matches. */
+/** Overrides that apply to the same namespace: the same name twice, or two globs that can match one name. */
 function conflictsOf({ overrides }: PolicyDocument): string[] {
   const conflicts: string[] = [];
   for (const [index, { namespaces }] of overrides.entries()) {
@@ -121,7 +121,7 @@ function conflictsOf({ overrides }: PolicyDocument): string[] {
       for (const a of namespaces) {
         for (const b of later.namespaces) {
           if (isGlob(a) && isGlob(b) ? globsOverlap(a, b) : a === b)
-            conflicts.push(`two overrides hold for the same namespaces: "${a}" and "${b}"`);
+            conflicts.push(`two overrides apply to the same namespace: "${a}" and "${b}"`);
         }
       }
     }

@@ -1,4 +1,4 @@
-/** Where the policy comes from: ConfigMap kura-policy by watch, and the labels of namespaces by another. The last good policy stays in force whatever happens to it. */
+/** Watches the policy in ConfigMap kura-policy and the labels of namespaces. The last valid policy stays in force. */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { V1ConfigMap, V1Namespace } from '@kubernetes/client-node';
@@ -15,22 +15,22 @@ import type { Problem } from './strict-reader.ts';
 const configMapName = 'kura-policy';
 const configMapKey = 'policy.yaml';
 const nextKey = 'policy.next.yaml';
-/** Problems of a rejected document that its log line and its Event hold. */
+/** Maximum number of problems of a rejected document in its log line and its Event. */
 const maxShownProblems = 5;
 
 interface PolicySourceOptions {
   readonly client: KubernetesClient;
-  /** Of the ConfigMap. */
+  /** Namespace of the ConfigMap. */
   readonly namespace: string;
-  /** Keeps the last good document over a restart; undefined = nowhere. */
+  /** File that keeps the last valid document for a restart; undefined = no file. */
   readonly lastGoodFile: string | undefined;
   readonly log: Logger;
 }
 
-/** One object, so that an access that was computed with it is still valid for it (compared by reference). */
+/** One shared object: accesses are cached by the reference of their labels. */
 const noLabels: Labels = {};
 
-/** Follows ConfigMap kura-policy and the labels of namespaces from its construction until it is closed. */
+/** Watches ConfigMap kura-policy and the labels of namespaces from its construction until it is closed. */
 export class PolicySource {
   readonly #options: PolicySourceOptions;
   readonly #namespaces: Reflector<V1Namespace>;
@@ -42,16 +42,16 @@ export class PolicySource {
   #nextHash: string | undefined;
   #accepted = 0;
   #rejected = 0;
-  /** Why there is no policy yet, in a line. */
+  /** The reason why no policy is in force, in one line. */
   #complaint: string;
-  /** The writes of the last good file, one after the other: two at once would write one file. */
+  /** Chains the writes of the saved policy, because two concurrent writes would share one file. */
   #saving: Promise<void> = Promise.resolve();
 
   constructor(options: PolicySourceOptions) {
     this.#options = options;
     const { client, namespace, lastGoodFile, log } = options;
     this.#events = new PolicyEvents({ client, log });
-    this.#complaint = `ConfigMap ${configMapName} of namespace ${namespace} has not been seen`;
+    this.#complaint = `ConfigMap ${configMapName} of namespace ${namespace} has not been read yet`;
     if (lastGoodFile !== undefined) this.#restore(lastGoodFile);
     this.#namespaces = new Reflector<V1Namespace>({ client, path: '/api/v1/namespaces', metadataOnly: true, log });
     this.#configMaps = new Reflector<V1ConfigMap>({
@@ -63,32 +63,34 @@ export class PolicySource {
     });
   }
 
-  /** Undefined until a policy was seen and the labels of namespaces are known: without labels, a rule that denies by label would not apply. */
+  /** Undefined until a policy and the labels of namespaces are known. Without labels, a rule that denies by label would not apply. */
   get current(): Policy | undefined {
     return this.#namespaces.synced ? this.#policy : undefined;
   }
 
-  /** The policy of `policy.next.yaml`, evaluated in the shadow; undefined without a valid one. */
+  /** The valid policy of `policy.next.yaml`, which is evaluated but not enforced; undefined when there is none. */
   get next(): Policy | undefined {
     return this.#namespaces.synced ? this.#next : undefined;
   }
 
-  /** Why `current` is undefined, in a line. */
+  /** The reason why `current` is undefined, in one line. */
   get missing(): string {
-    return this.#policy === undefined ? `no policy yet: ${this.#complaint}` : 'no policy yet: the labels of the namespaces are not known';
+    return this.#policy === undefined
+      ? `no policy yet: ${this.#complaint}`
+      : 'no policy yet: the labels of the namespaces have not been read yet';
   }
 
-  /** Of the document in force: a hash of its text. */
+  /** Hash of the document in force. */
   get hash(): string | undefined {
     return this.#hash;
   }
 
-  /** How many documents were accepted since the start. */
+  /** Number of documents accepted since the start. */
   get accepted(): number {
     return this.#accepted;
   }
 
-  /** How many documents were rejected since the start. */
+  /** Number of documents rejected since the start. */
   get rejected(): number {
     return this.#rejected;
   }
@@ -97,7 +99,7 @@ export class PolicySource {
     return this.#configMaps.healthy && this.#namespaces.healthy;
   }
 
-  /** The same object as long as they do not change. */
+  /** Returns the same object until the labels change. */
   labelsOf(namespace: string): Labels {
     return this.#namespaces.get(namespace)?.metadata?.labels ?? noLabels;
   }
@@ -141,7 +143,7 @@ export class PolicySource {
     this.#save(text);
   }
 
-  /** The shadow has no last good policy: an invalid next policy counts as none. */
+  /** There is no last valid next policy: an invalid one counts as none. */
   #takeNext(text: string | undefined): void {
     const { log } = this.#options;
     const hash = text === undefined ? undefined : hashOf(text);
@@ -150,11 +152,11 @@ export class PolicySource {
     const result = text === undefined ? undefined : compileText(text);
     this.#next = result?.kind === 'policy' ? result.policy : undefined;
     if (result?.kind === 'rejected') log.error({ hash, problems: describe(result.problems) }, 'the next policy is rejected');
-    else log.info({ hash }, result === undefined ? 'there is no next policy any more' : 'the next policy is evaluated in the shadow');
+    else log.info({ hash }, result === undefined ? 'the next policy was removed' : 'the next policy is evaluated but not enforced');
   }
 
   #fallback(): string {
-    return this.#policy === undefined ? 'there is none in force' : 'the last one stays in force';
+    return this.#policy === undefined ? 'no policy is in force' : 'the previous policy stays in force';
   }
 
   #save(text: string): void {
@@ -162,7 +164,7 @@ export class PolicySource {
     if (lastGoodFile === undefined) return;
     this.#saving = this.#saving
       .then(() => replaceFile(lastGoodFile, text))
-      .catch((error: Error) => log.warn({ err: error, file: lastGoodFile }, 'the policy cannot be saved for a restart'));
+      .catch((error: Error) => log.warn({ err: error, file: lastGoodFile }, 'cannot save the policy for a restart'));
   }
 
   #restore(file: string): void {
@@ -171,7 +173,7 @@ export class PolicySource {
     try {
       text = readFileSync(file, 'utf8');
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') log.warn({ err: error, file }, 'the saved policy cannot be read');
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') log.warn({ err: error, file }, 'cannot read the saved policy');
       return;
     }
     const result = compileText(text);

@@ -1,18 +1,21 @@
-/** Pure: reads YAML nodes into values of one form and notes, with line and column, whatever is not of it. */
+/** Pure: reads YAML nodes into typed values. Reports each deviation with its line and column. */
 import { isMap, isScalar, isSeq, type Node, type Scalar, type YAMLMap } from 'yaml';
 import { parseQuantity } from '../../shared/quantity.ts';
 
-/** Line and column count from 1. */
+/** Line and column start at 1. */
 export interface Problem {
   readonly line: number;
   readonly column: number;
   readonly message: string;
 }
 
-/** Of any list. */
+/** Maximum length of each list. */
 const maxEntries = 1_000;
+const alternatives = new Intl.ListFormat('en', { type: 'disjunction' });
 
-/** Reads nodes into values and notes what is wrong with them; a value that is wrong is replaced by one that does no harm, since the document is rejected anyway. */
+/**
+ * Reads nodes into values and collects problems. An invalid value becomes a harmless one, because a problem rejects the document anyway.
+ */
 export class StrictReader {
   readonly problems: Problem[] = [];
   readonly warnings: Problem[] = [];
@@ -34,7 +37,7 @@ export class StrictReader {
     this.warnings.push(this.#at(offsetOf(node), message));
   }
 
-  /** The fields of a mapping by name; unknown and missing ones are problems. */
+  /** The fields of a mapping by name. Unknown and missing fields are problems. */
   fields(
     node: unknown,
     what: string,
@@ -48,7 +51,7 @@ export class StrictReader {
     const names = [...known.required, ...(known.optional ?? [])];
     for (const pair of (node as YAMLMap<Scalar, Node>).items) {
       const name = String(pair.key?.value);
-      if (!names.includes(name)) this.wrong(pair.key, `${what} has no field "${name}"; known are ${names.join(', ')}`);
+      if (!names.includes(name)) this.wrong(pair.key, `${what} has no field "${name}"; the fields are ${names.join(', ')}`);
       else if (pair.value === null) this.wrong(pair.key, `${what}: ${name} has no value`);
       else fields.set(name, pair.value);
     }
@@ -69,7 +72,7 @@ export class StrictReader {
 
   text(node: unknown, what: string, pattern: RegExp, form: string): string {
     const value = isScalar(node) ? node.value : undefined;
-    if (typeof value !== 'string') this.wrong(node, `${what} is not a text`);
+    if (typeof value !== 'string') this.wrong(node, `${what} is not a string`);
     else if (!pattern.test(value)) this.wrong(node, `${what}: "${value.slice(0, 100)}" is not ${form}`);
     return typeof value === 'string' ? value : '';
   }
@@ -77,7 +80,8 @@ export class StrictReader {
   choice<const T extends string>(node: unknown, what: string, choices: readonly T[]): T {
     const value = isScalar(node) ? node.value : undefined;
     const chosen = choices.find((choice) => choice === value);
-    if (chosen === undefined) this.wrong(node, `${what} is none of ${choices.join(', ')}`);
+    if (chosen === undefined)
+      this.wrong(node, `${what} is ${JSON.stringify(value) ?? 'not a scalar'}; it must be ${alternatives.format(choices)}`);
     return chosen ?? (choices[0] as T);
   }
 
@@ -88,12 +92,12 @@ export class StrictReader {
     return min;
   }
 
-  /** A number, or a text such as `64Gi`. */
+  /** A number, or a string such as `64Gi`. */
   bytes(node: unknown, what: string, { min = 0 }: { min?: number } = {}): number {
     const value = isScalar(node) ? node.value : undefined;
     const read = parseQuantity(String(value));
     if (read !== undefined && read >= min) return read;
-    this.wrong(node, `${what} is not a size such as 500M or 64Gi${min === 0 ? '' : `, ${min} or more`}`);
+    this.wrong(node, `${what} is not a size such as 500M or 64Gi${min === 0 ? '' : ` of at least ${min}`}`);
     return 0;
   }
 }

@@ -1,8 +1,8 @@
-/** Pure: how many requests, and how many bytes, a second each namespace may have. */
+/** Pure: limits the requests and the bytes of each namespace per second. */
 import assert from 'node:assert/strict';
 import type { Rates } from '../policy/document.ts';
 
-/** The limit that a namespace has used up, and when it may come back. */
+/** The exceeded limit, and the time after which the namespace may retry. */
 export interface Excess {
   readonly limit: 'requestsPerSecond' | 'bytesPerSecond';
   readonly perSecond: number;
@@ -10,30 +10,30 @@ export interface Excess {
 }
 
 interface Admission {
-  /** How long the answer is held back. */
+  /** How long to delay the response. */
   readonly holdSeconds: number;
-  /** Where it is a refusal. */
+  /** Set when the request is refused. */
   readonly excess: Excess | undefined;
 }
 
 /**
- * A request whose turn comes within this time waits for it; one that is refused waits as long, so that who asks one request after the other cannot flood with
- * refusals. Envoy gives the whole check 1 s.
+ * A request that may proceed within this time is delayed. A refusal is delayed by this time too, so a sequential client cannot flood with
+ * refused requests. Envoy allows 1 s for the whole check.
  */
 const maxHoldSeconds = 0.5;
 
-/** Counts what each namespace has had, by buckets that hold a second's worth. */
+/** Counts the use of each namespace with token buckets that hold one second's worth. */
 export class NamespaceRates {
   readonly #requests: Buckets;
   readonly #bytes: Buckets;
 
-  /** `now` in milliseconds, of a clock that is not put back. */
+  /** `now` is a monotonic clock in milliseconds. */
   constructor({ now }: { now: () => number }) {
     this.#requests = new Buckets(now);
     this.#bytes = new Buckets(now);
   }
 
-  /** Counts one more request of the namespace, unless it is refused. */
+  /** Counts one request of the namespace, unless it is refused. */
   admit(namespace: string, { requestsPerSecond, bytesPerSecond }: Rates): Admission {
     const waits = [
       { limit: 'bytesPerSecond', perSecond: bytesPerSecond, buckets: this.#bytes },
@@ -50,7 +50,7 @@ export class NamespaceRates {
     return { holdSeconds, excess: undefined };
   }
 
-  /** The bytes of a transfer, which are known only at its end: they are owed, so that the next one waits. */
+  /** Subtracts the bytes of a transfer. They are known only at its end, so they delay the next requests. */
   transferred(namespace: string, bytes: number): void {
     assert(Number.isSafeInteger(bytes));
     this.#bytes.spend(namespace, bytes);
@@ -58,14 +58,14 @@ export class NamespaceRates {
 }
 
 interface Bucket {
-  /** Below 0 where more was had than there was. */
+  /** Negative after a transfer that used more bytes than the bucket held. */
   tokens: number;
   atMs: number;
 }
 
-/** Namespaces beyond this, those that asked longest ago, begin anew with a full second. */
+/** Maximum number of namespaces. Above it, the least recently used one is dropped and starts again with a full bucket. */
 const maxNamespaces = 10_000;
-/** What is owed beyond this is let go: one huge object must not lock its namespace out for hours. */
+/** Debt beyond this time is dropped, so one huge object cannot block its namespace for hours. */
 const maxWaitSeconds = 60;
 
 class Buckets {
@@ -76,7 +76,7 @@ class Buckets {
     this.#now = now;
   }
 
-  /** Fills evenly, up to a second's worth and at least one; 0 where there is one. */
+  /** The bucket refills evenly, up to one second's worth and at least one token. Returns 0 when a token is available. */
   waitSeconds(namespace: string, perSecond: number): number {
     const now = this.#now();
     const maxTokens = Math.max(1, perSecond);

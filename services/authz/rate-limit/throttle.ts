@@ -1,13 +1,16 @@
-/** Holds requests of limited namespaces back until their turn comes. */
+/** Delays the requests of namespaces with rate limits. */
 import type { Limits } from '../policy/document.ts';
 import type { Excess, NamespaceRates } from './rate.ts';
 
-/** Of one namespace; each is an open call of Envoy. Beyond this nobody waits. */
+/** Maximum number of delayed requests of one namespace. Each is an open call of Envoy. Further requests are not delayed. */
 const maxHeld = 200;
-/** Envoy gives a check 1 s, and some of it is gone before a request is counted. */
+/** Envoy allows 1 s for a check, and a part of it has passed before a request is counted. */
 const maxAnswerMs = 900;
 
-/** Resolves when a request of the namespace, asked `sinceMs` ago, may be answered: with the limit that it exceeds, or undefined where it is let in. */
+/**
+ * Resolves when a request of the namespace that started `sinceMs` ago may be answered. Returns the exceeded limit, or undefined for an
+ * admitted request.
+ */
 export type Throttle = (namespace: string, limits: Limits, sinceMs: number) => Promise<Excess | undefined>;
 
 export function createThrottle({

@@ -1,6 +1,6 @@
 /**
  * Pure: reads the head of a request in plain form. It knows few forms exactly; a head that has anything else in it is 'unusual' and goes to Node's parser, connection
- * included. It never repairs anything: what it accepts, Node's parser accepts with the same meaning (test/cache/plain-head.test.ts fuzzes one against the other).
+ * included. It never repairs anything: what it accepts, Node's parser accepts with the same meaning (test/cache/http/plain-head.test.ts fuzzes one against the other).
  */
 import { readShare } from '../index/shares.ts';
 import type { ObjectRequest } from './object-request.ts';

@@ -55,8 +55,8 @@ const lookEvery = 10;
 
 /**
  * For training data: an object that is read once an epoch is worth keeping until it is read again, so the least recently used goes only when it has been idle for
- * longer than its data set's guard time, and data sets that nobody reads go first (facts/cache.md, last row). The guard time is learnt from a hash sample of the keys,
- * misses included: learnt from hits alone it collapses (decisions.md).
+ * longer than its data set's guard time, and data sets that nobody reads go first. The guard time is learnt from a hash sample of the keys,
+ * misses included: learnt from hits alone it collapses.
  */
 export class DatasetEviction implements EvictionPolicy {
   readonly #index: ObjectIndex;

@@ -66,7 +66,7 @@ export class Groups {
 const prefixSegments = 4;
 
 /**
- * The first four segments of a key, `scheme://host` counting as one: what a data set is taken to be, for eviction (decisions.md).
+ * The first four segments of a key, `scheme://host` counting as one: what a data set is taken to be, for eviction.
  * The last segment is the object's own name and never part of its prefix.
  */
 export function prefixOf(key: Key): string {

@@ -19,7 +19,7 @@ export class PageCacheWindow {
   #sinceTick: number;
   #marks: Mark[] = [];
 
-  /** `maxBytes`: half of the memory that may hold pages (decisions.md). Nothing used before `startTick` is warm. */
+  /** `maxBytes`: half of the memory that may hold pages. Nothing used before `startTick` is warm. */
   constructor({ maxBytes, startTick }: { maxBytes: number; startTick: number }) {
     this.#maxBytes = Math.max(maxBytes, minWindowBytes);
     this.#windowBytes = this.#maxBytes;

@@ -20,7 +20,7 @@ interface LimitOptions {
   readonly shards: number;
 }
 
-/** 0.9 × (free + own) / shards on that device, where a bound is not given (decisions.md). */
+/** 0.9 × (free + own) / shards on that device, where a bound is not given. */
 export function resolveLimits({ directory, maxBytes, maxObjects, own, shards }: LimitOptions): SpaceLimits {
   const system = statfsSync(directory);
   const usableBytes = own === undefined ? system.blocks * system.bsize : system.bavail * system.bsize + own.bytes;

@@ -1,4 +1,4 @@
-/** Pure: the last hour as two bar charts. */
+/** Pure: two bar charts of the last hour. */
 
 import { bytes, count } from './format.ts';
 import type { Minute } from './history.ts';
@@ -44,7 +44,7 @@ export function charts(minutes: readonly Minute[]): Html {
   return html`<div class="charts">${chart(requests)}${chart(transfer)}</div>`;
 }
 
-/** Bars of stacked parts, a minute each; what they say in sum stands in the text for those who do not see them. */
+/** One stacked bar per minute. The accessible label contains the totals as text. */
 function chart({ title, minutes, series, say }: ChartOptions): Html {
   const totalOf = (minute: Minute) => series.reduce((total, { of }) => total + of(minute), 0);
   const most = Math.max(...minutes.map(totalOf), 0);
@@ -66,7 +66,7 @@ function chart({ title, minutes, series, say }: ChartOptions): Html {
       html`<li><svg viewBox="0 0 10 10" aria-hidden="true"><rect class="${className}" width="10" height="10"/></svg> ${name}</li>`,
   );
   return html`<figure>
-<figcaption>${title} <span class="quiet">most: ${say(most)}</span></figcaption>
+<figcaption>${title} <span class="quiet">maximum: ${say(most)}</span></figcaption>
 <svg viewBox="0 0 ${width} ${height + 1}" role="img" aria-label="${title} over the last hour: ${words}, at most ${say(most)} in one minute">
 <line class="axis" x1="0" x2="${width}" y1="${height}" y2="${height}"/>${bars}</svg>
 <div class="clock" aria-hidden="true">${marks}</div>
@@ -74,7 +74,7 @@ function chart({ title, minutes, series, say }: ChartOptions): Html {
 </figure>`;
 }
 
-/** Outside of the picture, which gets smaller on a small screen. */
+/** The labels are outside the image, because the image shrinks on a small screen. */
 function clock({ minute }: Minute): Html {
   return html`<span>${new Date(minute * 60_000).toISOString().slice(11, 16)}</span>`;
 }

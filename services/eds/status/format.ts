@@ -1,13 +1,13 @@
-/** Pure: numbers and times of the status page. */
+/** Pure: formats the numbers and times of the status page. */
 import { formatBytes } from '../../shared/format.ts';
 import { type Html, html } from './html.ts';
 
-/** Without a decimal from 100 on, since the columns are narrow. */
+/** No decimal from 100 on, because the columns are narrow. */
 export function bytes(value: number): string {
   return formatBytes(value, { roundFrom: 100 });
 }
 
-/** With thin spaces, so that a number of seven digits can be read. */
+/** Thin spaces group the digits of large numbers. */
 export function count(value: number): string {
   return value.toFixed(0).replace(/\B(?=(\d{3})+$)/g, '\u202f');
 }
@@ -24,7 +24,7 @@ export function plural(number: number, one: string, more = `${one}s`): string {
   return `${count(number)} ${number === 1 ? one : more}`;
 }
 
-/** In UTC, since its readers sit in several zones. */
+/** In UTC, because readers may be in several time zones. */
 export function time(at: Date | undefined): Html {
   if (at === undefined || Number.isNaN(at.getTime())) return html`–`;
   const text = at.toISOString();

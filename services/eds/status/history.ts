@@ -1,4 +1,4 @@
-/** Pure: what all shards together did in each minute of the last hour. The clock is a parameter, in milliseconds since the epoch. */
+/** Pure: the sum over all shards for each minute of the last hour. The clock is a parameter, in milliseconds since the epoch. */
 import { noTotals, type Totals, totalNames } from '../../shared/shard-numbers.ts';
 
 const minutesKept = 60;
@@ -11,14 +11,14 @@ export interface Minute extends Totals {
 export class History {
   readonly startedAt: number;
   #minutes: Minute[] = [];
-  /** What each shard said last. */
+  /** The last totals of each shard. */
   readonly #last = new Map<string, Totals>();
 
   constructor({ startedAt }: { startedAt: number }) {
     this.startedAt = startedAt;
   }
 
-  /** Takes what a shard says it has done since its start. What it had done before we knew it belongs to no minute. */
+  /** Takes a shard's totals since its start. The first totals of a shard are only the base for later differences. */
   take(shard: string, totals: Totals, now: number): void {
     const before = this.#last.get(shard);
     this.#last.set(shard, totals);
@@ -27,12 +27,12 @@ export class History {
     this.#add(difference(totals, isNew ? noTotals : before), Math.floor(now / 60_000));
   }
 
-  /** Shards that are gone. */
+  /** Forgets all other shards. */
   keepOnly(shards: ReadonlySet<string>): void {
     for (const shard of this.#last.keys()) if (!shards.has(shard)) this.#last.delete(shard);
   }
 
-  /** The last sixty minutes, the running one last; those in which nothing was seen are zeros. */
+  /** The last sixty minutes, ending with the current one. Minutes without data are zero. */
   minutes(now: number): Minute[] {
     const last = Math.floor(now / 60_000);
     const known = new Map(this.#minutes.map((each) => [each.minute, each]));

@@ -1,4 +1,4 @@
-/** Pure: HTML in which whatever is put in is text, unless it is HTML of ours. */
+/** Pure: builds HTML. Inserted values are escaped, unless they are HTML from this file. */
 
 export class Html {
   readonly text: string;

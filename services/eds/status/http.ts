@@ -1,4 +1,4 @@
-/** The status page on the metrics port: `/` and `/status.json`. Read-only, and nothing on it is loaded from elsewhere. */
+/** The status page on the metrics port: `/` and `/status.json`. It is read-only and loads nothing from other hosts. */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -22,12 +22,12 @@ interface StatusOptions {
   readonly placement: 'global' | 'zone';
   readonly publisher: Publisher;
   readonly streams: StreamList;
-  /** How often the shards are asked for their numbers; 0 = never. */
+  /** Interval for reading the metrics of the shards; 0 = never. */
   readonly intervalMs: number;
   readonly log: Logger;
 }
 
-/** However many look, the page is made once in this time. */
+/** The page is built at most once in this time, for any number of readers. */
 const pageAgeMs = 500;
 
 export function startStatus(options: StatusOptions): { routes: Readonly<Record<string, Route>>; close: () => Promise<void> } {
@@ -85,7 +85,7 @@ export function startStatus(options: StatusOptions): { routes: Readonly<Record<s
   };
 }
 
-/** The ConfigMap that authz follows, and authz's Events about it. Without the right to read them the page says so. */
+/** The ConfigMap of the policy, and authz's Events about it. Without the rights to read them, the page reports that. */
 function watchPolicy({ client, namespace, log }: StatusOptions) {
   let seenAt: Date | undefined;
   let text: string | undefined;
@@ -118,7 +118,7 @@ function asset(name: string): string {
   return readFileSync(path.join(import.meta.dirname, name), 'utf8');
 }
 
-/** Only our own style and script, known by their hashes; the script may ask only us. */
+/** Allows only the page's own style and script, by their hashes. The script may send requests only to eds. */
 function contentPolicy({ style, script }: PageAssets): string {
   const hash = (text: string) => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
   return `default-src 'none'; style-src ${hash(style)}; script-src ${hash(script)}; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`;

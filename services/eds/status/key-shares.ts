@@ -1,4 +1,4 @@
-/** Which part of the keys each shard has, worked out when somebody asks and again after the shards changed. */
+/** The share of the keys that each shard owns, computed on demand after the shards have changed. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import xxhash from 'xxhash-wasm';
 import type { Shard } from '../shard.ts';
@@ -15,7 +15,10 @@ export class KeySharesCache {
     this.#isByZone = placement === 'zone';
   }
 
-  /** By hash_key; a shard that is not healthy has none. With zones, of the keys of an Envoy of its zone. */
+  /**
+   * By hash_key. A shard that is not healthy has no share. With placement by zone, the share counts the keys of an Envoy in the shard's
+   * zone.
+   */
   sharesOf(shards: readonly Shard[]): Promise<KeyShares> {
     const healthy = shards.filter(({ health }) => health === 'HEALTHY');
     const of = JSON.stringify(healthy.map(({ hashKey, weight, zone }) => [hashKey, weight, zone]));

@@ -1,9 +1,12 @@
-/** Pure: Envoy's Maglev table, rebuilt from its rules (source/extensions/load_balancing_policies/maglev/maglev_lb.cc): which shard has how many of the keys. */
+/**
+ * Pure: builds Envoy's Maglev table, to count the keys of each shard. The rules are those of Envoy:
+ * https://github.com/envoyproxy/envoy/blob/main/source/extensions/load_balancing_policies/maglev/maglev_lb.cc
+ */
 
-/** envoy/bootstrap.yaml */
+/** Same as in envoy/bootstrap.yaml. */
 export const tableSize = 655_373;
 
-/** 64-bit xxHash of a text. */
+/** 64-bit xxHash of a string. */
 export type Hash = (text: string, seed?: bigint) => bigint;
 
 interface MaglevHost {
@@ -11,12 +14,13 @@ interface MaglevHost {
   readonly weight: number;
 }
 
-/** Slots that are looked at between two rests: the last free ones take many looks. */
+/** Slots to examine between two pauses. Finding the last free slots takes many steps. */
 const looksAtATime = 20_000;
 
 /**
- * Slot → index into `hosts`. Hosts take turns in their order, each the next free slot of its own permutation; a host of half the largest weight has every second turn.
- * A generator, so that one process can do something else in between: all slots of 1,000 hosts take about half a second.
+ * Slot → index into `hosts`. Hosts take turns in their order; each takes the next free slot of its own permutation. A host with half the
+ * largest weight takes every second turn. This is a generator, so the process can do other work in between: the slots of 1,000 hosts take
+ * about half a second.
  */
 export function* fillTable(hash: Hash, hosts: readonly MaglevHost[], size = tableSize): Generator<undefined, Int32Array> {
   const table = new Int32Array(size).fill(-1);
@@ -49,7 +53,7 @@ export function* fillTable(hash: Hash, hosts: readonly MaglevHost[], size = tabl
   return table;
 }
 
-/** Every slot is as likely as any other, so the part of the slots is the part of the keys. */
+/** Every slot is equally likely, so a shard's share of the slots is its share of the keys. */
 export function countSlots(table: Int32Array, hosts: number): number[] {
   const counts = new Array<number>(hosts).fill(0);
   for (const index of table) if (index >= 0) counts[index] = (counts[index] as number) + 1;

@@ -1,4 +1,4 @@
-// Keeps the page up to date: fetches it again and puts the new parts in place of the old, so that focus, scroll position and open parts stay.
+// Updates the page: fetches it again and replaces only the changed parts, so that focus, scroll position and open parts stay.
 const everyMs = 5000;
 const note = document.getElementById('live');
 const pause = document.getElementById('pause');
@@ -23,7 +23,7 @@ async function refresh() {
 
 async function keepUp() {
   if (!isPaused && !document.hidden) {
-    // A screen reader is told of the change alone, not of every refresh.
+    // A screen reader announces the change only, not every refresh.
     const text = await refresh().then(
       () => '',
       () => 'eds does not answer: these numbers are old.',

@@ -1,4 +1,4 @@
-/** Pure: the status page. It is whole without its script, which only fetches it again and puts the new parts (`data-live`) in place of the old. */
+/** Pure: the status page. It works without its script, which only fetches the page again and replaces the parts marked `data-live`. */
 import { noTotals, type Totals } from '../../shared/shard-numbers.ts';
 import { charts } from './chart.ts';
 import { bytes, count, percent, ratio, time } from './format.ts';
@@ -32,7 +32,7 @@ export function pageOf(status: Status, { style, script }: PageAssets): string {
 <main>
 <div id="summary" data-live>${summary(status)}</div>
 ${sections}</main>
-<footer>Served by one replica of eds; each counts the last hour by itself. <a href="status.json">As JSON</a>, <a href="metrics">metrics of eds</a>, <a href="debug/streams">streams</a>.</footer>`;
+<footer>Served by one replica of eds. Each replica counts the last hour separately. <a href="status.json">As JSON</a>, <a href="metrics">metrics of eds</a>, <a href="debug/streams">streams</a>.</footer>`;
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -66,7 +66,7 @@ function summary(status: Status): Html {
   const tile = (name: string, value: string, more: string) =>
     html`<div><dt>${name}</dt><dd><strong>${value}</strong> <span>${more}</span></dd></div>`;
   return html`<dl class="tiles">
-${tile('Shards in service', `${serving} of ${shards.length}`, `${known.length} answer`)}
+${tile('Shards in service', `${serving} of ${shards.length}`, `${known.length} respond`)}
 ${tile('Stored', bytes(used), `${percent(limit === 0 ? undefined : used / limit)} of ${bytes(limit)}`)}
 ${tile('Hit ratio, last hour', ratio(hour.hits, hour.misses), `${count(hour.hits + hour.misses)} GETs`)}
 ${tile('Read, last hour', bytes(hour.sentBytes), `${bytes(hour.receivedBytes)} written`)}
@@ -76,7 +76,7 @@ ${tile('Envoys up to date', `${current} of ${envoys.length}`, `assignment ${stat
 
 function traffic(status: Status): Html {
   const { minutes, countedSince, isAsking } = status;
-  if (!isAsking) return html`<p>The shards are not asked: KURA_EDS_STATUS_INTERVAL is 0.</p>`;
+  if (!isAsking) return html`<p>eds does not read the metrics of the shards: KURA_EDS_STATUS_INTERVAL is 0.</p>`;
   const spans = [5, 15, 60].map((length) => {
     const total = minutes.slice(-length).reduce<Totals>((so, minute) => sum(so, minute), noTotals);
     return html`<tr><th scope="row">${length} minutes</th><td>${count(total.hits)}</td><td>${count(total.misses)}</td><td>${ratio(total.hits, total.misses)}</td><td>${count(total.puts)}</td><td>${count(total.others)}</td><td>${bytes(total.sentBytes)}</td><td>${bytes(total.receivedBytes)}</td></tr>`;

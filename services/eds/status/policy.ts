@@ -1,25 +1,25 @@
-/** What ConfigMap kura-policy holds, when it changed, and what authz's Events say of it. */
+/** The document in ConfigMap kura-policy, when it changed, and authz's Events about it. */
 import { createHash } from 'node:crypto';
 import type { CoreV1Event, V1ConfigMap } from '@kubernetes/client-node';
 
 export const policyName = 'kura-policy';
 const documentKey = 'policy.yaml';
-/** More than that is not shown. */
+/** Longer documents are truncated. */
 const maxShownCharacters = 64 * 1024;
 
 export interface PolicyView {
   readonly document: string;
-  /** The first digits of its SHA-256, as authz's log and Events have them. */
+  /** First digits of its SHA-256, as in authz's log and Events. */
   readonly hash: string;
   readonly changedAt: Date | undefined;
   readonly verdict:
     | { readonly kind: 'accepted'; readonly at: Date | undefined }
     | { readonly kind: 'rejected'; readonly at: Date | undefined; readonly message: string; readonly inForce: string | undefined }
-    /** Events are gone after an hour. */
+    /** Kubernetes deletes Events after an hour. */
     | { readonly kind: 'unknown' };
 }
 
-/** Undefined without a ConfigMap. `seenAt` is when it changed under our eyes. */
+/** Undefined without a ConfigMap. `seenAt` is when eds saw the change. */
 export function viewPolicy(
   configMap: V1ConfigMap | undefined,
   events: Iterable<CoreV1Event>,
@@ -47,7 +47,7 @@ export function viewPolicy(
   }
 }
 
-/** When somebody last wrote the data; an API server notes that for each writer. */
+/** When the data was last written. An API server notes this time for each writer. */
 function lastWrite({ metadata }: V1ConfigMap): Date | undefined {
   const times = (metadata?.managedFields ?? [])
     .filter(({ fieldsV1, time }) => fieldsV1 !== undefined && 'f:data' in fieldsV1 && time !== undefined)

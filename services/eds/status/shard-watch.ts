@@ -1,4 +1,4 @@
-/** Reads the shards' own metrics, again and again: a few at a time, each with a time-out, so that xDS beside it notices nothing. */
+/** Reads the metrics of the shards at an interval: a few at a time, each with a timeout, so that xDS is not delayed. */
 import { once } from 'node:events';
 import { type IncomingMessage, request } from 'node:http';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -7,13 +7,13 @@ import type { Shard } from '../shard.ts';
 import { History } from './history.ts';
 
 const maxAnswerMs = 2_000;
-/** A shard's page has some 30 KiB. */
+/** The metrics of a shard have some 30 KiB. */
 const maxPageBytes = 1024 * 1024;
 const maxConcurrent = 8;
 
 interface ShardWatchOptions {
   readonly shards: () => readonly Shard[];
-  /** 0: the shards are not asked. */
+  /** 0 = never. */
   readonly intervalMs: number;
 }
 
@@ -29,7 +29,7 @@ export class ShardWatch {
     this.#work = this.#run();
   }
 
-  /** What the shard said when it was asked last; undefined when it did not answer, or has not been asked. */
+  /** The shard's last numbers; undefined before the first response, or when the last read failed. */
   numbersOf(hashKey: string): ShardNumbers | undefined {
     return this.#numbers.get(hashKey);
   }
@@ -71,11 +71,11 @@ export class ShardWatch {
     this.history.take(shard.hashKey, numbers.totals, Date.now());
   }
 
-  /** A connection for each page: kept ones to 1,000 shards would cost more memory than all else here. */
+  /** Opens a connection for each request: idle connections to 1,000 shards would use more memory than the rest of eds. */
   async #read({ address, metricsPort }: Shard): Promise<ShardNumbers | undefined> {
     const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(maxAnswerMs)]);
     const outgoing = request({ host: address, port: metricsPort, path: '/metrics', agent: false, signal });
-    // Also one that comes after somebody stopped listening must not end the process.
+    // An error after the last listener was removed must not end the process.
     outgoing.on('error', () => undefined);
     outgoing.end();
     const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
@@ -83,7 +83,7 @@ export class ShardWatch {
     let bytes = 0;
     for await (const piece of response as AsyncIterable<Buffer>) {
       bytes += piece.length;
-      if (bytes > maxPageBytes) throw new Error('the page is too long');
+      if (bytes > maxPageBytes) throw new Error('the response is too long');
       pieces.push(piece);
     }
     return readShardNumbers(Buffer.concat(pieces).toString());

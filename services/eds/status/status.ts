@@ -1,4 +1,4 @@
-/** Pure: all that the status page shows, put together. */
+/** Pure: collects the data of the status page. */
 import type { NamespaceNumbers, ShardNumbers } from '../../shared/shard-numbers.ts';
 import { endpointType } from '../encoding.ts';
 import type { Shard } from '../shard.ts';
@@ -8,10 +8,10 @@ import type { KeyShares } from './key-shares.ts';
 import type { PolicyView } from './policy.ts';
 
 export interface ShardStatus extends Pick<Shard, 'hashKey' | 'zone' | 'health' | 'address' | 'port' | 'weight'> {
-  /** Part of all keys, 0 to 1; undefined for a shard that gets none. */
+  /** Share of all keys, 0 to 1; undefined for a shard without keys. */
   readonly keyShare: number | undefined;
   readonly isHeld: boolean;
-  /** Undefined where it did not answer. */
+  /** Undefined when the shard did not respond. */
   readonly numbers: ShardNumbers | undefined;
 }
 
@@ -22,9 +22,9 @@ export interface EnvoyStatus {
   readonly connectedAt: Date;
   readonly acknowledged: string | undefined;
   readonly acknowledgedAt: Date | undefined;
-  /** It has what is in force for its zone. */
+  /** The Envoy has the current assignment for its zone. */
   readonly isCurrent: boolean;
-  /** What it said of an assignment that it did not take. */
+  /** The Envoy's reason for rejecting an assignment. */
   readonly refused: string | undefined;
 }
 
@@ -39,7 +39,7 @@ export interface Status {
   readonly isAsking: boolean;
   readonly shards: readonly ShardStatus[];
   readonly envoys: readonly EnvoyStatus[];
-  /** The largest first. */
+  /** Sorted by size, the largest first. */
   readonly namespaces: readonly NamespaceStatus[];
   readonly minutes: readonly Minute[];
   readonly countedSince: Date;

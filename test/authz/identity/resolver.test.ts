@@ -1,4 +1,7 @@
-/** How long an identity is served after its review: by the clock, the watch on Pods and the answers of the API, which the test makes. */
+/**
+ * How long an identity is served after its review, depending on the clock, the watch on Pods and the responses of the API. The test
+ * controls all of them.
+ */
 import { setImmediate } from 'node:timers/promises';
 import test from 'ava';
 import type { Resolution } from '../../../services/authz/identity/identity.ts';
@@ -31,7 +34,7 @@ function setting({ random = 0.5, outageGraceMs = 300_000, tokenEndsAt = 60 * min
     bypassed: 0,
     served: [] as { ageMs: number; servedDuringOutage: boolean }[],
   };
-  /** Reviews that the test has not answered yet. */
+  /** Reviews without a response so far. */
   const open: ((answer: ReviewAnswer) => void)[] = [];
   const resolver = new IdentityResolver({
     checkLocally: async () => world.local,
@@ -55,7 +58,7 @@ function setting({ random = 0.5, outageGraceMs = 300_000, tokenEndsAt = 60 * min
     random: () => random,
     events: { served: (result) => world.served.push(result), refusedHere: () => undefined },
   });
-  /** Resolves when a refresh in the background has its answer too, where the test does not hold it back. */
+  /** Resolves when a background refresh also has its response, unless the test delays it. */
   const ask = async (token = 'a token'): Promise<Resolution> => {
     const resolution = await resolver.resolve(token);
     await setImmediate();
@@ -99,7 +102,7 @@ test('without a healthy watch a result lives 10 s, and the request after it wait
   );
 });
 
-test('a result past its time is served for 1 s while one refresh runs, and no longer', async (t) => {
+test('an expired result is served for 1 s while one refresh runs, and not longer', async (t) => {
   const { world, ask, open } = setting();
   await ask();
   world.answer = undefined;
@@ -116,7 +119,7 @@ test('a result past its time is served for 1 s while one refresh runs, and no lo
   t.is(world.reviews, 2);
 });
 
-test('a refusal by a refresh ends a stale result at once', async (t) => {
+test('a refusal by a refresh ends a stale result immediately', async (t) => {
   const { world, ask } = setting();
   await ask();
   world.answer = no;
@@ -126,7 +129,7 @@ test('a refusal by a refresh ends a stale result at once', async (t) => {
   t.is(world.reviews, 2);
 });
 
-test('only a refresh without an answer starts the going on: 300 s from the first one, whenever the review was', async (t) => {
+test('only a refresh without a response starts the outage grace: 300 s from the first one, whatever the age of the review', async (t) => {
   const { world, ask } = setting();
   await ask();
   world.answer = silence;
@@ -140,12 +143,12 @@ test('only a refresh without an answer starts the going on: 300 s from the first
   world.now = startedAt + 300_000;
   t.is((await ask()).kind, 'unavailable');
   world.now += 10 * minute;
-  t.is((await ask()).kind, 'unavailable', 'the time does not begin anew');
+  t.is((await ask()).kind, 'unavailable', 'the grace does not start again');
   world.answer = yes;
   t.is((await ask()).kind, 'identity');
 });
 
-test('an answer ends the going on, and the next silence is a new one', async (t) => {
+test('a response ends the outage grace, and the next refresh without one starts a new one', async (t) => {
   const { world, ask } = setting();
   await ask();
   for (const _outage of [1, 2]) {
@@ -165,7 +168,7 @@ test('an answer ends the going on, and the next silence is a new one', async (t)
   t.is((await ask()).kind, 'refused');
 });
 
-test('while it goes on the API is asked once a second, and a token that was idle waits for the answer', async (t) => {
+test('during the outage grace the API is asked once a second, and an idle token waits for the response', async (t) => {
   const { world, ask } = setting();
   await ask();
   world.answer = silence;
@@ -184,7 +187,7 @@ test('while it goes on the API is asked once a second, and a token that was idle
   t.is((await ask()).kind, 'refused');
 });
 
-test('nobody goes on past the token’s own end, without a known identity, or where it is switched off', async (t) => {
+test('the outage grace needs a known identity, ends with the token, and can be switched off', async (t) => {
   const ending = setting({ tokenEndsAt: 250_000 });
   await ending.ask();
   ending.world.answer = silence;
@@ -205,7 +208,7 @@ test('nobody goes on past the token’s own end, without a known identity, or wh
   t.is((await off.ask()).kind, 'unavailable');
 });
 
-test('signing keys that cannot be read are no answer, a token that is refused here is one', async (t) => {
+test('unreadable signing keys count as no response, and a local refusal ends the outage grace', async (t) => {
   const { world, ask } = setting();
   await ask();
   world.now += 200_000;
@@ -217,7 +220,7 @@ test('signing keys that cannot be read are no answer, a token that is refused he
   t.is(world.reviews, 1);
 });
 
-test('a Pod that goes ends its results at once and is asked for past the API’s own cache; without an answer nobody goes on', async (t) => {
+test('the end of a Pod ends its results immediately: the review bypasses the API’s cache, and without a response there is no outage grace', async (t) => {
   const { world, ask } = setting();
   await ask();
   world.running = false;
@@ -228,7 +231,7 @@ test('a Pod that goes ends its results at once and is asked for past the API’s
   t.is((await ask()).kind, 'refused');
 });
 
-test('a yes for a Pod that the watch does not hold is asked for again past the API’s own cache, and lives 10 s', async (t) => {
+test('when the watch does not list the Pod, a second review bypasses the API’s cache, and its result lives 10 s', async (t) => {
   const { world, ask } = setting();
   world.running = false;
   t.is((await ask()).kind, 'identity');
@@ -238,7 +241,7 @@ test('a yes for a Pod that the watch does not hold is asked for again past the A
   t.is(world.reviews, 4);
 });
 
-test('without a watch every yes is asked for past the API’s own cache, which may hold one that another process got before the Pod went', async (t) => {
+test('without a watch every review bypasses the API’s cache, which may hold a result from before the Pod’s end', async (t) => {
   const { world, ask } = setting();
   world.healthy = false;
   t.is((await ask()).kind, 'identity');
@@ -247,7 +250,7 @@ test('without a watch every yes is asked for past the API’s own cache, which m
   t.deepEqual([world.reviews, world.bypassed], [2, 2]);
 });
 
-test('a clock that is 30 s behind the cluster’s still serves a token, and derives nothing beyond its end', async (t) => {
+test('with a clock 30 s behind the cluster’s, a token is served, and nothing derived from it outlives it', async (t) => {
   const { world, ask } = setting({ tokenEndsAt: 20_000 });
   await ask();
   world.now = 20_000 + 29_999;
@@ -259,7 +262,7 @@ test('a clock that is 30 s behind the cluster’s still serves a token, and deri
   t.is((await ask()).kind, 'refused');
 });
 
-test('what does not fit into a full memory is asked for again', async (t) => {
+test('a result that does not fit into a full cache is requested again', async (t) => {
   const { world, ask, resolver } = setting();
   for (let index = 0; index < 20; index++) await ask(`token ${index}`);
   t.is(resolver.remembered, 10);

@@ -25,7 +25,7 @@ function token(
   return `${signed}.${signature.toString('base64url')}`;
 }
 
-/** A clock that a test moves, and what the API answers when it is asked for its keys. */
+/** A clock that the test sets, and the response of the API to a request for its keys. */
 function setting(answer: KeysAnswer) {
   const world = { now: 0, answer, readings: 0 };
   const keys = new ClusterKeys({
@@ -41,7 +41,7 @@ function setting(answer: KeysAnswer) {
 
 const shown = (...keys: object[]): KeysAnswer => ({ kind: 'keys', set: { keys: keys as [] } });
 
-test('a signature by every algorithm of a Kubernetes API is taken, and by the wrong key or hash is not', async (t) => {
+test('every algorithm of a Kubernetes API is accepted, and a signature with the wrong key or hash is refused', async (t) => {
   const pairs = Object.entries(curves).map(([alg, namedCurve]) => ({ alg, ...generateKeyPairSync('ec', { namedCurve }) }));
   const { check } = setting(
     shown(jwk(rsa.publicKey, { kid: 'a', alg: 'RS256' }), ...pairs.map(({ alg, publicKey }) => jwk(publicKey, { kid: alg, alg }))),
@@ -56,7 +56,7 @@ test('a signature by every algorithm of a Kubernetes API is taken, and by the wr
   }
 });
 
-test('a header that names another algorithm, none, or an extension is refused, as is every other spelling of a good token', async (t) => {
+test('a header with another algorithm, none, or an extension is refused, and so is every other spelling of a valid token', async (t) => {
   const { check } = setting(shown(jwk(rsa.publicKey, { kid: 'a', alg: 'RS256' })));
   for (const header of [{ alg: 'none' }, { alg: 'RS512' }, { alg: 'HS256' }, { crit: ['b64'] }]) {
     t.is(await check(token(rsa.privateKey, { header })), 'refused', JSON.stringify(header));
@@ -69,7 +69,7 @@ test('a header that names another algorithm, none, or an extension is refused, a
     t.is(await check(other), 'refused', other.slice(-6));
 });
 
-test('a symmetric key, one of an unknown kind and one that is no key verify nothing, and the others of the set still do', async (t) => {
+test('a symmetric key, a key of an unknown kind and an invalid key verify nothing, and the other keys of the set still do', async (t) => {
   const bad = [
     { kty: 'oct', k: 'c2VjcmV0', kid: 'o', alg: 'HS256' },
     { kty: 'OKP', crv: 'Ed25519', x: 'AAAA', kid: 'e', alg: 'EdDSA' },
@@ -81,7 +81,7 @@ test('a symmetric key, one of an unknown kind and one that is no key verify noth
   for (const { kid } of bad) t.is(await check(token(rsa.privateKey, { header: { kid } })), 'refused', kid);
 });
 
-test('an unknown key id makes the keys be read once a second at most, and a new one is taken up', async (t) => {
+test('an unknown key id causes at most one read of the keys per second, and a new key is accepted', async (t) => {
   const { world, check } = setting(shown(jwk(rsa.publicKey, { kid: 'a' })));
   t.is(await check(token(rsa.privateKey)), 'plausible');
   const other = generateKeyPairSync('rsa', { modulusLength: 2048 });
@@ -99,7 +99,7 @@ test('an unknown key id makes the keys be read once a second at most, and a new 
   t.is(await check(token(rsa.privateKey)), 'refused', 'the old key is no longer shown');
 });
 
-test('a cluster that hides its keys works with the signature unchecked, and is asked again after 30 s', async (t) => {
+test('when the cluster hides its keys, signatures are not checked, and the keys are requested again after 30 s', async (t) => {
   const { world, check } = setting({ kind: 'hidden' });
   const forged = token(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey);
   for (let index = 0; index < 10; index++) t.is(await check(forged), 'plausible');
@@ -111,7 +111,7 @@ test('a cluster that hides its keys works with the signature unchecked, and is a
   t.is(world.readings, 2);
 });
 
-test('without any keys yet the API decides alone; later an unreadable set is no answer for a new id, and none against a known one', async (t) => {
+test('without any keys the API decides alone; later an unreadable set is unavailable for a new id and keeps known keys', async (t) => {
   const { world, check } = setting({ kind: 'unavailable' });
   t.is(await check(token(rsa.privateKey)), 'plausible');
   world.answer = shown(jwk(rsa.publicKey, { kid: 'a' }));
@@ -123,7 +123,7 @@ test('without any keys yet the API decides alone; later an unreadable set is no 
   t.is(await check(token(rsa.privateKey)), 'plausible');
 });
 
-test('what the API answers about its keys: 403 and 404 are hidden, everything else that is no set is unavailable', async (t) => {
+test('403 and 404 mean hidden keys, and every other response without a set means unavailable', async (t) => {
   const answers: [number, string, KeysAnswer['kind']][] = [
     [200, '{"keys":[]}', 'keys'],
     [403, '', 'hidden'],

@@ -13,7 +13,7 @@ function policyOf(...rules: Partial<Rule>[]): Policy {
   return compiled.policy;
 }
 
-test('an access, and its grant for as many seconds, is the same object as long as nothing of it changes', (t) => {
+test('an access, and its grant for a number of seconds, is the same object until an input changes', (t) => {
   const accessOf = rememberAccess();
   const circumstances = { policy: policyOf({}), next: undefined, labels: {}, version: '1' };
   const access = accessOf(identity, { ...circumstances });
@@ -27,7 +27,7 @@ test('an access, and its grant for as many seconds, is the same object as long a
   t.not(accessOf({ ...identity, serviceAccount: 'c' }, { ...circumstances }), access);
 });
 
-test('no more than 10,000 are remembered, those that were worked out last', (t) => {
+test('the 10,000 newest accesses are cached, and not more', (t) => {
   const accessOf = rememberAccess();
   const circumstances = { policy: policyOf({}), next: undefined, labels: {}, version: '1' };
   const of = (index: number) => accessOf({ namespace: 'a', serviceAccount: `s${index}` }, circumstances);
@@ -37,7 +37,7 @@ test('no more than 10,000 are remembered, those that were worked out last', (t) 
   t.not(of(0), first);
 });
 
-test('a change of the policy, the next one, the namespace’s labels or the version counts at once', (t) => {
+test('a change of the policy, the next policy, the namespace’s labels or the version takes effect immediately', (t) => {
   const accessOf = rememberAccess();
   const byLabel = policyOf({ subjects: [{ namespaceSelector: { team: 'vision' } }] });
   const before = { policy: byLabel, next: undefined, labels: {}, version: '1' };

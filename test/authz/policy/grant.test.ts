@@ -21,13 +21,13 @@ function grant(policies: [Policy, ...Policy[]], { seconds = 5 } = {}) {
   return grantOf({ identity, accesses: [accessOf(first), ...others.map(accessOf)], version: 'v1', seconds });
 }
 
-test('a grant covers only what the policy in force and the next one both allow', (t) => {
+test('a grant covers only what both the policy in force and the next one allow', (t) => {
   const found = grant([compile({ rules: [rule(['{namespace}/', 'x/'])] }), compile({ rules: [rule(['a/b/']), rule(['a/b/c/'], 'deny')] })]);
   t.deepEqual([found?.allowed.GET, found?.denied.GET], [['a/b/'], ['a/b/c/']]);
   t.deepEqual([found?.allowed.PUT, found?.denied.PUT], [[], []]);
 });
 
-test('64 prefixes are granted and 65 are not; neither is a limited rate, nothing, or no time', (t) => {
+test('a grant has at most 64 prefixes; a rate limit, an empty access and zero seconds give none', (t) => {
   const keys = Array.from({ length: 65 }, (_, index) => `k${index}/x`);
   const good = compile({ rules: [rule(keys.slice(1))] });
   t.is(grant([good])?.allowed.GET.length, 64);
@@ -40,7 +40,7 @@ test('64 prefixes are granted and 65 are not; neither is a limited rate, nothing
   t.is(grant([good], { seconds: 3 })?.seconds, 3);
 });
 
-test('a grant allows exactly what a naive model of every policy allows, whoever asks', (t) => {
+test('a grant allows exactly what a naive model of the policies allows, for every identity', (t) => {
   const document = fc.record({ given: rules, byDefault: fc.constantFrom('allow' as const, 'deny' as const) });
   const asked = fc.array(keyText, { minLength: 10, maxLength: 10 });
   const property = fc.property(document, document, who, asked, (first, second, asker, keys) => {

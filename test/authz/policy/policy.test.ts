@@ -77,7 +77,7 @@ for (const [who, labels, verb, key, expected] of [
   });
 }
 
-test('limits are the document’s own, replaced by the override of that name, else by that of a glob', (t) => {
+test('the limits are the document’s, replaced by an override with the exact name, or else by one with a glob', (t) => {
   const policy = compile(example);
   const limits = (namespace: string) =>
     policy.decide({ identity: { namespace, serviceAccount: 'x' }, labels: {}, verb: 'GET', key: 'x' }).limits;
@@ -93,7 +93,7 @@ test('limits are the document’s own, replaced by the override of that name, el
 
 /** Each with the place in the text that the problem has to name. */
 for (const [what, text, place, message] of [
-  ['an unknown field', `${head}rules: []\nrule: []\n`, 'rule: []', /no field "rule"; known are apiVersion/],
+  ['an unknown field', `${head}rules: []\nrule: []\n`, 'rule: []', /no field "rule"; the fields are apiVersion/],
   [
     'an unknown field of a rule',
     example.replace('  keys: ["{namespace}/"]', '  keys: ["{namespace}/"]\n  prefixes: []'),
@@ -102,8 +102,13 @@ for (const [what, text, place, message] of [
   ],
   ['a duplicate key', `${head}default: allow\nrules: []\n`, 'default: allow', /unique/i],
   ['a missing field', 'apiVersion: kura/v1\nkind: AccessPolicy\nmode: enforce\nrules: []\n', 'apiVersion', /lacks the field "default"/],
-  ['another version', `${head.replace('kura/v1', 'kura/v2')}rules: []\n`, 'kura/v2', /apiVersion is none of kura\/v1/],
-  ['an unknown verb', example.replace('verbs: [PUT]', 'verbs: [POST]'), 'POST', /rule account: a verb is none of GET, HEAD, PUT, DELETE/],
+  ['another version', `${head.replace('kura/v1', 'kura/v2')}rules: []\n`, 'kura/v2', /apiVersion is "kura\/v2"; it must be kura\/v1/],
+  [
+    'an unknown verb',
+    example.replace('verbs: [PUT]', 'verbs: [POST]'),
+    'POST',
+    /rule account: a verb is "POST"; it must be GET, HEAD, PUT, or DELETE/,
+  ],
   [
     'an unknown template',
     example.replace('by/{namespace}', 'by/{pod}'),
@@ -123,7 +128,12 @@ for (const [what, text, place, message] of [
     /two rules are named "imagenet-read"/,
   ],
   ['a size that is none', example.replace('64Gi', '64 gigs'), '64 gigs', /not a size/],
-  ['a rate of no bytes', example.replace('share: 0.25', 'bytesPerSecond: 0'), '0 }', /bytesPerSecond is not a size such as .*, 1 or more/],
+  [
+    'a rate of no bytes',
+    example.replace('share: 0.25', 'bytesPerSecond: 0'),
+    '0 }',
+    /bytesPerSecond is not a size such as .* of at least 1/,
+  ],
   ['a share above 1', example.replace('share: 0.25', 'share: 25'), '25 }', /share is not a number from/],
   [
     'a test that fails',
@@ -147,7 +157,7 @@ for (const [what, text, place, message] of [
   });
 }
 
-test('a prefix that does not end in / is taken with a warning', (t) => {
+test('a prefix that does not end in / is accepted with a warning', (t) => {
   const parsed = parsePolicy(example.replace('datasets/imagenet/"', 'datasets/imagenet"'));
   t.is(parsed.kind, 'policy');
   t.deepEqual(parsed.kind === 'policy' && parsed.warnings.map(({ line, message }) => [line, message]), [
@@ -169,13 +179,13 @@ test('a YAML bomb and an overlong document are refused quickly', (t) => {
   t.true(performance.now() - startedAt < 10_000);
 });
 
-test('the default policy is good and passes its own tests', async (t) => {
+test('the default policy is valid and passes its tests', async (t) => {
   const text = await readFile(path.resolve(import.meta.dirname, '..', '..', '..', 'k8s', 'base', 'policy.yaml'), 'utf8');
   t.deepEqual(problemsOf(text), []);
   t.true(compile(text).document.tests.length > 0);
 });
 
-test('globs match as their regular expression would, and overlap when some name matches both', (t) => {
+test('globs match like their regular expressions, and overlap when a name matches both', (t) => {
   const names = ['', 'a', 'b'].concat(
     ['a', 'b'].flatMap((first) =>
       ['a', 'b'].flatMap((second) => ['', 'a', 'b', 'ab', 'ba', 'aa', 'bb'].map((rest) => first + second + rest)),
@@ -195,7 +205,7 @@ test('globs match as their regular expression would, and overlap when some name 
   t.true(globsOverlap('*a', 'b*'));
 });
 
-test('deny wins in any order of the rules, and the decision is that of a naive model', (t) => {
+test('deny rules override allow rules in any order, and decisions equal those of a naive model', (t) => {
   const byDefault = fc.constantFrom('allow' as const, 'deny' as const);
   const property = fc.property(rules, byDefault, who, fc.constantFrom(...verbs), keyText, (given, otherwise, asker, verb, key) => {
     const asked = { ...asker, verb, key };

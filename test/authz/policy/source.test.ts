@@ -89,7 +89,7 @@ async function eventReasons(client: KubernetesClient): Promise<string[]> {
   return items.map(({ reason }) => String(reason)).sort();
 }
 
-test.serial('no policy ever seen: not ready, and 503 for everybody; the first one opens', async (t) => {
+test.serial('before the first policy authz is not ready and returns 503 to every request', async (t) => {
   const { fake, start } = await setting(t);
   const { authz, check } = await start();
   const ready = async (): Promise<number> => (await fetch(`http://${authz.listening.metrics}/readyz`)).status;
@@ -101,7 +101,7 @@ test.serial('no policy ever seen: not ready, and 503 for everybody; the first on
   t.is(await check('nlp/x'), 'forbidden');
 });
 
-test.serial('a change is in force at once; a broken or deleted one leaves the last good in force, with an Event', async (t) => {
+test.serial('a changed policy is in force immediately; an invalid or deleted one keeps the previous one, with an Event', async (t) => {
   const { fake, start } = await setting(t);
   await apply(fake.client, own);
   const { authz, check } = await start();
@@ -112,18 +112,18 @@ test.serial('a change is in force at once; a broken or deleted one leaves the la
   await waitFor('the change is in force', async () => (await check('vision/x')).startsWith('allow'));
 
   await apply(fake.client, own.replace('rules:', 'rulez:'));
-  await waitFor('it is told', async () => (await eventReasons(fake.client)).includes('PolicyRejected'));
+  await waitFor('the Event', async () => (await eventReasons(fake.client)).includes('PolicyRejected'));
   t.regex(authz.output(), /line 5, column 1: the policy has no field \\"rulez\\"/);
   t.true((await check('vision/x')).startsWith('allow'));
   await fake.client.api(CoreV1Api).deleteNamespacedConfigMap({ namespace: system, name: 'kura-policy' });
-  await waitFor('it is told', () => authz.output().includes('the policy was deleted'));
+  await waitFor('the log line', () => authz.output().includes('the policy was deleted'));
   t.true((await check('vision/x')).startsWith('allow'));
   t.deepEqual([...new Set(await eventReasons(fake.client))], ['PolicyAccepted', 'PolicyRejected']);
   const metrics = await (await fetch(`http://${authz.listening.metrics}/metrics`)).text();
   t.regex(metrics, /^kura_authz_policy_rejected 1$/m);
 });
 
-test.serial('the last good policy is in force again after a restart, whatever the ConfigMap is by then', async (t) => {
+test.serial('after a restart the last valid policy is in force, whatever the ConfigMap contains', async (t) => {
   const { fake, start } = await setting(t);
   await apply(fake.client, own);
   const first = await start();
@@ -136,7 +136,7 @@ test.serial('the last good policy is in force again after a restart, whatever th
   t.is(await second.check('nlp/x'), 'forbidden');
 });
 
-test.serial('a dry run lets everybody in and counts what it would deny', async (t) => {
+test.serial('a dry run allows every request and counts the ones that it would deny', async (t) => {
   const { fake, start } = await setting(t);
   await apply(fake.client, dryRun);
   const { authz, check } = await start();
@@ -145,7 +145,7 @@ test.serial('a dry run lets everybody in and counts what it would deny', async (
   t.regex(metrics, /^kura_authz_checks_total\{decision="would-deny",reason="(reviewed|remembered)"\} 1$/m);
 });
 
-test.serial('a namespace above its rate gets 429 and no grant, and comes back within a second', async (t) => {
+test.serial('a namespace above its rate gets 429 and no grant, and is allowed again within a second', async (t) => {
   const { fake, start } = await setting(t);
   await apply(fake.client, limited);
   const { check } = await start();
@@ -153,11 +153,11 @@ test.serial('a namespace above its rate gets 429 and no grant, and comes back wi
   const answers = await Promise.all(Array.from({ length: 40 }, () => check('vision/x')));
   t.true(answers.filter((answer) => answer === 'too-many-requests').length > 20, answers.join('\n'));
   t.is(await check('nlp/x'), 'forbidden');
-  await waitFor('it is let in again', async () => (await check('vision/x')).startsWith('allow'));
+  await waitFor('it is allowed again', async () => (await check('vision/x')).startsWith('allow'));
   t.is(grant, undefined);
 });
 
-test.serial('labels of a namespace count from the moment that they change, and limits reach the shard', async (t) => {
+test.serial('changed labels of a namespace take effect immediately, and limits reach the shard', async (t) => {
   const { fake, start } = await setting(t);
   await apply(fake.client, labelled);
   const { check } = await start();
@@ -194,7 +194,7 @@ test.serial('an allow carries a grant with what Envoy may reuse, for 5 s', async
   t.deepEqual(allowed.DELETE?.listValue?.values ?? [], []);
 });
 
-test.serial('the next policy decides nothing, is counted where it differs, and narrows the grant to what both allow', async (t) => {
+test.serial('the next policy decides nothing, counts its differences, and reduces grants to what both policies allow', async (t) => {
   const { fake, start } = await setting(t);
   await apply(fake.client, own, own.replace('"{namespace}/"', '"{namespace}/a/"'));
   const { authz, check } = await start();
@@ -208,6 +208,6 @@ test.serial('the next policy decides nothing, is counted where it differs, and n
   const metrics = await (await fetch(`http://${authz.listening.metrics}/metrics`)).text();
   t.regex(metrics, /^kura_authz_shadow_differences_total\{next="deny"\} 1$/m);
   await apply(fake.client, own, 'nonsense: true\n');
-  await waitFor('it is told', () => authz.output().includes('the next policy is rejected'));
+  await waitFor('the log line', () => authz.output().includes('the next policy is rejected'));
   t.true((await check('vision/b/x')).startsWith('allow'));
 });

@@ -11,7 +11,7 @@ function setting() {
   return { world, rates, isLetIn };
 }
 
-test('a second’s requests may come at once, half a second’s wait for their turn, and the others are refused after as long', (t) => {
+test('requests for one second pass immediately, those for half a second are delayed, and others are refused after the same delay', (t) => {
   const { world, rates } = setting();
   const admit = (count: number) => Array.from({ length: count }, () => rates.admit('a', { requestsPerSecond: 10 }));
   const holds = (admissions: ReturnType<typeof admit>): number[] => admissions.map(({ holdSeconds }) => Math.round(holdSeconds * 10) / 10);
@@ -28,7 +28,7 @@ test('a second’s requests may come at once, half a second’s wait for their t
   t.is(holds(admit(50)).filter((hold) => hold === 0).length, 10, 'what was not used is not saved up');
 });
 
-test('one namespace’s requests do not count for another, and none without a limit', (t) => {
+test('namespaces are counted separately, and namespaces without a limit are not counted', (t) => {
   const { rates, isLetIn } = setting();
   t.true(isLetIn('a', 1));
   t.false(isLetIn('a', 1));
@@ -36,7 +36,7 @@ test('one namespace’s requests do not count for another, and none without a li
   t.deepEqual(rates.admit('a', {}), { holdSeconds: 0, excess: undefined });
 });
 
-test('at any time no more have been let in than the rate and one second’s worth', (t) => {
+test('the admitted requests never exceed the rate plus one second’s worth', (t) => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 50 }), fc.array(fc.integer({ min: 0, max: 400 }), { maxLength: 200 }), (perSecond, pauses) => {
       const { world, rates } = setting();
@@ -51,21 +51,21 @@ test('at any time no more have been let in than the rate and one second’s wort
   );
 });
 
-test('a limit that is lowered counts at once', (t) => {
+test('a lowered limit takes effect immediately', (t) => {
   const { isLetIn } = setting();
   t.true(isLetIn('a', 1000));
   t.true(isLetIn('a', 1));
   t.false(isLetIn('a', 1));
 });
 
-test('more namespaces than are remembered cost no more memory, and those that asked last are still limited', (t) => {
+test('above the maximum of namespaces memory stays constant, and the most recent ones are still limited', (t) => {
   const { isLetIn } = setting();
   for (let index = 0; index < 30_000; index += 1) isLetIn(`n${index}`, 1);
   t.false(isLetIn('n29999', 1));
   t.true(isLetIn('n0', 1));
 });
 
-test('bytes are owed once a transfer has ended: the namespace waits until they are made up', (t) => {
+test('the bytes of a finished transfer delay the next requests of its namespace', (t) => {
   const { world, rates } = setting();
   const limits = { bytesPerSecond: 100 };
   t.is(rates.admit('a', limits).excess, undefined);
@@ -82,7 +82,7 @@ test('bytes are owed once a transfer has ended: the namespace waits until they a
   t.is(rates.admit('b', limits).excess, undefined);
 });
 
-test('a request that its bytes keep out does not count as one', (t) => {
+test('a request that the byte limit refuses does not count as a request', (t) => {
   const { rates } = setting();
   const limits = { requestsPerSecond: 1, bytesPerSecond: 100 };
   rates.admit('a', { bytesPerSecond: 100 });
@@ -92,7 +92,7 @@ test('a request that its bytes keep out does not count as one', (t) => {
   t.is(rates.admit('a', { requestsPerSecond: 1 }).excess?.limit, 'requestsPerSecond');
 });
 
-test('no more than a minute is owed, whatever was transferred, and nothing by whom nobody let in', (t) => {
+test('debt is at most a minute’s worth, and transfers of an unknown namespace cause none', (t) => {
   const { world, rates } = setting();
   const limits = { bytesPerSecond: 1 };
   rates.transferred('stranger', 2 ** 40);
@@ -103,7 +103,7 @@ test('no more than a minute is owed, whatever was transferred, and nothing by wh
   t.is(rates.admit('stranger', limits).excess, undefined);
 });
 
-test('a transfer that takes long is not forgiven for it: what it had beyond its rate is owed', (t) => {
+test('a long transfer pays its bytes in full: those above the rate become debt', (t) => {
   const { world, rates } = setting();
   const limits = { bytesPerSecond: 100 };
   rates.admit('a', limits);
@@ -116,7 +116,7 @@ test('a transfer that takes long is not forgiven for it: what it had beyond its 
   t.true(rates.admit('b', limits).holdSeconds < 0.5, 'one that kept to it owes nothing');
 });
 
-test('200 requests of a namespace are held back at once and no more, and none for longer than Envoy waits', async (t) => {
+test('at most 200 requests of a namespace are delayed, and none for longer than Envoy waits', async (t) => {
   const held: { ms: number; release: () => void }[] = [];
   const excess = { limit: 'requestsPerSecond', perSecond: 1, waitSeconds: 9 } as const;
   const throttle = createThrottle({

@@ -12,7 +12,7 @@ import { waitFor } from '../../support/wait.ts';
 
 interface Authz {
   readonly service: Service;
-  /** The HTTP status that Envoy would answer, 200 for an allow. */
+  /** The HTTP status that Envoy would return; 200 for an allow. */
   check(token: string, asked?: { method?: string; target?: string }): Promise<number>;
   /** The sum of a metric over the labels that hold `labels`. */
   metric(name: string, labels?: string): Promise<number>;

@@ -8,7 +8,7 @@ const objects = 12_000;
 const reshuffled = (random = randomFrom(1)) => reshuffledEpochs(objects, 12, 4, random);
 const lruClosedForm = (c: number) => 100 * (c + (1 - c) * Math.log(1 - c));
 
-/** Trace, objects that fit, and the hit rates that the table of facts/cache.md (decisions.md for the guard time that is learnt) has. */
+/** Trace, objects that fit, and the expected hit rates (docs/operate.md has the table). */
 const rows: { name: string; trace: () => Iterable<Access>; capacity: number; lru: number; dataset: number }[] = [
   { name: 'A .5', trace: reshuffled, capacity: objects * 0.5, lru: lruClosedForm(0.5), dataset: 50 },
   { name: 'A .95', trace: reshuffled, capacity: objects * 0.95, lru: lruClosedForm(0.95), dataset: 95 },

@@ -15,9 +15,9 @@ export const name = 'kura-cache';
 
 interface TestStream<Request, Response> {
   send(request: Request): void;
-  /** The next answer; each is given once. */
+  /** The next response. Each is returned once. */
   next(): Promise<Response>;
-  /** How many answers have come that `next` has not given. */
+  /** How many responses have arrived that `next` has not returned. */
   readonly waiting: () => number;
   /** Resolves with the status that ended the stream. */
   readonly ended: Promise<ServiceError>;
@@ -114,7 +114,7 @@ function follow<Request extends AnyRequest, Response extends AnyResponse>(
     },
     next: () =>
       waitFor(
-        'an answer',
+        'a response',
         () => {
           if (answers.length === 0 && failure !== undefined) return Promise.reject(failure);
           return answers.shift();
@@ -124,7 +124,7 @@ function follow<Request extends AnyRequest, Response extends AnyResponse>(
   };
 }
 
-/** The assignment inside an answer. */
+/** The assignment inside a response. */
 export function decode(resource: { value?: Buffer | Uint8Array | string } | null | undefined): ClusterLoadAssignment__Output {
   return protos.config.endpoint.v3.ClusterLoadAssignment.deserialize(Buffer.from(resource?.value as Buffer));
 }

@@ -6,7 +6,7 @@ import type { ExecutionContext } from 'ava';
 import { tableOf } from './client.ts';
 
 interface XdsFollower {
-  /** hash_key → health as last told; undefined before the first. */
+  /** hash_key → health as last reported; undefined before the first report. */
   table(): Record<string, string> | undefined;
   readonly faults: readonly string[];
 }
