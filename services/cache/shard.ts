@@ -11,7 +11,6 @@ import type { settings } from './config.ts';
 import { Counters } from './counters.ts';
 import { FolderRepair, type Identity, lockDirectory, prepareDirectory } from './disk/directory.ts';
 import { DiskHealth } from './disk/disk-health.ts';
-import { temporaryFolder } from './disk/file-name.ts';
 import { countPending, type Files, systemFiles } from './disk/files.ts';
 import { noCredentials, readCredentials } from './http/credentials.ts';
 import { Direct } from './http/direct.ts';
@@ -110,6 +109,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     await objects.drain(config.grace);
     stopped.abort();
     await background;
+    await idle(counters);
     // A snapshot of half the objects would cost the other half its recency: then the old one stays.
     if (catalog.space.isCounted) await maintenance.writeSnapshot();
   });
@@ -187,7 +187,7 @@ function createParts({ config, identity, log, signal, ...options }: PartsOptions
 
 /** Uses the calls of requests. */
 async function probeDisk(files: Files, directory: string): Promise<void> {
-  const file = path.join(temporaryFolder(directory), 'probe');
+  const file = path.join(directory, 'probe');
   const sent = Buffer.from('kura');
   const written = await files.open(file, 'w', 0o600);
   await files.write(written, sent, sent.length, 0).finally(() => files.close(written));
@@ -196,6 +196,12 @@ async function probeDisk(files: Files, directory: string): Promise<void> {
   await files.read(read, got, 0, got.length, 0).finally(() => files.close(read));
   if (!got.equals(sent)) throw new Error('the probe file does not read as it was written');
   await files.unlink(file);
+}
+
+/** File calls that a request no longer waits for may still run. A disk that hangs must not stop the end of the process. */
+async function idle(counters: Counters): Promise<void> {
+  const untilMs = performance.now() + 5_000;
+  while (counters.pendingFileCalls > 0 && performance.now() < untilMs) await delay(10);
 }
 
 function delay(ms: number): Promise<void> {

@@ -74,7 +74,7 @@ test('while every unlink fails no object is lost, and afterwards the shard evict
   state.unlinkFails = 'EIO';
   for (let at = 0; at < 30; at += 1) await put(shard, `b/${at}`, body);
   t.true((await metric(shard, 'kura_cache_objects')) >= before, 'rows of files that could not be removed are back');
-  for (let at = 57; at > 40; at -= 1) t.is((await get(shard, `a/${at}`)).status, 200, `a/${at}`);
+  for (let at = 57; at > 40; at -= 1) await waitFor(`a/${at} is served`, async () => (await get(shard, `a/${at}`)).status === 200);
   state.unlinkFails = undefined;
   await waitFor('the shard serves and stores again', async () => {
     const answer = await put(shard, 'c/1', body);
@@ -216,7 +216,7 @@ test('a folder that cannot be read is scanned again, and its objects are not mis
   await rm(folder);
   await rename(`${folder}.away`, folder);
   await waitFor('all is counted', async () => (await metric(shard, 'kura_cache_recovered_ratio')) === 1);
-  for (let at = 0; at < 40; at += 1) t.is((await get(shard, `a/${at}`)).status, 200, `a/${at}`);
+  for (let at = 0; at < 40; at += 1) await waitFor(`a/${at} is served`, async () => (await get(shard, `a/${at}`)).status === 200);
 });
 
 test('a file under the name of another key is removed when it is read', async (t) => {

@@ -15,21 +15,24 @@ export class DiskTimeoutError extends Error {
 /** Resolves or rejects as the call does, or rejects with DiskTimeoutError after `limitMs`. Then `onLate` gets the late result. */
 export function within<T>(limitMs: number, call: Promise<T>, onLate: (result: T) => void = ignore): Promise<T> {
   return new Promise((resolve, reject) => {
+    let isSettled = false;
     let isLate = false;
-    const timer = setTimeout(
-      () => {
-        isLate = true;
-        reject(new DiskTimeoutError(limitMs, call));
-      },
-      Math.max(0, limitMs),
-    );
+    const expire = (): void => {
+      if (isSettled) return;
+      isLate = true;
+      reject(new DiskTimeoutError(limitMs, call));
+    };
+    // When the event loop was late, finished calls wait for its next turn: they are not the disk's delay.
+    const timer = setTimeout(() => setImmediate(expire), Math.max(0, limitMs));
     call.then(
       (result) => {
+        isSettled = true;
         clearTimeout(timer);
         if (isLate) onLate(result);
         else resolve(result);
       },
       (error: unknown) => {
+        isSettled = true;
         clearTimeout(timer);
         reject(error);
       },

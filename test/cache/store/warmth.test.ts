@@ -18,6 +18,7 @@ test('the first read of each block of a large object goes through the thread poo
   t.is((await put(first, 'zip', body)).status, 201);
   await first.close();
   const shard = await startTestShard(t, { directory: first.directory });
+  await waitFor('all is counted', async () => (await metric(shard, 'kura_cache_recovered_ratio')) === 1);
   const reads = async () => ({
     now: await metric(shard, 'kura_cache_synchronous_reads_total'),
     pool: await metric(shard, 'kura_cache_pooled_reads_total'),
