@@ -1,4 +1,5 @@
-/** Pure: the key of a file, or of what a user typed. Every key passes Envoy unchanged. */
+/** Pure: the key of a file, or of what a user typed. Every key has its canonical spelling, so Envoy does not change it. */
+import { canonicalKey } from '../shared/key.ts';
 
 /** What RFC 3986 lets stand in a path; the rest is written as %XX. */
 const plain = /[A-Za-z0-9\-._~!$&'()*+,;=:@/]/;
@@ -15,9 +16,13 @@ export function keyOfFile(prefix: string, path: string): string {
   return (prefix === '' || prefix.endsWith('/') ? prefix : `${prefix}/`) + encode(path, plain);
 }
 
-/** A key as a user typed it: `%20` stays, a space becomes `%20`. */
+/**
+ * A key as a user typed it: `%20` stays, a space becomes `%20`, and a `%` that begins no escape becomes `%25`. A key without a canonical
+ * spelling, such as one with `%2F`, stays as it is: Envoy rejects it.
+ */
 export function keyOfText(text: string): string {
-  return encode(text, plainWhenTyped);
+  const key = encode(text.replace(/%(?![0-9A-Fa-f]{2})/g, '%25'), plainWhenTyped);
+  return canonicalKey(key) ?? key;
 }
 
 function encode(text: string, kept: RegExp): string {

@@ -7,7 +7,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { type PolicyDocument, parsePolicy, type Verb, verbs } from '../authz/policy/document.ts';
 import { compilePolicy, type Labels, type Policy, type Question, type Verdict } from '../authz/policy/policy.ts';
 import type { Problem } from '../authz/policy/strict-reader.ts';
-import { isKey } from '../shared/key.ts';
+import { canonicalKey, isKey } from '../shared/key.ts';
 import { exits, type Run, type Surroundings } from './command.ts';
 import { readDecisions } from './recorded-decisions.ts';
 import { orUsageError, UsageError } from './usage-error.ts';
@@ -89,9 +89,12 @@ async function test(file: string, { json }: { json?: boolean }, { here, terminal
   return failed === 0 ? exits.good : exits.bad;
 }
 
-async function explain(file: string, { as, verb: asked, key, labels = {}, json }: ExplainOptions, { here, terminal }: Surroundings): Run {
-  if (!isKey(key))
-    throw new UsageError(`${JSON.stringify(key)} cannot be a key: 1 to 1,024 bytes of printable ASCII without a . or .. segment`);
+async function explain(file: string, options: ExplainOptions, { here, terminal }: Surroundings): Run {
+  const { as, verb: asked, labels = {}, json } = options;
+  // As authz gets it from Envoy.
+  const key = canonicalKey(options.key);
+  if (key === undefined || !isKey(key))
+    throw new UsageError(`${JSON.stringify(options.key)} cannot be a key: 1 to 1,024 bytes of printable ASCII without a . or .. segment`);
   const policy = compile(await readPolicy(path.resolve(here, file)), file);
   const [namespace, serviceAccount] = as;
   const verdict = policy.decide({ identity: { namespace, serviceAccount }, labels, verb: asked, key });
