@@ -8,8 +8,25 @@ The cache is never in the way: whatever goes wrong with it, the file is read fro
 """
 import http.client
 import os
+import re
 import threading
 import urllib.parse
+
+# What a path segment may hold literally (RFC 3986), and the separator.
+LITERAL = "/!$&'()*+,;=:@-._~"
+
+
+def canonical_key(text):
+    """The one spelling of a key, which Envoy gives it too (services/shared/key.ts). None when Envoy rejects it."""
+    path, question, rest = text.partition("?")
+    if re.search(r"%(?![0-9A-Fa-f]{2})|%(2F|5C|00)|(^|/)(\.?%2E|%2E\.|%2E%2E)(?=/|\Z)", path, re.IGNORECASE):
+        return None
+
+    def spell(escape):
+        character = chr(int(escape[1], 16))
+        return character if character.isascii() and (character.isalnum() or character in LITERAL) else escape[0].upper()
+
+    return re.sub(r"%([0-9A-Fa-f]{2})", spell, path) + question + rest
 
 
 class Kura:
@@ -17,14 +34,15 @@ class Kura:
         url = urllib.parse.urlsplit(server or os.environ["KURA_SERVER"])
         self._host, self._port = url.hostname, url.port or 80
         self._token_file = token_file or os.environ["KURA_TOKEN_FILE"]
-        self._prefix = (prefix or os.environ["KURA_PREFIX"]).strip("/")
+        given = prefix or os.environ["KURA_PREFIX"]
+        self._prefix = (canonical_key(given) or given).strip("/")
         self._timeout = timeout
         self._local = threading.local()
         self.hits = self.misses = 0
 
     def read(self, path):
         """The bytes of a file. Raises what open() raises when it is neither in the cache nor in its place."""
-        key = self._prefix + "/" + urllib.parse.quote(path.lstrip("/"), safe="/!$&'()*+,;=:@-._~")
+        key = self._prefix + "/" + urllib.parse.quote(path.lstrip("/"), safe=LITERAL)
         status, data = self._request("GET", key)
         if status == 200:
             self.hits += 1

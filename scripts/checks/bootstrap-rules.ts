@@ -8,12 +8,17 @@ import { Condition, type Row, seconds, valueAt } from './expectation.ts';
 const maxFailure = '2.5s';
 /** The paths of these files in a Pod (k8s/base/envoy.yaml). */
 const grantsFile = '/etc/envoy/grants.lua';
+const keysFile = '/etc/envoy/keys.lua';
+const grpcFile = '/etc/envoy/grpc.lua';
 const credentialFile = '/etc/envoy/credential.yaml';
 
 const objects = 'static_resources.listeners[objects]';
 const manager = `${objects}.filter_chains[0].filters[0].typed_config`;
 const mutations = `${manager}.early_header_mutation_extensions[strip].typed_config.mutations`;
 const authorization = `${manager}.http_filters[envoy.filters.http.ext_authz].typed_config`;
+const keys = `${manager}.http_filters[kura.keys].typed_config.xds_matcher.matcher_list.matchers[0]`;
+const grpc = `${manager}.http_filters[kura.grpc].typed_config.xds_matcher.matcher_list.matchers[0]`;
+const grpcChain = `${grpc}.on_match.action.typed_config.filter_chain.typed_config`;
 const injector = `${manager}.http_filters[envoy.filters.http.credential_injector].typed_config`;
 const transfers = `${manager}.access_log[envoy.access_loggers.http_grpc]`;
 const routes = `${manager}.route_config.virtual_hosts[0].routes`;
@@ -33,6 +38,32 @@ const keyRows: readonly Row[] = [
     const strip = { remove_on_match: { key_matcher: { prefix, ignore_case: true } } };
     return [mutations, new Condition('listWith', strip), `a client could send ${prefix}* headers and act for another namespace`];
   }),
+  [
+    `${keys}.predicate.single_predicate.input.typed_config`,
+    { '@type': 'type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput', header_name: ':path' },
+    'one key would have several spellings, and one object for each',
+  ],
+  [`${keys}.predicate.single_predicate.value_match`, { contains: '%' }, 'one key would have several spellings, and one object for each'],
+  [
+    `${keys}.on_match.action.typed_config.typed_config.typed_config.default_source_code.filename`,
+    keysFile,
+    'one key would have several spellings, and one object for each',
+  ],
+];
+
+/** A request with a gRPC content type gets the refusals of other requests. */
+const grpcRows: readonly Row[] = [
+  [
+    `${grpc}.predicate.single_predicate.input.typed_config`,
+    { '@type': 'type.googleapis.com/envoy.type.matcher.v3.HttpResponseHeaderMatchInput', header_name: 'grpc-status' },
+    'a refused request with a gRPC content type would get 200',
+  ],
+  [`${grpcChain}[0].typed_config.default_source_code.filename`, grpcFile, 'a refused request with a gRPC content type would get 200'],
+  [
+    `${grpcChain}[1].typed_config.mutations.response_mutations`,
+    [{ append: { header: { key: 'x-kura-status', value: '%RESPONSE_CODE%' }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' } }],
+    'grpc.lua could not restore the status of a refusal',
+  ],
 ];
 
 /** Every request passes authz, and every shard knows Envoy. */
@@ -40,7 +71,9 @@ const accessRows: readonly Row[] = [
   [`${authorization}.failure_mode_allow`, false, 'without authz Envoy would allow every request'],
   [
     `${manager}.http_filters[*].name`,
-    ['local_ratelimit', 'lua', 'ext_authz', 'credential_injector', 'router'].map((name) => `envoy.filters.http.${name}`),
+    ['kura.grpc', 'local_ratelimit', 'kura.keys', 'lua', 'ext_authz', 'credential_injector', 'router'].map((name) =>
+      name.startsWith('kura.') ? name : `envoy.filters.http.${name}`,
+    ),
     'a request could pass unchecked, or without the credential',
   ],
   [`${injector}.overwrite`, true, 'shards would get the credential that a client sends'],
@@ -164,7 +197,15 @@ const addressRows: readonly Row[] = [
   ],
 ];
 
-export const bootstrapRules: readonly Row[] = [...keyRows, ...accessRows, ...logRows, ...timeRows, ...shardRows, ...addressRows];
+export const bootstrapRules: readonly Row[] = [
+  ...keyRows,
+  ...grpcRows,
+  ...accessRows,
+  ...logRows,
+  ...timeRows,
+  ...shardRows,
+  ...addressRows,
+];
 
 /** All strings of the access logs that mention the header Authorization. */
 function authorizationFields(bootstrap: unknown, path: string): string[] {

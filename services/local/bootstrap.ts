@@ -9,6 +9,10 @@ interface LocalAddresses {
   readonly edsPort: number;
   /** The path of envoy/grants.lua. */
   readonly grantsFile: string;
+  /** The path of envoy/keys.lua. */
+  readonly keysFile: string;
+  /** The path of envoy/grpc.lua. */
+  readonly grpcFile: string;
   /** The local replacement of envoy/credential.yaml. */
   readonly credentialFile: string;
 }
@@ -27,7 +31,7 @@ export function localBootstrap(text: string, addresses: LocalAddresses): string 
       document.createNode(address),
     );
   };
-  const setFile = (filter: string, at: readonly string[], file: string): void => {
+  const setFile = (filter: string, at: readonly (string | number)[], file: string): void => {
     namedEntry(objectsManager(document), ['http_filters'], filter).setIn(['typed_config', ...at], file);
   };
 
@@ -35,6 +39,10 @@ export function localBootstrap(text: string, addresses: LocalAddresses): string 
   listener('objects').set('address', document.createNode(socketAddress(addresses.objectsPort)));
   listener('metrics').set('address', document.createNode(socketAddress(addresses.metricsPort)));
   setFile('envoy.filters.http.lua', ['default_source_code', 'filename'], addresses.grantsFile);
+  const action = ['xds_matcher', 'matcher_list', 'matchers', 0, 'on_match', 'action', 'typed_config'];
+  setFile('kura.keys', [...action, 'typed_config', 'typed_config', 'default_source_code', 'filename'], addresses.keysFile);
+  const firstFilter = ['filter_chain', 'typed_config', 0, 'typed_config'];
+  setFile('kura.grpc', [...action, ...firstFilter, 'default_source_code', 'filename'], addresses.grpcFile);
   const secret = ['credential', 'typed_config', 'credential', 'sds_config', 'path_config_source', 'path'];
   setFile('envoy.filters.http.credential_injector', secret, addresses.credentialFile);
   setEndpoint('authz', { pipe: { path: addresses.authzSocket } });

@@ -1,4 +1,4 @@
-/** Pure: which request targets name an object. Keys are compared byte for byte; nothing here decodes, joins or cleans one. */
+/** Pure: which request targets name an object, and the one spelling of a key. Keys are compared byte for byte. */
 
 /** The bytes after `/objects/` or `/direct/`, exactly as they came. The brand keeps raw URLs and file paths out. */
 export type Key = string & { readonly brand: 'key' };
@@ -32,6 +32,33 @@ export function isKey(text: string): text is Key {
     segmentStart = at + 1;
   }
   return true;
+}
+
+/** RFC 3986, section 3.3: what a path segment may hold literally. */
+const literal = /[A-Za-z0-9\-._~!$&'()*+,;=:@]/;
+const escapes = /%([0-9A-Fa-f]{2})/g;
+const malformed = /%(?![0-9A-Fa-f]{2})/;
+/** A later reader could take them for a separator or for the end of the key. */
+const refused = /%(?:2F|5C|00)/i;
+const hiddenDots = /(?:^|\/)(?:\.?%2e|%2e\.|%2e%2e)(?=\/|$)/i;
+
+/**
+ * The one spelling of a key, a prefix or a path; undefined when it must be refused. Clients spell one key differently, and the spelling
+ * decides object, shard and rule. envoy/keys.lua applies this rule to each request, and k8s/examples/kura_reader.py has it too.
+ *
+ * Up to the first `?`, an escape of a literal character is decoded, and every other escape gets upper-case digits. Each escape is decoded
+ * at most once: `%252e` stays. Malformed escapes, `%2F`, `%5C`, `%00` and dot segments that contain an escape are refused.
+ */
+export function canonicalKey(text: string): string | undefined {
+  const end = text.indexOf('?');
+  const path = end < 0 ? text : text.slice(0, end);
+  if (!path.includes('%')) return text;
+  if (malformed.test(path) || refused.test(path) || hiddenDots.test(path)) return undefined;
+  const spelled = path.replace(escapes, (whole, digits: string) => {
+    const character = String.fromCharCode(Number.parseInt(digits, 16));
+    return literal.test(character) ? character : whole.toUpperCase();
+  });
+  return spelled + text.slice(path.length);
 }
 
 const slash = 0x2f;

@@ -1,9 +1,9 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { keyOfFile } from '../../services/cli/transfer/file-key.ts';
+import { keyOfFile, keyOfText } from '../../services/cli/transfer/file-key.ts';
 import { expectedHitRatio, percentile } from '../../services/cli/transfer/transfer-statistics.ts';
 import { formatBytes, formatPercent } from '../../services/shared/format.ts';
-import { isKey } from '../../services/shared/key.ts';
+import { canonicalKey, isKey } from '../../services/shared/key.ts';
 
 test('two different names never get the same key', (t) => {
   const name = fc.string({ unit: fc.constantFrom('a', '/', '%', '7', 'F', '5', 'C', '\\', '\x7f', ' ', 'é', '#', '?') });
@@ -19,6 +19,25 @@ test('the key of a file is valid and contains nothing that Envoy rejects or rewr
     return isKey(key) && !/%(2F|5C|00)|[\\|^{}"<>`#? ]/i.test(key.replaceAll('%7F5C', ''));
   });
   t.notThrows(() => fc.assert(check));
+});
+
+test('a key of a file, and of a text that can be a key, is canonical', (t) => {
+  const text = fc.string({ unit: fc.constantFrom('a', '/', '%', '4', '1', 'e', '.', ' ', 'ä', '+', '(', '?', '[', '\\') });
+  t.notThrows(() =>
+    fc.assert(
+      fc.property(text, (name) => {
+        const [ofFile, ofText] = [keyOfFile('vision', name), keyOfText(name)];
+        return canonicalKey(ofFile) === ofFile && (canonicalKey(ofText) ?? ofText) === ofText;
+      }),
+    ),
+  );
+  for (const [typed, key] of [
+    ['my data/%28%c3%a4', 'my%20data/(%C3%A4'],
+    ['50% off', '50%25%20off'],
+    ['a%zz?b=%41', 'a%25zz?b=%41'],
+    ['a%2Fb', 'a%2Fb'],
+  ] as const)
+    t.is(keyOfText(typed), key);
 });
 
 test('the expected hit ratio is the closed form', (t) => {

@@ -113,6 +113,55 @@ test.serial('keys come back byte for byte, each its own object', async (t) => {
   for (const key of keys) t.is((await system.call({ as: 'vision/trainer', path: `/objects/${key}` })).body.toString(), `of ${key}`, key);
 });
 
+/** One name as clients write it into a path. */
+const spellings = {
+  'the canonical spelling': "vision/my%20data/%C3%A4+~'(1):@,$&=%5B%23.bin",
+  'Python’s quote': 'vision/my%20data/%C3%A4%2B~%27%281%29%3A%40%2C%24%26%3D%5B%23.bin',
+  'aiohttp and requests': "vision/my%20data/%C3%A4+~'(1):@,$&=%5B%23.bin",
+  'curl, with lower-case digits by hand': "vision/my%20data/%c3%a4+%7e'(1):@,$&=%5b%23.bin",
+  'Go’s PathEscape': 'vision/my%20data/%C3%A4+~%27%281%29:@%2C$&=%5B%23.bin',
+  'Java’s URLEncoder with %20 for +': 'vision/my%20data/%C3%A4%2B%7E%27%281%29%3A%40%2C%24%26%3D%5B%23.bin',
+  'every byte': '%76%69%73%69%6f%6e/%6d%79%20%64%61%74%61/%c3%a4%2b%7e%27%28%31%29%3a%40%2c%24%26%3d%5b%23%2e%62%69%6e',
+};
+
+test.serial('an object that is stored under one spelling of its key is found under every other, on the same shard', async (t) => {
+  const as = 'vision/trainer';
+  for (const [writer, written] of Object.entries(spellings)) {
+    const put = await system.call({ as, method: 'PUT', path: `/objects/${written}`, body: `by ${writer}` });
+    t.is(put.status, 201, writer);
+    for (const [reader, read] of Object.entries(spellings)) {
+      const get = await system.call({ as, path: `/objects/${read}` });
+      t.is(get.body.toString(), `by ${writer}`, reader);
+      t.is(get.headers['x-kura-shard'], put.headers['x-kura-shard'], reader);
+      const direct = await system.call({ as, method: 'HEAD', path: `/direct/${read}` });
+      t.deepEqual([direct.status, direct.headers.etag], [200, put.headers.etag], reader);
+    }
+  }
+  t.is((await system.call({ as, method: 'DELETE', path: `/objects/${spellings['every byte']}` })).status, 204);
+  for (const [reader, read] of Object.entries(spellings)) t.is((await system.call({ as, path: `/objects/${read}` })).status, 404, reader);
+});
+
+test.serial('the policy holds for every spelling of a key', async (t) => {
+  for (const as of ['nlp/trainer', 'vision/trainer']) {
+    for (const [reader, read] of Object.entries(spellings))
+      t.is((await system.call({ as, path: `/objects/${read}` })).status, as === 'vision/trainer' ? 404 : 403, `${as}, ${reader}`);
+  }
+  const file = (await system.local()).policy as string;
+  const original = await readFile(file, 'utf8');
+  t.teardown(() => writeFile(file, original));
+  const rule = (keys: string): string =>
+    original.replace(
+      'tests:',
+      `  - { name: one, effect: deny, subjects: [{ namespaces: [vision] }], verbs: [GET], keys: ["${keys}"] }\ntests:`,
+    );
+  await writeFile(file, rule("vision/my%20data/%C3%A4+~'("));
+  for (const [reader, read] of Object.entries(spellings))
+    await waitFor(reader, async () => (await system.call({ as: 'vision/trainer', path: `/objects/${read}` })).status === 403);
+  t.is((await system.call({ as: 'vision/trainer', path: '/objects/vision/my%20data/%C3%A4' })).status, 404);
+  await writeFile(file, rule('vision/my%20data/%c3%a4/'));
+  await waitFor('the canonical form is shown', async () => system.output().includes('write \\"vision/my%20data/%C3%A4/\\"'));
+});
+
 test.serial('dot segments in every spelling neither leave /objects/ nor cross a prefix', async (t) => {
   await system.call({ as: 'nlp/trainer', method: 'PUT', path: '/objects/nlp/secret', body: 'nlp only' });
   const spellings = [

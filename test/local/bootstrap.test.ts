@@ -12,6 +12,8 @@ const addresses = {
   authzSocket: '/s/authz.sock',
   edsPort: 4,
   grantsFile: '/g/grants.lua',
+  keysFile: '/g/keys.lua',
+  grpcFile: '/g/grpc.lua',
   credentialFile: '/c/c.yaml',
 };
 
@@ -27,7 +29,7 @@ test('only the addresses and file paths of the operators’ bootstrap change', (
   const found = JSON.stringify(parse(local));
   for (const port of [1, 2, 3, 4]) t.true(found.includes(`"address":"127.0.0.1","port_value":${port}`), String(port));
   t.true(found.includes('"path":"/s/authz.sock"'));
-  t.true(found.includes('"filename":"/g/grants.lua"'));
+  for (const name of ['grants', 'keys', 'grpc']) t.true(found.includes(`"filename":"/g/${name}.lua"`), name);
   t.true(found.includes('"path":"/c/c.yaml"'));
   t.false(found.includes('0.0.0.0'));
 });

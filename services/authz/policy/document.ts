@@ -1,5 +1,6 @@
 /** Pure: the text of an AccessPolicy, read strictly: what is not exactly of its form is a problem with line and column, and nothing is guessed. */
 import { isMap, LineCounter, type Node, parseDocument, type Scalar, type YAMLMap } from 'yaml';
+import { canonicalKey } from '../../shared/key.ts';
 import { type Problem, StrictReader } from './strict-reader.ts';
 
 export const verbs = ['GET', 'HEAD', 'PUT', 'DELETE'] as const;
@@ -135,7 +136,7 @@ function readRule(reader: StrictReader, node: unknown, names: Set<string>): Rule
 }
 
 function readPrefix(reader: StrictReader, node: unknown, what: string): string {
-  const prefix = reader.text(node, `${what}: a key`, keyText, 'a prefix of printable ASCII');
+  const prefix = readKey(reader, node, `${what}: a key`, 'a prefix of printable ASCII');
   for (const [template] of prefix.matchAll(/\{[^}]*\}?/g)) {
     if (template !== '{namespace}' && template !== '{serviceAccount}') {
       reader.wrong(node, `${what}: ${template} is neither {namespace} nor {serviceAccount}`);
@@ -144,6 +145,16 @@ function readPrefix(reader: StrictReader, node: unknown, what: string): string {
   if (prefix !== '' && !prefix.endsWith('/'))
     reader.warn(node, `${what}: the prefix "${prefix}" does not end in /, so it also covers "${prefix}x"`);
   return prefix;
+}
+
+/** Requests reach authz in the canonical spelling alone, so any other would match none of them. */
+function readKey(reader: StrictReader, node: unknown, what: string, form: string): string {
+  const key = reader.text(node, what, keyText, form);
+  const canonical = canonicalKey(key);
+  if (canonical === undefined) {
+    reader.wrong(node, `${what}: "${key}" covers no key: it has a malformed escape, %2F, %5C, %00 or an escaped . or .. segment`);
+  } else if (canonical !== key) reader.wrong(node, `${what}: "${key}" is not canonical; write "${canonical}"`);
+  return key;
 }
 
 function readSubject(reader: StrictReader, node: unknown, what: string): Subject {
@@ -229,7 +240,7 @@ function readTest(reader: StrictReader, node: unknown): PolicyTest {
     serviceAccount,
     labels: labels === undefined ? {} : readLabels(reader, labels, 'a test: labels'),
     verb: reader.choice(fields.get('verb') ?? node, 'verb', verbs),
-    key: reader.text(fields.get('key') ?? node, 'key', keyText, 'a key of printable ASCII'),
+    key: readKey(reader, fields.get('key') ?? node, 'key', 'a key of printable ASCII'),
     expect: reader.choice(fields.get('expect') ?? node, 'expect', ['allow', 'deny']),
     line: reader.line(node),
   };

@@ -7,7 +7,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { type PolicyDocument, parsePolicy, type Verb, verbs } from '../../authz/policy/document.ts';
 import { compilePolicy, type Labels, type Policy, type Question, type Verdict } from '../../authz/policy/policy.ts';
 import type { Problem } from '../../authz/policy/strict-reader.ts';
-import { isKey } from '../../shared/key.ts';
+import { canonicalKey, isKey } from '../../shared/key.ts';
 import { orUsageError, UsageError } from '../usage-error.ts';
 import { type CommandContext, exitStatuses, type RunAction } from './command-context.ts';
 import { readDecisions } from './recorded-decisions.ts';
@@ -93,13 +93,14 @@ async function test(file: string, { json }: { json?: boolean }, { workingDirecto
   return failed === 0 ? exitStatuses.success : exitStatuses.failure;
 }
 
-async function explain(
-  file: string,
-  { as, verb: method, key, labels = {}, json }: ExplainOptions,
-  { workingDirectory, terminal }: CommandContext,
-): Promise<number> {
-  if (!isKey(key))
-    throw new UsageError(`${JSON.stringify(key)} is not a valid key: 1 to 1,024 bytes of printable ASCII without a . or .. segment`);
+async function explain(file: string, options: ExplainOptions, { workingDirectory, terminal }: CommandContext): Promise<number> {
+  const { as, verb: method, labels = {}, json } = options;
+  // As authz receives it from Envoy.
+  const key = canonicalKey(options.key);
+  if (key === undefined || !isKey(key))
+    throw new UsageError(
+      `${JSON.stringify(options.key)} is not a valid key: 1 to 1,024 bytes of printable ASCII without a . or .. segment`,
+    );
   const policy = compile(await readPolicy(path.resolve(workingDirectory, file)), file);
   const [namespace, serviceAccount] = as;
   const verdict = policy.decide({ identity: { namespace, serviceAccount }, labels, verb: method, key });

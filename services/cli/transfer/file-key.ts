@@ -1,4 +1,5 @@
-/** Pure: makes keys from file names and from text that a user typed. Envoy forwards every such key unchanged. */
+/** Pure: makes keys from file names and from text that a user typed. Every key has its canonical spelling, so Envoy does not change it. */
+import { canonicalKey } from '../../shared/key.ts';
 
 /** The characters that RFC 3986 allows in a path; other bytes become %XX. https://www.rfc-editor.org/rfc/rfc3986#section-3.3 */
 const plain = /[A-Za-z0-9\-._~!$&'()*+,;=:@/]/;
@@ -16,9 +17,13 @@ export function keyOfFile(prefix: string, path: string): string {
   return (prefix === '' || prefix.endsWith('/') ? prefix : `${prefix}/`) + encode(path, plain);
 }
 
-/** Makes a key from text that a user typed: `%20` is kept, a space becomes `%20`. */
+/**
+ * Makes a key from text that a user typed: `%20` is kept, a space becomes `%20`, and a `%` that begins no escape becomes `%25`. A key without a
+ * canonical spelling, such as one with `%2F`, stays as it is: Envoy rejects it.
+ */
 export function keyOfText(text: string): string {
-  return encode(text, plainWhenTyped);
+  const key = encode(text.replace(/%(?![0-9A-Fa-f]{2})/g, '%25'), plainWhenTyped);
+  return canonicalKey(key) ?? key;
 }
 
 function encode(text: string, kept: RegExp): string {

@@ -77,6 +77,11 @@ for (const [who, labels, verb, key, expected] of [
   });
 }
 
+test('a canonical prefix with escapes, dots and templates is accepted', (t) => {
+  for (const key of ['my%20data/%C3%A4/', "vision/a+b~'(:@,", 'vision/.', '{namespace}/%7B', '%252e'])
+    t.deepEqual(problemsOf(example.replace('datasets/imagenet/"]', `${key}"]`).replace(/\n- \{ as: .*team: vision.*\n/, '\n')), [], key);
+});
+
 test('the limits are the document’s, replaced by an override with the exact name, or else by one with a glob', (t) => {
   const policy = compile(example);
   const limits = (namespace: string) =>
@@ -117,6 +122,25 @@ for (const [what, text, place, message] of [
   ],
   ['an open template', example.replace('by/{namespace}', 'by/{namespace'), '"by/{namespace', /is neither/],
   ['a key that is not ASCII', example.replace('datasets/imagenet/"]', 'données/"]'), '"données', /not a prefix of printable ASCII/],
+  [
+    'a prefix that is not canonical',
+    example.replace('datasets/imagenet/"]', 'my%20d%61ta/%c3%a4/"]'),
+    '"my%20d',
+    /rule imagenet-read: a key: "my%20d%61ta\/%c3%a4\/" is not canonical; write "my%20data\/%C3%A4\/"$/,
+  ],
+  [
+    'a malformed escape',
+    example.replace('datasets/imagenet/"]', '100%/"]'),
+    '"100%/',
+    /a key: "100%\/" covers no key: it has a malformed escape/,
+  ],
+  ['an escaped slash', example.replace('by/{namespace}', 'by%2F{namespace}'), '"by%2F', /covers no key: .*%2F/],
+  [
+    'a test of a key that is not canonical',
+    example.replace('key: datasets/imagenet/x, expect: deny', 'key: datasets/%69, expect: deny'),
+    'datasets/%69',
+    /key: "datasets\/%69" is not canonical; write "datasets\/i"/,
+  ],
   ['a rule without subjects', example.replace('subjects: [{ namespaces: [shared] }]', 'subjects: []'), '[]', /subjects is empty/],
   ['a subject without a field', example.replace('[{ namespaces: [shared] }]', '[{}]'), '{}', /would be everybody/],
   ['an empty selector', example.replace('{ matchLabels: { team: vision } }', '{ matchLabels: {} }'), '{} }', /matchLabels is empty/],

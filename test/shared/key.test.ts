@@ -1,0 +1,80 @@
+import { execFile } from 'node:child_process';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import test from 'ava';
+import fc from 'fast-check';
+import { canonicalKey } from '../../services/shared/key.ts';
+import { keyVectors, nearlyEscapes } from '../support/key-vectors.ts';
+
+const run = promisify(execFile);
+const examples = path.resolve(import.meta.dirname, '..', '..', 'k8s', 'examples');
+const literal = "ABCXYZabcxyz0129-._~!$&'()*+,;=:@";
+
+for (const { input, output } of keyVectors) {
+  test(`${input} ${output === null ? 'is refused' : `is spelled ${output}`}`, (t) => {
+    t.is(canonicalKey(input) ?? null, output);
+  });
+}
+
+test('a canonical spelling is its own canonical spelling', (t) => {
+  const check = fc.property(fc.oneof(nearlyEscapes, fc.string()), (text) => {
+    const spelled = canonicalKey(text);
+    return spelled === undefined || canonicalKey(spelled) === spelled;
+  });
+  t.notThrows(() => fc.assert(check, { numRuns: 2_000 }));
+});
+
+test('literal characters never change', (t) => {
+  const unit = fc.constantFrom(...literal, '/', '?');
+  t.notThrows(() => fc.assert(fc.property(fc.string({ unit }), (text) => canonicalKey(text) === text)));
+  const between = fc.property(fc.string({ unit: fc.constantFrom(...literal, '/') }), fc.string({ unit }), (before, after) => {
+    return canonicalKey(`${before}%c3${after}`) === `${before}%C3${after}`;
+  });
+  t.notThrows(() => fc.assert(between));
+});
+
+test('any two spellings of one string have one canonical spelling', (t) => {
+  const unit = fc.constantFrom(...literal, ' ', '%', '#', '?', '[', '{', '"', '\x01', '\x7f', 'ä', '€', '😀');
+  const segment = fc.string({ unit, minLength: 1, maxLength: 8 }).filter((text) => text !== '.' && text !== '..');
+  const spelling = fc.infiniteStream(fc.constantFrom('literal', 'lower', 'upper'));
+  const check = fc.property(fc.array(segment, { minLength: 1, maxLength: 4 }), spelling, spelling, (segments, one, other) => {
+    const [first, second] = [spell(segments, one), spell(segments, other)].map(canonicalKey);
+    return first !== undefined && first === second;
+  });
+  t.notThrows(() => fc.assert(check, { numRuns: 1_000 }));
+});
+
+test('two different strings never have one canonical spelling', (t) => {
+  const segment = fc.string({ unit: fc.constantFrom('a', '%', '2', '5', '4', '1', ' ', 'ä'), minLength: 1, maxLength: 6 });
+  const encoded = (text: string): string | undefined => canonicalKey(encodeURIComponent(text));
+  t.notThrows(() => fc.assert(fc.property(segment, segment, (a, b) => (encoded(a) === encoded(b)) === (a === b))));
+});
+
+test('the rule in Python gives each vector and each random key the same spelling', async (t) => {
+  const keys = [...keyVectors.map(({ input }) => input), ...fc.sample(nearlyEscapes, 2_000)];
+  const script =
+    'import json, sys; from kura_reader import canonical_key; print(json.dumps([canonical_key(k) for k in json.load(sys.stdin)]))';
+  const running = run('python3', ['-c', script], { env: { PATH: process.env.PATH, PYTHONPATH: examples, PYTHONDONTWRITEBYTECODE: '1' } });
+  running.child.stdin?.end(JSON.stringify(keys));
+  const found: (string | null)[] = JSON.parse((await running).stdout);
+  t.deepEqual(
+    found,
+    keys.map((key) => canonicalKey(key) ?? null),
+  );
+  t.deepEqual(
+    found.slice(0, keyVectors.length),
+    keyVectors.map(({ output }) => output),
+  );
+});
+
+/** One of the ways in which clients write a string into a path. */
+function spell(segments: readonly string[], ways: Iterator<string>): string {
+  const spellByte = (byte: number): string => {
+    const way = ways.next().value;
+    const character = String.fromCharCode(byte);
+    if (way === 'literal' && literal.includes(character)) return character;
+    const digits = byte.toString(16).padStart(2, '0');
+    return `%${way === 'lower' ? digits : digits.toUpperCase()}`;
+  };
+  return segments.map((segment) => [...Buffer.from(segment)].map(spellByte).join('')).join('/');
+}

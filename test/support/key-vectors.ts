@@ -1,0 +1,22 @@
+/** Spellings of keys for the three implementations of one rule: envoy/keys.lua, services/shared/key.ts and k8s/examples/kura_reader.py. */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import fc from 'fast-check';
+
+interface KeyVector {
+  readonly input: string;
+  /** The canonical spelling; null: refused. */
+  readonly output: string | null;
+  /** What Envoy makes of it, where its normalisation resolves a dot segment first. */
+  readonly throughEnvoy?: string;
+}
+
+const file = path.resolve(import.meta.dirname, '..', 'vectors', 'keys.json');
+export const keyVectors: readonly KeyVector[] = JSON.parse(readFileSync(file, 'utf8'));
+
+/** Keys full of escapes and of what almost is one. */
+export const nearlyEscapes = fc.string({
+  unit: fc.constantFrom('%', '%', '%2', '%2e', '%2E', '%41', '%c3', '%28', '2', '5', 'e', 'F', '0', 'a', 'g', '.', '/', '?', '+', '('),
+  minLength: 1,
+  maxLength: 12,
+});
