@@ -15,21 +15,21 @@ export const settings = {
     '32',
   ),
   resultAge: duration(
-    'How long the result of a review is good without asking again, while the Pods are not watched.',
+    'How long authz uses the result of a review without asking again, while it does not watch the Pods.',
     { min: 0, max: 600_000 },
     '10s',
   ),
   watchedResultAge: duration(
-    'The same while the watch on Pods is healthy, ± 20 %; a Pod that goes ends it at once.',
+    'The same while the watch on Pods is healthy, ± 20 %; the deletion of a Pod ends it at once.',
     { min: 0, max: 3_600_000 },
     '120s',
   ),
   withoutApi: duration(
-    'How long known tokens go on from the first refresh that the Kubernetes API does not answer; 0s = not at all.',
+    'How long authz accepts known tokens after the first refresh that the Kubernetes API does not answer; 0s = not at all.',
     { min: 0, max: 3_600_000 },
     '300s',
   ),
-  allowUnbound: flag('Whether tokens that are bound to no Pod are good.', 'false'),
+  allowUnbound: flag('Whether authz accepts tokens that are bound to no Pod.', 'false'),
   auditSample: integer(
     'One of so many allows is written to the audit log (every denial is); 0 = none.',
     { min: 0, max: 1_000_000 },

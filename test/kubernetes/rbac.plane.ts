@@ -43,7 +43,7 @@ const says =
   (pattern: RegExp) =>
   ({ output }: Seen): boolean =>
     pattern.test(output());
-const isNotReady = async ({ readyz, output }: Seen): Promise<boolean> => /answered 403/.test(output()) && (await readyz()) === 503;
+const isNotReady = async ({ readyz, output }: Seen): Promise<boolean> => /returned 403/.test(output()) && (await readyz()) === 503;
 const lostWatch = (resource: string) => says(new RegExp(`"path":"[^"]*/${resource}","reason":"the watch returned 403"`));
 const lostList = (resource: string) => says(new RegExp(`"path":"[^"]*/${resource}","reason":"the list returned 403"`));
 

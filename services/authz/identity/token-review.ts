@@ -66,7 +66,7 @@ export class TokenReviewer {
     }
   };
 
-  /** Takes a free turn, or waits for one that another review releases. False when none is free in time. */
+  /** Takes a free turn, or waits until another review ends and passes its turn on. False when no turn becomes free in time. */
   async #turn(): Promise<boolean> {
     if (this.#inFlight < this.#options.maxInFlight) {
       this.#inFlight++;

@@ -14,7 +14,8 @@ import { OpenFiles } from './open-files.ts';
 import { CorruptObjectError, type OpenObject } from './open-object.ts';
 import { readObject } from './read-object.ts';
 
-interface OpenerOptions {
+/** What a store and its opener both work with. */
+export interface StoreParts {
   readonly directory: string;
   readonly secret: string;
   readonly catalog: Catalog;
@@ -22,8 +23,11 @@ interface OpenerOptions {
   readonly files: Files;
   readonly buffers: BufferPool;
   readonly loaded: LoadedBodies;
-  readonly mutex: KeyedMutex;
   readonly health: FaultSink;
+}
+
+interface OpenerOptions extends StoreParts {
+  readonly mutex: KeyedMutex;
   /** Called for an object whose body was read together with its trailer. */
   readonly onBodyRead: (object: OpenObject) => void;
   /** Removes a damaged file. Does not reject. */

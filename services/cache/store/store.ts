@@ -4,37 +4,26 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Key } from '../../shared/key.ts';
 import type { Counters } from '../counters.ts';
 import { type Digest, digestOf } from '../digest.ts';
-import type { FaultSink } from '../disk/disk-health.ts';
 import { fileName, objectPath, temporaryFolder } from '../disk/file-name.ts';
-import { type Files, faultKind } from '../disk/files.ts';
+import { faultKind } from '../disk/files.ts';
 import { blockBytes, type ObjectMeta } from '../disk/trailer.ts';
-import type { Catalog, RemovedRow, UploadAdmission } from '../index/catalog.ts';
+import type { RemovedRow, UploadAdmission } from '../index/catalog.ts';
 import { type Clock, tickMs } from '../index/clock.ts';
 import { flagVerified, noRow } from '../index/object-index.ts';
 import { blocksOf } from '../index/space.ts';
-import type { BufferPool } from './buffer-pool.ts';
 import { freeRoom, holdLarge } from './free-file.ts';
 import { KeyedMutex } from './keyed-mutex.ts';
-import type { LoadedBodies } from './loaded-bodies.ts';
 import type { OpenFiles } from './open-files.ts';
 import { CorruptObjectError, type OpenObject } from './open-object.ts';
-import { Opener } from './opener.ts';
+import { Opener, type StoreParts } from './opener.ts';
 import type { PageCacheWindow } from './page-cache-window.ts';
 import { checkFile, readObject } from './read-object.ts';
 import { Upload, type WrittenFile } from './upload.ts';
 
-interface StoreOptions {
-  readonly directory: string;
-  readonly secret: string;
-  readonly catalog: Catalog;
-  readonly maxOpenFiles: number;
-  readonly files: Files;
-  readonly buffers: BufferPool;
-  readonly loaded: LoadedBodies;
+interface StoreOptions extends StoreParts {
   readonly clock: Clock;
   readonly window: PageCacheWindow;
   readonly counters: Counters;
-  readonly health: FaultSink;
 }
 
 interface NewObject extends Omit<ObjectMeta, 'length' | 'committedAt'> {

@@ -42,7 +42,7 @@ export interface Drill {
   placed(what: string, condition: (placement: Placement) => boolean, keys?: readonly string[]): Promise<Placement>;
   /** Of every Pod of a part, by the label app.kubernetes.io/name. */
   podsOf(part: string): V1Pod[];
-  /** Resolves when every Pod of our manifests that should be there is there and ready. */
+  /** Resolves when every Pod of our manifests that should be there is there and ready, and the Service has every Envoy. */
   settled(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -179,13 +179,16 @@ async function settled({ kubelet, kubectl }: Pick<Drill, 'kubelet' | 'kubectl'>)
     async () => {
       if (kubelet.faults.length > 0) throw new Error(kubelet.faults.join('\n'));
       const { items } = await kubectl.json<Workloads>('-n', system, 'get', 'statefulsets,deployments');
-      return items.every(
+      const areReady = items.every(
         ({ metadata, spec: { replicas }, status }) =>
           status.observedGeneration === metadata.generation &&
           status.replicas === replicas &&
           status.readyReplicas === replicas &&
           status.updatedReplicas === replicas,
       );
+      // The EndpointSlices follow the Pods a moment later.
+      const envoys = items.find(({ metadata }) => metadata.name === 'kura-envoy')?.spec.replicas;
+      return areReady && kubelet.addresses('kura').length === envoys;
     },
     { withinMs: 120_000, everyMs: 250 },
   ).catch(async (error: Error) => {
