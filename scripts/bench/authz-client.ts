@@ -120,7 +120,7 @@ class Tally {
   }
 }
 
-/** Only an allow names the namespace for the shard. */
+/** Only an allow names the caller for the shard. */
 function isAllow(answer: Buffer): boolean {
-  return answer.includes('x-kura-namespace');
+  return answer.includes('x-kura-caller');
 }

@@ -6,15 +6,13 @@ import { Condition, type Row, seconds, valueAt } from './expectation.ts';
 
 /** A client limits a socket operation to 3 s; half a second remains for the network. */
 const maxFailure = '2.5s';
-/** The places of these files in a Pod (k8s/base/envoy.yaml). */
+/** The place of this file in a Pod (k8s/base/envoy.yaml). */
 const grantsFile = '/etc/envoy/grants.lua';
-const credentialFile = '/etc/envoy/credential.yaml';
 
 const objects = 'static_resources.listeners[objects]';
 const manager = `${objects}.filter_chains[0].filters[0].typed_config`;
 const mutations = `${manager}.early_header_mutation_extensions[strip].typed_config.mutations`;
 const authorization = `${manager}.http_filters[envoy.filters.http.ext_authz].typed_config`;
-const injector = `${manager}.http_filters[envoy.filters.http.credential_injector].typed_config`;
 const transfers = `${manager}.access_log[envoy.access_loggers.http_grpc]`;
 const routes = `${manager}.route_config.virtual_hosts[0].routes`;
 const cache = 'static_resources.clusters[kura-cache]';
@@ -31,25 +29,17 @@ const keyRows: readonly Row[] = [
   [`${manager}.path_with_escaped_slashes_action`, 'REJECT_REQUEST', 'one key would have two spellings'],
   ...['x-kura-', 'x-envoy-'].map((prefix): Row => {
     const strip = { remove_on_match: { key_matcher: { prefix, ignore_case: true } } };
-    return [mutations, new Condition('listWith', strip), `a client could send ${prefix}* headers and act for another namespace`];
+    return [mutations, new Condition('listWith', strip), `a client could send ${prefix}* headers of its own to shards`];
   }),
 ];
 
-/** Every request passes authz, and every shard knows Envoy. */
+/** Every request passes authz. */
 const accessRows: readonly Row[] = [
   [`${authorization}.failure_mode_allow`, false, 'without authz Envoy would allow every request'],
   [
     `${manager}.http_filters[*].name`,
-    ['local_ratelimit', 'lua', 'ext_authz', 'credential_injector', 'router'].map((name) => `envoy.filters.http.${name}`),
-    'a request could pass unchecked, or without the credential',
-  ],
-  [`${injector}.overwrite`, true, 'shards would get the credential that a client sends'],
-  [`${injector}.allow_request_without_credential`, new Condition('otherThan', true), 'shards would get requests without the credential'],
-  [`${injector}.credential.typed_config.header`, 'x-kura-credential', 'shards would reject every request with 401'],
-  [
-    `${injector}.credential.typed_config.credential.sds_config.path_config_source.path`,
-    credentialFile,
-    'shards would reject every request with 401',
+    ['local_ratelimit', 'lua', 'ext_authz', 'router'].map((name) => `envoy.filters.http.${name}`),
+    'a request could pass unchecked',
   ],
   [
     `${manager}.http_filters[envoy.filters.http.lua].typed_config.default_source_code.filename`,
@@ -73,6 +63,7 @@ const accessRows: readonly Row[] = [
 /** The logs: tokens stay out of them, and authz learns of transfers. */
 const logRows: readonly Row[] = [
   [`${manager}.access_log`, [], 'the access log would contain tokens', authorizationFields],
+  [`${manager}.access_log`, [], 'the access log would contain signed terms, with which its reader could act for a caller', termsFields],
   [
     `${transfers}.filter`,
     {
@@ -90,7 +81,7 @@ const logRows: readonly Row[] = [
   ],
   [
     `${transfers}.typed_config.additional_request_headers_to_log`,
-    new Condition('listWith', 'x-kura-namespace'),
+    new Condition('listWith', 'x-kura-caller'),
     'authz could not count the bytes of a namespace, and bytesPerSecond would limit no namespace',
   ],
 ];
@@ -169,6 +160,11 @@ export const bootstrapRules: readonly Row[] = [...keyRows, ...accessRows, ...log
 /** All strings of the access logs that mention the header Authorization. */
 function authorizationFields(bootstrap: unknown, path: string): string[] {
   return JSON.stringify(valueAt(bootstrap, path) ?? []).match(/"[^"]*authorization[^"]*"/gi) ?? [];
+}
+
+/** All strings of the access logs that mention the header x-kura-terms. */
+function termsFields(bootstrap: unknown, path: string): string[] {
+  return JSON.stringify(valueAt(bootstrap, path) ?? []).match(/"[^"]*x-kura-terms[^"]*"/gi) ?? [];
 }
 
 /** The longest time from the last byte of a request to its failure: the check by authz, and each try of the route at `path`. */

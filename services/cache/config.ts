@@ -19,7 +19,7 @@ export const settings = {
     ),
   ),
   credentialFile: text(
-    'File with the credential that Envoy sends, a second one on a line of its own while it is rotated; `off` lets in whoever reaches the port.',
+    'File with the key that authz signs callers and terms with; during a rotation two keys, each on a line. With `off` the shard checks no signature, and accepts requests without these headers.',
   ),
   advertise: optional(
     advertisedAddress(

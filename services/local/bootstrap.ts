@@ -9,13 +9,11 @@ interface LocalAddresses {
   readonly edsPort: number;
   /** The file of envoy/grants.lua. */
   readonly grantsFile: string;
-  /** In the place of envoy/credential.yaml. */
-  readonly credentialFile: string;
 }
 
 const loopback = '127.0.0.1';
 
-/** Replaces the addresses in `text`, and where its other files lie, and nothing else. Throws an Error that names what the bootstrap lacks. */
+/** Replaces the addresses in `text`, and the path of grants.lua, and nothing else. Throws an Error that names what the bootstrap lacks. */
 export function localBootstrap(text: string, addresses: LocalAddresses): string {
   const document = parseDocument(text);
   const [fault] = document.errors;
@@ -27,16 +25,12 @@ export function localBootstrap(text: string, addresses: LocalAddresses): string 
       document.createNode(address),
     );
   };
-  const setFile = (filter: string, at: readonly string[], file: string): void => {
-    namedEntry(objectsManager(document), ['http_filters'], filter).setIn(['typed_config', ...at], file);
-  };
 
   document.setIn(['admin', 'address'], document.createNode(socketAddress(addresses.adminPort)));
   listener('objects').set('address', document.createNode(socketAddress(addresses.objectsPort)));
   listener('metrics').set('address', document.createNode(socketAddress(addresses.metricsPort)));
-  setFile('envoy.filters.http.lua', ['default_source_code', 'filename'], addresses.grantsFile);
-  const secret = ['credential', 'typed_config', 'credential', 'sds_config', 'path_config_source', 'path'];
-  setFile('envoy.filters.http.credential_injector', secret, addresses.credentialFile);
+  const lua = namedEntry(objectsManager(document), ['http_filters'], 'envoy.filters.http.lua');
+  lua.setIn(['typed_config', 'default_source_code', 'filename'], addresses.grantsFile);
   setEndpoint('authz', { pipe: { path: addresses.authzSocket } });
   setEndpoint('eds', socketAddress(addresses.edsPort));
   setEndpoint('admin', socketAddress(addresses.adminPort));

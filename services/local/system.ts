@@ -104,7 +104,7 @@ export async function startSystem(options: SystemOptions): Promise<System> {
     await lock.release();
   };
   try {
-    await createCredential(stateDirectory, options.root);
+    await createCredential(stateDirectory);
     const cluster = startCluster(start).then((connected) => {
       client = connected;
       return connected;

@@ -4,6 +4,7 @@ import test from 'ava';
 import { settingPrefix, settings } from '../../services/cache/config.ts';
 import { problems } from '../../services/cache/http/problems.ts';
 import { settingName } from '../../services/shared/environment.ts';
+import { callerHeaders } from '../support/caller.ts';
 import { call } from '../support/http.ts';
 import { startTestShard } from './support/shard.ts';
 
@@ -32,7 +33,7 @@ test('the README lists every metric of the shard, and no other', async (t) => {
 
 test('every metric has a value once there was a request', async (t) => {
   const shard = await startTestShard(t);
-  const headers = { 'content-length': 1, 'x-kura-namespace': 'n', 'x-kura-max-share': '0.5' };
+  const headers = { 'content-length': 1, ...callerHeaders({ namespace: 'n', maxShare: 0.5 }) };
   t.is((await call(shard.url, { method: 'PUT', path: '/objects/n/a', body: 'x', headers })).status, 201);
   const text = await (await fetch(`${shard.metricsUrl}/metrics`)).text();
   const types = [...text.matchAll(/^# TYPE (kura_cache_\w+) (\w+)/gm)];

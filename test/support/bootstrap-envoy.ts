@@ -26,7 +26,6 @@ interface BootstrapEnvoyOptions {
   readonly authzSocket: string;
   /** Undefined: a port on which nobody is. */
   readonly edsPort: number | undefined;
-  readonly credentialFile: string;
   /** Changes the bootstrap as an operator would. */
   readonly edit?: (bootstrap: Document) => void;
   readonly args?: readonly string[];
@@ -37,7 +36,6 @@ export async function startBootstrapEnvoy({
   folder,
   authzSocket,
   edsPort,
-  credentialFile,
   edit,
   args = [],
 }: BootstrapEnvoyOptions): Promise<BootstrapEnvoy> {
@@ -51,7 +49,6 @@ export async function startBootstrapEnvoy({
       authzSocket,
       edsPort: edsPort ?? nobody,
       grantsFile: path.join(root, 'envoy', 'grants.lua'),
-      credentialFile,
     }),
   );
   edit?.(bootstrap);

@@ -4,11 +4,10 @@ import { type Problem, problemBody, problemContentType } from '../../shared/prob
 export const problems = {
   'bad-request': { status: 400, detail: 'The request is not valid HTTP/1.1.' },
   'bad-key': { status: 400, detail: 'A key is 1 to 1,024 bytes of printable ASCII without a . or .. segment.' },
-  'bad-header': { status: 400, detail: 'x-kura-max-object-bytes is not a whole number, or x-kura-max-share no number above 0 up to 1.' },
   'bad-digest': { status: 400, detail: 'Content-MD5, Content-Digest or Repr-Digest is not a digest in base64.' },
   'digest-mismatch': { status: 400, detail: 'The body does not have the digest that its request announces.' },
   'partial-upload': { status: 400, detail: 'A PUT replaces the whole object; Content-Range is not supported.' },
-  'bad-credential': { status: 401, detail: 'Only Envoy may speak to a shard.' },
+  'bad-caller': { status: 401, detail: 'x-kura-caller and x-kura-terms are missing, have expired, or are not signed by authz.' },
   'bad-ticket': { status: 403, detail: 'The ticket is not good for this, or not any more: ask Envoy again.' },
   miss: { status: 404, detail: 'There is no such object here.' },
   'no-such-path': { status: 404, detail: 'Objects are under /objects/.' },
