@@ -102,7 +102,7 @@ function envoy_on_response(handle)
   -- From when it was asked: an upload may have taken minutes since.
   grant.from = question.at
   grant.to = question.at + grant.seconds * 1000
-  -- Signed for the shard; here it only tells which uploads are for authz to refuse.
+  -- Signed for the shard. Here it only selects the uploads that authz has to refuse.
   grant.max_object_bytes = tonumber(grant.terms:match("max%-object%-bytes=(%d+)")) or 0
   if handle:timestamp() < grant.to then remember(question.authorization, grant) end
 end

@@ -29,7 +29,7 @@ const keyRows: readonly Row[] = [
   [`${manager}.path_with_escaped_slashes_action`, 'REJECT_REQUEST', 'one key would have two spellings'],
   ...['x-kura-', 'x-envoy-'].map((prefix): Row => {
     const strip = { remove_on_match: { key_matcher: { prefix, ignore_case: true } } };
-    return [mutations, new Condition('listWith', strip), `a client could send ${prefix}* headers of its own to shards`];
+    return [mutations, new Condition('listWith', strip), `a client could send ${prefix}* headers to shards`];
   }),
 ];
 

@@ -1,4 +1,4 @@
-/** The headers that tell a shard who asks: whatever a client sends of them, in the real Envoy the shard gets authz's or no request. */
+/** The two signed headers in the real Envoy: whatever a client sends, a shard gets those of authz or no request. */
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import test from 'ava';
@@ -35,7 +35,7 @@ const forms: Readonly<Record<string, readonly string[]>> = {
   'with the mark of a grant': [`x-kura-caller: ${forged.caller}`, 'x-kura-grant: 1', 'x-kura-hit: 1'],
 };
 
-/** The status of one request on a connection of its own. */
+/** The status of one request on a new connection. */
 async function send(rig: Rig, lines: readonly string[]): Promise<number> {
   const socket = connect(rig.port, '127.0.0.1');
   let text = '';

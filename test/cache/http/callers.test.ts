@@ -171,7 +171,7 @@ test('with `off` a caller without a signature counts, one without headers has no
 
 const keyOf = (credential: string) => createSecretKey(Buffer.from(credential));
 
-/** A shard's callers on a clock of the test's own, with one Pod's headers from authz at 1,000 s: a grant of 5 s, and 60 s for the clocks. */
+/** A shard's callers on a clock that the test sets, with one Pod's headers from authz at 1,000 s: a grant of 5 s, and 60 s for the clocks. */
 function setting() {
   const world = { keys: [keyOf(first)] as readonly KeyObject[] | undefined, now: 1_000_000 };
   const callers = new Callers({ keys: () => world.keys, now: () => world.now });

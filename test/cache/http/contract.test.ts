@@ -193,7 +193,7 @@ for (const { edge, fields } of edges) {
     t.deepEqual([waiting.status, waiting.bodySent], [413, false]);
   });
 
-  test(`${edge}: the object port and the metrics port tell their health without a caller`, async (t) => {
+  test(`${edge}: the object port and the metrics port report their health without a caller`, async (t) => {
     const shard = await startTestShard(t);
     const health = await call(shard.url, { path: '/healthz' });
     t.deepEqual([health.status, health.headers['x-kura-shard']], [200, 'kura-cache-0/shard-0']);
