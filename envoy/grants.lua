@@ -62,7 +62,7 @@ local function allows(grant, headers)
   if key == nil or is_under(key, grant.denied[method]) or not is_under(key, grant.allowed[method]) then return false end
   if method ~= "PUT" then return true end
   local length = headers:get("content-length")
-  return length == nil or (tonumber(length) or math.huge) <= tonumber(grant.max_object_bytes)
+  return length == nil or (tonumber(length) or math.huge) <= grant.max_object_bytes
 end
 
 function envoy_on_request(handle)
@@ -82,10 +82,8 @@ function envoy_on_request(handle)
   end
   -- The same headers as authz's answer sets.
   headers:remove("authorization")
-  headers:replace("x-kura-namespace", grant.namespace)
-  headers:replace("x-kura-service-account", grant.service_account)
-  headers:replace("x-kura-max-object-bytes", grant.max_object_bytes)
-  if grant.max_share ~= nil then headers:replace("x-kura-max-share", grant.max_share) end
+  headers:replace("x-kura-caller", grant.caller)
+  headers:replace("x-kura-terms", grant.terms)
   -- Last: ext_authz is skipped where this is set.
   handle:streamInfo():dynamicMetadata():set(own_metadata, "hit", "1")
 end
@@ -104,5 +102,7 @@ function envoy_on_response(handle)
   -- From when it was asked: an upload may have taken minutes since.
   grant.from = question.at
   grant.to = question.at + grant.seconds * 1000
+  -- Signed for the shard. Here it only selects the uploads that authz has to refuse.
+  grant.max_object_bytes = tonumber(grant.terms:match("max%-object%-bytes=(%d+)")) or 0
   if handle:timestamp() < grant.to then remember(question.authorization, grant) end
 end

@@ -120,7 +120,7 @@ class CallStatistics {
   }
 }
 
-/** Only an allow contains the namespace header for the shard. */
+/** Only an allow contains the caller header for the shard. */
 function isAllow(response: Buffer): boolean {
-  return response.includes('x-kura-namespace');
+  return response.includes('x-kura-caller');
 }

@@ -5,7 +5,7 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { readdir, readFile, readlink } from 'node:fs/promises';
+import { readdir, readFile, readlink, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -30,6 +30,8 @@ const api = await startService('fake-kubernetes', {
   KURA_KUBERNETES_DIRECTORY: path.join(folder, 'kubernetes'),
 });
 const kubeconfig = path.join(folder, 'kubernetes', 'admin.kubeconfig');
+const credentialFile = path.join(folder, 'keys');
+await writeFile(credentialFile, randomBytes(32).toString('base64url'));
 const tokens = await makeTokens();
 const requests = tokens.map((token, index) => requestOf(token, `/objects/vision/imagenet/train/shard-${index}.tar`));
 console.log(`${cpus()[0]?.model.trim()}, ${cpus().length} cores, Node ${process.version}, ${new Date().toISOString().slice(0, 10)}\n`);
@@ -208,6 +210,7 @@ async function startAuthz(environment: Readonly<Record<string, string>> = {}): P
     KURA_AUTHZ_LISTEN: `unix:${socket}`,
     KURA_AUTHZ_METRICS_LISTEN: '127.0.0.1:0',
     KURA_AUTHZ_KUBECONFIG: kubeconfig,
+    KURA_AUTHZ_CREDENTIAL_FILE: credentialFile,
     KURA_AUTHZ_LOG_LEVEL: 'warn',
     ...environment,
   });

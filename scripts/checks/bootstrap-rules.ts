@@ -10,7 +10,6 @@ const maxFailure = '2.5s';
 const grantsFile = '/etc/envoy/grants.lua';
 const keysFile = '/etc/envoy/keys.lua';
 const grpcFile = '/etc/envoy/grpc.lua';
-const credentialFile = '/etc/envoy/credential.yaml';
 
 const objects = 'static_resources.listeners[objects]';
 const manager = `${objects}.filter_chains[0].filters[0].typed_config`;
@@ -19,7 +18,6 @@ const authorization = `${manager}.http_filters[envoy.filters.http.ext_authz].typ
 const keys = `${manager}.http_filters[kura.keys].typed_config.xds_matcher.matcher_list.matchers[0]`;
 const grpc = `${manager}.http_filters[kura.grpc].typed_config.xds_matcher.matcher_list.matchers[0]`;
 const grpcChain = `${grpc}.on_match.action.typed_config.filter_chain.typed_config`;
-const injector = `${manager}.http_filters[envoy.filters.http.credential_injector].typed_config`;
 const transfers = `${manager}.access_log[envoy.access_loggers.http_grpc]`;
 const routes = `${manager}.route_config.virtual_hosts[0].routes`;
 const cache = 'static_resources.clusters[kura-cache]';
@@ -36,7 +34,7 @@ const keyRows: readonly Row[] = [
   [`${manager}.path_with_escaped_slashes_action`, 'REJECT_REQUEST', 'one key would have two spellings'],
   ...['x-kura-', 'x-envoy-'].map((prefix): Row => {
     const strip = { remove_on_match: { key_matcher: { prefix, ignore_case: true } } };
-    return [mutations, new Condition('listWith', strip), `a client could send ${prefix}* headers and act for another namespace`];
+    return [mutations, new Condition('listWith', strip), `a client could send ${prefix}* headers to shards`];
   }),
   [
     `${keys}.predicate.single_predicate.input.typed_config`,
@@ -66,23 +64,15 @@ const grpcRows: readonly Row[] = [
   ],
 ];
 
-/** Every request passes authz, and every shard knows Envoy. */
+/** Every request passes authz. */
 const accessRows: readonly Row[] = [
   [`${authorization}.failure_mode_allow`, false, 'without authz Envoy would allow every request'],
   [
     `${manager}.http_filters[*].name`,
-    ['kura.grpc', 'local_ratelimit', 'kura.keys', 'lua', 'ext_authz', 'credential_injector', 'router'].map((name) =>
+    ['kura.grpc', 'local_ratelimit', 'kura.keys', 'lua', 'ext_authz', 'router'].map((name) =>
       name.startsWith('kura.') ? name : `envoy.filters.http.${name}`,
     ),
-    'a request could pass unchecked, or without the credential',
-  ],
-  [`${injector}.overwrite`, true, 'shards would get the credential that a client sends'],
-  [`${injector}.allow_request_without_credential`, new Condition('otherThan', true), 'shards would get requests without the credential'],
-  [`${injector}.credential.typed_config.header`, 'x-kura-credential', 'shards would reject every request with 401'],
-  [
-    `${injector}.credential.typed_config.credential.sds_config.path_config_source.path`,
-    credentialFile,
-    'shards would reject every request with 401',
+    'a request could pass unchecked',
   ],
   [
     `${manager}.http_filters[envoy.filters.http.lua].typed_config.default_source_code.filename`,
@@ -106,6 +96,7 @@ const accessRows: readonly Row[] = [
 /** The logs: tokens stay out of them, and authz learns of transfers. */
 const logRows: readonly Row[] = [
   [`${manager}.access_log`, [], 'the access log would contain tokens', authorizationFields],
+  [`${manager}.access_log`, [], 'the access log would contain signed terms, with which its reader could act for a caller', termsFields],
   [
     `${transfers}.filter`,
     {
@@ -123,7 +114,7 @@ const logRows: readonly Row[] = [
   ],
   [
     `${transfers}.typed_config.additional_request_headers_to_log`,
-    new Condition('listWith', 'x-kura-namespace'),
+    new Condition('listWith', 'x-kura-caller'),
     'authz could not count the bytes of a namespace, and bytesPerSecond would limit no namespace',
   ],
 ];
@@ -210,6 +201,11 @@ export const bootstrapRules: readonly Row[] = [
 /** All strings of the access logs that mention the header Authorization. */
 function authorizationFields(bootstrap: unknown, path: string): string[] {
   return JSON.stringify(valueAt(bootstrap, path) ?? []).match(/"[^"]*authorization[^"]*"/gi) ?? [];
+}
+
+/** All strings of the access logs that mention the header x-kura-terms. */
+function termsFields(bootstrap: unknown, path: string): string[] {
+  return JSON.stringify(valueAt(bootstrap, path) ?? []).match(/"[^"]*x-kura-terms[^"]*"/gi) ?? [];
 }
 
 /** The longest time from the last byte of a request to its failure: the check by authz, and each try of the route at `path`. */

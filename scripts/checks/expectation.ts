@@ -26,7 +26,6 @@ const judgements = {
   },
   atMost: { text: (limit) => `at most ${limit}`, holds: (found, limit) => seconds(found) <= seconds(limit) },
   endingIn: { text: (end) => `a name that ends in ${end}`, holds: (found, end) => String(found).endsWith(String(end)) },
-  otherThan: { text: (value) => `missing or other than ${value}`, holds: (found, value) => !isDeepStrictEqual(found, value) },
   listWith: {
     text: (entry) => `a list with ${entry}`,
     holds: (found, entry) => Array.isArray(found) && found.some((each) => isDeepStrictEqual(each, entry)),

@@ -17,7 +17,7 @@ const bearer = /^bearer +([\w~+/.=-]+)$/i;
 /** Adds `Check` to the server. A fault of ours is a gRPC error, which Envoy answers with 503: never an allow. */
 export function addCheck(server: Server, { decide, log }: { decide: Decide; log: Logger }): void {
   const { Check } = loadEnvoyProtos().envoy.service.auth.v3.Authorization.service;
-  /** An allow with a grant says nothing that is not in the grant, and a remembered caller's grant is the same object each time: its bytes are kept with it. */
+  /** An allow with a grant says nothing that is not in the grant, and the signer returns the same grant object for a while: its bytes are kept with it. */
   const encodedAllows = new WeakMap<Grant, Buffer>();
   const encode = (decision: Decision): Buffer => {
     if (decision.kind !== 'allow') return Check.responseSerialize(deny(problemOf(decision)));
@@ -62,19 +62,11 @@ function readQuestion({ attributes }: CheckRequest__Output): Question {
   };
 }
 
-function allow({ identity, maxObjectBytes, maxShare, grant, countsBytes }: Extract<Decision, { kind: 'allow' }>): CheckResponse {
-  const headers = {
-    'x-kura-namespace': identity.namespace,
-    'x-kura-service-account': identity.serviceAccount,
-    'x-kura-max-object-bytes': String(maxObjectBytes),
-    ...(maxShare === undefined ? {} : { 'x-kura-max-share': String(maxShare) }),
-    // What does not pass through Envoy is not counted.
-    ...(countsBytes ? { 'x-kura-direct': 'no' } : {}),
-  };
+function allow({ caller, terms, grant, countsBytes }: Extract<Decision, { kind: 'allow' }>): CheckResponse {
   return {
     status: { code: grpcStatus.OK },
     ok_response: {
-      headers: setHeaders(headers),
+      headers: setHeaders({ 'x-kura-caller': caller, 'x-kura-terms': terms }),
       headers_to_remove: ['authorization'],
       // Tells grants.lua on the way back that there is a grant to keep.
       ...(grant === undefined ? {} : { response_headers_to_add: setHeaders({ 'x-kura-grant': '1' }) }),
@@ -90,17 +82,8 @@ function allow({ identity, maxObjectBytes, maxShare, grant, countsBytes }: Extra
 }
 
 /** The grant as Envoy's filter reads it (README, «The grant»). */
-function grantForm({ namespace, serviceAccount, maxObjectBytes, maxShare, seconds, policy, allowed, denied }: Grant): object {
-  return {
-    namespace,
-    service_account: serviceAccount,
-    max_object_bytes: String(maxObjectBytes),
-    ...(maxShare === undefined ? {} : { max_share: String(maxShare) }),
-    seconds,
-    policy,
-    allowed,
-    denied,
-  };
+function grantForm({ caller, terms, seconds, policy, allowed, denied }: Grant): object {
+  return { caller, terms, seconds, policy, allowed, denied };
 }
 
 function toValue(value: unknown): Value {

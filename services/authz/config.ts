@@ -7,6 +7,9 @@ export const settings = {
   kubeconfig: optional(text("Kubeconfig of the cluster that is asked; without it the Pod's own ServiceAccount.")),
   namespace: text('Namespace of the ConfigMap kura-policy.', 'kura-system'),
   policyFile: optional(text('Where the last good policy is kept, so that it is in force after a restart without the Kubernetes API.')),
+  credentialFile: text(
+    'File with the key that signs callers and terms for the shards. Of two keys, each on a line, the first one signs. With `off` nothing is signed.',
+  ),
   audience: text('The audience that a token must have.', 'kura'),
   reviewDeadline: duration('How long one TokenReview may take; Envoy waits 1 s for the whole check.', { min: 50, max: 900 }, '800ms'),
   reviewsInFlight: integer(

@@ -1,5 +1,6 @@
 /** Decides a request: parses it, resolves the identity of its token, and evaluates the policy. */
 import { parseTarget } from '../shared/key.ts';
+import type { CallerSigner } from './caller-signer.ts';
 import type { Identity, Resolution } from './identity/identity.ts';
 import { maxTokenBytes } from './identity/jwt.ts';
 import { rememberAccess } from './policy/access.ts';
@@ -31,8 +32,9 @@ export type Decision =
       readonly identity: Identity;
       readonly rule: string;
       readonly cached: boolean;
-      readonly maxObjectBytes: number;
-      readonly maxShare: number | undefined;
+      /** `x-kura-caller` and `x-kura-terms` for the shard. */
+      readonly caller: string;
+      readonly terms: string;
       /** True when the policy denies the request but runs in dry-run mode. */
       readonly wouldDeny: boolean;
       readonly difference: ShadowDifference | undefined;
@@ -82,6 +84,7 @@ export function createDecide({
   version,
   labelsOf,
   throttle,
+  signer,
   grantSeconds,
   now,
 }: {
@@ -93,6 +96,7 @@ export function createDecide({
   version: () => string;
   labelsOf: (namespace: string) => Labels;
   throttle: Throttle;
+  signer: Pick<CallerSigner, 'sign'>;
   /** How long Envoy may reuse an allow; 0 = Envoy never reuses it. */
   grantSeconds: number;
   /** In milliseconds since the epoch. */
@@ -135,9 +139,11 @@ export function createDecide({
     const { maxObjectBytes, share, bytesPerSecond } = limits;
     if (verb === 'PUT' && contentLength !== undefined && contentLength > maxObjectBytes) return { kind: 'too-large', maxObjectBytes };
     const seconds = Math.min(grantSeconds, Math.floor((resolution.goodUntil - now()) / 1000));
-    const grant = access.grantFor(seconds);
     const countsBytes = bytesPerSecond !== undefined;
-    return { kind: 'allow', identity, rule, cached, maxObjectBytes, maxShare: share, wouldDeny: !allowed, difference, grant, countsBytes };
+    // Envoy does not count what passes by it.
+    const limited = { maxObjectBytes, maxShare: share, mayRedirect: !countsBytes };
+    const signed = signer.sign({ identity, ...limited, scope: access.grantFor(seconds) });
+    return { kind: 'allow', identity, rule, cached, ...signed, wouldDeny: !allowed, difference, countsBytes };
   };
 }
 

@@ -1,6 +1,7 @@
 /** authz: tells Envoy who is asking and whether they may. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Closer, startWithCloser } from '../shared/closer.ts';
+import { type Credentials, openCredentials } from '../shared/credential-file.ts';
 import { readSettings, type Settings } from '../shared/environment.ts';
 import { startGrpcServer } from '../shared/grpc.ts';
 import { connectKubernetes } from '../shared/kubernetes.ts';
@@ -8,6 +9,7 @@ import { runService } from '../shared/lifecycle.ts';
 import { createLogger, type Logger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
 import { audited, createAudit } from './audit.ts';
+import { CallerSigner } from './caller-signer.ts';
 import { addCheck } from './check.ts';
 import { settings } from './config.ts';
 import { createDecide, type Decide } from './decision.ts';
@@ -74,9 +76,11 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
     },
   });
   closer.add('identities', () => identities.close());
+  const credentials = openCredentials(config.credentialFile, log);
+  closer.add('credentials', () => credentials.close());
   const rates = new NamespaceRates({ now: () => performance.now() });
   const audit = createAudit({ log, allowSample: config.auditSample, now: Date.now });
-  const decide = audited(metrics.countChecks(decideWith(config, { identities, policy, rates })), audit);
+  const decide = audited(metrics.countChecks(decideWith(config, { identities, policy, rates, credentials })), audit);
   // Before the first check, so that no forged token reaches the API; an API that is away delays the start by 2 s at most.
   await keys.refresh();
   let isListening = false;
@@ -103,7 +107,12 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
 /** The decision itself, before it is counted and audited. */
 function decideWith(
   { grant }: Settings<typeof settings>,
-  { identities, policy, rates }: { identities: IdentityResolver; policy: PolicySource; rates: NamespaceRates },
+  {
+    identities,
+    policy,
+    rates,
+    credentials,
+  }: { identities: IdentityResolver; policy: PolicySource; rates: NamespaceRates; credentials: Credentials },
 ): Decide {
   return createDecide({
     resolve: (token) => identities.resolve(token),
@@ -112,6 +121,7 @@ function decideWith(
     version: () => policy.hash ?? '',
     labelsOf: (name) => policy.labelsOf(name),
     throttle: createThrottle({ rates, delay }),
+    signer: new CallerSigner({ keys: () => credentials.keys, now: Date.now }),
     grantSeconds: grant / 1000,
     now: Date.now,
   });

@@ -19,7 +19,7 @@ export const settings = {
     ),
   ),
   credentialFile: text(
-    'File with the credential that Envoy sends. During a rotation it has a second line with the other credential. `off` disables authentication.',
+    'File with the key of the signatures of authz. During a rotation it has a second line with the other key. With `off` the shard checks no signature, and accepts requests without a caller.',
   ),
   advertise: optional(
     advertisedAddress(

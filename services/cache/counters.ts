@@ -42,7 +42,8 @@ export class Counters {
   coldSyncReads = 0;
   handedOver = 0;
   badRequests = 0;
-  badCredentials = 0;
+  /** Requests without a known caller, by reason. */
+  badCallers = { missing: 0, forged: 0, expired: 0, malformed: 0 };
   cutOff = 0;
 
   constructor() {

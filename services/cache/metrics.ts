@@ -73,7 +73,15 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
   gauge('kura_cache_connections', 'Open connections.', numbers.connections);
   total('kura_cache_handed_over_total', 'Requests given to the slower parser.', () => counters.handedOver);
   total('kura_cache_bad_requests_total', 'Connections whose bytes were not HTTP.', () => counters.badRequests);
-  total('kura_cache_bad_credentials_total', 'Requests without a credential that is known.', () => counters.badCredentials);
+  registerTotals(
+    registry,
+    {
+      name: 'kura_cache_bad_callers_total',
+      help: 'Requests without a caller and terms that authz has signed, by reason.',
+      label: 'reason',
+    },
+    counters.badCallers,
+  );
   total('kura_cache_cut_off_total', 'Connections closed because the client stalled.', () => counters.cutOff);
   gauge('kura_cache_serving', '1 while traffic is wanted.', () => (numbers.isServing() ? 1 : 0));
   const diskErrors = {

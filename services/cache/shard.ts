@@ -2,6 +2,7 @@
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { type Closer, startWithCloser } from '../shared/closer.ts';
+import { openCredentials } from '../shared/credential-file.ts';
 import type { Settings } from '../shared/environment.ts';
 import type { Running } from '../shared/lifecycle.ts';
 import { formatAddress } from '../shared/listen.ts';
@@ -12,7 +13,7 @@ import { Counters } from './counters.ts';
 import { FolderRepair, type Identity, lockDirectory, prepareDirectory } from './disk/directory.ts';
 import { DiskHealth } from './disk/disk-health.ts';
 import { countPending, type Files, systemFiles } from './disk/files.ts';
-import { noCredentials, readCredentials } from './http/credentials.ts';
+import { Callers } from './http/callers.ts';
 import { Direct } from './http/direct.ts';
 import { type ObjectServerOptions, startObjectServer } from './http/object-server.ts';
 import type { ObjectService } from './http/service.ts';
@@ -55,7 +56,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   closer.add('disk health', () => health.close());
   catalog.space.setOverhead(await folderBytes(config.directory));
   health.start();
-  const credentials = config.credentialFile === 'off' ? noCredentials : readCredentials(config.credentialFile, log);
+  const credentials = openCredentials(config.credentialFile, log);
   closer.add('credentials', () => credentials.close());
   let stopping: 'no' | 'draining' | 'closing' = 'no';
   const notReady = () => (stopping !== 'no' ? 'stopping' : health.problem);
@@ -65,7 +66,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     reader,
     buffers,
     counters,
-    credentials,
+    callers: new Callers({ keys: () => credentials.keys, now: Date.now }),
     direct: createDirect(config, () => objects.address),
     notReady,
     health,

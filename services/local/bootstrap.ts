@@ -13,8 +13,6 @@ interface LocalAddresses {
   readonly keysFile: string;
   /** The path of envoy/grpc.lua. */
   readonly grpcFile: string;
-  /** The local replacement of envoy/credential.yaml. */
-  readonly credentialFile: string;
 }
 
 const loopback = '127.0.0.1';
@@ -43,8 +41,6 @@ export function localBootstrap(text: string, addresses: LocalAddresses): string 
   setFile('kura.keys', [...action, 'typed_config', 'typed_config', 'default_source_code', 'filename'], addresses.keysFile);
   const firstFilter = ['filter_chain', 'typed_config', 0, 'typed_config'];
   setFile('kura.grpc', [...action, ...firstFilter, 'default_source_code', 'filename'], addresses.grpcFile);
-  const secret = ['credential', 'typed_config', 'credential', 'sds_config', 'path_config_source', 'path'];
-  setFile('envoy.filters.http.credential_injector', secret, addresses.credentialFile);
   setEndpoint('authz', { pipe: { path: addresses.authzSocket } });
   setEndpoint('eds', socketAddress(addresses.edsPort));
   setEndpoint('admin', socketAddress(addresses.adminPort));

@@ -3,7 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { localBootstrap } from './bootstrap.ts';
 import { zone } from './cluster.ts';
-import { credentialFiles } from './credential.ts';
+import { credentialFile } from './credential.ts';
 import { freePorts } from './free-ports.ts';
 import type { Processes, Program } from './processes.ts';
 import { whyNotReady } from './readiness.ts';
@@ -49,7 +49,7 @@ export function shardProgram(
     DIRECTORY: shardDirectory(context, pod),
     MAX_BYTES: String(maxBytes),
     NAME: hashKey,
-    CREDENTIAL_FILE: credentialFiles(context.stateDirectory).shard,
+    CREDENTIAL_FILE: credentialFile(context.stateDirectory),
     DRAIN: context.settings.KURA_CACHE_DRAIN ?? '0s',
   }));
 }
@@ -93,8 +93,7 @@ export async function envoyProgram(
   const grantsFile = path.join(root, 'envoy', 'grants.lua');
   const keysFile = path.join(root, 'envoy', 'keys.lua');
   const grpcFile = path.join(root, 'envoy', 'grpc.lua');
-  const credentialFile = credentialFiles(stateDirectory).resource;
-  const addresses = { objectsPort, metricsPort, adminPort, authzSocket: socket, edsPort, grantsFile, keysFile, grpcFile, credentialFile };
+  const addresses = { objectsPort, metricsPort, adminPort, authzSocket: socket, edsPort, grantsFile, keysFile, grpcFile };
   await writeFile(file, localBootstrap(source, addresses));
   const identity = ['--service-node', 'local', '--service-cluster', 'kura-envoy', '--service-zone', zone];
   const listening = { objects: `127.0.0.1:${objectsPort}`, metrics: `127.0.0.1:${metricsPort}`, admin: `127.0.0.1:${adminPort}` };

@@ -111,7 +111,7 @@ export class System {
 
   /** Resolves when every part serves and local.json exists. After a rejection the caller must call `stop`. */
   async start(): Promise<void> {
-    await createCredential(this.#options.stateDirectory, this.#options.root);
+    await createCredential(this.#options.stateDirectory);
     const cluster = this.#startCluster();
     // Without a cluster, nothing has to be published any longer.
     cluster.catch(() => this.#stopping.abort());

@@ -1,4 +1,5 @@
 /** authz over its real gRPC socket, with a Kubernetes API whose responses the test controls. */
+import { createSecretKey } from 'node:crypto';
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -8,8 +9,11 @@ import test, { type ExecutionContext } from 'ava';
 import type { CheckResponse__Output } from '../../proto/generated/envoy/service/auth/v3/CheckResponse.ts';
 import { loadEnvoyProtos } from '../../proto/load.ts';
 import { listen } from '../../services/shared/listen.ts';
+import { readHeaders } from '../../services/shared/signed-terms.ts';
 import { type Service, startService, temporaryFolder } from '../support/service.ts';
 import { waitFor } from '../support/wait.ts';
+
+const credential = 'first-credential-0123456789';
 
 type Review = (token: string, response: ServerResponse) => void;
 
@@ -99,10 +103,13 @@ async function setting(t: ExecutionContext, environment: Record<string, string> 
     }),
   );
   const socket = path.join(folder, 'authz.sock');
+  const credentialFile = path.join(folder, 'keys');
+  await writeFile(credentialFile, `${credential}\nanother-credential-0123456789\n`);
   const authz = await startService('authz', {
     KURA_AUTHZ_LISTEN: `unix:${socket}`,
     KURA_AUTHZ_METRICS_LISTEN: '127.0.0.1:0',
     KURA_AUTHZ_KUBECONFIG: kubeconfig,
+    KURA_AUTHZ_CREDENTIAL_FILE: credentialFile,
     ...environment,
   });
   const { Authorization } = loadEnvoyProtos().envoy.service.auth.v3;
@@ -144,11 +151,17 @@ test.serial('an allowed request gets the identity for the shard and loses its to
   t.deepEqual(
     ok?.headers?.map(({ header, append_action: action }) => [header?.key, header?.value, action]),
     [
-      ['x-kura-namespace', 'vision', 'OVERWRITE_IF_EXISTS_OR_ADD'],
-      ['x-kura-service-account', 'trainer', 'OVERWRITE_IF_EXISTS_OR_ADD'],
-      ['x-kura-max-object-bytes', String(64 * 2 ** 30), 'OVERWRITE_IF_EXISTS_OR_ADD'],
+      ['x-kura-caller', 'vision/trainer/p', 'OVERWRITE_IF_EXISTS_OR_ADD'],
+      ['x-kura-terms', ok?.headers?.[1]?.header?.value, 'OVERWRITE_IF_EXISTS_OR_ADD'],
     ],
   );
+  const [caller, terms] = (ok?.headers ?? []).map(({ header }) => header?.value ?? '') as [string, string];
+  const read = readHeaders([createSecretKey(Buffer.from(credential))], { caller, terms });
+  t.like(read, {
+    kind: 'good',
+    caller: { namespace: 'vision', serviceAccount: 'trainer', pod: 'p' },
+    terms: { maxObjectBytes: 64 * 2 ** 30, maxShare: undefined, mayRedirect: true },
+  });
 });
 
 test.serial('every denial has its status, code and headers, and costs no review when the token does not matter', async (t) => {

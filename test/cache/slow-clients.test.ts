@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import test from 'ava';
 import { type Files, systemFiles } from '../../services/cache/disk/files.ts';
+import { callerHeaders } from '../support/caller.ts';
 import { call } from '../support/http.ts';
 import { waitFor } from '../support/wait.ts';
 import { metric, startTestShard, type TestShard } from './support/shard.ts';
@@ -53,7 +54,7 @@ test('two hundred uploads that trickle leave room for every other request', asyn
   t.is((await put(shard, 'cold', body)).status, 201);
   for (let at = 0; at < 200; at += 1) {
     const socket = open(t, shard);
-    socket.write(head(`PUT /objects/slow/${at}`, { 'content-length': 250_000, 'x-kura-namespace': 'slow' }));
+    socket.write(head(`PUT /objects/slow/${at}`, { 'content-length': 250_000, ...callerHeaders({ namespace: 'slow' }) }));
     socket.write(randomBytes(70_000));
     const timer = setInterval(() => socket.write('x'), 50);
     socket.once('close', () => clearInterval(timer));
@@ -161,7 +162,7 @@ for (const [way, fields] of [
     for (let at = 0; at < 20; at += 1) {
       const socket = open(t, shard);
       const answer = readAll(socket);
-      socket.write(head('PUT /objects/large', { ...fields, 'x-kura-max-object-bytes': 1_000_000 }));
+      socket.write(head('PUT /objects/large', { ...fields, ...callerHeaders({ maxObjectBytes: 1_000_000 }) }));
       let isAnswered = false;
       socket.once('data', () => {
         isAnswered = true;

@@ -216,9 +216,8 @@ test.serial('what clients send as x-kura-* or x-envoy-* never reaches a shard, a
     });
     let tried = 0;
     const headers = {
-      'x-kura-namespace': 'nlp',
-      'X-Kura-Max-Object-Bytes': '1',
-      'x-kura-max-share': '1',
+      'x-kura-caller': 'nlp/trainer/-',
+      'X-Kura-Terms': 'max-object-bytes=1; max-share=1; exp=1790000000',
       'x-kura-anything': 'x',
       'x-envoy-retry-on': '5xx',
       'x-envoy-anything': 'x',
@@ -230,9 +229,8 @@ test.serial('what clients send as x-kura-* or x-envoy-* never reaches a shard, a
       return recorder.requests.find(({ url }) => url.includes('recorded-'));
     });
     for (const { headers: received } of recorder.requests.filter(({ url }) => url.includes('recorded-'))) {
-      t.is(received['x-kura-namespace'], 'vision');
-      t.is(received['x-kura-service-account'], 'trainer');
-      t.regex(String(received['x-kura-max-object-bytes']), /^[1-9]\d{3,}$/);
+      t.regex(String(received['x-kura-caller']), /^vision\/trainer\/[a-z0-9-]+$/);
+      t.regex(String(received['x-kura-terms']), /^max-object-bytes=[1-9]\d{3,}; exp=\d+; sig=[\w-]{43}$/);
       t.is(received['x-kura-anything'], undefined);
       t.is(received.authorization, undefined);
       t.deepEqual(

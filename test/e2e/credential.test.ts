@@ -1,15 +1,17 @@
-/** Only Envoy may speak to a shard, and its credential changes without an error. */
+/** A shard answers only what authz has signed, and the key of the signatures changes without an error. */
 import { readFile, rename, stat, writeFile } from 'node:fs/promises';
 import anyTest, { type TestFn } from 'ava';
-import { credentialFiles } from '../../services/local/credential.ts';
+import { credentialFile } from '../../services/local/credential.ts';
+import { callerHeaders } from '../support/caller.ts';
 import { call } from '../support/http.ts';
 import { waitFor } from '../support/wait.ts';
-import { type LocalSystem, startLocalSystem } from './support/system.ts';
+import { type LocalSystem, shardMetric, startLocalSystem } from './support/system.ts';
 
+const grantMs = 1_000;
 const test = anyTest as TestFn;
 let system: LocalSystem;
 test.before(async () => {
-  system = await startLocalSystem({ args: ['--shards', '2'] });
+  system = await startLocalSystem({ args: ['--shards', '2'], environment: { KURA_AUTHZ_GRANT: `${grantMs}ms` } });
 });
 test.after.always(() => system?.stop());
 
@@ -19,42 +21,48 @@ test.serial('a shard answers Envoy, and nobody who goes to its port', async (t) 
   const token = await system.token('vision/trainer');
   for (const { url } of (await system.local()).shards) {
     for (const method of ['GET', 'PUT', 'DELETE']) {
-      const headers = { 'x-kura-namespace': 'vision', 'x-kura-credential': 'a-guess-0123456789' };
-      const answer = await call(url, { method, path, token, headers, ...(method === 'PUT' ? { body: 'y' } : {}) });
-      t.is(answer.status, 401);
-      t.is(JSON.parse(answer.body.toString()).code, 'bad-credential');
+      for (const headers of [{}, { ...callerHeaders() }, { ...callerHeaders({ credential: 'a-guess-0123456789' }) }]) {
+        const answer = await call(url, { method, path, token, headers, ...(method === 'PUT' ? { body: 'y' } : {}) });
+        t.is(answer.status, 401);
+        t.is(JSON.parse(answer.body.toString()).code, 'bad-caller');
+      }
     }
   }
+  for (const reason of ['missing', 'malformed', 'forged'])
+    t.is(await shardMetric(system, 'kura_cache_bad_callers_total', `reason="${reason}"`), 6, reason);
   t.is((await system.call({ as: 'vision/trainer', path })).body.toString(), 'x');
-  const { envoy, shard } = credentialFiles(system.stateDirectory);
-  for (const file of [envoy, shard]) t.is((await stat(file)).mode & 0o777, 0o600);
-  t.false(system.output().includes(await readFile(envoy, 'utf8')));
+  const file = credentialFile(system.stateDirectory);
+  t.is((await stat(file)).mode & 0o777, 0o600);
+  t.false(system.output().includes(await readFile(file, 'utf8')));
+  t.false(system.output().includes('sig='), 'signed terms are logged nowhere');
 });
 
-test.serial('a client’s own credential header never reaches a shard in its place', async (t) => {
-  const headers = { 'x-kura-credential': 'a-guess-0123456789' };
-  t.is((await system.call({ as: 'vision/trainer', path: '/objects/vision/x', headers })).status, 200);
+test.serial('a client’s own headers never reach a shard in place of those that authz signs', async (t) => {
+  const headers = { ...callerHeaders({ credential: 'a-guess-0123456789', namespace: 'nlp' }) };
+  for (let round = 0; round < 10; round++)
+    t.is((await system.call({ as: 'vision/trainer', path: '/objects/vision/x', headers })).status, 200);
+  t.is((await system.call({ path: '/objects/vision/x', headers })).status, 401);
 });
 
 test.serial('a rotation under load refuses nothing', async (t) => {
-  const { envoy, shard } = credentialFiles(system.stateDirectory);
-  const [former, next] = [await readFile(envoy, 'utf8'), 'the-next-credential-0123456789'];
-  const replace = async (file: string, text: string): Promise<void> => {
-    await writeFile(`${file}.new`, text, { mode: 0o600 });
+  const file = credentialFile(system.stateDirectory);
+  const [former, next] = [await readFile(file, 'utf8'), 'the-next-credential-0123456789'];
+  const { shards } = await system.local();
+  const replaced = (): number => system.output().split('the credentials were replaced').length - 1;
+  /** Resolves when authz and each shard have read the file. */
+  const replace = async (...credentials: string[]): Promise<void> => {
+    const before = replaced();
+    await writeFile(`${file}.new`, credentials.join('\n'), { mode: 0o600 });
     await rename(`${file}.new`, file);
+    await waitFor('authz and the shards have read the file', () => replaced() === before + 1 + shards.length);
   };
   const accepted = async (credential: string): Promise<boolean[]> =>
     Promise.all(
-      (await system.local()).shards.map(async ({ url }) => {
-        const { status } = await call(url, { path: '/objects/vision/none', headers: { 'x-kura-credential': credential } });
+      shards.map(async ({ url }) => {
+        const { status } = await call(url, { path: '/objects/vision/none', headers: { ...callerHeaders({ credential }) } });
         return status === 404;
       }),
     );
-  /** When Envoy took its credential from the file. */
-  const lastUpdate = async (): Promise<string | undefined> => {
-    const { body } = await call((await system.local()).envoyAdminUrl, { path: '/config_dump?resource=dynamic_active_secrets' });
-    return /"last_updated": "([^"]+)"/.exec(body.toString())?.[1];
-  };
   const statuses = new Map<number, number>();
   let isOver = false;
   const load = Promise.all(
@@ -66,13 +74,15 @@ test.serial('a rotation under load refuses nothing', async (t) => {
     }),
   );
   try {
-    await replace(shard, `${next}\n${former}\n`);
-    await waitFor('shards know both', async () => (await accepted(next)).every(Boolean));
-    const before = await lastUpdate();
-    await replace(envoy, next);
-    await waitFor('Envoy has read the next one', async () => (await lastUpdate()) !== before);
-    await replace(shard, `${next}\n`);
-    await waitFor('shards have forgotten the former', async () => (await accepted(former)).every((each) => !each));
+    t.deepEqual([await accepted(former), await accepted(next)].flat(), [true, true, false, false]);
+    await replace(former, next);
+    t.deepEqual([await accepted(former), await accepted(next)].flat(), [true, true, true, true]);
+    await replace(next, former);
+    t.deepEqual([await accepted(former), await accepted(next)].flat(), [true, true, true, true]);
+    const signsSince = performance.now();
+    await waitFor('no grant has a signature of the former key', () => performance.now() - signsSince > 2 * grantMs);
+    await replace(next);
+    t.deepEqual([await accepted(former), await accepted(next)].flat(), [false, false, true, true]);
     for (let index = 0; index < 100; index++) {
       t.is((await system.call({ as: 'vision/trainer', path: `/objects/vision/absent-${index}` })).status, 404);
     }

@@ -20,7 +20,7 @@ const body = randomBytes(1_000_000);
 let system: LocalSystem;
 
 test.before(async () => {
-  system = await startLocalSystem({ args: ['--shard-bytes', '3Gi'] });
+  system = await startLocalSystem({ args: ['--shard-bytes', '5Gi'] });
 });
 test.after.always(() => system?.stop());
 

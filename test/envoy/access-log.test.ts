@@ -2,7 +2,7 @@
 import test from 'ava';
 import { namedEntry, objectsManager } from '../../services/local/bootstrap.ts';
 import { waitFor } from '../support/wait.ts';
-import { allow, forbidden, grant } from './support/decisions.ts';
+import { allow, forbidden, grant, headersOf } from './support/decisions.ts';
 import { startRig } from './support/rig.ts';
 
 const secret = 'Bearer eyJhbGciOiJSUzI1NiJ9.c2VjcmV0.c2lnbmF0dXJl';
@@ -22,11 +22,16 @@ test('a refusal of somebody known is a line with how long and why, without key a
   t.is(await rig.call({ authorization: secret }), 401);
   rig.decide = () => forbidden;
   t.is(
-    await rig.call({ key: 'vision/of-somebody-else', authorization: secret, method: 'PUT', headers: { 'x-kura-namespace': 'forged' } }),
+    await rig.call({
+      key: 'vision/of-somebody-else',
+      authorization: secret,
+      method: 'PUT',
+      headers: { 'x-kura-caller': 'forged/forged/-', 'x-kura-terms': 'forged' },
+    }),
     403,
   );
   const refused = await waitFor('the line', () => rig.accessLog().find(({ status }) => status === 403));
-  t.like(refused, { service: 'envoy', method: 'PUT', namespace: null, grant: null, shard: null, flags: 'UAEX' });
+  t.like(refused, { service: 'envoy', method: 'PUT', caller: null, grant: null, shard: null, flags: 'UAEX' });
   t.is(Number(refused.path_bytes), '/objects/vision/of-somebody-else'.length);
   t.is(typeof refused.duration_ms, 'number');
   const written = JSON.stringify(rig.accessLog());
@@ -49,9 +54,10 @@ test('a sampled line names the identity, the shard’s address and whether a gra
     return found.length === 2 && found;
   });
   for (const line of lines) {
-    t.like(line, { namespace: 'vision', service_account: 'trainer', tries: 1, bytes_received: 2, flags: '-' });
+    t.like(line, { caller: 'vision/trainer/-', tries: 1, bytes_received: 2, flags: '-' });
     t.is(line.upstream, `127.0.0.1:${rig.recorder.port}`);
   }
+  t.false(JSON.stringify(rig.accessLog()).includes('sig='), 'terms are never logged');
   t.deepEqual(
     lines.map((line) => line.grant),
     [null, '1'],
@@ -62,7 +68,7 @@ test('authz is told the bytes of the namespaces that it counts, of bodies in bot
   const rig = await startRig(t);
   rig.recorder.answer = Buffer.from('three');
   rig.decide = ({ token }) =>
-    allow(grant({ namespace: String(token), seconds: 0 }), { grant: undefined, countsBytes: token === 'counted' });
+    allow(undefined, { ...headersOf({ namespace: String(token), mayRedirect: token !== 'counted' }), countsBytes: token === 'counted' });
   for (const authorization of ['Bearer counted', 'Bearer other', 'Bearer counted']) {
     t.is(await rig.call({ method: 'PUT', authorization, bodyMs: 1 }), 404);
     t.is(await rig.call({ authorization }), 404);
@@ -71,7 +77,7 @@ test('authz is told the bytes of the namespaces that it counts, of bodies in bot
   t.deepEqual([...rig.transferred.keys()], ['counted']);
   // What goes straight to a shard is not told: so a shard may send nothing of theirs there.
   t.deepEqual(
-    rig.recorder.requests.map(({ headers }) => headers['x-kura-direct']),
-    ['no', 'no', undefined, undefined, 'no', 'no'],
+    rig.recorder.requests.map(({ headers }) => String(headers['x-kura-terms']).includes('; direct=no; ')),
+    [true, true, false, false, true, true],
   );
 });

@@ -30,6 +30,7 @@ function breakRow(bootstrap: unknown, [at, expected, , find]: Row): void {
   const operand = expected instanceof Condition ? expected.operand : undefined;
   const list = valueAt(bootstrap, at) as unknown[];
   if (find?.name === 'authorizationFields') list.push({ token: '%REQ(AUTHORIZATION)%' });
+  else if (find?.name === 'termsFields') list.push({ terms: '%REQ(X-KURA-TERMS)%' });
   else if (find?.name === 'longestFailure') (valueAt(bootstrap, `${at}.retry_policy`) as Record<string, unknown>).per_try_timeout = '2s';
   else if (key === 'retry_on') Object.assign(parent, { retry_on: '5xx', num_retries: 0 });
   else if (at.endsWith('http_filters[*].name')) (valueAt(bootstrap, at.slice(0, at.indexOf('[*]'))) as unknown[]).reverse();
@@ -39,7 +40,6 @@ function breakRow(bootstrap: unknown, [at, expected, , find]: Row): void {
       ({ exact, prefix }) => exact !== operand && !(prefix !== undefined && String(operand).startsWith(prefix)),
     );
   } else if (kind === 'listWith') parent[key] = list.filter((entry) => JSON.stringify(entry) !== JSON.stringify(operand));
-  else if (kind === 'otherThan') parent[key] = operand;
   else if (kind === 'below' || kind === 'belowValueOf' || kind === 'atMost') parent[key] = '9999s';
   else if (kind === 'endingIn') parent[key] = 'other';
   else parent[key] = typeof expected === 'boolean' ? !expected : typeof expected === 'number' ? expected + 1 : 'other';
@@ -52,7 +52,7 @@ function copy(): unknown {
 
 test('the table has a row for each setting that kura depends on, and the bootstrap breaks none', (t) => {
   t.deepEqual(breaches(copy(), bootstrapRules), []);
-  t.is(bootstrapRules.length, 61);
+  t.is(bootstrapRules.length, 57);
 });
 
 for (const [index, row] of bootstrapRules.entries()) {
@@ -69,8 +69,7 @@ for (const [index, row] of bootstrapRules.entries()) {
     t.deepEqual(breaches(bootstrap, bootstrapRules), alone);
   });
 
-  const mayBeMissing = expected === undefined || (expected instanceof Condition && expected.kind === 'otherThan');
-  const passes = mayBeMissing || find?.name === 'authorizationFields';
+  const passes = expected === undefined || find?.name === 'authorizationFields' || find?.name === 'termsFields';
   test(`row ${index}: an empty bootstrap ${passes ? 'keeps' : 'breaks'} ${name}`, (t) => {
     t.is(breaches({}, [row]).length, passes ? 0 : 1);
   });
@@ -89,11 +88,10 @@ for (const [from, to, breach] of [
   ['value: "%RESPONSE_CODE%"\n', 'value: "200"\n', /grpc\.lua could not restore the status/],
   ['filename: /etc/envoy/grants.lua', 'filename: /etc/envoy/other.lua', /every request would ask authz/],
   ['- key: hit\n', '- key: other\n', /skip authz for requests that no grant covers/],
-  ['overwrite: true', 'overwrite: false', /overwrite: is false; must be true: shards would get the credential that a client sends/],
   [
-    'name: envoy.filters.http.credential_injector',
+    'name: envoy.filters.http.ext_authz',
     'name: envoy.filters.http.other',
-    /name: is \[.*"envoy\.filters\.http\.other".*a request could pass unchecked, or without the credential/,
+    /name: is \[.*"envoy\.filters\.http\.other".*a request could pass unchecked/,
   ],
   ['failure_mode_allow: false', 'failure_mode_allow: true', /would allow every request/],
   ['address: 127.0.0.1\n', 'address: 0.0.0.0\n', /address: is "0\.0\.0\.0"; must be "127\.0\.0\.1": any client in the network could stop/],
@@ -124,6 +122,8 @@ for (const [from, to, breach] of [
   ['initial_fetch_timeout: 0s', 'initial_fetch_timeout: 15s', /ready without shards/],
   ['path: /run/kura/authz.sock', 'path: /run/other.sock', /could not reach authz/],
   ['port_value: 18000', 'port_value: 18001', /port_value: is 18001; must be 18000: Envoy could not reach eds/],
+  ['caller: "%REQ(X-KURA-CALLER)%"', 'caller: "%REQ(X-KURA-TERMS)%"', /access_log: is .*X-KURA-TERMS.*would contain signed terms/],
+  ['[x-kura-caller]', '[x-kura-namespace]', /must be a list with x-kura-caller: authz could not count the bytes/],
   ['status: "%RESPONSE_CODE%"', 'token: "%REQ(AUTHORIZATION)%"', /access_log: is .*AUTHORIZATION.*would contain tokens/],
   ['- key: counts_bytes\n', '- key: another\n', /bytesPerSecond would limit no namespace/],
   [

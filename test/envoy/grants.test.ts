@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import test from 'ava';
 import { verbs } from '../../services/authz/policy/document.ts';
 import { waitFor } from '../support/wait.ts';
-import { allow, everywhere, forbidden, grant } from './support/decisions.ts';
+import { allow, everywhere, forbidden, grant, headersOf } from './support/decisions.ts';
 import { startRig } from './support/rig.ts';
 
 test('authz is asked once for as long as its grant holds, and again after', async (t) => {
@@ -26,13 +26,13 @@ test('authz is asked once for as long as its grant holds, and again after', asyn
 test('a grant and a full check give the shard the same headers, and never the token', async (t) => {
   const rig = await startRig(t);
   rig.decide = () =>
-    allow(grant({ namespace: 'nlp', serviceAccount: 'eval', maxObjectBytes: 77, maxShare: 0.25, allowed: everywhere(['']) }));
-  const headers = { 'x-kura-namespace': 'forged', 'x-kura-max-share': '1', 'x-kura-other': 'x' };
+    allow(grant({ ...headersOf({ namespace: 'nlp', serviceAccount: 'eval', pod: 'p', maxShare: 0.25 }), allowed: everywhere(['']) }));
+  const headers = { 'x-kura-caller': 'forged/forged/-', 'x-kura-terms': 'max-object-bytes=1; max-share=1; exp=1', 'x-kura-other': 'x' };
   for (let round = 0; round < 3; round++) await rig.call({ authorization: 'Bearer secret', headers });
   t.is(rig.asked.length, 1);
   const [checked, ...granted] = rig.recorder.requests.map((each) => each.headers);
-  t.is(checked?.['x-kura-namespace'], 'nlp');
-  t.is(checked?.['x-kura-max-share'], '0.25');
+  t.is(checked?.['x-kura-caller'], 'nlp/eval/p');
+  t.regex(String(checked?.['x-kura-terms']), /^max-object-bytes=1000000; max-share=0\.25; exp=\d+; sig=[\w-]{43}$/);
   t.is(granted.length, 2);
   for (const each of granted) t.deepEqual(each, checked);
   t.is(checked?.authorization, undefined);
@@ -101,12 +101,12 @@ test('a verb is granted by itself', async (t) => {
 
 test('two tokens never share a grant', async (t) => {
   const rig = await startRig(t);
-  rig.decide = ({ token }) => allow(grant({ serviceAccount: String(token) }));
+  rig.decide = ({ token }) => allow(grant(headersOf({ serviceAccount: String(token) })));
   for (let round = 0; round < 3; round++) for (const token of ['a', 'b', 'aa', 'A']) await rig.call({ authorization: `Bearer ${token}` });
   t.is(rig.asked.length, 4);
   t.deepEqual(
-    rig.recorder.requests.map(({ headers }) => headers['x-kura-service-account']),
-    Array.from({ length: 3 }, () => ['a', 'b', 'aa', 'A']).flat(),
+    rig.recorder.requests.map(({ headers }) => headers['x-kura-caller']),
+    Array.from({ length: 3 }, () => ['vision/a/-', 'vision/b/-', 'vision/aa/-', 'vision/A/-']).flat(),
   );
 });
 

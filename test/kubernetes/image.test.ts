@@ -123,6 +123,7 @@ test.serial('each service starts from it as another user who may write nothing b
       KURA_AUTHZ_LISTEN: `unix:${path.join(data, 'authz.sock')}`,
       KURA_AUTHZ_METRICS_LISTEN: anyPort,
       KURA_AUTHZ_KUBECONFIG: kubeconfig,
+      KURA_AUTHZ_CREDENTIAL_FILE: 'off',
     },
   };
   for (const [service, environment] of Object.entries(starts)) {

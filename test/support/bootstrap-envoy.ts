@@ -26,7 +26,6 @@ interface BootstrapEnvoyOptions {
   readonly authzSocket: string;
   /** Undefined selects a port without a listener. */
   readonly edsPort: number | undefined;
-  readonly credentialFile: string;
   /** Edits the bootstrap like an operator. */
   readonly edit?: (bootstrap: Document) => void;
   readonly args?: readonly string[];
@@ -37,7 +36,6 @@ export async function startBootstrapEnvoy({
   folder,
   authzSocket,
   edsPort,
-  credentialFile,
   edit,
   args = [],
 }: BootstrapEnvoyOptions): Promise<BootstrapEnvoy> {
@@ -53,7 +51,6 @@ export async function startBootstrapEnvoy({
       grantsFile: path.join(root, 'envoy', 'grants.lua'),
       keysFile: path.join(root, 'envoy', 'keys.lua'),
       grpcFile: path.join(root, 'envoy', 'grpc.lua'),
-      credentialFile,
     }),
   );
   edit?.(bootstrap);

@@ -1,7 +1,7 @@
 /** The access of a ServiceAccount under the current policies, computed once and cached. */
 
 import type { Identity } from '../identity/identity.ts';
-import { type Grant, grantOf } from './grant.ts';
+import { type GrantScope, grantOf } from './grant.ts';
 import type { Access, Labels, Policy } from './policy.ts';
 
 /** The inputs of an access besides the ServiceAccount, compared by reference. */
@@ -18,8 +18,8 @@ interface Circumstances {
 interface KnownAccess {
   readonly inForce: Access;
   readonly next: Access | undefined;
-  /** Returns the same object while nothing changes, so its encoded form can be cached with it. `seconds`: a whole number up to 60. */
-  grantFor(seconds: number): Grant | undefined;
+  /** Returns the same object while nothing changes. `seconds`: a whole number up to 60. */
+  grantFor(seconds: number): GrantScope | undefined;
 }
 
 /** Cached ServiceAccounts. Above this limit the oldest entry is removed. An entry takes some KB, more with many rules. */
@@ -43,13 +43,13 @@ function accessUnder(identity: Identity, { policy, next: nextPolicy, labels, ver
   const inForce = policy.accessOf({ identity, labels });
   const next = nextPolicy?.accessOf({ identity, labels });
   const accesses = next === undefined ? ([inForce] as const) : ([inForce, next] as const);
-  const grants = new Map<number, Grant | undefined>();
+  const grants = new Map<number, GrantScope | undefined>();
   return {
     inForce,
     next,
     grantFor: (seconds) => {
       if (seconds <= 0) return undefined;
-      if (!grants.has(seconds)) grants.set(seconds, grantOf({ identity, accesses, version, seconds }));
+      if (!grants.has(seconds)) grants.set(seconds, grantOf({ accesses, version, seconds }));
       return grants.get(seconds);
     },
   };

@@ -1,16 +1,12 @@
 /** Pure: a grant: what Envoy may let an identity do for a few seconds without asking again. What it does not allow is asked, never refused by it. */
 
 import { byVerb, isRateLimited, type Verb, verbs } from './document.ts';
-import type { Access, Question } from './policy.ts';
+import type { Access } from './policy.ts';
 
 type Prefixes = Readonly<Record<Verb, readonly string[]>>;
 
-/** A key is granted under one of `allowed` and under none of `denied`. */
-export interface Grant {
-  readonly namespace: string;
-  readonly serviceAccount: string;
-  readonly maxObjectBytes: number;
-  readonly maxShare: number | undefined;
+/** What every Pod of a ServiceAccount is granted. A key is granted under one of `allowed` and under none of `denied`. */
+export interface GrantScope {
   readonly allowed: Prefixes;
   readonly denied: Prefixes;
   readonly seconds: number;
@@ -18,8 +14,15 @@ export interface Grant {
   readonly policy: string;
 }
 
+/** As one caller gets it: with the headers for the shard. */
+export interface Grant extends GrantScope {
+  /** `x-kura-caller` */
+  readonly caller: string;
+  /** `x-kura-terms`; they hold longer than the grant. */
+  readonly terms: string;
+}
+
 interface GrantRequest {
-  readonly identity: Question['identity'];
   /** Under the policy in force, then under those that are only counted: a grant covers nothing on which they differ. */
   readonly accesses: readonly [Access, ...Access[]];
   readonly version: string;
@@ -31,8 +34,7 @@ interface GrantRequest {
 const maxPrefixes = 64;
 
 /** None where there is nothing to grant, too much to compare, or a rate that only authz can count. */
-export function grantOf({ identity, accesses, version, seconds }: GrantRequest): Grant | undefined {
-  const { maxObjectBytes, share } = accesses[0].limits;
+export function grantOf({ accesses, version, seconds }: GrantRequest): GrantScope | undefined {
   if (!(seconds > 0) || isRateLimited(accesses[0].limits)) return undefined;
   const deniedOf = byVerb((verb) => shortest(accesses.flatMap(({ denied }) => denied[verb])));
   const allowed = byVerb((verb) => {
@@ -41,8 +43,7 @@ export function grantOf({ identity, accesses, version, seconds }: GrantRequest):
   });
   const denied = byVerb((verb) => deniedOf[verb].filter((prefix) => isUnder(prefix, allowed[verb])));
   if (count(allowed) === 0 || count(allowed) + count(denied) > maxPrefixes) return undefined;
-  const { namespace, serviceAccount } = identity;
-  return { namespace, serviceAccount, maxObjectBytes, maxShare: share, allowed, denied, seconds, policy: version };
+  return { allowed, denied, seconds, policy: version };
 }
 
 function count(prefixes: Prefixes): number {

@@ -3,6 +3,7 @@ import type { Server, ServerReadableStream, sendUnaryData } from '@grpc/grpc-js'
 import type { StreamAccessLogsMessage__Output } from '../../../proto/generated/envoy/service/accesslog/v3/StreamAccessLogsMessage.ts';
 import type { StreamAccessLogsResponse } from '../../../proto/generated/envoy/service/accesslog/v3/StreamAccessLogsResponse.ts';
 import { loadEnvoyProtos } from '../../../proto/load.ts';
+import { parseCaller } from '../../shared/signed-terms.ts';
 
 type Call = ServerReadableStream<StreamAccessLogsMessage__Output, StreamAccessLogsResponse>;
 
@@ -13,10 +14,10 @@ export function addTransfers(server: Server, { transferred }: { transferred: (na
     StreamAccessLogs: (call: Call, callback: sendUnaryData<StreamAccessLogsResponse>): void => {
       call.on('data', ({ http_logs }: StreamAccessLogsMessage__Output) => {
         for (const { request, response } of http_logs?.log_entry ?? []) {
-          const namespace = request?.request_headers?.['x-kura-namespace'];
+          const caller = parseCaller(request?.request_headers?.['x-kura-caller'] ?? '');
           // A field of 0 is not on the wire.
           const bytes = Number(request?.request_body_bytes ?? 0) + Number(response?.response_body_bytes ?? 0);
-          if (namespace !== undefined) transferred(namespace, bytes);
+          if (caller !== undefined) transferred(caller.namespace, bytes);
         }
       });
       call.on('end', () => callback(null, {}));

@@ -1,32 +1,38 @@
-/** Decides whether a request may go further, and on which terms: those of Envoy's headers, or those of a ticket. */
+/** Decides whether a request may go further, and on which terms: those that authz has signed, or those of a ticket. */
 import type { Key } from '../../shared/key.ts';
-import type { Terms } from './object-request.ts';
+import type { Route, Terms } from './object-request.ts';
 import type { ProblemCode } from './problems.ts';
 import type { ObjectService } from './service.ts';
 
-/** What admission looks at. The terms are those of the headers, which only a request with Envoy's credential may set. */
-export interface Applicant extends Terms {
+/** What admission looks at. */
+export interface Applicant {
   readonly method: string;
   /** Undefined where the target names none. */
   readonly key: Key | undefined;
   readonly ticket: string | undefined;
-  readonly credential: string | undefined;
+  /** `x-kura-caller` as it came. */
+  readonly caller: string | undefined;
+  /** `x-kura-terms` as it came. */
+  readonly terms: string | undefined;
+  readonly route: Route;
 }
 
-type Refusal = Extract<ProblemCode, 'bad-credential' | 'bad-ticket' | 'no-such-path'>;
+type Refusal = Extract<ProblemCode, 'bad-caller' | 'bad-ticket' | 'no-such-path'>;
 
 /** Returns the terms of the request, or the code of its refusal. */
 export function admit(service: ObjectService, applicant: Applicant): Terms | Refusal {
-  const { credentials, direct, counters } = service;
+  const { callers, direct, counters } = service;
   if (applicant.ticket !== undefined && direct !== undefined) {
     const redeemed = direct.redeem(applicant, applicant.ticket);
     counters.tickets[redeemed.kind] += 1;
     return redeemed.kind === 'used' ? redeemed.terms : 'bad-ticket';
   }
-  if (!credentials.accepts(applicant.credential)) {
-    counters.badCredentials += 1;
-    return 'bad-credential';
+  const known = callers.identify(applicant.caller, applicant.terms);
+  if (typeof known === 'string') {
+    counters.badCallers[known] += 1;
+    return 'bad-caller';
   }
   // A shard without an address for clients makes no tickets.
-  return applicant.ticket === undefined ? applicant : 'no-such-path';
+  if (applicant.ticket !== undefined) return 'no-such-path';
+  return applicant.route === 'direct' ? known.direct : known.objects;
 }

@@ -1,6 +1,5 @@
 /** Reads the head of a request that came by Node's parser. plain-head.ts does the same for plain requests. */
 import type { IncomingMessage } from 'node:http';
-import { readShare } from '../index/shares.ts';
 import type { Applicant } from './admission.ts';
 import { readDigests } from './digests.ts';
 import type { ObjectRequest } from './object-request.ts';
@@ -20,9 +19,6 @@ export function readNodeHead({ method = '', url = '', headers }: IncomingMessage
   if (path === '/healthz') return { kind: 'health' };
   if (path === '*' && method === 'OPTIONS') return { kind: 'options' };
   const target = readTarget(path);
-  const limit = single(headers['x-kura-max-object-bytes']);
-  const share = single(headers['x-kura-max-share']);
-  const maxShare = share === undefined ? undefined : readShare(share);
   const ticket = target.kind === 'ticket' ? target.ticket : undefined;
   const key = target.kind === 'key' || target.kind === 'ticket' ? target.key : undefined;
   const isDirect = target.kind === 'key' && target.isDirect && mayRedirect(headers);
@@ -30,14 +26,16 @@ export function readNodeHead({ method = '', url = '', headers }: IncomingMessage
   const applicant = {
     method,
     ticket,
-    credential: single(headers['x-kura-credential']),
+    caller: single(headers['x-kura-caller']),
+    terms: single(headers['x-kura-terms']),
     route: ticket !== undefined ? 'ticket' : isDirect ? 'direct' : 'objects',
     version: undefined,
-    namespace: single(headers['x-kura-namespace']),
-    serviceAccount: single(headers['x-kura-service-account']),
+    // Admission decides these.
+    namespace: undefined,
+    serviceAccount: undefined,
     pod: undefined,
-    maxObjectBytes: limit === undefined ? undefined : Number(limit),
-    maxShare,
+    maxObjectBytes: undefined,
+    maxShare: undefined,
     length: bodyLength(headers),
     contentType: headers['content-type'],
     contentEncoding: single(headers['content-encoding']),
@@ -51,9 +49,6 @@ export function readNodeHead({ method = '', url = '', headers }: IncomingMessage
   } as const;
   const problem = (code: ProblemCode): NodeHead => ({ kind: 'problem', applicant: { ...applicant, key }, code });
   if (key === undefined) return problem(target.kind === 'bad-key' ? 'bad-key' : 'no-such-path');
-  // A ticket brings its own terms.
-  const isWrong = (limit !== undefined && !/^\d{1,15}$/.test(limit)) || (share !== undefined && maxShare === undefined);
-  if (isWrong && ticket === undefined) return problem('bad-header');
   const code = method === 'PUT' ? uploadProblem(headers, digests) : undefined;
   return code === undefined ? { kind: 'request', applicant: { ...applicant, key } } : problem(code);
 }
@@ -80,12 +75,9 @@ export function isExpecting({ headers }: IncomingMessage): boolean {
   return /^100-continue$/i.test(headers.expect ?? '');
 }
 
-/**
- * Whether the body may be redirected. A shard speaks no TLS, so a request that reached Envoy by TLS stays there; and a namespace whose bytes authz counts must pass Envoy
- * (`x-kura-direct: no`).
- */
+/** Whether the body may be redirected. A shard speaks no TLS, so a request that reached Envoy by TLS stays there. */
 function mayRedirect(headers: IncomingMessage['headers']): boolean {
-  return (headers['x-forwarded-proto'] ?? 'http') === 'http' && headers['x-kura-direct'] === undefined;
+  return (headers['x-forwarded-proto'] ?? 'http') === 'http';
 }
 
 /** RFC 9112, 3.2.2: a server accepts the absolute form too. */
@@ -100,7 +92,7 @@ function bodyLength(headers: IncomingMessage['headers']): number | undefined {
   return headers['transfer-encoding'] === undefined ? 0 : undefined;
 }
 
-/** Node joins the lines of a field with a comma, and no credential is right after that. */
+/** Node joins the lines of a field with a comma, and no signature is right after that. */
 function single(value: string | string[] | undefined): string | undefined {
   return Array.isArray(value) ? undefined : value;
 }

@@ -11,7 +11,7 @@ import { isConditional, planRead } from './conditions.ts';
 import { handleObject } from './handler/handler.ts';
 import { type Fields, redirect, refuse } from './handler/reply.ts';
 import { bodyRoute, type ObjectRequest } from './object-request.ts';
-import { type PlainRequest, readPlainHead } from './plain-head.ts';
+import { completeRequest, type PlainRequest, readPlainHead } from './plain-head.ts';
 import { PlainReply } from './plain-reply.ts';
 import { lingerMs } from './receive-put.ts';
 import { BrokenBodyError, RequestBody } from './request-body.ts';
@@ -146,7 +146,7 @@ export class PlainConnection {
       });
       return;
     }
-    const request: ObjectRequest = terms === head ? head : { ...head, ...terms };
+    const request = completeRequest(head, terms);
     if (!head.isLast && this.#answerAtOnce(request)) return;
     this.#run(head, (reply) => handleObject(service, request, reply));
   }

@@ -2,15 +2,17 @@
  * Pure: reads the head of a request in plain form. It knows few forms exactly; a head that has anything else in it is 'unusual' and goes to Node's parser, connection
  * included. It never repairs anything: what it accepts, Node's parser accepts with the same meaning (test/cache/http/plain-head.test.ts fuzzes one against the other).
  */
-import { readShare } from '../index/shares.ts';
-import type { ObjectRequest } from './object-request.ts';
+import type { ObjectRequest, Terms } from './object-request.ts';
 import { readTarget } from './target.ts';
 
 export interface PlainRequest extends ObjectRequest {
   readonly kind: 'request';
   readonly method: 'GET' | 'HEAD' | 'PUT' | 'DELETE';
   readonly ticket: string | undefined;
-  readonly credential: string | undefined;
+  /** `x-kura-caller` as it came. */
+  readonly caller: string | undefined;
+  /** `x-kura-terms` as it came. */
+  readonly terms: string | undefined;
   /** Bytes of the head, the empty line included. */
   readonly headBytes: number;
   /** 0 but for PUT: a chunked body is not plain. */
@@ -95,10 +97,12 @@ export function readPlainHead(bytes: Buffer): PlainHead {
     contentType: undefined,
     contentEncoding: undefined,
     digests: noDigests,
+    caller: undefined,
+    terms: undefined,
+    // Admission decides these.
     namespace: undefined,
     serviceAccount: undefined,
     pod: undefined,
-    credential: undefined,
     maxObjectBytes: undefined,
     maxShare: undefined,
     protocol: undefined,
@@ -147,14 +151,6 @@ function readField(name: string, head: string, start: number, end: number, reque
       if (request.length !== -1) return false;
       request.length = wholeNumber(head, start, end);
       return request.length !== -1;
-    case 'x-kura-max-object-bytes':
-      if (request.maxObjectBytes !== undefined) return false;
-      request.maxObjectBytes = wholeNumber(head, start, end);
-      return request.maxObjectBytes !== -1;
-    case 'x-kura-max-share':
-      if (request.maxShare !== undefined) return false;
-      request.maxShare = readShare(head.slice(start, end));
-      return request.maxShare !== undefined;
     case 'range':
       if (request.range !== undefined) return false;
       request.range = head.slice(start, end);
@@ -183,34 +179,36 @@ function readField(name: string, head: string, start: number, end: number, reque
       if (request.contentType !== undefined) return false;
       request.contentType = head.slice(start, end);
       return true;
-    case 'x-kura-namespace':
-      if (request.namespace !== undefined) return false;
-      request.namespace = head.slice(start, end);
+    case 'x-kura-caller':
+      if (request.caller !== undefined) return false;
+      request.caller = head.slice(start, end);
       return true;
-    case 'x-kura-service-account':
-      if (request.serviceAccount !== undefined) return false;
-      request.serviceAccount = head.slice(start, end);
+    case 'x-kura-terms':
+      if (request.terms !== undefined) return false;
+      request.terms = head.slice(start, end);
       return true;
     case 'x-forwarded-proto':
       if (request.protocol !== undefined) return false;
       request.protocol = head.slice(start, end);
-      // admission.ts says why.
-      if (request.protocol !== 'http') keepHere(request);
-      return true;
-    case 'x-kura-direct':
-      keepHere(request);
-      return true;
-    case 'x-kura-credential':
-      if (request.credential !== undefined) return false;
-      request.credential = head.slice(start, end);
+      // A shard speaks no TLS (node-head.ts).
+      if (request.protocol !== 'http' && request.route === 'direct') request.route = 'objects';
       return true;
     default:
       return !unusualFields.has(name);
   }
 }
 
-function keepHere(request: Draft): void {
-  if (request.route === 'direct') request.route = 'objects';
+/** Writes what admission decided into the head, which becomes the request: a copy costs more. */
+export function completeRequest(head: PlainRequest, terms: Terms): ObjectRequest {
+  const request = head as Draft;
+  request.namespace = terms.namespace;
+  request.serviceAccount = terms.serviceAccount;
+  request.pod = terms.pod;
+  request.maxObjectBytes = terms.maxObjectBytes;
+  request.maxShare = terms.maxShare;
+  request.route = terms.route;
+  request.version = terms.version;
+  return request;
 }
 
 /** Node's parser refuses such a head at once, instead of waiting for its end. */

@@ -4,14 +4,10 @@ import { type Problem, problemBody, problemContentType } from '../../shared/prob
 export const problems = {
   'bad-request': { status: 400, detail: 'The request is not valid HTTP/1.1.' },
   'bad-key': { status: 400, detail: 'A key is 1 to 1,024 bytes of printable ASCII without a . or .. segment.' },
-  'bad-header': {
-    status: 400,
-    detail: 'x-kura-max-object-bytes must be a whole number; x-kura-max-share must be greater than 0 and at most 1.',
-  },
   'bad-digest': { status: 400, detail: 'Content-MD5, Content-Digest or Repr-Digest is not a digest in base64.' },
   'digest-mismatch': { status: 400, detail: 'The body does not have the digest that its request announces.' },
   'partial-upload': { status: 400, detail: 'A PUT replaces the whole object; Content-Range is not supported.' },
-  'bad-credential': { status: 401, detail: 'The request does not have the credential of Envoy.' },
+  'bad-caller': { status: 401, detail: 'x-kura-caller and x-kura-terms are missing, have expired, or are not signed by authz.' },
   'bad-ticket': { status: 403, detail: 'The ticket is invalid or has expired. Request the object through Envoy again.' },
   miss: { status: 404, detail: 'The object is not stored.' },
   'no-such-path': { status: 404, detail: 'Objects are under /objects/ and /direct/.' },

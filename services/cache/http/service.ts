@@ -5,7 +5,7 @@ import type { DiskHealth } from '../disk/disk-health.ts';
 import type { BufferPool } from '../store/buffer-pool.ts';
 import type { Reader } from '../store/reader.ts';
 import type { Store } from '../store/store.ts';
-import type { Credentials } from './credentials.ts';
+import type { Callers } from './callers.ts';
 import type { Direct } from './direct.ts';
 
 export interface ObjectService {
@@ -15,8 +15,7 @@ export interface ObjectService {
   readonly reader: Reader;
   readonly buffers: BufferPool;
   readonly counters: Counters;
-  /** Of what comes in `x-kura-credential`. */
-  readonly credentials: Credentials;
+  readonly callers: Callers;
   /** Undefined where bodies go through Envoy only. */
   readonly direct: Direct | undefined;
   readonly readerTimeoutMs: number;

@@ -3,7 +3,7 @@ import { type Key, type ParsedTarget, parseTarget } from '../../shared/key.ts';
 
 export type ShardTarget =
   | ParsedTarget
-  /** Everything under `/ticket/`, which no credential guards; without a key no ticket is good for it. */
+  /** Everything under `/ticket/`, which needs no signed caller; without a key no ticket is good for it. */
   | { readonly kind: 'ticket'; readonly ticket: string; readonly key: Key | undefined };
 
 const ticketPath = '/ticket/';

@@ -20,13 +20,6 @@ interface SharesOptions {
   readonly usable: () => Room;
 }
 
-/** Above 0, up to 1; undefined for anything else. */
-export function readShare(text: string): number | undefined {
-  if (!/^[01](\.\d{1,20})?$/.test(text)) return undefined;
-  const share = Number(text);
-  return share > 0 && share <= 1 ? share : undefined;
-}
-
 export class Shares {
   readonly #options: SharesOptions;
   readonly #common: Pool = { number: commonPool, share: 0 };

@@ -18,7 +18,7 @@ function compile(document: Partial<PolicyDocument>): Policy {
 function grant(policies: [Policy, ...Policy[]], { seconds = 5 } = {}) {
   const [first, ...others] = policies;
   const accessOf = (policy: Policy) => policy.accessOf({ identity, labels: {} });
-  return grantOf({ identity, accesses: [accessOf(first), ...others.map(accessOf)], version: 'v1', seconds });
+  return grantOf({ accesses: [accessOf(first), ...others.map(accessOf)], version: 'v1', seconds });
 }
 
 test('a grant covers only what both the policy in force and the next one allow', (t) => {
@@ -46,7 +46,7 @@ test('a grant allows exactly what a naive model of the policies allows, for ever
   const property = fc.property(document, document, who, asked, (first, second, asker, keys) => {
     const documents = [first, second].map(({ given, byDefault }) => documentOf(given, byDefault)) as [PolicyDocument, PolicyDocument];
     const accesses = documents.map((each) => compile(each).accessOf(asker)) as [Access, Access];
-    const granted = grantOf({ identity: asker.identity, accesses, version: 'v1', seconds: 5 });
+    const granted = grantOf({ accesses, version: 'v1', seconds: 5 });
     return verbs.every((verb) =>
       keys.every((key) => {
         const isUnder = (prefixes: readonly string[] = []) => prefixes.some((each) => key.startsWith(each));

@@ -85,6 +85,7 @@ export async function launchAuthz(t: ExecutionContext, kubeconfig: string, envir
     KURA_AUTHZ_LISTEN: `unix:${socket}`,
     KURA_AUTHZ_METRICS_LISTEN: '127.0.0.1:0',
     KURA_AUTHZ_KUBECONFIG: kubeconfig,
+    KURA_AUTHZ_CREDENTIAL_FILE: 'off',
     ...environment,
   });
   const { Authorization } = loadEnvoyProtos().envoy.service.auth.v3;

@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
+import { callerHeaders } from '../../support/caller.ts';
 import { type Call, call } from '../../support/http.ts';
 import { waitFor } from '../../support/wait.ts';
 import { startCacheProcess } from '../support/process.ts';
@@ -35,7 +36,7 @@ async function startDirectShard(t: ExecutionContext, environment: Record<string,
   const ask = ({ headers, ...request }: Call) =>
     call(shard.url, {
       ...request,
-      headers: { 'x-kura-credential': credential, 'x-kura-namespace': 'vision', 'x-kura-max-object-bytes': '2000000', ...headers },
+      headers: { ...callerHeaders({ credential, maxObjectBytes: 2_000_000 }), ...headers },
     });
   await ask({ method: 'PUT', path: '/objects/vision/a', body, headers: { 'content-type': 'image/jpeg' } });
   const ticket = async (request: Call): Promise<string> => {
@@ -56,7 +57,7 @@ const upload = (length = body.length): Call => ({
   headers: { 'content-length': length },
 });
 
-test('a large object is a 307 with a ticket that gives it without a credential, on either parser', async (t) => {
+test('a large object is a 307 with a ticket that gives it without a caller, on either parser', async (t) => {
   const shard = await startDirectShard(t);
   for (const [asking, fetching] of [
     [{}, {}],
@@ -124,17 +125,17 @@ test('without an address to tell, over TLS, and where authz counts bytes, /direc
   for (const [url, more] of [
     [off.url, {}],
     [on.url, { 'x-forwarded-proto': 'https' }],
-    [on.url, { 'x-kura-direct': 'no' }],
+    [on.url, callerHeaders({ credential, mayRedirect: false })],
   ] as const) {
     for (const also of [{}, unusual]) {
-      const headers = { 'x-kura-credential': credential, ...more, ...also };
+      const headers = { ...callerHeaders({ credential }), ...more, ...also };
       t.is((await call(url, { ...upload(), headers: { ...headers, 'content-length': body.length } })).status, 201);
       t.true((await call(url, { path: '/direct/vision/up', headers })).body.equals(body));
     }
   }
   const gone = await call(off.url, { path: '/ticket/a.b/objects/vision/up' });
-  t.deepEqual([gone.status, codeOf(gone)], [401, 'bad-credential']);
-  const nowhere = await call(off.url, { path: '/ticket/a.b/objects/vision/up', headers: { 'x-kura-credential': credential } });
+  t.deepEqual([gone.status, codeOf(gone)], [401, 'bad-caller']);
+  const nowhere = await call(off.url, { path: '/ticket/a.b/objects/vision/up', headers: { ...callerHeaders({ credential }) } });
   t.deepEqual([nowhere.status, codeOf(nowhere)], [404, 'no-such-path']);
 });
 
@@ -154,7 +155,7 @@ test('who waits for leave to send learns the 307 before a byte, and stores under
   t.deepEqual([chunked.status, chunked.bodySent], [307, false]);
   const first = await shard.ticket(upload());
   // Neither a limit nor a namespace of the sender's own counts.
-  const forged = { 'x-kura-max-object-bytes': '1', 'x-kura-namespace': 'nlp' };
+  const forged = callerHeaders({ credential, namespace: 'nlp', maxObjectBytes: 1 });
   for (const [headers, expect] of [
     [{ 'content-length': body.length }, false],
     [{ 'transfer-encoding': 'chunked' }, true],
@@ -221,7 +222,7 @@ test('a ticket opens nothing but its object: no other key, method, path, shard o
     t.is((await call(shard.url, { path: '/direct/vision/a', headers })).status, 401);
   }
   t.is(await metric(shard, 'kura_cache_tickets_total', 'refused'), refused);
-  t.is(await metric(shard, 'kura_cache_bad_credentials_total'), 4);
+  t.is(await metric(shard, 'kura_cache_bad_callers_total', 'missing'), 4);
   t.true((await call(shard.url, { path: target })).body.equals(body));
   await shard.ask({ method: 'PUT', path: '/objects/vision/a', body: randomBytes(1_000_000) });
   for (const headers of [{}, unusual]) {

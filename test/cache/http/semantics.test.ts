@@ -5,6 +5,7 @@ import { connect } from 'node:net';
 import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
+import { callerHeaders } from '../../support/caller.ts';
 import { type Call, call as callPlainly } from '../../support/http.ts';
 import { fileOf } from '../support/disk.ts';
 import { startTestShard, type TestShard } from '../support/shard.ts';
@@ -213,15 +214,17 @@ test('an object of the first trailer form is served, and the writer is in the se
   const headers = {
     'content-length': body.length,
     'content-encoding': 'zstd',
-    'x-kura-namespace': 'vision',
-    'x-kura-service-account': 'trainer',
+    ...callerHeaders({ namespace: 'vision', serviceAccount: 'trainer', pod: 'trainer-0' }),
   };
   await callPlainly(shard.url, { method: 'PUT', path: '/objects/a', body, headers });
   const file = await fileOf(shard.directory, 'a');
   const { readFile, writeFile } = await import('node:fs/promises');
   const bytes = await readFile(file);
   const trailer = decodeTrailer(bytes.subarray(body.length + 4), bytes.length);
-  t.deepEqual([trailer?.namespace, trailer?.serviceAccount, trailer?.contentEncoding], ['vision', 'trainer', 'zstd']);
+  t.deepEqual(
+    [trailer?.namespace, trailer?.serviceAccount, trailer?.pod, trailer?.contentEncoding],
+    ['vision', 'trainer', 'trainer-0', 'zstd'],
+  );
   // Form 1: no further strings, and another version number.
   const sums = Uint32Array.from([crc32(body)]);
   const meta = {

@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import path from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { credentialFiles } from '../../../services/local/credential.ts';
+import { credentialFile } from '../../../services/local/credential.ts';
 import { startBootstrapEnvoy } from '../../support/bootstrap-envoy.ts';
 import { runProgram } from '../../support/program.ts';
 import { startService, temporaryFolder } from '../../support/service.ts';
@@ -33,12 +33,12 @@ export async function startEnvoyPod(t: ExecutionContext, system: LocalSystem): P
     KURA_AUTHZ_LISTEN: `unix:${socket}`,
     KURA_AUTHZ_METRICS_LISTEN: '127.0.0.1:0',
     KURA_AUTHZ_KUBECONFIG: kubeconfig,
+    KURA_AUTHZ_CREDENTIAL_FILE: credentialFile(system.stateDirectory),
   });
   const envoy = await startBootstrapEnvoy({
     folder,
     authzSocket: socket,
     edsPort: Number(eds.address.split(':').at(-1)),
-    credentialFile: credentialFiles(system.stateDirectory).resource,
     args: ['--drain-time-s', '60'],
   });
   const isOk = async (url: string): Promise<boolean> =>

@@ -2,17 +2,22 @@
 import type { Decision } from '../../../services/authz/decision.ts';
 import { byVerb } from '../../../services/authz/policy/document.ts';
 import type { Grant } from '../../../services/authz/policy/grant.ts';
+import { callerHeaders } from '../../support/caller.ts';
 
 type Allow = Extract<Decision, { kind: 'allow' }>;
+type CallerChanges = NonNullable<Parameters<typeof callerHeaders>[0]>;
 
 export const everywhere = (prefixes: readonly string[]): Grant['allowed'] => byVerb(() => prefixes);
 
+/** With a signature that nothing here checks. */
+export function headersOf(changes: CallerChanges = {}): Pick<Grant, 'caller' | 'terms'> {
+  const signed = callerHeaders({ maxObjectBytes: 1_000_000, credential: 'credential-of-the-rig-0123456789', ...changes });
+  return { caller: signed['x-kura-caller'], terms: signed['x-kura-terms'] };
+}
+
 export function grant(changes: Partial<Grant> = {}): Grant {
   return {
-    namespace: 'vision',
-    serviceAccount: 'trainer',
-    maxObjectBytes: 1_000_000,
-    maxShare: undefined,
+    ...headersOf(),
     allowed: everywhere(['vision/']),
     denied: everywhere([]),
     seconds: 60,
@@ -22,15 +27,16 @@ export function grant(changes: Partial<Grant> = {}): Grant {
 }
 
 export function allow(given: Grant | undefined, changes: Partial<Allow> = {}): Allow {
-  const { namespace = 'vision', serviceAccount = 'trainer', maxObjectBytes = 1_000_000, maxShare = undefined } = given ?? {};
+  const { caller, terms } = given ?? headersOf();
+  const [namespace, serviceAccount] = caller.split('/');
   const identity = { namespace, serviceAccount } as Allow['identity'];
   return {
     kind: 'allow',
     identity,
     rule: 'own',
     cached: true,
-    maxObjectBytes,
-    maxShare,
+    caller,
+    terms,
     wouldDeny: false,
     difference: undefined,
     grant: given,

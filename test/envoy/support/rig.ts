@@ -8,15 +8,12 @@ import { addCheck } from '../../../services/authz/check.ts';
 import type { Decide, Decision, Question } from '../../../services/authz/decision.ts';
 import { addTransfers } from '../../../services/authz/rate-limit/transfers.ts';
 import { namedEntry } from '../../../services/local/bootstrap.ts';
-import { createCredential, credentialFiles } from '../../../services/local/credential.ts';
 import { startGrpcServer } from '../../../services/shared/grpc.ts';
 import { createLogger } from '../../../services/shared/log.ts';
 import { startBootstrapEnvoy } from '../../support/bootstrap-envoy.ts';
 import { type Recorder, startRecorder } from '../../support/recorder.ts';
 import { temporaryFolder } from '../../support/service.ts';
 import { waitFor } from '../../support/wait.ts';
-
-const root = path.resolve(import.meta.dirname, '..', '..', '..');
 
 export interface Rig {
   /** What authz was asked. */
@@ -73,12 +70,10 @@ export async function startRig(t: ExecutionContext, { edit, authority }: RigOpti
     },
   });
   t.teardown(() => authz.close());
-  await createCredential(folder, root);
   const { child, ports, printed, stop } = await startBootstrapEnvoy({
     folder,
     authzSocket: socket,
     edsPort: undefined,
-    credentialFile: credentialFiles(folder).resource,
     edit: (bootstrap) => {
       setShard(bootstrap, recorder.port);
       edit?.(bootstrap);

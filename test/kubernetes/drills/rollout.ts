@@ -1,4 +1,5 @@
 import test from 'ava';
+import { callerHeaders } from '../../support/caller.ts';
 import { waitFor } from '../../support/wait.ts';
 import { moved } from '../support/client.ts';
 import { type Drill, secondsSince, system } from '../support/drill.ts';
@@ -37,23 +38,23 @@ export function rolloutDrills(opened: () => Drill): void {
 
   test.serial('the credential of the shards is replaced in three steps without a refusal', async (t) => {
     const drill = opened();
-    const { data } = await drill.kubectl.json<{ data: { envoy: string } }>('-n', system, 'get', 'secret', 'kura-credential');
-    const old = Buffer.from(data.envoy, 'base64').toString();
+    const { data } = await drill.kubectl.json<{ data: { keys: string } }>('-n', system, 'get', 'secret', 'kura-credential');
+    const old = Buffer.from(data.keys, 'base64').toString();
     const fresh = old.split('').reverse().join('');
     const load = drill.load(t);
-    for (const step of [{ shard: `${fresh}\n${old}` }, { envoy: fresh }, { shard: fresh }]) {
-      await drill.kubectl.ok('-n', system, 'patch', 'secret', 'kura-credential', '-p', JSON.stringify({ stringData: step }));
+    for (const keys of [`${old}\n${fresh}`, `${fresh}\n${old}`, fresh]) {
+      await drill.kubectl.ok('-n', system, 'patch', 'secret', 'kura-credential', '-p', JSON.stringify({ stringData: { keys } }));
       await drill.kubelet.refreshVolumes();
       const { hits } = load.counts;
       const changedAt = performance.now();
-      // Shards and Envoy read their files again within two seconds of a change.
-      await waitFor('traffic went on', () => load.counts.hits > hits + 100 && performance.now() - changedAt > 3_000);
+      // Shards and authz read their files again within two seconds of a change. A grant keeps the previous signature for 5 s.
+      await waitFor('traffic went on', () => load.counts.hits > hits + 100 && performance.now() - changedAt > 8_000);
     }
     t.log(await load.stop());
     t.deepEqual(load.failures, []);
     const shard = `http://${drill.kubelet.runner('kura-cache-0').sandbox.address}:7000/objects/x`;
     const statusFor = async (credential: string): Promise<number> =>
-      (await fetch(shard, { headers: { 'x-kura-credential': credential } })).status;
+      (await fetch(shard, { headers: { ...callerHeaders({ credential }) } })).status;
     t.deepEqual([await statusFor(old), await statusFor(fresh)], [401, 404]);
   });
 

@@ -117,8 +117,7 @@ async function startCluster(directory: string, undo: (() => Promise<unknown>)[])
   await makeNodes(cluster);
   await kubectl.ok('create', 'namespace', system);
   const credential = randomBytes(32).toString('hex');
-  const literals = ['envoy', 'shard'].map((key) => `--from-literal=${key}=${credential}`);
-  await kubectl.ok('-n', system, 'create', 'secret', 'generic', 'kura-credential', ...literals);
+  await kubectl.ok('-n', system, 'create', 'secret', 'generic', 'kura-credential', `--from-literal=keys=${credential}`);
 
   const client = connectKubernetes({ kubeconfig: plane.kubeconfig });
   undo.push(() => client.close());

@@ -1,0 +1,88 @@
+/** The callers whose signed headers this shard has verified, by the text of the headers: a repeated caller costs one look-up. */
+import type { KeyObject } from 'node:crypto';
+import { readHeaders } from '../../shared/signed-terms.ts';
+import type { Terms } from './object-request.ts';
+
+/** Why a request has no known caller; also the label values of the metric. */
+export type BadCaller = 'missing' | 'forged' | 'expired' | 'malformed';
+
+interface CallersOptions {
+  /** Any of these may have signed. Undefined: signatures are not checked, and a request without both headers has a caller without a name. */
+  readonly keys: () => readonly KeyObject[] | undefined;
+  /** In milliseconds since the epoch. */
+  readonly now: () => number;
+}
+
+/** The terms of a caller on each route. */
+interface KnownCaller {
+  readonly objects: Terms;
+  readonly direct: Terms;
+}
+
+interface Verified extends KnownCaller {
+  readonly caller: string;
+  readonly endsMs: number;
+}
+
+/** A caller has new terms every few seconds from each worker thread of each Envoy. An entry takes about 700 bytes. */
+const maxVerified = 16_384;
+
+const nobody: KnownCaller = {
+  objects: termsOf({ namespace: undefined, serviceAccount: undefined, pod: undefined }, 'objects'),
+  direct: termsOf({ namespace: undefined, serviceAccount: undefined, pod: undefined }, 'direct'),
+};
+
+export class Callers {
+  readonly #options: CallersOptions;
+  /** By the terms, whose signature covers the caller. The oldest entry is first. */
+  readonly #verified = new Map<string, Verified>();
+  /** Those that have signed what is in the map. */
+  #keys: readonly KeyObject[] | undefined;
+
+  constructor(options: CallersOptions) {
+    this.#options = options;
+    this.#keys = options.keys();
+  }
+
+  /** Takes the values of `x-kura-caller` and `x-kura-terms`. */
+  identify(caller: string | undefined, terms: string | undefined): KnownCaller | BadCaller {
+    const keys = this.#options.keys();
+    if (keys !== this.#keys) {
+      // What a removed key has signed ends with it.
+      this.#verified.clear();
+      this.#keys = keys;
+    }
+    if (caller === undefined || terms === undefined) return keys === undefined && caller === terms ? nobody : 'missing';
+    const known = this.#verified.get(terms);
+    if (known !== undefined && known.caller === caller) return known.endsMs > this.#options.now() ? known : 'expired';
+    return this.#verify(caller, terms);
+  }
+
+  #verify(caller: string, terms: string): KnownCaller | BadCaller {
+    const read = readHeaders(this.#keys, { caller, terms });
+    if (read.kind !== 'good') return read.kind;
+    const { maxObjectBytes, maxShare, mayRedirect, expiresAtSeconds } = read.terms;
+    const endsMs = expiresAtSeconds * 1000;
+    if (endsMs <= this.#options.now()) return 'expired';
+    const about = { ...read.caller, maxObjectBytes, maxShare };
+    const verified = {
+      caller: ownCopy(caller),
+      endsMs,
+      objects: termsOf(about, 'objects'),
+      direct: termsOf(about, mayRedirect ? 'direct' : 'objects'),
+    };
+    if (this.#verified.size >= maxVerified) this.#verified.delete(this.#verified.keys().next().value as string);
+    this.#verified.set(ownCopy(terms), verified);
+    return verified;
+  }
+}
+
+function termsOf(about: Omit<Terms, 'route' | 'version' | 'maxObjectBytes' | 'maxShare'> & Partial<Terms>, route: Terms['route']): Terms {
+  const { namespace, serviceAccount, pod, maxObjectBytes, maxShare } = about;
+  return { namespace, serviceAccount, pod, maxObjectBytes, maxShare, route, version: undefined };
+}
+
+/** A part of a string keeps the whole string in memory: here the head of a request, up to 8 KiB. */
+function ownCopy(text: string): string {
+  return Buffer.from(text, 'latin1').toString('latin1');
+}

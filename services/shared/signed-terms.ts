@@ -1,0 +1,120 @@
+/**
+ * The two headers by which a shard knows who asks, and on which terms. authz signs them.
+ *
+ *     x-kura-caller: <namespace>/<service account>/<pod, or ->
+ *     x-kura-terms: max-object-bytes=<n>[; max-share=<ratio>][; direct=no]; exp=<unix seconds>; sig=<signature>
+ *
+ * The signature is HMAC-SHA-256, in base64url without padding, over three parts: the caller, a line feed, and the terms before `; sig=`. A header holds no line
+ * feed, so no two pairs of headers have the same signed text. Unknown terms are ignored, because the signature covers them.
+ */
+import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto';
+
+export interface SignedCaller {
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  /** Undefined for a token that is bound to no Pod. */
+  readonly pod: string | undefined;
+}
+
+export interface SignedTerms {
+  readonly maxObjectBytes: number;
+  /** Above 0, up to 1. */
+  readonly maxShare: number | undefined;
+  /** Whether a shard may redirect the request to its own address. */
+  readonly mayRedirect: boolean;
+  readonly expiresAtSeconds: number;
+}
+
+interface HeaderPair {
+  /** `x-kura-caller` */
+  readonly caller: string;
+  /** `x-kura-terms` */
+  readonly terms: string;
+}
+
+type SignedHeaders =
+  | { readonly kind: 'good'; readonly caller: SignedCaller; readonly terms: SignedTerms }
+  /** None of the keys has signed it. */
+  | { readonly kind: 'forged' }
+  /** Not of the form above. */
+  | { readonly kind: 'malformed' };
+
+const signatureStart = '; sig=';
+const noPod = '-';
+const nameForm = /^[\w.-]{1,253}$/;
+
+/** The values of both headers. Without a key, the terms have no signature. Throws an Error for a name that the form does not allow. */
+export function signHeaders(key: KeyObject | undefined, caller: SignedCaller, terms: SignedTerms): HeaderPair {
+  const [callerText, termsText] = [formatCaller(caller), formatTerms(terms)];
+  if (key === undefined) return { caller: callerText, terms: termsText };
+  return { caller: callerText, terms: termsText + signatureStart + signatureOf(key, callerText, termsText) };
+}
+
+/** Reads both headers if one of the keys has signed them. Without keys, it ignores the signature. The caller of this function compares the time. */
+export function readHeaders(keys: readonly KeyObject[] | undefined, { caller, terms }: HeaderPair): SignedHeaders {
+  const end = terms.lastIndexOf(signatureStart);
+  const text = end === -1 ? terms : terms.slice(0, end);
+  if (keys !== undefined) {
+    if (end === -1) return { kind: 'malformed' };
+    const given = Buffer.from(terms.slice(end + signatureStart.length));
+    if (!keys.some((key) => isSame(given, Buffer.from(signatureOf(key, caller, text))))) return { kind: 'forged' };
+  }
+  const [readCaller, readTerms] = [parseCaller(caller), parseTerms(text)];
+  return readCaller === undefined || readTerms === undefined
+    ? { kind: 'malformed' }
+    : { kind: 'good', caller: readCaller, terms: readTerms };
+}
+
+export function formatCaller({ namespace, serviceAccount, pod = noPod }: SignedCaller): string {
+  const names = [namespace, serviceAccount, pod];
+  const wrong = names.find((name) => !nameForm.test(name));
+  if (wrong !== undefined) throw new Error(`the name ${JSON.stringify(wrong)} of a caller is not 1 to 253 letters, digits, _, - and .`);
+  return names.join('/');
+}
+
+export function parseCaller(text: string): SignedCaller | undefined {
+  const names = text.split('/');
+  if (names.length !== 3 || !names.every((name) => nameForm.test(name))) return undefined;
+  const [namespace, serviceAccount, pod] = names as [string, string, string];
+  return { namespace, serviceAccount, pod: pod === noPod ? undefined : pod };
+}
+
+function formatTerms({ maxObjectBytes, maxShare, mayRedirect, expiresAtSeconds }: SignedTerms): string {
+  const share = maxShare === undefined ? '' : `; max-share=${maxShare}`;
+  return `max-object-bytes=${maxObjectBytes}${share}${mayRedirect ? '' : '; direct=no'}; exp=${expiresAtSeconds}`;
+}
+
+/** Undefined for a term that is missing, given twice or out of its form. */
+function parseTerms(text: string): SignedTerms | undefined {
+  const values = new Map<string, string>();
+  for (const term of text.split('; ')) {
+    const [, name, value] = /^([a-z-]+)=([!-:<-~]+)$/.exec(term) ?? [];
+    if (name === undefined || value === undefined || values.has(name)) return undefined;
+    values.set(name, value);
+  }
+  const [maxObjectBytes, expiresAtSeconds] = [wholeNumber(values.get('max-object-bytes')), wholeNumber(values.get('exp'))];
+  const [share, direct] = [values.get('max-share'), values.get('direct')];
+  const maxShare = share === undefined ? undefined : parseShare(share);
+  const isWrong = (share !== undefined && maxShare === undefined) || (direct !== undefined && direct !== 'no');
+  if (isWrong || maxObjectBytes === undefined || expiresAtSeconds === undefined) return undefined;
+  return { maxObjectBytes, maxShare, mayRedirect: direct === undefined, expiresAtSeconds };
+}
+
+function parseShare(text: string): number | undefined {
+  if (!/^[01](\.\d{1,20})?$/.test(text)) return undefined;
+  const share = Number(text);
+  return share > 0 && share <= 1 ? share : undefined;
+}
+
+function wholeNumber(text = ''): number | undefined {
+  return /^\d{1,15}$/.test(text) ? Number(text) : undefined;
+}
+
+function signatureOf(key: KeyObject, caller: string, terms: string): string {
+  return createHmac('sha256', key).update(`${caller}\n${terms}`).digest('base64url');
+}
+
+/** As text: base64url has several spellings of the same bytes. */
+function isSame(given: Buffer, right: Buffer): boolean {
+  return given.length === right.length && timingSafeEqual(given, right);
+}

@@ -1,0 +1,22 @@
+/** The headers by which a shard knows a caller, as authz makes them. */
+import { createSecretKey } from 'node:crypto';
+import { type SignedCaller, type SignedTerms, signHeaders } from '../../services/shared/signed-terms.ts';
+
+interface CallerOptions extends Partial<SignedCaller>, Partial<SignedTerms> {
+  /** The line of a credential file that signs. Without it the terms have no signature. */
+  readonly credential?: string;
+}
+
+export interface CallerHeaders {
+  readonly 'x-kura-caller': string;
+  readonly 'x-kura-terms': string;
+}
+
+/** Without options: vision/trainer in no Pod, without limits, for a minute. */
+export function callerHeaders({ credential, ...changes }: CallerOptions = {}): CallerHeaders {
+  const key = credential === undefined ? undefined : createSecretKey(Buffer.from(credential, 'latin1'));
+  const { namespace = 'vision', serviceAccount = 'trainer', pod, maxObjectBytes = 2 ** 40, maxShare, mayRedirect = true } = changes;
+  const { expiresAtSeconds = Math.ceil(Date.now() / 1000) + 60 } = changes;
+  const signed = signHeaders(key, { namespace, serviceAccount, pod }, { maxObjectBytes, maxShare, mayRedirect, expiresAtSeconds });
+  return { 'x-kura-caller': signed.caller, 'x-kura-terms': signed.terms };
+}
