@@ -76,6 +76,7 @@ export function authzProgram(
     LISTEN: `unix:${socket}`,
     METRICS_LISTEN: anyPort,
     KUBECONFIG: cluster?.kubeconfig ?? adminKubeconfig(context),
+    CREDENTIAL_FILE: credentialFile(context.stateDirectory),
     POLICY_FILE: path.join(context.stateDirectory, 'policy.last-good.yaml'),
   }));
 }
