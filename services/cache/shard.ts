@@ -14,6 +14,7 @@ import { FolderRepair, type Identity, lockDirectory, prepareDirectory } from './
 import { DiskHealth } from './disk/disk-health.ts';
 import { countPending, type Files, systemFiles } from './disk/files.ts';
 import { Callers } from './http/callers.ts';
+import { connectionLimit } from './http/connection-limit.ts';
 import { Direct } from './http/direct.ts';
 import { type ObjectServerOptions, startObjectServer } from './http/object-server.ts';
 import type { ObjectService } from './http/service.ts';
@@ -78,6 +79,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     service,
     address: config.listen,
     keepAliveMs: config.keepAlive,
+    maxConnections: connectionLimit(config.openFiles, log),
     parser: replaced.parser ?? 'plain',
   });
   closer.add('object server', async () => {

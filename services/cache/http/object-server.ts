@@ -18,15 +18,20 @@ export interface ObjectServerOptions {
   readonly service: ObjectService;
   readonly address: ListenAddress;
   readonly keepAliveMs: number;
+  /** The server closes further connections at once. */
+  readonly maxConnections: number;
   /** `plain`: our own parser for plain requests, Node's for all others. `node`: Node's for all, which is what the bench compares with. */
   readonly parser: 'plain' | 'node';
 }
 
-/** Connections beyond this wait in the kernel; Envoy's pools need hundreds. */
-const maxConnections = 50_000;
-
 /** Rejects when the address cannot be had. */
-export async function startObjectServer({ service, address, keepAliveMs, parser }: ObjectServerOptions): Promise<ObjectServer> {
+export async function startObjectServer({
+  service,
+  address,
+  keepAliveMs,
+  maxConnections,
+  parser,
+}: ObjectServerOptions): Promise<ObjectServer> {
   const heads = new ResponseHeads(service.name);
   heads.setDate(new Date());
   const http = createNodeServer(service, { keepsAlive: parser === 'node' });
