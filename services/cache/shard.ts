@@ -26,6 +26,7 @@ import { LoadedBodies } from './store/loaded-bodies.ts';
 import { PageCacheWindow } from './store/page-cache-window.ts';
 import { Reader } from './store/reader.ts';
 import { Store } from './store/store.ts';
+import { type TimeBudget, timeBudget } from './time-budget.ts';
 import { availableMemory, folderBytes, resolveLimits } from './upkeep/limits.ts';
 import { Maintenance } from './upkeep/maintenance.ts';
 import { Recovery } from './upkeep/recovery.ts';
@@ -36,6 +37,7 @@ export type ShardSettings = Settings<typeof settings> & { readonly directory: st
 interface ReplaceableParts {
   readonly files?: Files;
   readonly parser?: ObjectServerOptions['parser'];
+  readonly budget?: TimeBudget;
 }
 
 /** Starts a shard and resolves when it serves; recovery goes on behind. Rejects when the directory or an address cannot be had. */
@@ -72,6 +74,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     notReady,
     health,
     isClosing: () => stopping === 'closing',
+    budget: replaced.budget ?? timeBudget,
     readerTimeoutMs: config.readerTimeout,
     writerTimeoutMs: config.writerTimeout,
   };

@@ -14,7 +14,7 @@ const pauseMs = 2_000;
 const memoryLimitBytes = 350 * 2 ** 20;
 let system: LocalSystem;
 test.before(async () => {
-  system = await startLocalSystem({ args: ['--shard-bytes', '3Gi'] });
+  system = await startLocalSystem({ args: ['--shard-bytes', '5Gi'] });
 });
 test.after.always(() => system?.stop());
 

@@ -6,6 +6,7 @@ import type { FaultSink } from '../disk/disk-health.ts';
 import { faultKind } from '../disk/files.ts';
 import { type Condition, ConditionError, type Store } from '../store/store.ts';
 import { NoRoomError, type Upload } from '../store/upload.ts';
+import type { TimeBudget } from '../time-budget.ts';
 import { DigestCheck, type ExpectedDigest } from './digests.ts';
 
 /**
@@ -16,11 +17,6 @@ const maxDrainBytes = 64 * 1024 * 1024;
 const maxDrainMs = 2_000;
 /** How long a connection that was answered in the middle of a body is read further, so that its client gets the response instead of a reset. */
 export const lingerMs = 10_000;
-
-/** From the last byte of the body to the response. Envoy gives up after 1.4 s. */
-const commitLimitMs = 1_100;
-/** How long the disk, or the wait for room, may hold the client back in the middle of a body. */
-const writeLimitMs = 5_000;
 
 interface Put {
   readonly key: Key;
@@ -50,10 +46,11 @@ interface ReceiveOptions {
   /** Throws when the sender goes away, stalls or breaks off; the number of bytes is checked by its maker. */
   readonly body: AsyncIterable<Buffer>;
   readonly health: FaultSink;
+  readonly budget: TimeBudget;
 }
 
 /** Rejects only with what `body` throws. When it refuses, the rest of the body has not been read. */
-export async function receivePut({ store, put, body, health }: ReceiveOptions): Promise<PutOutcome> {
+export async function receivePut({ store, put, body, health, budget }: ReceiveOptions): Promise<PutOutcome> {
   if (put.length !== undefined && put.length > put.maxObjectBytes) return { kind: 'refused', code: 'too-large' };
   const begun = store.begin(put);
   switch (begun.kind) {
@@ -61,7 +58,7 @@ export async function receivePut({ store, put, body, health }: ReceiveOptions): 
     case 'no-room':
       return { kind: 'refused', code: begun.kind };
     case 'not-kept':
-      return receiveNothing({ store, put, body, health });
+      return receiveNothing({ store, put, body, health, budget });
     case 'upload':
       break;
     default:
@@ -75,12 +72,12 @@ export async function receivePut({ store, put, body, health }: ReceiveOptions): 
     for await (const chunk of body) {
       if (upload.receivedBytes + chunk.length > maxBytes) return { kind: 'refused', code: 'too-large' };
       digests.update(chunk);
-      const fault = await settle(upload.write(chunk));
+      const fault = await settle(upload.write(chunk), budget.writeMs);
       if (fault !== undefined) return refuse(fault.error, health);
     }
     if (!digests.holds()) return { kind: 'refused', code: 'digest-mismatch' };
     isFinished = true;
-    const written = await within(commitLimitMs, store.commit(upload, put.condition));
+    const written = await within(budget.commitMs, store.commit(upload, put.condition));
     return { kind: 'stored', tag: written.tag };
   } catch (error) {
     // What the body throws is for the edge.
@@ -110,9 +107,9 @@ async function discard(body: AsyncIterable<Buffer>): Promise<boolean> {
   return true;
 }
 
-async function settle(work: ReturnType<Upload['write']>): Promise<{ error: unknown } | undefined> {
+async function settle(work: ReturnType<Upload['write']>, limitMs: number): Promise<{ error: unknown } | undefined> {
   try {
-    if (work !== undefined) await within(writeLimitMs, work);
+    if (work !== undefined) await within(limitMs, work);
     return undefined;
   } catch (error) {
     return { error };
@@ -127,7 +124,7 @@ function refuse(error: unknown, health: FaultSink): PutOutcome {
 }
 
 /** The older object goes before the answer, so that the next GET can miss but never gives the old bytes. */
-async function receiveNothing({ store, put, body, health }: ReceiveOptions): Promise<PutOutcome> {
+async function receiveNothing({ store, put, body, health, budget }: ReceiveOptions): Promise<PutOutcome> {
   const digests = new DigestCheck(put.digests);
   let bytes = 0;
   for await (const chunk of body) {
@@ -137,7 +134,7 @@ async function receiveNothing({ store, put, body, health }: ReceiveOptions): Pro
   }
   if (!digests.holds()) return { kind: 'refused', code: 'digest-mismatch' };
   try {
-    await within(commitLimitMs, store.remove(put.key, put.condition));
+    await within(budget.commitMs, store.remove(put.key, put.condition));
   } catch (error) {
     return refuse(error, health);
   }

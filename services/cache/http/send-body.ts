@@ -13,8 +13,6 @@ import type { Reader } from '../store/reader.ts';
 const maxPieces = 4;
 /** How long a reader waits for a buffer before its request is a miss. */
 const bufferLimitMs = 400;
-/** How long a read may take once the response has begun. */
-const readLimitMs = 5_000;
 
 /** The reader took nothing for too long, or went away. */
 class ReaderGoneError extends Error {
@@ -33,6 +31,8 @@ interface SendBodyOptions {
   /** The first piece must be read by then, on the clock of performance.now(). */
   readonly deadlineMs: number;
   readonly timeoutMs: number;
+  /** How long a read may take once the response has begun. */
+  readonly readMs: number;
 }
 
 /** Resolves when the system has the last byte. Rejects before anything was written when the first piece cannot be read in time (`beforeFirst` was not called). */
@@ -89,7 +89,7 @@ async function sendLoaded(
 
 /** Reads what goes into the next write: one piece, or several that are warm. Each buffer beyond the first is added to `held`. */
 async function readPieces(options: SendBodyOptions, from: number, held: Buffer[]): Promise<{ pieces: Buffer[]; next: number }> {
-  const { object, start, end, reader, buffers, deadlineMs } = options;
+  const { object, start, end, reader, buffers, deadlineMs, readMs } = options;
   const pieces: Buffer[] = [];
   let at = from;
   let head = from === start ? options.head : undefined;
@@ -103,8 +103,7 @@ async function readPieces(options: SendBodyOptions, from: number, held: Buffer[]
     if (buffer === undefined) break;
     if (pieces.length > 0) held.push(buffer);
     if (isWarm) reader.readNow(object, piece, buffer, offset);
-    else
-      await reader.readFromPool(object, piece, buffer, { offset, limitMs: from === start ? deadlineMs - performance.now() : readLimitMs });
+    else await reader.readFromPool(object, piece, buffer, { offset, limitMs: from === start ? deadlineMs - performance.now() : readMs });
     const stop = Math.min(piece.to, end);
     // The head goes right before the first byte that was asked for; a block that had to be checked whole may begin earlier.
     const first = offset + at - piece.from;

@@ -5,6 +5,7 @@ import type { DiskHealth } from '../disk/disk-health.ts';
 import type { BufferPool } from '../store/buffer-pool.ts';
 import type { Reader } from '../store/reader.ts';
 import type { Store } from '../store/store.ts';
+import type { TimeBudget } from '../time-budget.ts';
 import type { Callers } from './callers.ts';
 import type { Direct } from './direct.ts';
 
@@ -18,6 +19,7 @@ export interface ObjectService {
   readonly callers: Callers;
   /** Undefined where bodies go through Envoy only. */
   readonly direct: Direct | undefined;
+  readonly budget: TimeBudget;
   readonly readerTimeoutMs: number;
   readonly writerTimeoutMs: number;
   /** Undefined while traffic is wanted, otherwise why not: for `/healthz` and `/readyz`. */
