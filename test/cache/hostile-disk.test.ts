@@ -4,7 +4,7 @@ import { readdir, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test from 'ava';
 import { type Files, systemFiles } from '../../services/cache/disk/files.ts';
-import { timeBudget } from '../../services/cache/time-budget.ts';
+import { timeBudget } from '../../services/cache/disk/time-budget.ts';
 import { type Answer, call } from '../support/http.ts';
 import { waitFor } from '../support/wait.ts';
 import { fileOf, storedBytes } from './support/disk.ts';

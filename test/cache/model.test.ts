@@ -8,7 +8,7 @@ import { connect } from 'node:net';
 import { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
-import { timeBudget } from '../../services/cache/time-budget.ts';
+import { timeBudget } from '../../services/cache/disk/time-budget.ts';
 import { type Answer, type Call, call } from '../support/http.ts';
 import { waitFor } from '../support/wait.ts';
 import { storedBytes } from './support/disk.ts';

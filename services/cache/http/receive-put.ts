@@ -4,9 +4,9 @@ import type { Key } from '../../shared/key.ts';
 import { within } from '../disk/deadline.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
 import { faultKind } from '../disk/files.ts';
+import type { TimeBudget } from '../disk/time-budget.ts';
 import { type Condition, ConditionError, type Store } from '../store/store.ts';
 import { NoRoomError, type Upload } from '../store/upload.ts';
-import type { TimeBudget } from '../time-budget.ts';
 import { DigestCheck, type ExpectedDigest } from './digests.ts';
 
 /**

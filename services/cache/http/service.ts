@@ -2,10 +2,10 @@
 
 import type { Counters } from '../counters.ts';
 import type { DiskHealth } from '../disk/disk-health.ts';
+import type { TimeBudget } from '../disk/time-budget.ts';
 import type { BufferPool } from '../store/buffer-pool.ts';
 import type { Reader } from '../store/reader.ts';
 import type { Store } from '../store/store.ts';
-import type { TimeBudget } from '../time-budget.ts';
 import type { Callers } from './callers.ts';
 import type { Direct } from './direct.ts';
 

@@ -6,8 +6,8 @@ import type { ExecutionContext } from 'ava';
 import { pino } from 'pino';
 import { settings } from '../../../services/cache/config.ts';
 import type { Files } from '../../../services/cache/disk/files.ts';
+import type { TimeBudget } from '../../../services/cache/disk/time-budget.ts';
 import { type ShardSettings, startShard } from '../../../services/cache/shard.ts';
-import type { TimeBudget } from '../../../services/cache/time-budget.ts';
 import { readSettings } from '../../../services/shared/environment.ts';
 import { readMetric } from '../../support/metrics.ts';
 
