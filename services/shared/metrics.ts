@@ -1,5 +1,6 @@
 /** The metrics port of a process: `/livez`, `/readyz` and `/metrics`. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { isIP } from 'node:net';
 import { collectDefaultMetrics, Registry } from 'prom-client';
 import type { ListenAddress } from './environment.ts';
 import { type Listening, listen } from './listen.ts';
@@ -40,11 +41,23 @@ export function startMetricsServer({ address, registry, notReady, routes = {} }:
   };
   const server = createServer((request, response) => {
     const page = pages[(request.url ?? '').split('?', 1)[0] as string];
-    if (page === undefined) sendText(response, 404, 'not found\n');
+    if (!isTrustedHost(request.headers.host))
+      sendText(response, 421, 'use an IP address, localhost, or the name of a Kubernetes Service\n');
+    else if (page === undefined) sendText(response, 404, 'not found\n');
     else if (request.method !== 'GET' && request.method !== 'HEAD') sendText(response, 405, 'GET only\n', { allow: 'GET, HEAD' });
     else page(request, response);
   });
   return listen(server, address);
+}
+
+/**
+ * A page in a browser can point a name of its own at this port (DNS rebinding) and read the response. So only hosts are served that no
+ * public name server can answer: IP addresses, `localhost`, names without a dot, and names of Services in a cluster.
+ */
+function isTrustedHost(header: string | undefined): boolean {
+  if (header === undefined) return true;
+  const host = header.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1');
+  return isIP(host) !== 0 || !host.includes('.') || /\.(svc|svc\.cluster\.local|localhost)$/i.test(host);
 }
 
 function sendText(response: ServerResponse, status: number, body: string, headers: Record<string, string> = {}): void {

@@ -27,6 +27,25 @@ test('liveness, readiness with its reason, metrics and further pages are served;
   t.is((await get('/livez', 'POST'))[0], 405);
 });
 
+test('a host that a public name server can answer gets 421, so that no other web page can read the response', async (t) => {
+  const server = await startMetricsServer({ address, registry: createRegistry(), notReady: () => undefined });
+  t.teardown(() => server.close());
+  const statusFor = async (host: string): Promise<number> =>
+    (await call(`http://${server.address}`, { path: '/livez', headers: { host } })).status;
+  for (const host of ['evil.example', 'evil.example:9904', '127.0.0.1.evil.example', 'kura-eds.svc.evil.example', 'xlocalhost.com'])
+    t.is(await statusFor(host), 421, host);
+  const good = [
+    '127.0.0.1:9904',
+    '10.0.0.7',
+    '[::1]:9904',
+    'localhost:9904',
+    'kura-eds',
+    'kura-eds.kura-system.svc',
+    'a.b.svc.cluster.local:80',
+  ];
+  for (const host of good) t.is(await statusFor(host), 200, host);
+});
+
 test('a taken address is an error', async (t) => {
   const first = await startMetricsServer({ address, registry: createRegistry(), notReady: () => undefined });
   t.teardown(() => first.close());
