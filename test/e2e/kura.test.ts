@@ -9,7 +9,7 @@ import { type LocalSystem, root, startLocalSystem } from './support/system.ts';
 const test = anyTest as TestFn;
 let system: LocalSystem;
 test.before(async () => {
-  system = await startLocalSystem({ args: ['--shards', '2'] });
+  system = await startLocalSystem({ args: ['--shards', '2', '--shard-bytes', '1Gi'] });
 });
 test.after.always(() => system?.stop());
 

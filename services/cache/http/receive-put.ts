@@ -13,7 +13,7 @@ import { DigestCheck, type ExpectedDigest } from './digests.ts';
  * A refused body is read and dropped within these limits before the response: ordinary clients that are still sending would otherwise see a broken pipe. Beyond them the
  * response comes first, and the connection lingers.
  */
-const maxDrainBytes = 64 * 1024 * 1024;
+const maxDrainBytes = 1024 * 1024 * 1024;
 const maxDrainMs = 2_000;
 /** How long a connection that was answered in the middle of a body is read further, so that its client gets the response instead of a reset. */
 export const lingerMs = 10_000;
