@@ -196,7 +196,7 @@ test('a directory with objects and without its identity file is refused', async 
   await put(first, 'a', randomBytes(1000));
   await first.close();
   await rm(path.join(first.directory, 'kura-cache.json'));
-  await t.throwsAsync(startTestShard(t, { directory: first.directory }), { message: /holds objects and no kura-cache\.json/ });
+  await t.throwsAsync(startTestShard(t, { directory: first.directory }), { message: /has objects but no kura-cache\.json/ });
 });
 
 test('a folder that cannot be read is scanned again, and its objects are not missed for ever', async (t) => {

@@ -27,7 +27,7 @@ test('several shards in one Pod serve their own directories, and one that is kil
   process.kill(pid, 'SIGKILL');
   await waitFor('the other port is told again', async () => (await shardPid(pod.child.pid as number, directories[0] as string)) !== pid);
   t.is((await call(urls[1], { path: '/objects/a' })).body.toString(), 'shard 1');
-  t.regex(pod.output(), /a shard ended: starting it again/);
+  t.regex(pod.output(), /a shard ended; restarting it/);
   pod.child.kill('SIGTERM');
   t.is(await pod.ended, 0);
 });
@@ -56,7 +56,7 @@ test('a number of directories that does not fit the number of shards stops the p
   const directory = await temporaryDirectory(t);
   await mkdir(path.join(directory, 'a'));
   const error = await t.throwsAsync(startCacheProcess(t, { KURA_CACHE_SHARDS: '2', KURA_CACHE_DIRECTORIES: directory }));
-  t.regex(error?.message ?? '', /ended with 2: KURA_CACHE_DIRECTORIES names 1 directories for 2 shards\n$/);
+  t.regex(error?.message ?? '', /ended with 2: KURA_CACHE_DIRECTORIES has 1 directories for 2 shards; set one for each shard\n$/);
 });
 
 /** The pid of the child of `parent` that holds a directory's lock. */

@@ -34,7 +34,7 @@ test('a directory of another shard, of another form, or without its secret is re
   const file = path.join(directory, 'kura-cache.json');
   const identity = await readFile(file, 'utf8');
   await writeFile(file, identity.replace('"form":1', '"form":9'));
-  await t.throwsAsync(start(directory), { code: 'DIRECTORY', message: /has form 9/ });
+  await t.throwsAsync(start(directory), { code: 'DIRECTORY', message: /has format version 9/ });
   await writeFile(file, identity.slice(0, 20));
   await t.throwsAsync(start(directory), { code: 'DIRECTORY', message: /is not readable/ });
 });
