@@ -1,4 +1,4 @@
-/** DELETE. */
+/** Handles DELETE. */
 import type { Result } from '../../counters.ts';
 import { within } from '../../disk/deadline.ts';
 import { ConditionError } from '../../store/store.ts';
@@ -7,7 +7,7 @@ import type { ObjectRequest } from '../object-request.ts';
 import type { ObjectService } from '../service.ts';
 import { type Reply, refuse } from './reply.ts';
 
-/** Envoy gives a DELETE 1.4 s. */
+/** The timeout of Envoy for a DELETE is 1.4 s. */
 const removeLimitMs = 1_100;
 
 export async function handleDelete({ store, health }: ObjectService, request: ObjectRequest, reply: Reply): Promise<Result> {
