@@ -51,7 +51,7 @@ test.serial('open files agree with a naive model: the limit holds for objects wi
   const max = 8;
   const property = fc.property(fc.array(act, { maxLength: 300 }), (acts) => {
     const files = new OpenFiles({ max });
-    // `added`: objects that were added and not removed. `held`: objects with readers, removed or not.
+    // `added`: objects that were added and not removed. `held`: objects with readers.
     const added = new Map<string, OpenObject>();
     const held: { key: string; object: OpenObject }[] = [];
     for (const each of acts) {

@@ -1,4 +1,4 @@
-/** A shard in the test's own process, on its own folder and free ports. */
+/** A shard in the process of the test, with its own folder and free ports. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -47,7 +47,7 @@ export function shardSettings(directory: string, environment: Readonly<Record<st
   return { ...readSettings('KURA_CACHE_', settings, given), directory };
 }
 
-/** Starts a shard that is stopped when the test ends, if it still runs then. */
+/** Starts a shard. It is stopped at the end of the test, at the latest. */
 export async function startTestShard(t: ExecutionContext, options: TestShardOptions = {}): Promise<TestShard> {
   const directory = options.directory ?? (await temporaryDirectory(t));
   const running = await startShard(
@@ -65,7 +65,7 @@ export async function startTestShard(t: ExecutionContext, options: TestShardOpti
   return { directory, url: `http://${objects}`, metricsUrl: `http://${metrics}`, address: objects, close };
 }
 
-/** One metric's value, all its label sets summed unless `labels` picks some. */
+/** The value of a metric: the sum of all its label sets, or of those that match `labels`. */
 export function metric(shard: TestShard, name: string, labels = ''): Promise<number> {
   return readMetric(`${shard.metricsUrl}/metrics`, name, labels);
 }
