@@ -13,7 +13,7 @@ const only = process.argv
   .split(',');
 
 /** Programs and their Debian packages. */
-const packages = { nginx: 'nginx', wrk: 'wrk', fio: 'fio', setpriv: 'util-linux' } as const;
+const packages = { nginx: 'nginx', wrk: 'wrk', fio: 'fio', valgrind: 'valgrind', setpriv: 'util-linux' } as const;
 
 /** Whether a case is selected: `-- '--only=ONE,OTHER'`. */
 export function isWanted(name: string): boolean {

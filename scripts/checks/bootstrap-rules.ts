@@ -140,7 +140,7 @@ const timeRows: readonly Row[] = [
       'Envoy would repeat requests that must not run twice',
     ],
   ),
-  [`${manager}.delayed_close_timeout`, '0s', 'a client that pauses would lose the end of a response that ends its connection'],
+  [`${manager}.delayed_close_timeout`, '30s', 'a client that pauses or still sends would lose the response that ends its connection'],
   [
     `${cache}.connect_timeout`,
     new Condition('belowValueOf', `${routes}[read].route.retry_policy.per_try_timeout`),

@@ -13,7 +13,9 @@ import { Counters } from './counters.ts';
 import { FolderRepair, type Identity, lockDirectory, prepareDirectory } from './disk/directory.ts';
 import { DiskHealth } from './disk/disk-health.ts';
 import { countPending, type Files, systemFiles } from './disk/files.ts';
+import { type TimeBudget, timeBudget } from './disk/time-budget.ts';
 import { Callers } from './http/callers.ts';
+import { connectionLimit } from './http/connection-limit.ts';
 import { Direct } from './http/direct.ts';
 import { type ObjectServerOptions, startObjectServer } from './http/object-server.ts';
 import type { ObjectService } from './http/service.ts';
@@ -35,6 +37,7 @@ export type ShardSettings = Settings<typeof settings> & { readonly directory: st
 interface ReplaceableParts {
   readonly files?: Files;
   readonly parser?: ObjectServerOptions['parser'];
+  readonly budget?: TimeBudget;
 }
 
 /** Starts a shard. Resolves when it serves; recovery continues in the background. Rejects if it cannot use the directory or an address. */
@@ -71,6 +74,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     notReady,
     health,
     isClosing: () => stopping === 'closing',
+    budget: replaced.budget ?? timeBudget,
     readerTimeoutMs: config.readerTimeout,
     writerTimeoutMs: config.writerTimeout,
   };
@@ -78,6 +82,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     service,
     address: config.listen,
     keepAliveMs: config.keepAlive,
+    maxConnections: connectionLimit(config.openFiles, log),
     parser: replaced.parser ?? 'plain',
   });
   closer.add('object server', async () => {

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { styleText } from 'node:util';
 import { Command, InvalidArgumentError } from 'commander';
 import { settings as shardSettings } from '../cache/config.ts';
+import { formatQuantity } from '../shared/quantity.ts';
 import { createConsole } from './console.ts';
 import { envoyBinary } from './envoy-binary.ts';
 import { type System, startSystem } from './system.ts';
@@ -16,12 +17,12 @@ const options = new Command('npm start --')
   .option('--state <dir>', 'folder for objects, tokens and keys (default: .kura in the clone)', fromCaller)
   .option('--port <n>', 'port of Envoy for clients; 0 selects any free port', wholeNumber({ min: 0, max: 65_535 }), 8080)
   .option('--shards <n>', 'number of shards', wholeNumber({ min: 1, max: 64 }), 4)
-  .option('--shard-bytes <size>', 'capacity of each shard, such as 500M or 1Gi', shardBytes, 2 ** 30)
+  .option('--shard-bytes <size>', 'capacity of each shard, such as 500M or 1Gi (default: 4Gi, or less on a small disk)', shardBytes)
   .option('--kubeconfig <file>', 'use another cluster for tokens and policy; the endpoints of the shards stay local', readable)
   .option('--token-seconds <n>', 'lifetime of the tokens in <state>/tokens', wholeNumber({ min: 10, max: 86_400 }), 3600)
   .addHelpText('after', '\nExample: npm start -- --port 9000 --shards 8 --shard-bytes 10Gi')
   .parse()
-  .opts<{ state?: string; port: number; shards: number; shardBytes: number; kubeconfig?: string; tokenSeconds: number }>();
+  .opts<{ state?: string; port: number; shards: number; shardBytes?: number; kubeconfig?: string; tokenSeconds: number }>();
 
 const exitInterrupted = 130;
 const colour = process.stdout.isTTY && process.env.NO_COLOR === undefined;
@@ -98,7 +99,7 @@ function printGreeting(running: System, seconds: number): void {
   process.stdout.write(
     [
       '',
-      bold(`kura is ready after ${seconds.toFixed(1)} s: ${shards.length} shards behind ${url}`),
+      bold(`kura is ready after ${seconds.toFixed(1)} s: ${shards.length} shards of ${formatQuantity(running.shardBytes)} behind ${url}`),
       '',
       `Store an object as ${workload} and read it back:`,
       `  curl ${authorization} -T README.md ${url}/objects/${namespace}/hello`,

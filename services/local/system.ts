@@ -23,6 +23,7 @@ import {
   shardProgram,
 } from './programs.ts';
 import { untilReady } from './readiness.ts';
+import { defaultShardBytes } from './shard-bytes.ts';
 import { keepTokenFiles } from './token-files.ts';
 
 interface SystemOptions {
@@ -31,7 +32,8 @@ interface SystemOptions {
   /** Envoy's port for clients; 0 = any free port. */
   readonly port: number;
   readonly shards: number;
-  readonly shardBytes: number;
+  /** Undefined selects a default that fits the disk. */
+  readonly shardBytes: number | undefined;
   /**
    * Another cluster that provides tokens and policy to authz, and the environment for its credentials (of an `exec` plugin, for
    * example).
@@ -63,7 +65,8 @@ export async function startSystem(options: SystemOptions): Promise<System> {
     throw new Error(`another kura system uses ${stateDirectory}: stop that system, or choose another folder with --state`);
   const localFile = path.join(stateDirectory, 'local.json');
   await removeLocalFile(localFile);
-  const system = new System(options, { lock, localFile, socket: await chooseAuthzSocket(stateDirectory) });
+  const shardBytes = options.shardBytes ?? (await defaultShardBytes(options));
+  const system = new System(options, { lock, localFile, shardBytes, socket: await chooseAuthzSocket(stateDirectory) });
   try {
     await system.start();
   } catch (error) {
@@ -75,6 +78,8 @@ export async function startSystem(options: SystemOptions): Promise<System> {
 
 export class System {
   readonly localFile: string;
+  /** The capacity of each shard. */
+  readonly shardBytes: number;
   readonly #options: SystemOptions;
   readonly #lock: DirectoryLock;
   readonly #socket: AuthzSocket;
@@ -91,9 +96,13 @@ export class System {
   /** From then on, a change of a pid or port rewrites local.json. */
   #isUp = false;
 
-  constructor(options: SystemOptions, { lock, localFile, socket }: { lock: DirectoryLock; localFile: string; socket: AuthzSocket }) {
+  constructor(
+    options: SystemOptions,
+    { lock, localFile, shardBytes, socket }: { lock: DirectoryLock; localFile: string; shardBytes: number; socket: AuthzSocket },
+  ) {
     const { stateDirectory, console } = options;
     this.localFile = localFile;
+    this.shardBytes = shardBytes;
     this.#options = options;
     this.#lock = lock;
     this.#socket = socket;
@@ -191,7 +200,7 @@ export class System {
       signal: this.#signal,
     });
     await this.#processes.start({
-      ...shardProgram(this.#context, { pod, hashKey: hashKey(pod), maxBytes: this.#options.shardBytes }),
+      ...shardProgram(this.#context, { pod, hashKey: hashKey(pod), maxBytes: this.shardBytes }),
       onReady: ({ listening }) => endpoint.set({ pod, port: portOf(listening.objects), metricsPort: portOf(listening.metrics) }),
       onExit: () => endpoint.set({ pod, port: undefined, metricsPort: undefined }),
     });

@@ -8,6 +8,7 @@ import { connect } from 'node:net';
 import { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
+import { timeBudget } from '../../services/cache/disk/time-budget.ts';
 import { type Answer, type Call, call } from '../support/http.ts';
 import { waitFor } from '../support/wait.ts';
 import { storedBytes } from './support/disk.ts';
@@ -186,6 +187,7 @@ test('with failing and hanging file calls, each 200 is a whole current version, 
   const hostile = new HostileFiles();
   const shard = await startTestShard(t, {
     files: hostile.files,
+    budget: timeBudget,
     environment: {
       KURA_CACHE_MAX_BYTES: '24Mi',
       KURA_CACHE_MAX_OBJECTS: '100',

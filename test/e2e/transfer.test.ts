@@ -2,7 +2,9 @@
 import { createHash, type Hash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { type IncomingMessage, request } from 'node:http';
+import { connect } from 'node:net';
 import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import anyTest, { type TestFn } from 'ava';
 import { type LocalSystem, startLocalSystem } from './support/system.ts';
@@ -14,7 +16,7 @@ const pauseMs = 2_000;
 const memoryLimitBytes = 350 * 2 ** 20;
 let system: LocalSystem;
 test.before(async () => {
-  system = await startLocalSystem({ args: ['--shard-bytes', '3Gi'] });
+  system = await startLocalSystem({ args: ['--shard-bytes', '5Gi'] });
 });
 test.after.always(() => system?.stop());
 
@@ -94,6 +96,40 @@ test.serial('a denied PUT with Expect uploads nothing', async (t) => {
     t.false(answer.bodySent, what);
   }
 });
+
+test.serial('a refused PUT without Expect gets its response while the client still sends', async (t) => {
+  const token = await system.token('vision/trainer');
+  for (const [status, path, authorization, length] of [
+    [401, 'vision/x', 'Bearer x', 100e6],
+    [403, 'nlp/x', `Bearer ${token}`, 100e6],
+    [413, 'vision/x', `Bearer ${token}`, 2 * size],
+  ] as const) {
+    const head = `PUT /objects/${path} HTTP/1.1\r\nhost: kura\r\nauthorization: ${authorization}\r\ncontent-length: ${length}\r\n\r\n`;
+    for (let tries = 0; tries < 20; tries += 1) t.regex(await responseWhileSending(head), new RegExp(`^HTTP/1.1 ${status} `));
+  }
+});
+
+/** Sends the head and up to 100 MB of a body. Resolves with what came back when the connection ends or the body of a response is there. */
+async function responseWhileSending(head: string): Promise<string> {
+  const { hostname, port } = new URL((await system.local()).url);
+  const socket = connect(Number(port), hostname);
+  let received = '';
+  const ended = new Promise<void>((resolve) => {
+    socket.on('data', (chunk: Buffer) => {
+      received += chunk.toString('latin1');
+      if (/"status":\d+/.test(received)) resolve();
+    });
+    // A reset destroys what the kernel had received: then nothing came back.
+    socket.on('error', () => resolve());
+    socket.on('close', () => resolve());
+  });
+  socket.write(head);
+  const sending = pipeline(body(100e6).stream, socket, { end: false }).catch(() => undefined);
+  await ended;
+  socket.destroy();
+  await sending;
+  return received;
+}
 
 test.serial('an aborted PUT leaves what was there before', async (t) => {
   const path = '/objects/vision/aborted';

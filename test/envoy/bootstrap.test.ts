@@ -107,7 +107,7 @@ for (const [from, to, breach] of [
     /routes\[write\]\.route\.retry_policy\.retry_on: is "5xx"; must be missing: Envoy would buffer the body/,
   ],
   ['regex: "GET|HEAD"', 'regex: "GET|HEAD|PUT"', /would repeat requests that must not run twice/],
-  ['delayed_close_timeout: 0s', 'delayed_close_timeout: 1s', /would lose the end of a response/],
+  ['delayed_close_timeout: 30s', 'delayed_close_timeout: 1s', /would lose the response/],
   ['substitution: /objects/', 'substitution: /direct/', /routes\[read-direct\]\.route\.hash_policy: is .*keys would move/],
   ['name: write-direct', 'name: other', /routes\[write-direct\]\.route\.timeout: is missing; must be "0s"/],
   ['idle_timeout: 50s', 'idle_timeout: 500s', /is "500s"; must be below 120s: requests would fail on connections that a shard is closing/],

@@ -18,15 +18,20 @@ export interface ObjectServerOptions {
   readonly service: ObjectService;
   readonly address: ListenAddress;
   readonly keepAliveMs: number;
+  /** The server closes further connections at once. */
+  readonly maxConnections: number;
   /** `plain`: plain-head.ts for plain requests, Node's parser for others. `node`: Node's parser for all, as a benchmark baseline. */
   readonly parser: 'plain' | 'node';
 }
 
-/** Further connections are closed at once. The pools of Envoy need hundreds. */
-const maxConnections = 50_000;
-
 /** Rejects if it cannot listen on the address. */
-export async function startObjectServer({ service, address, keepAliveMs, parser }: ObjectServerOptions): Promise<ObjectServer> {
+export async function startObjectServer({
+  service,
+  address,
+  keepAliveMs,
+  maxConnections,
+  parser,
+}: ObjectServerOptions): Promise<ObjectServer> {
   const heads = new ResponseHeads(service.name);
   heads.setDate(new Date());
   const http = createNodeServer(service, { keepsAlive: parser === 'node' });

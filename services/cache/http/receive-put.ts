@@ -3,6 +3,7 @@ import type { Key } from '../../shared/key.ts';
 import { within } from '../disk/deadline.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
 import { faultKind } from '../disk/files.ts';
+import type { TimeBudget } from '../disk/time-budget.ts';
 import { type Condition, ConditionError, type Store } from '../store/store.ts';
 import { NoRoomError, type Upload } from '../store/upload.ts';
 import { DigestCheck, type ExpectedDigest } from './digests.ts';
@@ -15,11 +16,6 @@ const maxDrainBytes = 64 * 1024 * 1024;
 const maxDrainMs = 2_000;
 /** After a response in the middle of a body, the shard reads for this time, so that the client gets the response instead of a reset. */
 export const lingerMs = 10_000;
-
-/** Limit from the last byte of the body to the response. The timeout of Envoy is 1.4 s. */
-const commitLimitMs = 1_100;
-/** Limit for one wait of the client for the disk or for room, in the middle of a body. */
-const writeLimitMs = 5_000;
 
 interface Put {
   readonly key: Key;
@@ -49,10 +45,11 @@ interface ReceiveOptions {
   /** Throws if the client disconnects or stalls. The HTTP edge checks the announced length. */
   readonly body: AsyncIterable<Buffer>;
   readonly health: FaultSink;
+  readonly budget: TimeBudget;
 }
 
 /** Rejects only with an error of `body`. With the outcome `refused`, the rest of the body is unread. */
-export async function receivePut({ store, put, body, health }: ReceiveOptions): Promise<PutOutcome> {
+export async function receivePut({ store, put, body, health, budget }: ReceiveOptions): Promise<PutOutcome> {
   if (put.length !== undefined && put.length > put.maxObjectBytes) return { kind: 'refused', code: 'too-large' };
   const begun = store.begin(put);
   switch (begun.kind) {
@@ -60,7 +57,7 @@ export async function receivePut({ store, put, body, health }: ReceiveOptions): 
     case 'no-room':
       return { kind: 'refused', code: begun.kind };
     case 'not-kept':
-      return receiveNothing({ store, put, body, health });
+      return receiveNothing({ store, put, body, health, budget });
     case 'upload':
       break;
     default:
@@ -74,12 +71,12 @@ export async function receivePut({ store, put, body, health }: ReceiveOptions): 
     for await (const chunk of body) {
       if (upload.receivedBytes + chunk.length > maxBytes) return { kind: 'refused', code: 'too-large' };
       digests.update(chunk);
-      const fault = await settle(upload.write(chunk));
+      const fault = await settle(upload.write(chunk), budget.writeMs);
       if (fault !== undefined) return refuse(fault.error, health);
     }
     if (!digests.holds()) return { kind: 'refused', code: 'digest-mismatch' };
     isFinished = true;
-    const written = await within(commitLimitMs, store.commit(upload, put.condition));
+    const written = await within(budget.commitMs, store.commit(upload, put.condition));
     return { kind: 'stored', tag: written.tag };
   } catch (error) {
     // The HTTP edge handles errors of the body.
@@ -109,9 +106,9 @@ async function discard(body: AsyncIterable<Buffer>): Promise<boolean> {
   return true;
 }
 
-async function settle(work: ReturnType<Upload['write']>): Promise<{ error: unknown } | undefined> {
+async function settle(work: ReturnType<Upload['write']>, limitMs: number): Promise<{ error: unknown } | undefined> {
   try {
-    if (work !== undefined) await within(writeLimitMs, work);
+    if (work !== undefined) await within(limitMs, work);
     return undefined;
   } catch (error) {
     return { error };
@@ -126,7 +123,7 @@ function refuse(error: unknown, health: FaultSink): PutOutcome {
 }
 
 /** Drops the body and removes the stored object before the response, so that no later GET returns the old bytes. */
-async function receiveNothing({ store, put, body, health }: ReceiveOptions): Promise<PutOutcome> {
+async function receiveNothing({ store, put, body, health, budget }: ReceiveOptions): Promise<PutOutcome> {
   const digests = new DigestCheck(put.digests);
   let bytes = 0;
   for await (const chunk of body) {
@@ -136,7 +133,7 @@ async function receiveNothing({ store, put, body, health }: ReceiveOptions): Pro
   }
   if (!digests.holds()) return { kind: 'refused', code: 'digest-mismatch' };
   try {
-    await within(commitLimitMs, store.remove(put.key, put.condition));
+    await within(budget.commitMs, store.remove(put.key, put.condition));
   } catch (error) {
     return refuse(error, health);
   }

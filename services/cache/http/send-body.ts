@@ -14,8 +14,6 @@ import type { Reader } from '../store/reader.ts';
 const maxPieces = 4;
 /** Limit for the wait for a buffer. After it, the request is a miss. */
 const bufferLimitMs = 400;
-/** Limit for each read after the start of the response. */
-const readLimitMs = 5_000;
 
 /** The client stalled or disconnected. */
 class ReaderGoneError extends Error {
@@ -34,6 +32,8 @@ interface SendBodyOptions {
   /** Deadline for the read of the first piece, on the clock of performance.now(). */
   readonly deadlineMs: number;
   readonly timeoutMs: number;
+  /** Limit for each read after the start of the response. */
+  readonly readMs: number;
 }
 
 /**
@@ -93,7 +93,7 @@ async function sendLoaded(
 
 /** Reads the pieces of the next write: one piece, or several warm pieces. Adds each buffer after the first to `held`. */
 async function readPieces(options: SendBodyOptions, from: number, held: Buffer[]): Promise<{ pieces: Buffer[]; next: number }> {
-  const { object, start, end, reader, buffers, deadlineMs } = options;
+  const { object, start, end, reader, buffers, deadlineMs, readMs } = options;
   const pieces: Buffer[] = [];
   let at = from;
   let head = from === start ? options.head : undefined;
@@ -107,8 +107,7 @@ async function readPieces(options: SendBodyOptions, from: number, held: Buffer[]
     if (buffer === undefined) break;
     if (pieces.length > 0) held.push(buffer);
     if (isWarm) reader.readNow(object, piece, buffer, offset);
-    else
-      await reader.readFromPool(object, piece, buffer, { offset, limitMs: from === start ? deadlineMs - performance.now() : readLimitMs });
+    else await reader.readFromPool(object, piece, buffer, { offset, limitMs: from === start ? deadlineMs - performance.now() : readMs });
     const stop = Math.min(piece.to, end);
     // The head goes directly before the first requested byte. A block that is checked whole may start earlier.
     const first = offset + at - piece.from;

@@ -1,6 +1,7 @@
 /** The parts of a shard that both HTTP edges use. */
 import type { Counters } from '../counters.ts';
 import type { DiskHealth } from '../disk/disk-health.ts';
+import type { TimeBudget } from '../disk/time-budget.ts';
 import type { BufferPool } from '../store/buffer-pool.ts';
 import type { Reader } from '../store/reader.ts';
 import type { Store } from '../store/store.ts';
@@ -17,6 +18,7 @@ export interface ObjectService {
   readonly callers: Callers;
   /** Undefined if all bodies go through Envoy. */
   readonly direct: Direct | undefined;
+  readonly budget: TimeBudget;
   readonly readerTimeoutMs: number;
   readonly writerTimeoutMs: number;
   /** Reason why `/healthz` and `/readyz` return 503; undefined while the shard is ready. */

@@ -6,6 +6,7 @@ import type { ExecutionContext } from 'ava';
 import { pino } from 'pino';
 import { settings } from '../../../services/cache/config.ts';
 import type { Files } from '../../../services/cache/disk/files.ts';
+import type { TimeBudget } from '../../../services/cache/disk/time-budget.ts';
 import { type ShardSettings, startShard } from '../../../services/cache/shard.ts';
 import { readSettings } from '../../../services/shared/environment.ts';
 import { readMetric } from '../../support/metrics.ts';
@@ -23,7 +24,11 @@ interface TestShardOptions {
   readonly directory?: string;
   readonly environment?: Readonly<Record<string, string>>;
   readonly files?: Files;
+  /** By default a request waits for the disk for up to a minute, so that a busy machine does not fail the test. */
+  readonly budget?: TimeBudget;
 }
+
+const patient: TimeBudget = { firstByteMs: 60_000, commitMs: 60_000, readMs: 60_000, writeMs: 60_000 };
 
 /** A folder that is removed when the test ends. */
 export async function temporaryDirectory(t: ExecutionContext): Promise<string> {
@@ -49,12 +54,8 @@ export function shardSettings(directory: string, environment: Readonly<Record<st
 
 /** Starts a shard. It is stopped at the end of the test, at the latest. */
 export async function startTestShard(t: ExecutionContext, options: TestShardOptions = {}): Promise<TestShard> {
-  const directory = options.directory ?? (await temporaryDirectory(t));
-  const running = await startShard(
-    shardSettings(directory, options.environment),
-    pino({ level: 'silent' }),
-    options.files === undefined ? {} : { files: options.files },
-  );
+  const { environment, directory = await temporaryDirectory(t), ...replaced } = options;
+  const running = await startShard(shardSettings(directory, environment), pino({ level: 'silent' }), { budget: patient, ...replaced });
   const { objects, metrics } = running.listening as { objects: string; metrics: string };
   let closing: Promise<void> | undefined;
   const close = () => {

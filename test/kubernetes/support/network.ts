@@ -6,6 +6,8 @@ import { promisify } from 'node:util';
 const run = promisify(execFile);
 /** Drills that run side by side, each on a bridge of its own. */
 const mostBridges = 8;
+/** Numbers the links of this process. The kernel removes the link of a namespace some time after its end, so no name is used twice. */
+let links = 0;
 
 export interface Network {
   /** Of this side of the bridge: where the API server and the DNS listen. */
@@ -36,7 +38,9 @@ export async function makeNetwork(): Promise<Network> {
     address,
     makeSandbox: () => {
       pods++;
-      return makeSandbox({ bridge, address: `10.${number}.${(pods >> 8) + 1}.${pods & 255}`, link: `pod${number}-${pods}` });
+      links++;
+      const link = `p${process.pid}-${links}`;
+      return makeSandbox({ bridge, address: `10.${number}.${(pods >> 8) + 1}.${pods & 255}`, link });
     },
     close: () => ip('link', 'delete', bridge),
   };

@@ -7,15 +7,12 @@ import type { ObjectRequest } from '../object-request.ts';
 import type { ObjectService } from '../service.ts';
 import { type Reply, refuse } from './reply.ts';
 
-/** The timeout of Envoy for a DELETE is 1.4 s. */
-const removeLimitMs = 1_100;
-
-export async function handleDelete({ store, health }: ObjectService, request: ObjectRequest, reply: Reply): Promise<Result> {
+export async function handleDelete({ store, health, budget }: ObjectService, request: ObjectRequest, reply: Reply): Promise<Result> {
   if (health.isReadOnly) return await refuse(reply, 'read-only');
   const condition = isConditional(request) ? (current: Version | undefined) => mayWrite(current, request) : undefined;
   let wasStored: boolean;
   try {
-    wasStored = await within(removeLimitMs, store.remove(request.key, condition));
+    wasStored = await within(budget.commitMs, store.remove(request.key, condition));
   } catch (error) {
     if (error instanceof ConditionError) return await refuse(reply, 'precondition-failed');
     health.note(error, 'write');

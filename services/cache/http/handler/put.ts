@@ -8,7 +8,7 @@ import type { ObjectService } from '../service.ts';
 import { type Reply, redirect, refuse } from './reply.ts';
 
 export async function handlePut(service: ObjectService, request: ObjectRequest, reply: Reply): Promise<Result> {
-  const { store, direct, health } = service;
+  const { store, direct, health, budget } = service;
   const { key, length, maxShare, digests } = request;
   const maxObjectBytes = request.maxObjectBytes ?? Number.POSITIVE_INFINITY;
   if (length !== undefined && length > maxObjectBytes) return await refuse(reply, 'too-large');
@@ -28,7 +28,7 @@ export async function handlePut(service: ObjectService, request: ObjectRequest, 
     pod: keep(request.pod, maxWriterBytes),
     condition: isConditional(request) ? (current: Version | undefined) => mayWrite(current, request) : undefined,
   };
-  const outcome = await receivePut({ store, put, body: reply.body, health });
+  const outcome = await receivePut({ store, put, body: reply.body, health, budget });
   switch (outcome.kind) {
     case 'stored':
       reply.send(201, ['etag', outcome.tag, 'content-length', '0']);

@@ -8,11 +8,9 @@ import { sendBody } from '../send-body.ts';
 import type { ObjectService } from '../service.ts';
 import { type Reply, redirect, refuse } from './reply.ts';
 
-/** Limit from the request to the first byte or the miss. Envoy tries the next shard after 0.75 s. */
-const firstByteMs = 500;
-
 export async function handleRead(service: ObjectService, request: ObjectRequest, reply: Reply): Promise<Result> {
   const { store, direct } = service;
+  const { firstByteMs } = service.budget;
   const deadlineMs = performance.now() + firstByteMs;
   const object = await store.open(request.key, { version: request.version, limitMs: firstByteMs });
   if (object === undefined) return await refuse(reply, 'miss');
@@ -50,7 +48,7 @@ interface ObjectSlice {
 }
 
 async function sendObject(service: ObjectService, request: ObjectRequest, slice: ObjectSlice, reply: Reply): Promise<Result> {
-  const { reader, buffers, readerTimeoutMs: timeoutMs, counters } = service;
+  const { reader, buffers, readerTimeoutMs: timeoutMs, budget, counters } = service;
   const { object, start, end } = slice;
   const isPart = slice.kind === 'part';
   const range = isPart ? ['content-range', `bytes ${start}-${end - 1}/${object.length}`] : [];
@@ -68,7 +66,7 @@ async function sendObject(service: ObjectService, request: ObjectRequest, slice:
     sink.begin();
   };
   try {
-    await sendBody({ ...slice, to: sink.to, head: sink.head, reader, buffers, timeoutMs }, begin);
+    await sendBody({ ...slice, to: sink.to, head: sink.head, reader, buffers, timeoutMs, readMs: budget.readMs }, begin);
   } catch (error) {
     // In the middle of a body, only a broken connection shows the client that the body is incomplete.
     if (isBegun) throw error;
