@@ -1,10 +1,10 @@
--- Lets a request pass without asking authz again for as long as an earlier answer allows. authz sends a grant with an allow (services/authz/README.md): by verb,
--- prefixes of keys that its identity may and may not use, for some seconds. What a grant does not clearly allow goes to authz; nothing is ever refused here, and a
--- refusal is never kept. Grants are known by the whole Authorization value, so two tokens never share one.
+-- Reuses an earlier decision of authz. authz sends a grant with an allow (services/authz/README.md). For each verb, the grant lists prefixes
+-- of keys that its identity may and may not use, for some seconds. A request that the grant does not clearly allow goes to authz. This filter
+-- rejects no request and stores no denial. Grants are stored by the whole Authorization value, so two tokens never share a grant.
 --
--- The tables live in each worker thread of Envoy. Two generations bound them: when the young one is full it becomes the old one, which is forgotten.
+-- Each worker thread of Envoy has its own tables. Two generations limit them: when the young one is full, it replaces the old one.
 local most_tokens = 10000 -- in each generation
-local most_asked = 1000 -- checks whose answer is still to come; the grant of an older one is not kept
+local most_asked = 1000 -- checks in progress; the grant of an older check is not stored
 local longest_authorization = 8192
 local longest_key = 1024
 local own_metadata = "kura.grant"
@@ -12,7 +12,8 @@ local authz_metadata = "envoy.filters.http.ext_authz"
 local grant_header = "x-kura-grant"
 
 local young, old, young_count = {}, {}, 0
--- What the response needs of its request, by a number that no other request of this thread has; a stream's metadata, which logs can show, holds the number alone.
+-- The data of a request for its response, by a number that is unique in this thread. Logs can show the metadata of a stream, so the metadata
+-- contains only the number.
 local asked, last_asked = {}, 0
 
 local function remember(authorization, grant)
@@ -25,7 +26,7 @@ local function remember(authorization, grant)
   young[authorization] = grant
 end
 
--- A clock that was put back ends a grant too.
+-- A clock that goes back also ends a grant.
 local function recall(authorization, now)
   local grant = young[authorization]
   if grant == nil then
@@ -46,7 +47,7 @@ local function is_under(key, prefixes)
   return false
 end
 
--- What is no key is authz's to refuse (services/shared/key.ts).
+-- Returns nil for an invalid key (services/shared/key.ts), which authz rejects.
 local function key_of(path)
   local from = path:sub(1, 9) == "/objects/" and 10 or path:sub(1, 8) == "/direct/" and 9
   if not from then return nil end
@@ -72,7 +73,7 @@ function envoy_on_request(handle)
   local now = handle:timestamp()
   local grant = recall(authorization, now)
   if grant == nil or not allows(grant, headers) then
-    -- Envoy joins several lines with a comma, which no token has. What is not kept is not found either.
+    -- Envoy joins repeated headers with a comma, which no token contains. Such a value is never stored.
     if #authorization == 0 or #authorization > longest_authorization or authorization:find(",", 1, true) then return end
     last_asked = last_asked + 1
     asked[last_asked] = { authorization = authorization, at = now }
@@ -80,15 +81,15 @@ function envoy_on_request(handle)
     handle:streamInfo():dynamicMetadata():set(own_metadata, "asked", last_asked)
     return
   end
-  -- The same headers as authz's answer sets.
+  -- The same headers as in a response of authz.
   headers:remove("authorization")
   headers:replace("x-kura-caller", grant.caller)
   headers:replace("x-kura-terms", grant.terms)
-  -- Last: ext_authz is skipped where this is set.
+  -- Comes last, because Envoy skips ext_authz if this is set.
   handle:streamInfo():dynamicMetadata():set(own_metadata, "hit", "1")
 end
 
--- authz names its grant in a header too, since looking for one is cheap and reading a stream's metadata is not: most responses leave here.
+-- authz announces a grant in a header too, because a header costs less to read than the metadata of a stream. Most responses have no grant.
 function envoy_on_response(handle)
   local headers = handle:headers()
   if headers:get(grant_header) == nil then return end
@@ -99,10 +100,10 @@ function envoy_on_response(handle)
   if question == nil or answer == nil or answer.grant == nil then return end
   asked[own.asked] = nil
   local grant = answer.grant
-  -- From when it was asked: an upload may have taken minutes since.
+  -- The grant starts at the time of the check, because an upload may have taken minutes since.
   grant.from = question.at
   grant.to = question.at + grant.seconds * 1000
-  -- Signed for the shard. Here it only selects the uploads that authz has to refuse.
+  -- The terms are signed for the shard. Here the limit only selects the uploads that authz has to reject.
   grant.max_object_bytes = tonumber(grant.terms:match("max%-object%-bytes=(%d+)")) or 0
   if handle:timestamp() < grant.to then remember(question.authorization, grant) end
 end

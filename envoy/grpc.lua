@@ -1,4 +1,4 @@
--- Restores a refusal of Envoy or authz. Envoy turns it into 200, grpc-status and grpc-message if the request has a gRPC content type.
+-- Restores an error response of Envoy or authz. Envoy turns it into 200, grpc-status and grpc-message if the request has a gRPC content type.
 -- Envoy creates this filter only for a response with grpc-status.
 local status_header = "x-kura-status" -- bootstrap.yaml sets it to the status of the refusal.
 

@@ -1,6 +1,6 @@
 /**
- * Writes docs/reference.md: every setting, metric and problem code, read from the code that defines them. `--check` writes nothing and fails when the committed page
- * differs. Fails for a setting, metric or problem code without a description.
+ * Writes docs/reference.md: every setting, metric and problem code, read from the code that defines them. `--check` writes nothing, and
+ * fails if the committed page differs. Both fail for a setting, metric or problem code without a description.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -160,7 +160,7 @@ function authzProblemRows(): ProblemRow[] {
   });
 }
 
-/** From the replies that Envoy makes itself. */
+/** From the responses of Envoy itself. */
 function envoyProblemRows(): ProblemRow[] {
   const found: ProblemRow[] = [];
   const walk = (node: unknown): void => {

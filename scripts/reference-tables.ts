@@ -1,4 +1,4 @@
-/** The tables of docs/reference.md. Notes each setting, metric and problem code without a description. */
+/** The tables of docs/reference.md. Lists each setting, metric and problem code without a description. */
 import type { Registry } from 'prom-client';
 import { settingName } from '../services/shared/environment.ts';
 
@@ -51,7 +51,7 @@ export class ReferenceTables {
   }
 }
 
-/** prom-client keeps them and does not name them in its types. */
+/** The types of prom-client do not have this property. */
 function labelNames(metric: object): readonly string[] {
   return (metric as { labelNames?: readonly string[] }).labelNames ?? [];
 }

@@ -69,7 +69,7 @@ async function benchCheck(): Promise<void> {
   bare.child.kill();
   await authz.stop();
   const [ours, theirs] = servers.map(({ name }) => best.get(name)) as [{ micros: number; calls: Calls }, { micros: number; calls: Calls }];
-  console.log(`${cachedTokens} remembered tokens, ${inFlight} checks at once, an answer of ${answer.length} bytes:`);
+  console.log(`${cachedTokens} cached tokens, ${inFlight} checks at once, a response of ${answer.length} bytes:`);
   console.log(`authz ${ours.micros.toFixed(1)} µs of CPU a check, ${describe(ours.calls)}`);
   console.log(`bare grpc-js ${theirs.micros.toFixed(1)} µs, ${describe(theirs.calls)}`);
   console.log(`ratio ${(ours.micros / theirs.micros).toFixed(2)} (bound 1.2)\n`);

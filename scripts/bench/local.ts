@@ -49,7 +49,7 @@ export async function place(
     body: new Uint8Array(body),
     headers: { authorization: `Bearer ${token}` },
   });
-  if (status !== 201) throw new Error(`PUT ${target} answered ${status}`);
+  if (status !== 201) throw new Error(`PUT ${target} returned ${status}`);
   const file = path.join(folder, 'www', target);
   mkdirSync(path.dirname(file), { recursive: true });
   writeFileSync(file, body);

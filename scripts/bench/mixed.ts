@@ -37,7 +37,7 @@ return wrk.format("GET", "/objects/hot/" .. (n * 7919) % ${hotObjects}) end`;
       ours: best.get(shard) as LoadResult,
       theirs: best.get(nginx) as LoadResult,
     });
-    return [{ ...row, details: `${row.details}; ${handedOver} requests given to the slower parser` }];
+    return [{ ...row, details: `${row.details}; ${handedOver} connections handed over to Node` }];
   } finally {
     await Promise.all(envoys.map((envoy) => envoy.stop()));
   }

@@ -306,7 +306,7 @@ async function benchStart(): Promise<Row[]> {
 
 async function putObject(server: BenchServer, target: string, body: Buffer): Promise<void> {
   const { status } = await fetch(server.url + target, { method: 'PUT', body: new Uint8Array(body) });
-  if (status !== 201) throw new Error(`PUT ${target} answered ${status}`);
+  if (status !== 201) throw new Error(`PUT ${target} returned ${status}`);
   await (await fetch(server.url + target)).arrayBuffer();
 }
 

@@ -10,20 +10,20 @@ export const settings = {
   shards: integer('Number of shards in this Pod. Each is a separate process.', { min: 1, max: 64 }, '1'),
   directories: optional(text('Directories of several shards, separated by commas. Default: DIRECTORY/shard-i for shard i.')),
   podListen: listenAddress(
-    'Address for /livez and /readyz of the parent of several shards. It is ready while one of them serves.',
+    'Address for /livez and /readyz of the parent of several shards. The Pod is ready while at least one shard serves.',
     '0.0.0.0:7099',
   ),
   name: optional(
     text(
-      'Name of the shard, equal to its hash_key in the assignment. The directory stores it and refuses another name. With several shards: name of the Pod, to which each shard adds /shard-i.',
+      'Name of the shard, equal to its hash_key in the assignment. The directory stores the name, and a shard with another name does not start on it. With several shards: name of the Pod, to which each shard adds /shard-i.',
     ),
   ),
   credentialFile: text(
-    'File with the key of the signatures of authz. During a rotation it has a second line with the other key. With `off` the shard checks no signature, and accepts requests without a caller.',
+    'File with the key that verifies the signatures of authz. During a rotation a second line has the other key. With `off` the shard checks no signature, and accepts requests without a caller.',
   ),
   advertise: optional(
     advertisedAddress(
-      'HOST or HOST:PORT at which clients reach this shard directly. Default port: the one of the shard. Without this setting, /direct/ behaves as /objects/.',
+      'HOST or HOST:PORT at which clients reach this shard directly. Default port: the port of the shard. Without this setting, /direct/ behaves as /objects/.',
     ),
   ),
   directMinBytes: bytes(
@@ -42,27 +42,35 @@ export const settings = {
     integer('Limit for the number of files. Default: 90 % of the inodes of the file system.', { min: 64, max: 2 ** 27 }),
   ),
   maxObjectPercent: integer(
-    'Largest object, in percent of the byte limit of the shard. A larger upload is 413.',
+    'Largest object, in percent of the byte limit of the shard. The shard rejects a larger upload with 413.',
     { min: 1, max: 100 },
     '25',
   ),
   openFiles: integer('Limit for descriptors that stay open between requests.', { min: 0, max: 1_000_000 }, '4096'),
   bufferBytes: bytes('Limit for the memory of bodies in transfer.', { min: 4 * 1024 ** 2, max: 2 ** 36 }, '512Mi'),
-  readerTimeout: duration('A reader that takes no bytes for this time is cut.', { min: 100, max: 3_600_000 }, '120s'),
-  writerTimeout: duration('An upload that brings less than 64 KiB in this time is cut.', { min: 100, max: 3_600_000 }, '30s'),
+  readerTimeout: duration(
+    'If a client reads no bytes of a response for this time, the shard closes the connection.',
+    { min: 100, max: 3_600_000 },
+    '120s',
+  ),
+  writerTimeout: duration(
+    'If an upload sends less than 64 KiB in this time, the shard closes the connection.',
+    { min: 100, max: 3_600_000 },
+    '30s',
+  ),
   keepAlive: duration(
-    'An idle connection is closed after this time. It must be longer than the 50 s of Envoy.',
+    'The shard closes an idle connection after this time. It must be longer than the 50 s of Envoy.',
     { min: 100, max: 3_600_000 },
     '120s',
   ),
   drain: duration(
-    'Time after SIGTERM in which requests are still accepted, until all routers have noticed.',
+    'Time after SIGTERM in which the shard still accepts requests, so that every Envoy can notice the stop.',
     { min: 0, max: 600_000 },
     '10s',
   ),
-  grace: duration('Time after the drain in which requests in progress may end.', { min: 0, max: 3_600_000 }, '30s'),
+  grace: duration('Time after the drain for requests in progress to end.', { min: 0, max: 3_600_000 }, '30s'),
   eviction: choice(
-    'Which object is evicted when room is needed. `lru`: the least recently used. `dataset`: one that the data sets in use can spare.',
+    'Object to evict when room is needed. `lru`: the least recently used. `dataset`: first from data sets without readers, then an object idle for longer than the guard time of its data set.',
     ['lru', 'dataset'],
     'lru',
   ),

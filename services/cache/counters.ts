@@ -1,4 +1,7 @@
-/** Pure: what a shard counts. Plain numbers, since a labelled counter costs a microsecond and a hot GET about ten; metrics.ts shows them to Prometheus. */
+/**
+ * Pure: the counters of a shard, which metrics.ts exports to Prometheus. They are plain numbers, because a labelled prom-client counter costs
+ * about 1 µs and a hot GET about 10 µs.
+ */
 
 export const methods = ['GET', 'HEAD', 'PUT', 'DELETE', 'other'] as const;
 export type Method = (typeof methods)[number];
@@ -20,20 +23,20 @@ export const latencyBounds = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3
 
 export class Counters {
   readonly requests: Record<Method, Record<Result, number>>;
-  /** Counts by latencyBounds (one more for beyond), and the sum of seconds. */
+  /** One count for each latency bound and one for longer requests. `sum` is in seconds. */
   readonly latency: Record<Method, { counts: number[]; sum: number }>;
-  /** Body bytes by way: through Envoy, or straight on a ticket. */
+  /** Body bytes by route: `proxied` through Envoy, `direct` with a ticket. */
   received = { proxied: 0, direct: 0 };
   sent = { proxied: 0, direct: 0 };
   tickets = { used: 0, refused: 0, expired: 0 };
   evictedObjects = 0;
   evictedBytes = 0;
-  /** Seconds since its last access of the object evicted last. */
+  /** Idle time of the most recently evicted object when it was evicted. */
   lastVictimIdleSeconds = 0;
   corruptObjects = 0;
   scrubbedObjects = 0;
   diskErrors = { read: 0, write: 0, full: 0, descriptors: 0, timeout: 0 };
-  /** File calls in the thread pool now. */
+  /** File calls that the thread pool has not finished. */
   pendingFileCalls = 0;
   foreignFiles = 0;
   recoveredObjects = 0;

@@ -1,4 +1,4 @@
-/** Shows a shard's numbers to Prometheus. */
+/** Exports the numbers of a shard to Prometheus. */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Counter, Gauge, type MetricObjectWithValues, type MetricValueWithName, type Registry } from 'prom-client';
 import { type Counters, latencyBounds, methods, results } from './counters.ts';
@@ -19,7 +19,7 @@ export interface ShardNumbers {
   readonly isServing: () => boolean;
 }
 
-/** Registers everything; the returned function stops what was started for it. */
+/** Registers all metrics. The returned function stops the measurement of the event loop. */
 export function registerMetrics(registry: Registry, numbers: ShardNumbers): () => void {
   const { counters, catalog, openFiles, buffers, window } = numbers;
   registerRequests(registry, counters);
@@ -38,52 +38,72 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
   };
   registerTotals(
     registry,
-    { name: 'kura_cache_received_bytes_total', help: 'Body bytes of uploads by way.', label: 'way' },
+    { name: 'kura_cache_received_bytes_total', help: 'Body bytes of uploads by way: proxied (through Envoy) or direct.', label: 'way' },
     counters.received,
   );
-  registerTotals(registry, { name: 'kura_cache_sent_bytes_total', help: 'Body bytes of reads by way.', label: 'way' }, counters.sent);
-  registerTotals(registry, { name: 'kura_cache_tickets_total', help: 'Tickets that came, by result.', label: 'result' }, counters.tickets);
-  gauge('kura_cache_hit_ratio', 'Hits of all GETs since the start.', () => hitRatio(counters));
-  gauge('kura_cache_objects', 'Objects that are known.', () => catalog.index.count);
+  registerTotals(
+    registry,
+    { name: 'kura_cache_sent_bytes_total', help: 'Body bytes of reads by way: proxied (through Envoy) or direct.', label: 'way' },
+    counters.sent,
+  );
+  registerTotals(registry, { name: 'kura_cache_tickets_total', help: 'Received tickets by result.', label: 'result' }, counters.tickets);
+  gauge('kura_cache_hit_ratio', 'Hits of GET since the start, divided by hits and misses.', () => hitRatio(counters));
+  gauge('kura_cache_objects', 'Objects in the index.', () => catalog.index.count);
   gauge('kura_cache_used_bytes', 'Bytes that count against the limit, in blocks of 4 KiB.', () => catalog.space.usedBytes);
   gauge('kura_cache_stored_bytes', 'Bytes of stored objects, in blocks of 4 KiB.', () => catalog.storedBytes);
   gauge('kura_cache_reserved_bytes', 'Bytes of uploads in progress and of files that are being freed.', () => catalog.space.reservedBytes);
-  gauge('kura_cache_limit_bytes', 'Bytes that may be used now.', () => catalog.space.limitBytes);
-  gauge('kura_cache_limit_objects', 'Objects that may be stored.', () => catalog.space.limits.maxFiles);
-  total('kura_cache_evicted_objects_total', 'Objects given up for room.', () => counters.evictedObjects);
-  total('kura_cache_evicted_bytes_total', 'Bytes given up for room.', () => counters.evictedBytes);
-  gauge('kura_cache_last_victim_idle_seconds', 'How long the object evicted last had not been used.', () => counters.lastVictimIdleSeconds);
-  gauge('kura_cache_recovered_ratio', 'Share of the folders counted since the start.', numbers.recovered);
-  total('kura_cache_recovered_objects_total', 'Objects found on disk since the start.', () => counters.recoveredObjects);
-  total('kura_cache_corrupt_objects_total', 'Objects whose checksum was wrong; they were removed.', () => counters.corruptObjects);
+  gauge(
+    'kura_cache_limit_bytes',
+    'Byte limit now. It is lower while another program fills the file system.',
+    () => catalog.space.limitBytes,
+  );
+  gauge('kura_cache_limit_objects', 'Limit for the number of files.', () => catalog.space.limits.maxFiles);
+  total('kura_cache_evicted_objects_total', 'Evicted objects.', () => counters.evictedObjects);
+  total('kura_cache_evicted_bytes_total', 'Bytes of evicted objects.', () => counters.evictedBytes);
+  gauge(
+    'kura_cache_last_victim_idle_seconds',
+    'Idle time of the most recently evicted object when it was evicted.',
+    () => counters.lastVictimIdleSeconds,
+  );
+  gauge('kura_cache_recovered_ratio', 'Share of the folders that recovery has counted since the start.', numbers.recovered);
+  total('kura_cache_recovered_objects_total', 'Objects that recovery has found since the start.', () => counters.recoveredObjects);
+  total('kura_cache_corrupt_objects_total', 'Damaged objects. The shard removes them.', () => counters.corruptObjects);
   total('kura_cache_scrubbed_objects_total', 'Objects checked in the background.', () => counters.scrubbedObjects);
-  gauge('kura_cache_foreign_files', 'Files in the directory that are not ours; they are left alone.', () => counters.foreignFiles);
-  total('kura_cache_synchronous_reads_total', 'Reads taken to be in the page cache.', () => counters.syncReads);
+  gauge(
+    'kura_cache_foreign_files',
+    'Files in the object folders that are not objects. The shard does not change them.',
+    () => counters.foreignFiles,
+  );
+  total('kura_cache_synchronous_reads_total', 'Synchronous reads of data expected in the page cache.', () => counters.syncReads);
   total('kura_cache_pooled_reads_total', 'Reads through the thread pool.', () => counters.pooledReads);
   total(
     'kura_cache_cold_synchronous_reads_total',
-    'Sampled reads that were taken to be in the page cache and went to the disk.',
+    'Sampled synchronous reads that went to the disk although the data was expected in the page cache.',
     () => counters.coldSyncReads,
   );
-  gauge('kura_cache_read_window_bytes', 'Bytes used last that are taken to be in the page cache.', () => window.windowBytes);
-  gauge('kura_cache_open_files', 'Descriptors kept open between requests.', () => openFiles.size);
-  gauge('kura_cache_buffer_bytes', 'Memory of bodies on their way.', () => buffers.usedBytes);
+  gauge('kura_cache_read_window_bytes', 'Most recently used bytes that are expected in the page cache.', () => window.windowBytes);
+  gauge('kura_cache_open_files', 'Descriptors that stay open between requests.', () => openFiles.size);
+  gauge('kura_cache_buffer_bytes', 'Memory of bodies in transfer.', () => buffers.usedBytes);
   gauge('kura_cache_buffer_waiters', 'Requests that wait for a buffer.', () => buffers.waiters);
   gauge('kura_cache_pending_file_calls', 'File calls in the thread pool.', () => counters.pendingFileCalls);
   gauge('kura_cache_connections', 'Open connections.', numbers.connections);
-  total('kura_cache_handed_over_total', 'Requests given to the slower parser.', () => counters.handedOver);
-  total('kura_cache_bad_requests_total', 'Connections whose bytes were not HTTP.', () => counters.badRequests);
+  total('kura_cache_handed_over_total', "Connections handed over to Node's HTTP server.", () => counters.handedOver);
+  total(
+    'kura_cache_bad_requests_total',
+    'Connections closed because a request was invalid, too large or too slow.',
+    () => counters.badRequests,
+  );
   registerTotals(
     registry,
     {
       name: 'kura_cache_bad_callers_total',
-      help: 'Requests without a caller and terms that authz has signed, by reason.',
+      help: 'Requests without a valid signed caller and terms, by reason.',
       label: 'reason',
     },
     counters.badCallers,
   );
   total('kura_cache_cut_off_total', 'Connections closed because the client stalled.', () => counters.cutOff);
-  gauge('kura_cache_serving', '1 while traffic is wanted.', () => (numbers.isServing() ? 1 : 0));
+  gauge('kura_cache_serving', '1 while the shard is ready, otherwise 0.', () => (numbers.isServing() ? 1 : 0));
   const diskErrors = {
     name: 'kura_cache_disk_errors_total',
     help: 'Faults of the file system by kind: read, write, full, descriptors, timeout.',
@@ -113,7 +133,7 @@ function registerRequests(registry: Registry, counters: Counters): void {
   registry.registerMetric(new LatencyHistogram(counters));
 }
 
-/** Shows counts that were made elsewhere. prom-client's Histogram counts its observations itself, so this is a Counter whose published `get` returns a histogram. */
+/** Exports existing counts. prom-client's Histogram keeps its own counts, so this is a Counter whose public `get` returns a histogram. */
 class LatencyHistogram extends Counter<'method'> {
   readonly #counters: Counters;
 
@@ -132,7 +152,7 @@ class LatencyHistogram extends Counter<'method'> {
       });
       return [...buckets, value('_sum', { method }, sum), value('_count', { method }, cumulated)];
     });
-    // prom-client's types have a number where its code has the word.
+    // prom-client declares `type` as a number, but its code uses the word.
     return { ...latencyName, type: 'histogram', aggregator: 'sum', values } as unknown as MetricObjectWithValues<
       MetricValueWithName<string>
     >;
@@ -145,7 +165,7 @@ function value(suffix: string, labels: Readonly<Record<string, string | number>>
   return { metricName: latencyName.name + suffix, labels, value: number };
 }
 
-/** Counted anew at each look, since nothing on the way of a request needs it: 65,536 groups take some milliseconds. */
+/** Sums up all groups at each scrape, because no request needs the sums. 65,536 groups take a few milliseconds. */
 function registerNamespaces(registry: Registry, catalog: Catalog): void {
   const gauge = (name: string, help: string, read: (use: NamespaceUse) => number | undefined) => {
     registry.registerMetric(
@@ -165,12 +185,12 @@ function registerNamespaces(registry: Registry, catalog: Catalog): void {
     );
   };
   gauge('kura_cache_namespace_objects', 'Stored objects by the namespace that wrote them.', ({ objects }) => objects);
-  gauge('kura_cache_namespace_bytes', 'Their bytes, in blocks of 4 KiB.', ({ bytes }) => bytes);
   gauge(
-    'kura_cache_namespace_share_ratio',
-    'The part of this shard that a namespace may have, where the policy sets one.',
-    ({ share }) => share,
+    'kura_cache_namespace_bytes',
+    'Bytes of stored objects by the namespace that wrote them, in blocks of 4 KiB.',
+    ({ bytes }) => bytes,
   );
+  gauge('kura_cache_namespace_share_ratio', 'Share of this shard by namespace, if the policy sets one.', ({ share }) => share);
 }
 
 function registerTotal(registry: Registry, name: string, help: string, read: () => number): void {
@@ -187,7 +207,7 @@ function registerTotal(registry: Registry, name: string, help: string, read: () 
   );
 }
 
-/** One counter with a label: `counts` has a number for each of its values, and stays the same object. */
+/** Registers a counter with one label. `counts` has a number for each label value. Every scrape reads the same object. */
 function registerTotals(
   registry: Registry,
   { name, help, label }: { name: string; help: string; label: string },
@@ -213,7 +233,7 @@ function registerLoopDelay(registry: Registry): () => void {
   registry.registerMetric(
     new Gauge({
       name: 'kura_cache_event_loop_delay_seconds',
-      help: 'How late the event loop was since the last look, by quantile.',
+      help: 'Delay of the event loop since the previous scrape, by quantile.',
       labelNames: ['quantile'],
       registers: [],
       collect() {

@@ -1,4 +1,4 @@
-/** Several shards in one Pod: a small parent that starts one process for each, restarts what crashes and passes signals on. */
+/** The parent of several shards in one Pod. It starts one process for each shard, restarts a shard that ends, and stops all shards. */
 import { mkdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -11,9 +11,9 @@ import { SupervisedChild } from '../shared/supervise.ts';
 import { settingPrefix, type settings } from './config.ts';
 
 const backoff = { firstMs: 500, maxMs: 30_000, stableMs: 60_000 };
-/** How often each shard is asked whether it serves, and how long it may take to say so. */
-const lookMs = 1_000;
-/** What a shard may take beyond its drain and grace, for its snapshot. */
+/** Interval and timeout of the readiness requests to each shard. */
+const pollMs = 1_000;
+/** Time that a shard may take after its drain and grace, for its snapshot. */
 const closeMs = 60_000;
 
 interface ShardPlan {
@@ -23,14 +23,15 @@ interface ShardPlan {
   readonly environment: Readonly<Record<string, string>>;
 }
 
-/** What each shard of the Pod is given: its directory, name and ports. Throws SettingsError for settings that do not fit. */
+/** Plans the directory, name and ports of each shard. Throws SettingsError if the settings contradict each other. */
 export function planShards(config: Settings<typeof settings>): ShardPlan[] {
   const listed = config.directories?.split(',').map((directory) => directory.trim());
   if (listed !== undefined && listed.length !== config.shards)
-    throw new SettingsError(`KURA_CACHE_DIRECTORIES names ${listed.length} directories for ${config.shards} shards`);
+    throw new SettingsError(`KURA_CACHE_DIRECTORIES has ${listed.length} directories for ${config.shards} shards; set one for each shard`);
   if (listed !== undefined && new Set(listed).size !== listed.length)
-    throw new SettingsError('KURA_CACHE_DIRECTORIES names a directory twice');
-  if (listed === undefined && config.directory === undefined) throw new SettingsError('KURA_CACHE_DIRECTORIES must be set');
+    throw new SettingsError('KURA_CACHE_DIRECTORIES has a directory twice; set a different one for each shard');
+  if (listed === undefined && config.directory === undefined)
+    throw new SettingsError('neither KURA_CACHE_DIRECTORY nor KURA_CACHE_DIRECTORIES is set; set one of them');
   const directories =
     listed ?? Array.from({ length: config.shards }, (_, number) => path.join(config.directory as string, `shard-${number}`));
   const devices = directories.map(deviceOf);
@@ -61,15 +62,15 @@ interface ShardsOptions {
   readonly log: Logger;
 }
 
-/** Starts all shards and resolves when each serves or has failed once; those that failed are tried again. */
+/** Starts all shards. Resolves when each shard serves or has ended once. A shard that has ended is started again. */
 export async function startShards(options: ShardsOptions): Promise<Running> {
   const shards = options.plans.map((plan) => new ShardProcess(plan, options));
   let isStopping = false;
   const notReady = () => (isStopping ? 'stopping' : shards.some((shard) => shard.isServing) ? undefined : 'no shard serves');
   const health = await startMetricsServer({ address: options.healthAddress, registry: createRegistry(), notReady });
   await Promise.all(shards.map((shard) => shard.start()));
-  const looking = new AbortController();
-  for (const shard of shards) void shard.watch(looking.signal);
+  const polling = new AbortController();
+  for (const shard of shards) void shard.watch(polling.signal);
   const listening: Record<string, string> = { health: health.address };
   for (const { plan, objects, metrics } of shards) {
     if (objects !== undefined) listening[`objects-${plan.number}`] = objects;
@@ -79,7 +80,7 @@ export async function startShards(options: ShardsOptions): Promise<Running> {
     listening,
     close: async () => {
       isStopping = true;
-      looking.abort();
+      polling.abort();
       await Promise.all(shards.map((shard) => shard.stop()));
       await health.close();
     },
@@ -90,7 +91,7 @@ class ShardProcess {
   readonly plan: ShardPlan;
   objects: string | undefined;
   metrics: string | undefined;
-  /** The answer of its own `/readyz`: false while it starts, hangs, or its disk keeps failing. */
+  /** The last result of its `/readyz`: false while it starts, hangs, or its disk keeps failing. */
   isServing = false;
   readonly #child: SupervisedChild;
 
@@ -114,7 +115,7 @@ class ShardProcess {
         this.objects = undefined;
         this.metrics = undefined;
         this.isServing = false;
-        log.error({ shard: plan.number, status, signal, backoffMs }, 'a shard ended: starting it again');
+        log.error({ shard: plan.number, status, signal, backoffMs }, 'a shard ended; restarting it');
       },
       onFault: (error) => log.error({ shard: plan.number, reason: error.message }, 'a shard did not start'),
     });
@@ -125,20 +126,20 @@ class ShardProcess {
     await this.#child.start({ mustServe: false });
   }
 
-  /** Looks again and again until `signal` aborts. */
+  /** Polls `/readyz` until `signal` aborts. */
   async watch(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      await delay(lookMs, undefined, { signal }).catch(() => undefined);
+      await delay(pollMs, undefined, { signal }).catch(() => undefined);
       const { metrics } = this;
       if (metrics === undefined || signal.aborted) continue;
-      const isReady = await fetch(`http://${metrics}/readyz`, { signal: AbortSignal.timeout(lookMs) }).then(
-        async (answer) => {
-          await answer.arrayBuffer();
-          return answer.ok;
+      const isReady = await fetch(`http://${metrics}/readyz`, { signal: AbortSignal.timeout(pollMs) }).then(
+        async (response) => {
+          await response.arrayBuffer();
+          return response.ok;
         },
         () => false,
       );
-      // It may have ended and come back meanwhile.
+      // The shard may have restarted during the request.
       if (this.metrics === metrics) this.isServing = isReady;
     }
   }
@@ -148,7 +149,7 @@ class ShardProcess {
   }
 }
 
-/** The device of a directory, which is made when it does not exist. */
+/** Returns the device of a directory. Creates the directory if it does not exist. */
 function deviceOf(directory: string): number {
   try {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
@@ -158,7 +159,7 @@ function deviceOf(directory: string): number {
   }
 }
 
-/** Shard i listens i ports higher; port 0 stays "any". */
+/** Shard i listens i ports higher. Port 0 stays 0: the system selects a free port. */
 function address(base: ListenAddress, number: number): string {
   return formatAddress({ host: base.host, port: base.port === 0 ? 0 : base.port + number });
 }

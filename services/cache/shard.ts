@@ -1,4 +1,4 @@
-/** One shard: one directory, one port, one event loop. Puts the parts together and takes them apart again. */
+/** One shard: one directory, one port, one event loop. Constructs its parts, and closes them in reverse order. */
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { type Closer, startWithCloser } from '../shared/closer.ts';
@@ -33,14 +33,14 @@ import { Recovery } from './upkeep/recovery.ts';
 
 export type ShardSettings = Settings<typeof settings> & { readonly directory: string };
 
-/** What a test or a bench replaces. */
+/** Parts that a test or a benchmark replaces. */
 interface ReplaceableParts {
   readonly files?: Files;
   readonly parser?: ObjectServerOptions['parser'];
   readonly budget?: TimeBudget;
 }
 
-/** Starts a shard and resolves when it serves; recovery goes on behind. Rejects when the directory or an address cannot be had. */
+/** Starts a shard. Resolves when it serves; recovery continues in the background. Rejects if it cannot use the directory or an address. */
 export async function startShard(config: ShardSettings, log: Logger, replaced: ReplaceableParts = {}): Promise<Running> {
   return await startWithCloser(async (closer) => {
     const lock = await lockDirectory(config.directory);
@@ -105,7 +105,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   const background = recovery
     .run()
     .then(() => maintenance.run())
-    .catch((error: unknown) => log.error({ err: error }, 'background work ended'));
+    .catch((error: unknown) => log.error({ err: error }, 'recovery or maintenance failed'));
 
   // Registered last: the metrics server answers until requests and background work have ended.
   closer.add('requests and background work', async () => {
@@ -116,13 +116,13 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     stopped.abort();
     await background;
     await idle(counters);
-    // A snapshot of half the objects would cost the other half its recency: then the old one stays.
+    // Before recovery has counted all objects, the previous snapshot has the recency of more objects.
     if (catalog.space.isCounted) await maintenance.writeSnapshot();
   });
   return { objects: objects.address, metrics: metrics.address };
 }
 
-/** `listening` tells where the shard listens, once it does. */
+/** `listening` returns the address of the shard. It is called only after the shard listens. */
 function createDirect({ advertise, directMinBytes, ticketLife }: ShardSettings, listening: () => string): Direct | undefined {
   if (advertise === undefined) return undefined;
   const address = () => formatAddress({ host: advertise.host, port: advertise.port ?? Number(listening().split(':').at(-1)) });
@@ -137,7 +137,7 @@ interface PartsOptions {
   readonly signal: AbortSignal;
 }
 
-/** All that needs no address. */
+/** Constructs the parts that need no address. */
 function createParts({ config, identity, log, signal, ...options }: PartsOptions) {
   const { directory } = config;
   const bounds = { directory, maxBytes: config.maxBytes, maxObjects: config.maxObjects, shards: config.deviceShards };
@@ -182,7 +182,7 @@ function createParts({ config, identity, log, signal, ...options }: PartsOptions
     removeFile: (digest) => store.removeUnknown(digest),
     onCounted: () => {
       const own = { bytes: catalog.storedBytes, files: catalog.index.count };
-      // Never above the number of rows that were made for it.
+      // The index has rows for the first limit only.
       const resolved = resolveLimits({ ...bounds, own });
       catalog.space.limits = { ...resolved, maxFiles: Math.min(resolved.maxFiles, limits.maxFiles) };
     },
@@ -191,7 +191,7 @@ function createParts({ config, identity, log, signal, ...options }: PartsOptions
   return { catalog, repair, store, reader, recovery, maintenance, health, counters, buffers, window };
 }
 
-/** Uses the calls of requests. */
+/** Uses the same file calls as requests. */
 async function probeDisk(files: Files, directory: string): Promise<void> {
   const file = path.join(directory, 'probe');
   const sent = Buffer.from('kura');
@@ -200,11 +200,11 @@ async function probeDisk(files: Files, directory: string): Promise<void> {
   const read = await files.open(file, 'r');
   const got = Buffer.alloc(sent.length);
   await files.read(read, got, 0, got.length, 0).finally(() => files.close(read));
-  if (!got.equals(sent)) throw new Error('the probe file does not read as it was written');
+  if (!got.equals(sent)) throw new Error('the probe file has other bytes than were written');
   await files.unlink(file);
 }
 
-/** File calls that a request no longer waits for may still run. A disk that hangs must not stop the end of the process. */
+/** Waits for file calls that no request waits for. The limit keeps a hung disk from blocking the stop of the process. */
 async function idle(counters: Counters): Promise<void> {
   const untilMs = performance.now() + 5_000;
   while (counters.pendingFileCalls > 0 && performance.now() < untilMs) await delay(10);
@@ -214,17 +214,17 @@ function delay(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-/** What is given up at once when somebody else fills the file system, and for how long. */
+/** How much the limit falls below the used bytes when another program fills the file system, and for how long. */
 const yieldBytes = 64 * 1024 * 1024;
 const yieldMs = 60_000;
 
-/** Somebody else fills the disk: the shard gets smaller, so that PUTs go on, and tries its own limit again after a while. */
+/** Lowers the limit for a while when another program fills the file system, so that later PUTs succeed. */
 function yieldRoom(catalog: Catalog, log: Logger): void {
   const { space } = catalog;
   if (!space.isCounted) return;
   const lowered = space.usedBytes - Math.min(yieldBytes, Math.floor(space.usedBytes / 4));
   if (lowered >= space.limitBytes) return;
-  log.warn({ limitBytes: lowered }, 'the file system is full below the limit of this shard: keeping less for a while');
+  log.warn({ limitBytes: lowered }, 'the file system is full below the limit of this shard; lowering the limit for a while');
   space.lower(lowered);
   catalog.evictor.run();
   setTimeout(() => space.lift(), yieldMs).unref();

@@ -23,7 +23,7 @@ export class StreamList {
   readonly #onLast: (seconds: number) => void;
   #worstMs = 0;
 
-  /** Calls `onLast` each time no stream is behind any more, with the time of the slowest stream. */
+  /** Calls `onLast` each time all streams have the latest change, with the time of the slowest stream. */
   constructor({ onLast }: { onLast: (seconds: number) => void }) {
     this.#onLast = onLast;
   }

@@ -33,7 +33,7 @@ const starting = new AbortController();
 let system: System | undefined;
 let stoppingSince = Number.POSITIVE_INFINITY;
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => void stop());
-// The reader of the output is gone: `npm start | head`, a closed terminal.
+// The reader of the output has closed it: `npm start | head`, or a closed terminal.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => void stop());
 
 try {

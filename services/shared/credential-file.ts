@@ -1,4 +1,7 @@
-/** The file with the keys of the signed headers (signed-terms.ts): one key, or two while a key is replaced, each on a line. authz signs with the first. */
+/**
+ * The file with the keys of the signed headers (signed-terms.ts): one key, or two during a rotation, each on a line. authz signs with the
+ * first.
+ */
 import { createSecretKey, type KeyObject } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -11,14 +14,17 @@ export interface Credentials {
   close(): void;
 }
 
-/** Two, so that all parts know a new key before one of them signs with it. */
+/** Two, so that all services accept a new key before authz signs with it. */
 const maxCredentials = 2;
 const form = /^[\x21-\x7e]{16,1024}$/;
 const pollMs = 1_000;
 /** The value of the setting that turns signatures off. */
 const off = 'off';
 
-/** Reads the file, and again after each change; `off` is no file. Throws an Error that describes the fault. A later fault keeps the known keys and is logged. */
+/**
+ * Reads the file, and again after each change. With `off` there is no file. Throws an Error for an invalid file. A later fault is logged,
+ * and the keys stay.
+ */
 export function openCredentials(file: string, log: Logger): Credentials {
   if (file === off) return { keys: undefined, close: () => undefined };
   let keys = parse(readFileSync(file, 'utf8'));

@@ -1,6 +1,6 @@
 /** Pure: which request targets name an object, and the one spelling of a key. Keys are compared byte for byte. */
 
-/** The bytes after `/objects/` or `/direct/`, exactly as they came. The brand keeps raw URLs and file paths out. */
+/** The bytes after `/objects/` or `/direct/`, unchanged. The brand prevents a mix-up with raw URLs and file paths. */
 export type Key = string & { readonly brand: 'key' };
 
 export const maxKeyBytes = 1024;
@@ -13,7 +13,10 @@ export type ParsedTarget =
   | { readonly kind: 'bad-key' }
   | { readonly kind: 'other-path' };
 
-/** Reads a request target in origin form. Printable ASCII without space; no `.` or `..` segment, so that no later reader of a key can be led elsewhere. */
+/**
+ * Parses a request target in origin form. A key is printable ASCII without spaces, and has no `.` or `..` segment that could lead
+ * elsewhere.
+ */
 export function parseTarget(target: string): ParsedTarget {
   const isDirect = target.startsWith(directPath);
   if (!isDirect && !target.startsWith(objectsPath)) return { kind: 'other-path' };
@@ -34,7 +37,7 @@ export function isKey(text: string): text is Key {
   return true;
 }
 
-/** RFC 3986, section 3.3: what a path segment may hold literally. */
+/** The characters that a path segment may contain without an escape (RFC 3986, section 3.3). */
 const literal = /[A-Za-z0-9\-._~!$&'()*+,;=:@]/;
 const escapes = /%([0-9A-Fa-f]{2})/g;
 const malformed = /%(?![0-9A-Fa-f]{2})/;
@@ -43,11 +46,11 @@ const refused = /%(?:2F|5C|00)/i;
 const hiddenDots = /(?:^|\/)(?:\.?%2e|%2e\.|%2e%2e)(?=\/|$)/i;
 
 /**
- * The one spelling of a key, a prefix or a path; undefined when it must be refused. Clients spell one key differently, and the spelling
+ * The one spelling of a key, a prefix or a path; undefined if it must be rejected. Clients spell one key differently, and the spelling
  * decides object, shard and rule. envoy/keys.lua applies this rule to each request, and k8s/examples/kura_reader.py has it too.
  *
  * Up to the first `?`, an escape of a literal character is decoded, and every other escape gets upper-case digits. Each escape is decoded
- * at most once: `%252e` stays. Malformed escapes, `%2F`, `%5C`, `%00` and dot segments that contain an escape are refused.
+ * at most once: `%252e` stays. Malformed escapes, `%2F`, `%5C`, `%00` and dot segments that contain an escape are rejected.
  */
 export function canonicalKey(text: string): string | undefined {
   const end = text.indexOf('?');

@@ -1,11 +1,12 @@
 /**
- * The two headers by which a shard knows who asks, and on which terms. authz signs them.
+ * The two headers with the identity of the caller and its limits. authz signs them for the shards.
  *
  *     x-kura-caller: <namespace>/<service account>/<pod, or ->
  *     x-kura-terms: max-object-bytes=<n>[; max-share=<ratio>][; direct=no]; exp=<unix seconds>; sig=<signature>
  *
- * The signature is HMAC-SHA-256, in base64url without padding, over three parts: the caller, a line feed, and the terms before `; sig=`. A header holds no line
- * feed, so no two pairs of headers have the same signed text. Unknown terms are ignored, because the signature covers them.
+ * The signature is HMAC-SHA-256, in base64url without padding, over three parts: the caller, a line feed, and the terms before `; sig=`. A
+ * header contains no line feed, so two different pairs of headers never have the same signed text. Unknown terms are ignored, because the
+ * signature covers them.
  */
 import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto';
 
@@ -34,23 +35,23 @@ interface HeaderPair {
 
 type SignedHeaders =
   | { readonly kind: 'good'; readonly caller: SignedCaller; readonly terms: SignedTerms }
-  /** None of the keys has signed it. */
+  /** The signature is of no known key. */
   | { readonly kind: 'forged' }
-  /** Not of the form above. */
+  /** The headers do not have the format above. */
   | { readonly kind: 'malformed' };
 
 const signatureStart = '; sig=';
 const noPod = '-';
 const nameForm = /^[\w.-]{1,253}$/;
 
-/** The values of both headers. Without a key, the terms have no signature. Throws an Error for a name that the form does not allow. */
+/** The values of both headers. Without a key, the terms have no signature. Throws an Error for a name with other characters. */
 export function signHeaders(key: KeyObject | undefined, caller: SignedCaller, terms: SignedTerms): HeaderPair {
   const [callerText, termsText] = [formatCaller(caller), formatTerms(terms)];
   if (key === undefined) return { caller: callerText, terms: termsText };
   return { caller: callerText, terms: termsText + signatureStart + signatureOf(key, callerText, termsText) };
 }
 
-/** Reads both headers if one of the keys has signed them. Without keys, it ignores the signature. The caller of this function compares the time. */
+/** Reads both headers if their signature is of one of the keys. Without keys, it ignores the signature. It does not check the expiry. */
 export function readHeaders(keys: readonly KeyObject[] | undefined, { caller, terms }: HeaderPair): SignedHeaders {
   const end = terms.lastIndexOf(signatureStart);
   const text = end === -1 ? terms : terms.slice(0, end);
@@ -84,7 +85,7 @@ function formatTerms({ maxObjectBytes, maxShare, mayRedirect, expiresAtSeconds }
   return `max-object-bytes=${maxObjectBytes}${share}${mayRedirect ? '' : '; direct=no'}; exp=${expiresAtSeconds}`;
 }
 
-/** Undefined for a term that is missing, given twice or out of its form. */
+/** Undefined if a term is missing, repeated or malformed. */
 function parseTerms(text: string): SignedTerms | undefined {
   const values = new Map<string, string>();
   for (const term of text.split('; ')) {
@@ -114,7 +115,7 @@ function signatureOf(key: KeyObject, caller: string, terms: string): string {
   return createHmac('sha256', key).update(`${caller}\n${terms}`).digest('base64url');
 }
 
-/** As text: base64url has several spellings of the same bytes. */
+/** Compares the text, because several texts in base64url can decode to the same bytes. */
 function isSame(given: Buffer, right: Buffer): boolean {
   return given.length === right.length && timingSafeEqual(given, right);
 }

@@ -24,7 +24,7 @@ async function rawClient(t: ExecutionContext, shard: TestShard): Promise<RawClie
   socket.on('data', (bytes: Buffer) => {
     text += bytes.toString('latin1');
   });
-  // Not `once` of node:events: it rejects on 'error', and a server may answer bad bytes with a reset.
+  // `once` of node:events would reject on 'error', and a server may reset the connection after invalid bytes.
   const closed = new Promise((resolve) => socket.on('close', resolve));
   await once(socket, 'connect');
   return { socket, text: () => text, closed };
@@ -32,7 +32,7 @@ async function rawClient(t: ExecutionContext, shard: TestShard): Promise<RawClie
 
 const temporaryFiles = async (shard: TestShard) => (await readdir(path.join(shard.directory, 'temporary'))).length;
 
-test('pipelined requests are answered in order, plain and unusual ones mixed', async (t) => {
+test('pipelined requests get their responses in order, also with plain and unusual requests mixed', async (t) => {
   const shard = await startTestShard(t);
   await call(shard.url, { method: 'PUT', path: '/objects/a', body: 'AAAA' });
   const client = await rawClient(t, shard);
@@ -47,7 +47,7 @@ test('pipelined requests are answered in order, plain and unusual ones mixed', a
   t.is(await metric(shard, 'kura_cache_handed_over_total'), 1);
 });
 
-test('bytes that are not HTTP get 400 and the end of the connection', async (t) => {
+test('bytes that are not HTTP get 400, and the connection closes', async (t) => {
   const shard = await startTestShard(t);
   for (const garbage of [
     '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n',
@@ -72,7 +72,7 @@ test('a head beyond 16 KiB gets 431', async (t) => {
   t.regex(client.text(), /^HTTP\/1\.1 431 /);
 });
 
-test('a head that never ends is cut off', async (t) => {
+test('the connection of a head that never ends is closed', async (t) => {
   const shard = await startTestShard(t);
   const slow = await rawClient(t, shard);
   const unusual = await rawClient(t, shard);
@@ -83,7 +83,7 @@ test('a head that never ends is cut off', async (t) => {
   t.true(performance.now() - startedMs < 16_000);
 });
 
-test('a client that ends its side after the request still gets the answer', async (t) => {
+test('a client that ends its side after the request still gets the response', async (t) => {
   const shard = await startTestShard(t);
   await call(shard.url, { method: 'PUT', path: '/objects/a', body: randomBytes(2_000_000) });
   const client = await rawClient(t, shard);
@@ -92,7 +92,7 @@ test('a client that ends its side after the request still gets the answer', asyn
   t.is(client.text().length - client.text().indexOf('\r\n\r\n') - 4, 2_000_000);
 });
 
-test('a reader that takes nothing is cut off, and others are served meanwhile', async (t) => {
+test('a client that reads nothing loses its connection, and others are served meanwhile', async (t) => {
   const shard = await startTestShard(t, { environment: { KURA_CACHE_READER_TIMEOUT: '500ms' } });
   const body = randomBytes(30_000_000);
   await call(shard.url, { method: 'PUT', path: '/objects/a', body });
@@ -104,7 +104,7 @@ test('a reader that takes nothing is cut off, and others are served meanwhile', 
   t.is(await metric(shard, 'kura_cache_buffer_bytes'), 0);
 });
 
-test('an upload that stalls or breaks off leaves nothing behind', async (t) => {
+test('an upload that stalls or disconnects leaves no file and no room in use', async (t) => {
   const shard = await startTestShard(t, { environment: { KURA_CACHE_WRITER_TIMEOUT: '300ms' } });
   const heads = ['Content-Length: 5000000', 'Transfer-Encoding: chunked'];
   for (const field of heads) {
@@ -127,7 +127,7 @@ test('an upload that stalls or breaks off leaves nothing behind', async (t) => {
   t.is((await call(shard.url, { path: '/objects/false' })).status, 404);
 });
 
-test('of concurrent PUTs of one key one wins, whole, and readers never see a mixture', async (t) => {
+test('after concurrent PUTs of one key, one whole version is stored, and readers never get a mixture', async (t) => {
   const shard = await startTestShard(t);
   const versions = Array.from({ length: 8 }, (_, at) => Buffer.alloc(700_000, 65 + at));
   let isDone = false;
@@ -156,13 +156,13 @@ test('of concurrent PUTs of one key one wins, whole, and readers never see a mix
   await waitFor('old versions are freed', async () => (await metric(shard, 'kura_cache_reserved_bytes')) === 0);
 });
 
-test('after SIGTERM a request in flight ends, health says no, and idle connections close', async (t) => {
+test('after SIGTERM a request in progress completes, health is 503, and idle connections close', async (t) => {
   const shard = await startTestShard(t, { environment: { KURA_CACHE_DRAIN: '300ms', KURA_CACHE_GRACE: '5s' } });
   const idle = await rawClient(t, shard);
   idle.socket.write('GET /objects/none HTTP/1.1\r\nHost: k\r\n\r\n');
   const upload = await rawClient(t, shard);
   upload.socket.write('PUT /objects/a HTTP/1.1\r\nHost: k\r\nContent-Length: 4\r\n\r\nAA');
-  await waitFor('both have begun', () => idle.text().includes('404'));
+  await waitFor('both have started', () => idle.text().includes('404'));
   const closing = shard.close();
   const health = await call(shard.url, { path: '/healthz' });
   t.is(health.status, 503);

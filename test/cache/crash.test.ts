@@ -10,7 +10,7 @@ import { storedBytes } from './support/disk.ts';
 import { startCacheProcess } from './support/process.ts';
 import { temporaryDirectory } from './support/shard.ts';
 
-/** A round takes half a second, so the suite does some; `KURA_CRASH_ROUNDS=200` does what the README reports. */
+/** A round takes half a second. `KURA_CRASH_ROUNDS=200` runs more rounds. */
 const allRounds = Number(process.env.KURA_CRASH_ROUNDS ?? 40);
 
 const keys = Array.from({ length: 24 }, (_, at) => `k${at}`);
@@ -18,12 +18,12 @@ const sizes = [0, 300, 40_000, 262_144, 700_000, 1_100_000];
 
 for (const { title, maxBytes, rounds, mayMiss } of [
   {
-    title: 'kill -9 at any moment costs no acknowledged object, leaves no wrong byte and no temporary file',
+    title: 'kill -9 at any time loses no acknowledged object and leaves no wrong byte and no temporary file',
     maxBytes: '256Mi',
     rounds: allRounds,
     mayMiss: false,
   },
-  // 24 objects of up to 1 MB, and a limit that holds some of them.
+  // 24 objects of up to 1 MB, and a limit for some of them.
   {
     title: 'kill -9 while objects are evicted leaves no wrong byte, no stale object and no temporary file',
     maxBytes: '16Mi',
@@ -34,7 +34,7 @@ for (const { title, maxBytes, rounds, mayMiss } of [
   test(title, async (t) => {
     t.timeout(rounds * 10_000);
     const directory = await temporaryDirectory(t);
-    /** The version that was acknowledged last, and those that were in flight since. */
+    // The last acknowledged version of each key, and the versions that were in progress since.
     const acknowledged = new Map<string, Buffer | undefined>();
     const inFlight = new Map<string, (Buffer | undefined)[]>();
     let crashes = 0;
@@ -46,7 +46,7 @@ for (const { title, maxBytes, rounds, mayMiss } of [
       });
       const url = `http://${shard.listening.objects}`;
       const metricsUrl = `http://${shard.listening.metrics}`;
-      // Served before all is counted: the first GETs of a round are right at the start.
+      // The first GETs of a round come right after the start, before recovery has counted all files.
       for (const key of keys) {
         const { status, body, complete } = await call(url, { path: `/objects/${key}` });
         const possible = [acknowledged.get(key), ...(inFlight.get(key) ?? [])];
@@ -63,7 +63,7 @@ for (const { title, maxBytes, rounds, mayMiss } of [
         /^kura_cache_recovered_ratio 1$/m.test(await (await fetch(`${metricsUrl}/metrics`)).text()),
       );
       const metrics = await (await fetch(`${metricsUrl}/metrics`)).text();
-      t.is(Number(/^kura_cache_stored_bytes (\d+)$/m.exec(metrics)?.[1]), await storedBytes(directory), 'the account equals the disk');
+      t.is(Number(/^kura_cache_stored_bytes (\d+)$/m.exec(metrics)?.[1]), await storedBytes(directory), 'the metrics match the disk');
       t.deepEqual(await readdir(path.join(directory, 'temporary')), []);
 
       let isOver = false;

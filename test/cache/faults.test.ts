@@ -16,7 +16,7 @@ const put = (shard: TestShard, key: string, body: Buffer) =>
   call(shard.url, { method: 'PUT', path: `/objects/${key}`, body, headers: { 'content-length': body.length } });
 const get = (shard: TestShard, key: string) => call(shard.url, { path: `/objects/${key}` });
 
-test('a flipped bit never reaches a client as a whole answer: a small object is a miss, a large one a broken transfer', async (t) => {
+test('a flipped bit never reaches a client in a whole response: a small object is a miss, a large one a broken transfer', async (t) => {
   const shard = await startTestShard(t);
   const bodies = { small: randomBytes(100_000), large: randomBytes(2_000_000) };
   for (const [name, body] of Object.entries(bodies))
@@ -35,12 +35,12 @@ test('a flipped bit never reaches a client as a whole answer: a small object is 
   t.is(await metric(shard, 'kura_cache_corrupt_objects_total'), 6);
   t.is(await metric(shard, 'kura_cache_objects'), 0);
   await waitFor(
-    'the room is given back',
+    'the room is freed',
     async () => (await metric(shard, 'kura_cache_stored_bytes')) === 0 && (await storedBytes(shard.directory)) === 0,
   );
 });
 
-test('a range of a damaged block is refused, one of an undamaged block served', async (t) => {
+test('a range of a damaged block is a miss, a range of an undamaged block is served', async (t) => {
   const shard = await startTestShard(t);
   const body = randomBytes(1_000_000);
   await put(shard, 'a', body);
@@ -50,7 +50,7 @@ test('a range of a damaged block is refused, one of an undamaged block served', 
   t.is((await call(shard.url, { path: '/objects/a', headers: { range: 'bytes=262200-262210' } })).status, 404);
 });
 
-test('truncated, empty and swapped files are misses after a restart, stray files are left alone', async (t) => {
+test('truncated, empty and swapped files are misses after a restart, other files stay unchanged', async (t) => {
   const first = await startTestShard(t);
   for (const key of ['cut', 'empty', 'one', 'two', 'good']) await put(first, key, randomBytes(50_000));
   const file = (key: string) => fileOf(first.directory, key);
@@ -78,7 +78,7 @@ test('the scrub finds a damaged object that nobody reads', async (t) => {
   await flipBit(await fileOf(first.directory, 'a'), 400_000);
   const shard = await startTestShard(t, { directory: first.directory, environment: { KURA_CACHE_SCRUB: '100Mi' } });
   await waitFor(
-    'the scrub has been there',
+    'the scrub has checked both objects',
     async () =>
       (await metric(shard, 'kura_cache_corrupt_objects_total')) === 1 && (await metric(shard, 'kura_cache_scrubbed_objects_total')) === 2,
   );
@@ -86,7 +86,7 @@ test('the scrub finds a damaged object that nobody reads', async (t) => {
   t.is((await get(shard, 'b')).status, 200);
 });
 
-test('a disk that fails reads gives misses, leaves service, and comes back', async (t) => {
+test('a disk with read errors causes misses, takes the shard out of service, and brings it back', async (t) => {
   let isFailing = false;
   const files: Files = {
     ...systemFiles,
@@ -104,7 +104,7 @@ test('a disk that fails reads gives misses, leaves service, and comes back', asy
   t.is((await get(shard, 'k3')).status, 200);
 });
 
-test('without descriptors left a GET is a miss and a PUT 507, and the process lives', async (t) => {
+test('without free descriptors a GET is a miss, a PUT is 507, and the process continues', async (t) => {
   let isFailing = false;
   const files: Files = {
     ...systemFiles,
@@ -122,7 +122,7 @@ test('without descriptors left a GET is a miss and a PUT 507, and the process li
   t.true((await metric(shard, 'kura_cache_disk_errors_total', 'kind="descriptors"')) >= 2);
 });
 
-test('a write, a rename and an unlink that fail leave the bounds and the old object as they were', async (t) => {
+test('a failed write or rename changes neither the used room nor the old object', async (t) => {
   const failing = new Set<string>();
   const fail = <T>(name: string, work: () => Promise<T>) => (failing.has(name) ? Promise.reject<T>(fault('EIO')) : work());
   const files: Files = {
@@ -141,11 +141,11 @@ test('a write, a rename and an unlink that fail leave the bounds and the old obj
     failing.delete(name);
     t.true((await get(shard, 'a')).body.equals(old));
   }
-  await waitFor('all room is back', async () => (await metric(shard, 'kura_cache_used_bytes')) === before);
+  await waitFor('all room is freed', async () => (await metric(shard, 'kura_cache_used_bytes')) === before);
   await waitFor('no temporary file is left', async () => (await readdir(path.join(shard.directory, 'temporary'))).length === 0);
 });
 
-/** Writes fail with ENOSPC beyond so many bytes, as on a file system that somebody else fills. */
+/** Writes beyond this number of bytes fail with ENOSPC, as on a file system that another program fills. */
 function smallDisk(sizeBytes: number): Files {
   let usedBytes = 0;
   const sizes = new Map<string, number>();
@@ -178,7 +178,7 @@ function smallDisk(sizeBytes: number): Files {
   };
 }
 
-test('a file system that is full before the limit gives 507 once and then room is made', async (t) => {
+test('a file system that is full below the limit causes some 507, and then the shard frees room', async (t) => {
   const shard = await startTestShard(t, { files: smallDisk(40_000_000), environment: { KURA_CACHE_MAX_BYTES: '1Gi' } });
   const statuses: number[] = [];
   for (let at = 0; at < 120; at += 1) statuses.push((await put(shard, `k${at}`, randomBytes(1_000_000))).status);
@@ -188,9 +188,9 @@ test('a file system that is full before the limit gives 507 once and then room i
   t.true((await metric(shard, 'kura_cache_disk_errors_total', 'kind="full"')) > 0);
 });
 
-test('on a real small file system that others fill up the process lives and serves', async (t) => {
+test('on a real small file system that is full below the limit, the shard continues to serve', async (t) => {
   const directory = await temporaryDirectory(t);
-  // A mount of one's own needs a user namespace; where the system forbids that, the same shard runs against a folder with the limit alone.
+  // The mount needs a user namespace. If the system forbids it, the shard uses a folder and a lower limit.
   const probe = spawn('unshare', ['--user', '--map-root-user', '--mount', 'mount', '-t', 'tmpfs', '-o', 'size=48m', 'tmpfs', directory]);
   const [status] = await once(probe, 'close');
   const mount =
@@ -245,7 +245,7 @@ test('the limits hold on the disk at every instant under eight writers of mixed 
   const writer = async (number: number) => {
     for (let at = 0; at < 60; at += 1) {
       const body = randomBytes(sizes[(at * 7 + number) % sizes.length] as number);
-      // A busy machine may need more than the time budget of a commit: then the answer is 507, and the client tries again.
+      // A commit on a busy machine may exceed its time limit. Then the response is 507, and the client retries.
       await waitFor('it is stored', async () => (await put(shard, `w${number}/${at % 40}`, body)).status === 201);
     }
   };
@@ -255,12 +255,12 @@ test('the limits hold on the disk at every instant under eight writers of mixed 
   t.true(samples.length > 10);
   t.true(Math.max(...samples) <= limit, `${Math.max(...samples)} of ${limit}`);
   await waitFor(
-    'the account equals the disk',
+    'the metrics match the disk',
     async () => (await metric(shard, 'kura_cache_stored_bytes')) === (await storedBytes(shard.directory)),
   );
 });
 
-test('an upload that promises more than there is room for is 507 or 413, and evicts nothing', async (t) => {
+test('an upload with a length above the limit is 413 and evicts nothing', async (t) => {
   const shard = await startTestShard(t, { environment: { KURA_CACHE_MAX_BYTES: '32Mi' } });
   await put(shard, 'kept', randomBytes(1_000_000));
   const answer = await call(shard.url, {
@@ -275,7 +275,7 @@ test('an upload that promises more than there is room for is 507 or 413, and evi
   t.is(await metric(shard, 'kura_cache_evicted_objects_total'), 0);
 });
 
-test('a large object that is replaced while it is read stays whole for its reader and is freed afterwards', async (t) => {
+test('a large object that is replaced during a read stays whole for its reader and is freed afterwards', async (t) => {
   const shard = await startTestShard(t, { environment: { KURA_CACHE_MAX_BYTES: '1Gi' } });
   const old = Buffer.alloc(150_000_000, 'a');
   await put(shard, 'big', old);
@@ -289,7 +289,7 @@ test('a large object that is replaced while it is read stays whole for its reade
   t.is(await storedBytes(shard.directory), await metric(shard, 'kura_cache_stored_bytes'));
 });
 
-test('an object that is removed while it is read, descriptors scarce, reaches its reader whole and only then gives its room back', async (t) => {
+test('an object that is removed during a read, with no spare descriptors, reaches its reader whole and is freed afterwards', async (t) => {
   const shard = await startTestShard(t, { environment: { KURA_CACHE_MAX_BYTES: '1Gi', KURA_CACHE_OPEN_FILES: '0' } });
   const body = Buffer.alloc(150_000_000, 'a');
   await put(shard, 'big', body);
@@ -298,16 +298,16 @@ test('an object that is removed while it is read, descriptors scarce, reaches it
   for (const key of ['x', 'y', 'z']) await get(shard, key);
   t.is((await call(shard.url, { method: 'DELETE', path: '/objects/big' })).status, 204);
   t.is((await get(shard, 'big')).status, 404);
-  t.true((await metric(shard, 'kura_cache_reserved_bytes')) >= body.length, 'the room counts while the reader is there');
+  t.true((await metric(shard, 'kura_cache_reserved_bytes')) >= body.length, 'the room counts until the reader has ended');
   t.true(Buffer.from(await reading.arrayBuffer()).equals(body));
-  await waitFor('the room is given back', async () => (await metric(shard, 'kura_cache_reserved_bytes')) === 0);
+  await waitFor('the room is freed', async () => (await metric(shard, 'kura_cache_reserved_bytes')) === 0);
 });
 
-test('a clock that goes back costs nothing: recency and versions do not depend on it', async (t) => {
+test('recency and versions do not depend on the wall clock', async (t) => {
   const first = await startTestShard(t, { environment: { KURA_CACHE_MAX_BYTES: '16Mi' } });
   await put(first, 'a', randomBytes(1000));
   await first.close();
-  // As if written a year ahead.
+  // As if the file was written a year in the future.
   const later = new Date(Date.now() + 365 * 86_400_000);
   await utimes(await fileOf(first.directory, 'a'), later, later);
   const shard = await startTestShard(t, { directory: first.directory, environment: { KURA_CACHE_MAX_BYTES: '16Mi' } });
@@ -316,6 +316,6 @@ test('a clock that goes back costs nothing: recency and versions do not depend o
   for (let at = 0; at < 5; at += 1) tags.add((await put(shard, 'b', Buffer.from('same'))).headers.etag as string);
   t.is(tags.size, 5);
   for (let at = 0; at < 30; at += 1) await put(shard, `k${at}`, randomBytes(900_000));
-  t.is((await get(shard, 'a')).status, 404, 'the oldest goes first, whatever its time says');
+  t.is((await get(shard, 'a')).status, 404, 'the oldest is evicted first, independent of its file time');
   await rm(path.join(shard.directory, 'snapshot'), { force: true });
 });

@@ -1,4 +1,4 @@
-/** A disk that fails, hangs, or was changed by hand: the shard answers every other request, and its account equals its disk. */
+/** A disk that fails, hangs, or was changed by hand: the shard answers all other requests, and its metrics match the disk. */
 import { randomBytes } from 'node:crypto';
 import { readdir, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -16,13 +16,13 @@ const put = (shard: TestShard, key: string, body: Buffer) =>
 const get = (shard: TestShard, key: string) => call(shard.url, { path: `/objects/${key}` });
 const health = async (shard: TestShard) => (await call(shard.url, { path: '/healthz' })).status;
 
-/** Everything that the account says is on the disk, and nothing else. */
-async function accountEqualsDisk(shard: TestShard): Promise<boolean> {
+/** Whether the room in the metrics equals the files on the disk. */
+async function metricsMatchDisk(shard: TestShard): Promise<boolean> {
   if ((await metric(shard, 'kura_cache_reserved_bytes')) !== 0) return false;
   return (await metric(shard, 'kura_cache_stored_bytes')) === (await storedBytes(shard.directory));
 }
 
-/** Real files, whose calls hang or fail while a switch says so. */
+/** Real files whose calls hang or fail while `state` demands it. */
 function switchable() {
   const state = {
     unlinkFails: undefined as string | undefined,
@@ -65,7 +65,7 @@ function switchable() {
   return { state, files, release };
 }
 
-test('while every unlink fails no object is lost, and afterwards the shard evicts as before', async (t) => {
+test('while every unlink fails, no object is lost; afterwards the shard evicts as before', async (t) => {
   const { state, files } = switchable();
   const shard = await startTestShard(t, { files, environment: { KURA_CACHE_MAX_BYTES: '32Mi' } });
   const body = randomBytes(500_000);
@@ -74,7 +74,7 @@ test('while every unlink fails no object is lost, and afterwards the shard evict
   const before = await metric(shard, 'kura_cache_objects');
   state.unlinkFails = 'EIO';
   for (let at = 0; at < 30; at += 1) await put(shard, `b/${at}`, body);
-  t.true((await metric(shard, 'kura_cache_objects')) >= before, 'rows of files that could not be removed are back');
+  t.true((await metric(shard, 'kura_cache_objects')) >= before, 'rows of files that could not be removed are restored');
   for (let at = 57; at > 40; at -= 1) await waitFor(`a/${at} is served`, async () => (await get(shard, `a/${at}`)).status === 200);
   state.unlinkFails = undefined;
   await waitFor('the shard serves and stores again', async () => {
@@ -82,10 +82,10 @@ test('while every unlink fails no object is lost, and afterwards the shard evict
     return (await health(shard)) === 200 && answer.status === 201 && answer.headers['x-kura-stored'] === undefined;
   });
   t.is((await get(shard, 'c/1')).status, 200);
-  await waitFor('the account equals the disk', () => accountEqualsDisk(shard));
+  await waitFor('the metrics match the disk', () => metricsMatchDisk(shard));
 });
 
-test('a DELETE that the disk refuses is 507, and the object stays', async (t) => {
+test('a DELETE that fails on the disk is 507, and the object stays', async (t) => {
   const { state, files } = switchable();
   const shard = await startTestShard(t, { files });
   await put(shard, 'a', randomBytes(1000));
@@ -95,10 +95,10 @@ test('a DELETE that the disk refuses is 507, and the object stays', async (t) =>
   t.is((await get(shard, 'a')).status, 200);
   state.unlinkFails = undefined;
   t.is((await call(shard.url, { method: 'DELETE', path: '/objects/a' })).status, 204);
-  await waitFor('the account equals the disk', () => accountEqualsDisk(shard));
+  await waitFor('the metrics match the disk', () => metricsMatchDisk(shard));
 });
 
-test('a disk that hangs costs a miss or a 507 in time, takes the shard out of service, and brings it back', async (t) => {
+test('a hung disk causes a miss or 507 in time, takes the shard out of service, and brings it back', async (t) => {
   const { state, files, release } = switchable();
   const shard = await startTestShard(t, { files, budget: timeBudget, environment: { KURA_CACHE_OPEN_FILES: '0' } });
   for (let at = 0; at < 20; at += 1) await put(shard, `k${at}`, randomBytes(100_000));
@@ -116,26 +116,26 @@ test('a disk that hangs costs a miss or a 507 in time, takes the shard out of se
   release();
   await waitFor('the shard is back in service', async () => (await health(shard)) === 200);
   await waitFor('nothing is pending', async () => (await metric(shard, 'kura_cache_pending_file_calls')) === 0);
-  await waitFor('the account equals the disk', () => accountEqualsDisk(shard));
-  t.is((await get(shard, 'new')).status, 404, 'what was answered 507 is not stored');
+  await waitFor('the metrics match the disk', () => metricsMatchDisk(shard));
+  t.is((await get(shard, 'new')).status, 404, 'an object with the response 507 is not stored');
   // A busy machine may need longer than the budget once.
   await waitFor('an object is read', async () => (await get(shard, 'k5')).status === 200);
   await waitFor('an object is stored', async () => (await put(shard, 'new', randomBytes(1000))).status === 201);
 });
 
-test('a commit that comes late is undone: the key has neither the new object nor the one whose file it replaced', async (t) => {
+test('a late commit is undone: the key has neither the new nor the replaced object', async (t) => {
   const { state, files, release } = switchable();
   const shard = await startTestShard(t, { files, budget: timeBudget });
   await put(shard, 'a', randomBytes(1000));
   state.hangs.add('rename');
   t.is((await put(shard, 'a', randomBytes(2000))).status, 507);
   release();
-  await waitFor('the late object is removed', async () => (await get(shard, 'a')).status === 404 && (await accountEqualsDisk(shard)));
+  await waitFor('the late object is removed', async () => (await get(shard, 'a')).status === 404 && (await metricsMatchDisk(shard)));
   await waitFor('an object is stored', async () => (await put(shard, 'a', randomBytes(3000))).status === 201);
   await waitFor('it is read', async () => (await get(shard, 'a')).body.length === 3000);
 });
 
-test('on a read-only file system GETs are served, uploads are refused at once, and the shard stays in service', async (t) => {
+test('on a read-only file system GETs are served, uploads are rejected at once, and the shard stays in service', async (t) => {
   const { state, files } = switchable();
   const shard = await startTestShard(t, { files });
   await put(shard, 'a', randomBytes(1000));
@@ -151,24 +151,24 @@ test('on a read-only file system GETs are served, uploads are refused at once, a
   t.is(await health(shard), 200);
   state.writeFails = undefined;
   state.unlinkFails = undefined;
-  await waitFor('uploads are taken again', async () => (await put(shard, 'c', randomBytes(10))).status === 201);
+  await waitFor('uploads succeed again', async () => (await put(shard, 'c', randomBytes(10))).status === 201);
 });
 
-test('folders that were removed by hand are made again', async (t) => {
+test('folders that were removed by hand are created again', async (t) => {
   const shard = await startTestShard(t);
   await put(shard, 'a', randomBytes(1000));
   await rm(path.join(shard.directory, 'temporary'), { recursive: true });
   for (const folder of await readdir(path.join(shard.directory, 'objects'))) {
     await rm(path.join(shard.directory, 'objects', folder), { recursive: true });
   }
-  // 507 until the next probe, which makes them.
+  // 507 until the folders are created.
   t.true([201, 507].includes((await put(shard, 'b', randomBytes(1000))).status));
-  await waitFor('uploads are taken again', async () => (await put(shard, 'b', randomBytes(1000))).status === 201);
+  await waitFor('uploads succeed again', async () => (await put(shard, 'b', randomBytes(1000))).status === 201);
   t.is((await get(shard, 'b')).status, 200);
   t.is((await get(shard, 'a')).status, 404);
 });
 
-test('fewer objects allowed than on the disk, and uploads during recovery: no file without a row, no negative account', async (t) => {
+test('with more files than the limit and uploads during recovery, no file lacks a row and no count is negative', async (t) => {
   const first = await startTestShard(t);
   for (let from = 0; from < 3000; from += 50)
     await Promise.all(Array.from({ length: 50 }, (_, at) => put(first, `old/${from + at}`, randomBytes(100))));
@@ -186,28 +186,28 @@ test('fewer objects allowed than on the disk, and uploads during recovery: no fi
     }),
   );
   await waitFor(
-    'the bound holds and the account equals the disk',
-    async () => (await metric(shard, 'kura_cache_objects')) <= 500 && (await accountEqualsDisk(shard)),
+    'the limit holds and the metrics match the disk',
+    async () => (await metric(shard, 'kura_cache_objects')) <= 500 && (await metricsMatchDisk(shard)),
   );
   t.is(await health(shard), 200);
   t.is(await metric(shard, 'kura_cache_disk_errors_total'), 0);
 });
 
-test('a directory with objects and without its identity file is refused', async (t) => {
+test('a shard does not start on a directory with objects but without its identity file', async (t) => {
   const first = await startTestShard(t);
   await put(first, 'a', randomBytes(1000));
   await first.close();
   await rm(path.join(first.directory, 'kura-cache.json'));
-  await t.throwsAsync(startTestShard(t, { directory: first.directory }), { message: /holds objects and no kura-cache\.json/ });
+  await t.throwsAsync(startTestShard(t, { directory: first.directory }), { message: /has objects but no kura-cache\.json/ });
 });
 
-test('a folder that cannot be read is scanned again, and its objects are not missed for ever', async (t) => {
+test('a folder that cannot be read is scanned again, and its objects are found', async (t) => {
   const directory = await temporaryDirectory(t);
   const first = await startTestShard(t, { directory });
   for (let at = 0; at < 40; at += 1) await put(first, `a/${at}`, randomBytes(1000));
   await first.close();
   await rm(path.join(directory, 'snapshot'), { force: true });
-  // A file where a folder should be fails like a folder that the disk does not give.
+  // A file in place of a folder fails like a folder that the disk cannot read.
   const folder = path.dirname(await fileOf(directory, 'a/7'));
   await rename(folder, `${folder}.away`);
   const shard = await startTestShard(t, { directory });
@@ -221,7 +221,7 @@ test('a folder that cannot be read is scanned again, and its objects are not mis
   for (let at = 0; at < 40; at += 1) await waitFor(`a/${at} is served`, async () => (await get(shard, `a/${at}`)).status === 200);
 });
 
-test('a file under the name of another key is removed when it is read', async (t) => {
+test('a file with the name of another key is removed when it is read', async (t) => {
   const shard = await startTestShard(t, { environment: { KURA_CACHE_OPEN_FILES: '0' } });
   for (const key of ['a', 'b']) await put(shard, key, randomBytes(5000));
   const [a, b] = [await fileOf(shard.directory, 'a'), await fileOf(shard.directory, 'b')];
@@ -229,5 +229,5 @@ test('a file under the name of another key is removed when it is read', async (t
   await rename(b, a);
   t.is((await get(shard, 'a')).status, 404);
   await waitFor('the wrong file is gone', async () => (await metric(shard, 'kura_cache_corrupt_objects_total')) === 1);
-  await waitFor('the account equals the disk', async () => (await get(shard, 'b')).status === 404 && (await accountEqualsDisk(shard)));
+  await waitFor('the metrics match the disk', async () => (await get(shard, 'b')).status === 404 && (await metricsMatchDisk(shard)));
 });

@@ -3,7 +3,7 @@ import { callerHeaders } from '../support/caller.ts';
 import { call } from '../support/http.ts';
 import { startTestShard } from './support/shard.ts';
 
-test('every metric has a value once there was a request', async (t) => {
+test('every metric has a value after a request', async (t) => {
   const shard = await startTestShard(t);
   const headers = { 'content-length': 1, ...callerHeaders({ namespace: 'n', maxShare: 0.5 }) };
   t.is((await call(shard.url, { method: 'PUT', path: '/objects/n/a', body: 'x', headers })).status, 201);

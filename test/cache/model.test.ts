@@ -1,7 +1,7 @@
 /**
- * Random requests against a model: PUT (with a length and chunked), conditional PUT, DELETE, GET, ranges, HEAD, with eviction, slow clients, and file calls that fail or
- * hang. Every 200 is one whole version that a PUT stored, no read is older than the last acknowledged write, and afterwards the account equals the disk.
- * `KURA_MODEL_SECONDS=60 npm test -- test/cache/model.test.ts` runs longer.
+ * Random requests against a model: PUT (with a length and chunked), conditional PUT, DELETE, GET, ranges and HEAD, with eviction, slow
+ * clients, and file calls that fail or hang. Every 200 is one whole version of a PUT. No read is older than the last acknowledged write.
+ * Afterwards the metrics match the disk. `KURA_MODEL_SECONDS=60 npm test -- test/cache/model.test.ts` runs longer.
  */
 import { createCipheriv, randomBytes, randomInt } from 'node:crypto';
 import { connect } from 'node:net';
@@ -24,26 +24,26 @@ interface Version {
   readonly length: number;
 }
 
-/** What one writer, alone on its keys, knows of one of them. */
+/** The state of a key. Each key has one writer. */
 interface KeyState {
   readonly key: string;
   readonly versions: Map<string, Version>;
   started: number;
-  /** Of the last acknowledged change; a read that starts later may not be older. */
+  /** The number of the last acknowledged change. A later read may not return an older version. */
   acknowledged: number;
-  /** The object is gone since the last acknowledged DELETE. */
+  /** The last acknowledged change was a DELETE. */
   isRemoved: boolean;
   tag: string | undefined;
 }
 
-/** The bytes of a version follow from its id, which they begin with. */
+/** The bytes of a version. They start with its id and are derived from it. */
 function bodyOf({ id, length }: Version): Buffer {
   const body = createCipheriv('aes-128-ctr', id, Buffer.alloc(16)).update(Buffer.alloc(length));
   id.copy(body);
   return body;
 }
 
-/** The version that the bytes are, whole; undefined when they are none. */
+/** The version with exactly these bytes, if any. */
 function versionOf(state: KeyState, body: Buffer): Version | undefined {
   const version = state.versions.get(body.subarray(0, 16).toString('hex'));
   return version !== undefined && bodyOf(version).equals(body) ? version : undefined;
@@ -131,7 +131,7 @@ class Model {
     const headers: Record<string, string> = isRange ? { range: `bytes=${from}-${from + randomInt(400_000)}`, 'if-match': tag } : {};
     const method = randomInt(8) === 0 ? 'HEAD' : 'GET';
     const answer = await this.#send({ method, path: `/objects/${state.key}`, headers });
-    // A broken transfer is honest.
+    // A broken transfer is allowed.
     if (answer === undefined || !answer.complete || method === 'HEAD') return;
     if (answer.status === 206) this.#checkPart(state, acknowledged, answer);
     if (answer.status !== 200) return;
@@ -143,7 +143,7 @@ class Model {
     else if (version.number > state.started || started < 0) this.faults.push(`${state.key}: a version of the future`);
   }
 
-  /** With If-Match the part is of the version that was asked for. */
+  /** With If-Match the part belongs to the requested version. */
   #checkPart(state: KeyState, acknowledged: number, answer: Answer): void {
     const [, first, last] = (/^bytes (\d+)-(\d+)\//.exec(answer.headers['content-range'] ?? '') ?? []).map(Number) as [
       number,
@@ -162,7 +162,7 @@ class Model {
   }
 }
 
-/** Clients that begin an upload or a download and then do nothing, or little. */
+/** Clients that start an upload or a download and then stall. */
 function startSlowClients(shard: TestShard, count: number): () => void {
   const { hostname, port } = new URL(shard.url);
   const sockets = Array.from({ length: count }, (_, at) => {
@@ -182,7 +182,7 @@ function startSlowClients(shard: TestShard, count: number): () => void {
   };
 }
 
-test('whatever fails or hangs, a 200 is a whole version, none is stale, and the account equals the disk', async (t) => {
+test('with failing and hanging file calls, each 200 is a whole current version, and the metrics match the disk', async (t) => {
   t.timeout((seconds + 120) * 1000);
   const hostile = new HostileFiles();
   const shard = await startTestShard(t, {
@@ -225,7 +225,7 @@ test('whatever fails or hangs, a 200 is a whole version, none is stale, and the 
   t.log(Object.fromEntries([...model.counts].sort()));
   await waitFor('the shard serves', async () => (await call(shard.url, { path: '/healthz' })).status === 200);
   let account = {};
-  await waitFor('the account equals the disk', async () => {
+  await waitFor('the metrics match the disk', async () => {
     const [reserved, stored, onDisk] = [
       await metric(shard, 'kura_cache_reserved_bytes'),
       await metric(shard, 'kura_cache_stored_bytes'),

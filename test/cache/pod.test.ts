@@ -6,7 +6,7 @@ import { waitFor } from '../support/wait.ts';
 import { startCacheProcess } from './support/process.ts';
 import { temporaryDirectory } from './support/shard.ts';
 
-test('several shards in one Pod serve their own directories, and one that is killed comes back with its objects', async (t) => {
+test('each shard of a Pod serves its own directory, and a killed shard is restarted', async (t) => {
   const directory = await temporaryDirectory(t);
   const directories = [path.join(directory, 'a'), path.join(directory, 'b')];
   const pod = await startCacheProcess(t, {
@@ -25,9 +25,9 @@ test('several shards in one Pod serve their own directories, and one that is kil
   t.is((await call(health, { path: '/readyz' })).status, 200);
   const pid = await shardPid(pod.child.pid as number, directories[0] as string);
   process.kill(pid, 'SIGKILL');
-  await waitFor('the other port is told again', async () => (await shardPid(pod.child.pid as number, directories[0] as string)) !== pid);
+  await waitFor('the killed shard is replaced', async () => (await shardPid(pod.child.pid as number, directories[0] as string)) !== pid);
   t.is((await call(urls[1], { path: '/objects/a' })).body.toString(), 'shard 1');
-  t.regex(pod.output(), /a shard ended: starting it again/);
+  t.regex(pod.output(), /a shard ended; restarting it/);
   pod.child.kill('SIGTERM');
   t.is(await pod.ended, 0);
 });
@@ -52,14 +52,14 @@ test('the Pod is ready while at least one of its shards serves, and not while al
   t.is(await pod.ended, 0);
 });
 
-test('a number of directories that does not fit the number of shards stops the parent with one line', async (t) => {
+test('a wrong number of directories stops the parent with one line', async (t) => {
   const directory = await temporaryDirectory(t);
   await mkdir(path.join(directory, 'a'));
   const error = await t.throwsAsync(startCacheProcess(t, { KURA_CACHE_SHARDS: '2', KURA_CACHE_DIRECTORIES: directory }));
-  t.regex(error?.message ?? '', /ended with 2: KURA_CACHE_DIRECTORIES names 1 directories for 2 shards\n$/);
+  t.regex(error?.message ?? '', /ended with 2: KURA_CACHE_DIRECTORIES has 1 directories for 2 shards; set one for each shard\n$/);
 });
 
-/** The pid of the child of `parent` that holds a directory's lock. */
+/** The pid of the child of `parent` that holds the lock of a directory. */
 async function shardPid(parent: number, directory: string): Promise<number> {
   return waitFor('the shard runs', async () => {
     const children = (await readFile(`/proc/${parent}/task/${parent}/children`, 'utf8')).trim().split(' ');

@@ -1,4 +1,4 @@
-/** Clients that send or read slowly, or not at all: the shard answers every other request in time, in bounded memory. */
+/** Clients that send or read slowly, or not at all: the shard answers all other requests in time, with limited memory. */
 import { randomBytes } from 'node:crypto';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -27,7 +27,7 @@ const head = (line: string, fields: Readonly<Record<string, string | number>> = 
 /** A reset ends a connection too. */
 const closed = (socket: Socket) => new Promise<void>((resolve) => socket.once('close', () => resolve()));
 
-/** Until there is room for more, or the connection has ended. */
+/** Resolves when the socket accepts more bytes, or the connection has ended. */
 function writable(socket: Socket): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => {
@@ -40,7 +40,7 @@ function writable(socket: Socket): Promise<void> {
   });
 }
 
-/** All that the shard sends until it ends the connection. */
+/** Everything that the shard sends until it ends the connection. */
 async function readAll(socket: Socket): Promise<string> {
   const chunks: Buffer[] = [];
   socket.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -48,7 +48,7 @@ async function readAll(socket: Socket): Promise<string> {
   return Buffer.concat(chunks).toString('latin1');
 }
 
-test('two hundred uploads that trickle leave room for every other request', async (t) => {
+test('two hundred slow uploads leave buffers for all other requests', async (t) => {
   const shard = await startTestShard(t, { environment: { KURA_CACHE_BUFFER_BYTES: '4Mi' } });
   const body = randomBytes(200_000);
   t.is((await put(shard, 'cold', body)).status, 201);
@@ -66,12 +66,12 @@ test('two hundred uploads that trickle leave room for every other request', asyn
     t.is((await put(shard, `other/${at}`, randomBytes(100))).status, 201);
   }
   t.is((await call(shard.url, { path: '/healthz' })).status, 200);
-  await waitFor('the uploads of the crowd that found no buffer are refused', async () => {
+  await waitFor('the slow uploads without a buffer are rejected', async () => {
     return (await metric(shard, 'kura_cache_requests_total', 'method="PUT",result="refused"')) > 100;
   });
 });
 
-test('an upload below the minimum rate is cut, one above it is not', async (t) => {
+test('an upload below the minimum rate is cut, an upload above it is not', async (t) => {
   const shard = await startTestShard(t, { environment: { KURA_CACHE_WRITER_TIMEOUT: '1s' } });
   const slow = open(t, shard);
   slow.write(head('PUT /objects/slow', { 'content-length': 1_000_000 }));
@@ -94,7 +94,7 @@ test('an upload below the minimum rate is cut, one above it is not', async (t) =
   t.regex(await answer, /^HTTP\/1\.1 201 /);
 });
 
-test('a disk that is slow does not count against the client', async (t) => {
+test('a slow disk does not count against the client', async (t) => {
   // The first block takes longer than the client has for its next bytes.
   let isFirst = true;
   const files: Files = {
@@ -113,7 +113,7 @@ test('a disk that is slow does not count against the client', async (t) => {
   t.true((await call(shard.url, { path: '/objects/a' })).body.equals(body));
 });
 
-test('a client that pipelines and reads nothing is held back', async (t) => {
+test('a client that pipelines and reads nothing is paused', async (t) => {
   const shard = await startTestShard(t);
   const socket = open(t, shard);
   socket.pause();
@@ -135,11 +135,11 @@ test('a client that pipelines and reads nothing is held back', async (t) => {
     before = now;
     return isStill;
   });
-  // Kernel buffers on both sides, and the little that the shard keeps.
-  t.true(before < 60_000, `${before} responses were made for a client that reads none`);
+  // The kernel buffers on both sides and the buffer of the shard hold fewer responses.
+  t.true(before < 60_000, `${before} responses for a client that reads none`);
 });
 
-test('what is pipelined before the end of the client is answered, what follows Connection: close is not', async (t) => {
+test('requests before the end of the client get responses, requests after Connection: close do not', async (t) => {
   const shard = await startTestShard(t);
   await put(shard, 'large', randomBytes(700_000));
   const ended = open(t, shard);
@@ -155,7 +155,7 @@ for (const [way, fields] of [
   ['with a length', { 'content-length': 120_000_000 }],
   ['chunked', { 'transfer-encoding': 'chunked' }],
 ] as const) {
-  test(`a large upload ${way} that is refused gets its response in every one of 20 tries`, async (t) => {
+  test(`a large rejected upload ${way} gets its response in each of 20 tries`, async (t) => {
     const shard = await startTestShard(t);
     const chunk = randomBytes(500_000);
     const framed = way === 'chunked' ? Buffer.concat([Buffer.from('7a120\r\n'), chunk, Buffer.from('\r\n')]) : chunk;
@@ -167,7 +167,7 @@ for (const [way, fields] of [
       socket.once('data', () => {
         isAnswered = true;
       });
-      // Like curl: sends on until it sees a response, and then ends.
+      // As curl does: sends until it gets a response, and then ends.
       for (let sent = 0; sent < 240 && !isAnswered && !socket.destroyed; sent += 1) {
         if (!socket.write(framed)) await writable(socket);
       }

@@ -1,5 +1,4 @@
-/** A shard whose start fails gives back all that it had opened. */
-
+/** A shard whose start fails closes everything that it has opened. */
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
@@ -11,13 +10,13 @@ import { startShard } from '../../services/cache/shard.ts';
 import { waitFor } from '../support/wait.ts';
 import { shardSettings, temporaryDirectory } from './support/shard.ts';
 
-/** A logger and the messages that it wrote. */
+/** A logger and its messages. */
 function recorder() {
   const messages: string[] = [];
   return { messages, log: pino({ level: 'info' }, { write: (line: string) => messages.push(JSON.parse(line).msg) }) };
 }
 
-test('a shard whose metrics port is taken leaves its directory, its port and its credential file alone', async (t) => {
+test('a shard whose metrics port is in use releases its directory, its port and its credential file', async (t) => {
   const taken = createServer().listen(0, '127.0.0.1');
   await once(taken, 'listening');
   t.teardown(() => taken.close());

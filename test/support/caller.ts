@@ -1,4 +1,4 @@
-/** The headers by which a shard knows a caller, as authz makes them. */
+/** The signed headers of a caller, as authz creates them. */
 import { createSecretKey } from 'node:crypto';
 import { type SignedCaller, type SignedTerms, signHeaders } from '../../services/shared/signed-terms.ts';
 
@@ -12,7 +12,7 @@ export interface CallerHeaders {
   readonly 'x-kura-terms': string;
 }
 
-/** Without options: vision/trainer in no Pod, without limits, for a minute. */
+/** Without options: vision/trainer without a Pod and without limits, valid for a minute. */
 export function callerHeaders({ credential, ...changes }: CallerOptions = {}): CallerHeaders {
   const key = credential === undefined ? undefined : createSecretKey(Buffer.from(credential, 'latin1'));
   const { namespace = 'vision', serviceAccount = 'trainer', pod, maxObjectBytes = 2 ** 40, maxShare, mayRedirect = true } = changes;

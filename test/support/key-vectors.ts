@@ -5,16 +5,16 @@ import fc from 'fast-check';
 
 interface KeyVector {
   readonly input: string;
-  /** The canonical spelling; null: refused. */
+  /** The canonical spelling; null if it is rejected. */
   readonly output: string | null;
-  /** What Envoy makes of it, where its normalisation resolves a dot segment first. */
+  /** The result in Envoy, if its normalization resolves a dot segment first. */
   readonly throughEnvoy?: string;
 }
 
 const file = path.resolve(import.meta.dirname, '..', 'vectors', 'keys.json');
 export const keyVectors: readonly KeyVector[] = JSON.parse(readFileSync(file, 'utf8'));
 
-/** Keys full of escapes and of what almost is one. */
+/** Keys with many escapes and malformed escapes. */
 export const nearlyEscapes = fc.string({
   unit: fc.constantFrom('%', '%', '%2', '%2e', '%2E', '%41', '%c3', '%28', '2', '5', 'e', 'F', '0', 'a', 'g', '.', '/', '?', '+', '('),
   minLength: 1,

@@ -1,18 +1,18 @@
-/** Bounds how long a request waits for the disk. A file call cannot be stopped, so its late result must clean up after itself. */
+/** Limits the time that a request waits for the disk. A file call cannot be cancelled, so a late result needs its own cleanup. */
 
-/** The disk did not answer in time. The call is still running. */
+/** The disk did not respond in time. The call is still running. */
 export class DiskTimeoutError extends Error {
   readonly code = 'DISK_TIMEOUT';
-  /** Resolves when the call has ended, well or not: until then the buffers that it uses belong to it. */
+  /** Resolves when the call has succeeded or failed. Until then the call uses its buffers. */
   readonly ended: Promise<void>;
 
   constructor(limitMs: number, call: Promise<unknown>) {
-    super(`the disk did not answer within ${limitMs} ms`);
+    super(`the disk did not respond within ${limitMs} ms`);
     this.ended = call.then(ignore, ignore);
   }
 }
 
-/** Resolves or rejects as the call does, or rejects with DiskTimeoutError after `limitMs`. Then `onLate` gets the late result. */
+/** Settles as the call does. After `limitMs` it rejects with DiskTimeoutError, and `onLate` gets the late result. */
 export function within<T>(limitMs: number, call: Promise<T>, onLate: (result: T) => void = ignore): Promise<T> {
   return new Promise((resolve, reject) => {
     let isSettled = false;
@@ -22,7 +22,7 @@ export function within<T>(limitMs: number, call: Promise<T>, onLate: (result: T)
       isLate = true;
       reject(new DiskTimeoutError(limitMs, call));
     };
-    // When the event loop was late, finished calls wait for its next turn: they are not the disk's delay.
+    // If the event loop is late, results of finished calls are still queued. They must not count as a timeout of the disk.
     const timer = setTimeout(() => setImmediate(expire), Math.max(0, limitMs));
     call.then(
       (result) => {

@@ -1,4 +1,4 @@
-/** A shard's directory: its folders, the form's version, whose it is, and its secret. */
+/** The directory of a shard: its folders, format version, shard name and secret. */
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -7,42 +7,44 @@ import type { Logger } from '../../shared/log.ts';
 import { replaceFile } from '../../shared/write-file.ts';
 import { folderCount, folderName, objectsFolder, parseFileName, temporaryFolder } from './file-name.ts';
 
-/** The directory cannot be used as it is. The message is one line for the operator. */
+/** The directory cannot be used. The message is one line for the operator. */
 class DirectoryError extends Error {
   readonly code = 'DIRECTORY';
 }
 
 export interface Identity {
-  /** True when the directory had none: there is nothing to recover. */
+  /** True if the directory had no identity: there are no objects to recover. */
   readonly isNew: boolean;
+  /** The format version. */
   readonly form: number;
-  /** The shard's name; empty when it was started without one. */
+  /** Name of the shard; empty if it was started without a name. */
   readonly name: string;
   readonly secret: string;
 }
 
 const identityFile = 'kura-cache.json';
-/** Of the directory's layout. */
-const formVersion = 1;
+const formatVersion = 1;
 
-/** Makes what is missing and reads the identity. Throws DirectoryError for another form or another shard's directory. Call it with the lock held. */
+/** Creates missing folders and returns the identity. Throws DirectoryError if the shard cannot use them. The caller holds the lock. */
 export async function prepareDirectory(directory: string, name: string): Promise<Identity> {
   await makeFolders(directory);
   const identity = await readIdentity(directory);
   if (identity === undefined && (await hasObjects(directory)))
     throw new DirectoryError(
-      `${directory} holds objects and no ${identityFile}; without its secret no object can be found: restore it, or empty the directory`,
+      `${directory} has objects but no ${identityFile}; without its secret no object can be found: restore it, or empty the directory`,
     );
   if (identity === undefined)
-    return writeIdentity(directory, { isNew: true, form: formVersion, name, secret: randomBytes(16).toString('hex') });
-  if (identity.form !== formVersion)
-    throw new DirectoryError(`${directory} has form ${identity.form}, this program reads form ${formVersion}`);
+    return writeIdentity(directory, { isNew: true, form: formatVersion, name, secret: randomBytes(16).toString('hex') });
+  if (identity.form !== formatVersion)
+    throw new DirectoryError(
+      `${directory} has format version ${identity.form}; this program supports version ${formatVersion}: use another directory, or empty it`,
+    );
   if (name === '' || identity.name === name) return identity;
   if (identity.name === '') return writeIdentity(directory, { ...identity, name });
   throw new DirectoryError(`${directory} belongs to shard ${identity.name}, not to ${name}`);
 }
 
-/** Makes the folders that are missing. */
+/** Creates the missing folders. */
 async function makeFolders(directory: string): Promise<void> {
   await mkdir(temporaryFolder(directory), { recursive: true, mode: 0o700 });
   for (let number = 0; number < folderCount; number += 1) {
@@ -50,7 +52,7 @@ async function makeFolders(directory: string): Promise<void> {
   }
 }
 
-/** Makes folders again that were removed by hand, once at a time. */
+/** Creates folders again that another program has removed. Only one repair runs at a time. */
 export class FolderRepair {
   readonly #directory: string;
   readonly #log: Logger;
@@ -63,9 +65,9 @@ export class FolderRepair {
 
   start(): void {
     if (this.#running !== undefined) return;
-    this.#log.error('a folder of the shard is missing: making it again');
+    this.#log.error('a folder of the shard is missing; creating it again');
     this.#running = makeFolders(this.#directory)
-      .catch((error: unknown) => this.#log.error({ err: error }, 'the folders cannot be made'))
+      .catch((error: unknown) => this.#log.error({ err: error }, 'the folders could not be created'))
       .finally(() => {
         this.#running = undefined;
       });
@@ -104,12 +106,12 @@ async function readIdentity(directory: string): Promise<Identity | undefined> {
 async function writeIdentity(directory: string, identity: Identity): Promise<Identity> {
   const file = path.join(directory, identityFile);
   const { form, name, secret } = identity;
-  // The one file whose loss costs all others, so it alone is worth a sync.
+  // Without this file no object can be found, so it is the only file that is synced.
   await replaceFile(file, `${JSON.stringify({ form, name, secret })}\n`, { mode: 0o600, sync: true });
   return identity;
 }
 
-/** Takes a shard's directory or throws DirectoryError at once. */
+/** Locks the directory of a shard. Throws DirectoryError at once if another process holds the lock. */
 export async function lockDirectory(directory: string): Promise<DirectoryLock> {
   const lock = await takeDirectoryLock(directory).catch((error: Error) => {
     throw new DirectoryError(error.message);

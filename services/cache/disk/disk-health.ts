@@ -1,17 +1,17 @@
-/** Counts the faults of the disk, probes it, and decides whether the shard is fit to serve. */
+/** Counts the faults of the disk, probes it, and decides whether the shard is ready. */
 import type { Counters } from '../counters.ts';
 import { type FaultKind, faultKind } from './files.ts';
 
-/** This many faults within the span take the shard out of service until a probe succeeds. */
+/** After this many faults within the span, the shard is not ready until a probe succeeds. */
 const maxFaults = 8;
 const spanMs = 60_000;
-/** A shard that left service for faults stays out for at least this time. */
+/** After faults, the shard stays out of service for at least this time. */
 const minOutMs = 5_000;
-/** How often the disk is probed, and how long a probe may take before the disk counts as hung. */
+/** Interval of the probes, and the time after which a probe counts as hung. */
 const probeMs = 1_000;
 const maxProbeMs = 2_000;
 
-/** Where a fault of the file system is reported. */
+/** Receives the faults of the file system. */
 export interface FaultSink {
   note(error: unknown, operation: 'read' | 'write'): void;
 }
@@ -22,18 +22,18 @@ interface DiskHealthOptions {
   readonly probe: () => Promise<void>;
   /** Another program fills the disk: the shard must use less for a while. */
   readonly onFull: () => void;
-  /** A folder is missing, without which uploads fail. */
+  /** A folder is missing, so uploads fail. */
   readonly onMissingFolder: () => void;
-  /** The shard leaves service with a reason, or returns to it. */
+  /** Called with the reason when the shard leaves service, and with undefined when it returns. */
   readonly onChange: (problem: string | undefined, error?: unknown) => void;
-  /** In milliseconds, on a clock that never goes back. */
+  /** Milliseconds of a monotonic clock. */
   readonly now: () => number;
 }
 
 export class DiskHealth implements FaultSink {
-  /** The file system takes no writes: reads are served, uploads are refused. */
+  /** The file system is read-only: the shard serves reads and rejects changes. */
   isReadOnly = false;
-  /** Why the shard is not fit to serve; undefined while it is. */
+  /** Reason why the shard is not ready; undefined while it is ready. */
   problem: string | undefined;
   readonly #options: DiskHealthOptions;
   #faults: number[] = [];
@@ -60,7 +60,7 @@ export class DiskHealth implements FaultSink {
     const { diskErrors } = this.#options.counters;
     switch (kind) {
       case 'absent':
-        // A missing object is a miss; only a missing folder makes a write fail so.
+        // For a read, the object is missing: a miss. For a write, its folder is missing.
         if (operation === 'read') return;
         diskErrors.write += 1;
         this.#options.onMissingFolder();
@@ -107,7 +107,7 @@ export class DiskHealth implements FaultSink {
       (error: unknown) => {
         this.#probeStartedMs = undefined;
         this.note(error, 'write');
-        // The disk answers: it can be read, or it is only full.
+        // The disk responds: it is only read-only or full.
         if (faultKind(error) === 'read-only' || faultKind(error) === 'full') this.#recover();
       },
     );

@@ -1,8 +1,8 @@
-/** Where an object lies: a path that follows from the key and the directory's secret alone. */
+/** Paths of object files. A path depends only on the key and on the secret of the directory. */
 import path from 'node:path';
 import type { Digest } from '../digest.ts';
 
-/** 256 folders by the first byte: made once at start, so no request has to make one. */
+/** One folder for each first byte. A start creates all of them, so that no request has to. */
 export const folderCount = 256;
 const fileNamePattern = /^[0-9a-f]{24}$/;
 
@@ -16,7 +16,7 @@ export function objectPath(directory: string, digest: Digest): string {
   return `${directory}/objects/${name.slice(0, 2)}/${name}`;
 }
 
-/** The digest that a file is named after, or undefined for a file that is not ours. */
+/** Returns the digest in a file name, or undefined if the file is not an object. */
 export function parseFileName(name: string): Digest | undefined {
   if (!fileNamePattern.test(name)) return undefined;
   return { a: Number.parseInt(name.slice(0, 8), 16), b: Number.parseInt(name.slice(8, 16), 16), c: Number.parseInt(name.slice(16), 16) };

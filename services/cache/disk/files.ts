@@ -1,11 +1,11 @@
-/** The system calls a shard makes on its object files, as one value, so that a test can make any of them fail the way a disk does. */
+/** The system calls of a shard on its object files. A test can replace each of them to inject the errors of a disk. */
 import fs from 'node:fs';
 import { promisify } from 'node:util';
 
 export interface Files {
   open(path: string, flags: string | number, mode?: number): Promise<number>;
   close(fd: number): void;
-  /** For a file that keeps its name: nothing is freed, so it costs a microsecond, and a trip through the thread pool twenty. */
+  /** For a file that keeps its name: closing it frees no blocks and takes 1 µs. The thread pool would take 20 µs. */
   closeSync(fd: number): void;
   read(fd: number, buffer: Buffer, offset: number, length: number, position: number): Promise<number>;
   readSync(fd: number, buffer: Buffer, offset: number, length: number, position: number): number;
@@ -21,7 +21,7 @@ const write = promisify(fs.write);
 const open = promisify(fs.open) as (path: string, flags: string | number, mode?: number) => Promise<number>;
 const fstat = promisify(fs.fstat) as (fd: number) => Promise<fs.Stats>;
 
-/** The real ones. Closing does not wait: nothing can be done about its error, and the descriptor is gone either way (close(2)). */
+/** The real calls. Nothing waits for `close`, because the descriptor is closed even after an error (close(2)). */
 export const systemFiles: Files = {
   open: (path, flags, mode) => (flags === 'r' ? openToRead(path) : open(path, flags, mode)),
   close: (fd) => fs.close(fd, () => {}),
@@ -29,7 +29,7 @@ export const systemFiles: Files = {
     try {
       fs.closeSync(fd);
     } catch {
-      // As above.
+      // The descriptor is closed anyway.
     }
   },
   read: async (fd, buffer, offset, length, position) => (await read(fd, buffer, offset, length, position)).bytesRead,
@@ -41,7 +41,7 @@ export const systemFiles: Files = {
   unlink: promisify(fs.unlink),
 };
 
-/** Without O_NOATIME the first read of a new file writes its inode. Only the owner may use it: on a volume that another user wrote reads do without. */
+/** Without O_NOATIME the first read of a new file writes its inode. Only the owner of a file may use it. Other files are opened again. */
 async function openToRead(path: string): Promise<number> {
   try {
     return await open(path, fs.constants.O_RDONLY | fs.constants.O_NOATIME);
@@ -51,7 +51,7 @@ async function openToRead(path: string): Promise<number> {
   }
 }
 
-/** The same calls, with `onPending` called with 1 before and -1 after each call that runs in the thread pool. */
+/** Wraps the calls: `onPending` gets 1 before and -1 after each call that runs in the thread pool. */
 export function countPending(files: Files, onPending: (change: 1 | -1) => void): Files {
   const counted =
     <A extends unknown[], T>(call: (...args: A) => Promise<T>) =>

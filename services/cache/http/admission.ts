@@ -1,25 +1,25 @@
-/** Decides whether a request may go further, and on which terms: those that authz has signed, or those of a ticket. */
+/** Admits or rejects a request. Its terms come from the signed headers of authz or from a ticket. */
 import type { Key } from '../../shared/key.ts';
 import type { Route, Terms } from './object-request.ts';
 import type { ProblemCode } from './problems.ts';
 import type { ObjectService } from './service.ts';
 
-/** What admission looks at. */
+/** The parts of a request that admission checks. */
 export interface Applicant {
   readonly method: string;
-  /** Undefined where the target names none. */
+  /** Undefined if the target has no key. */
   readonly key: Key | undefined;
   readonly ticket: string | undefined;
-  /** `x-kura-caller` as it came. */
+  /** The received value of `x-kura-caller`. */
   readonly caller: string | undefined;
-  /** `x-kura-terms` as it came. */
+  /** The received value of `x-kura-terms`. */
   readonly terms: string | undefined;
   readonly route: Route;
 }
 
 type Refusal = Extract<ProblemCode, 'bad-caller' | 'bad-ticket' | 'no-such-path'>;
 
-/** Returns the terms of the request, or the code of its refusal. */
+/** Returns the terms of the request, or the code of the problem. */
 export function admit(service: ObjectService, applicant: Applicant): Terms | Refusal {
   const { callers, direct, counters } = service;
   if (applicant.ticket !== undefined && direct !== undefined) {
@@ -32,7 +32,7 @@ export function admit(service: ObjectService, applicant: Applicant): Terms | Ref
     counters.badCallers[known] += 1;
     return 'bad-caller';
   }
-  // A shard without an address for clients makes no tickets.
+  // A shard without an address for clients issues no tickets.
   if (applicant.ticket !== undefined) return 'no-such-path';
   return applicant.route === 'direct' ? known.direct : known.objects;
 }

@@ -1,13 +1,13 @@
-/** The callers whose signed headers this shard has verified, by the text of the headers: a repeated caller costs one look-up. */
+/** The callers whose signed headers this shard has verified. The text of the headers is the key, so a repeated caller costs one look-up. */
 import type { KeyObject } from 'node:crypto';
 import { readHeaders } from '../../shared/signed-terms.ts';
 import type { Terms } from './object-request.ts';
 
-/** Why a request has no known caller; also the label values of the metric. */
+/** Reason why a request has no verified caller. Also the label values of the metric. */
 export type BadCaller = 'missing' | 'forged' | 'expired' | 'malformed';
 
 interface CallersOptions {
-  /** Any of these may have signed. Undefined: signatures are not checked, and a request without both headers has a caller without a name. */
+  /** Each of these keys may verify a signature. Undefined: signatures are not checked, and a request without both headers is anonymous. */
   readonly keys: () => readonly KeyObject[] | undefined;
   /** In milliseconds since the epoch. */
   readonly now: () => number;
@@ -24,19 +24,19 @@ interface Verified extends KnownCaller {
   readonly endsMs: number;
 }
 
-/** A caller has new terms every few seconds from each worker thread of each Envoy. An entry takes about 700 bytes. */
+/** Each worker thread of each Envoy sends new terms for a caller every few seconds. An entry takes about 700 bytes. */
 const maxVerified = 16_384;
 
-const nobody: KnownCaller = {
+const anonymous: KnownCaller = {
   objects: termsOf({ namespace: undefined, serviceAccount: undefined, pod: undefined }, 'objects'),
   direct: termsOf({ namespace: undefined, serviceAccount: undefined, pod: undefined }, 'direct'),
 };
 
 export class Callers {
   readonly #options: CallersOptions;
-  /** By the terms, whose signature covers the caller. The oldest entry is first. */
+  /** Keyed by the terms, because their signature covers the caller. The oldest entry is first. */
   readonly #verified = new Map<string, Verified>();
-  /** Those that have signed what is in the map. */
+  /** The keys that have verified the entries. */
   #keys: readonly KeyObject[] | undefined;
 
   constructor(options: CallersOptions) {
@@ -48,11 +48,11 @@ export class Callers {
   identify(caller: string | undefined, terms: string | undefined): KnownCaller | BadCaller {
     const keys = this.#options.keys();
     if (keys !== this.#keys) {
-      // What a removed key has signed ends with it.
+      // Signatures of a removed key must not stay valid.
       this.#verified.clear();
       this.#keys = keys;
     }
-    if (caller === undefined || terms === undefined) return keys === undefined && caller === terms ? nobody : 'missing';
+    if (caller === undefined || terms === undefined) return keys === undefined && caller === terms ? anonymous : 'missing';
     const known = this.#verified.get(terms);
     if (known !== undefined && known.caller === caller) return known.endsMs > this.#options.now() ? known : 'expired';
     return this.#verify(caller, terms);
@@ -82,7 +82,7 @@ function termsOf(about: Omit<Terms, 'route' | 'version' | 'maxObjectBytes' | 'ma
   return { namespace, serviceAccount, pod, maxObjectBytes, maxShare, route, version: undefined };
 }
 
-/** A part of a string keeps the whole string in memory: here the head of a request, up to 8 KiB. */
+/** Copies a string, because a substring keeps its whole source in memory: here a request head of up to 8 KiB. */
 function ownCopy(text: string): string {
   return Buffer.from(text, 'latin1').toString('latin1');
 }

@@ -1,9 +1,9 @@
-/** Pure: what a conditional or ranged request returns or may change (RFC 9110, sections 13 and 14). */
+/** Pure: evaluates conditional requests and range requests (RFC 9110, sections 13 and 14). */
 
 /** The version of an object that a condition is compared with. */
 export interface Version {
   readonly tag: string;
-  /** Whole seconds since 1970, as `Last-Modified` has them. */
+  /** Whole seconds since 1970, the resolution of `Last-Modified`. */
   readonly modifiedSeconds: number;
 }
 
@@ -42,7 +42,7 @@ export function isConditional({ ifMatch, ifNoneMatch, ifUnmodifiedSince }: Write
   return ifMatch !== undefined || ifNoneMatch !== undefined || ifUnmodifiedSince !== undefined;
 }
 
-/** Whether a PUT or DELETE may change the object; `current` is undefined where there is none. */
+/** Whether a PUT or DELETE may change the object. `current` is undefined if no object is stored. */
 export function mayWrite(current: Version | undefined, { ifMatch, ifNoneMatch, ifUnmodifiedSince }: WriteConditions): boolean {
   if (ifMatch !== undefined) {
     if (current === undefined || !isMatch(ifMatch, current)) return false;
@@ -51,8 +51,8 @@ export function mayWrite(current: Version | undefined, { ifMatch, ifNoneMatch, i
 }
 
 /**
- * Resolves a `Range` field against a body of `length` bytes; `end` is exclusive. A field that is not exactly one valid bytes range is ignored, as is a list of ranges:
- * a server may ignore `Range` (https://www.rfc-editor.org/rfc/rfc9110#section-14.2), and the whole body is always a correct response.
+ * Resolves a `Range` field against a body of `length` bytes; `end` is exclusive. A field that is not exactly one valid range of bytes is
+ * ignored, for example a list of ranges. A server may ignore `Range` (https://www.rfc-editor.org/rfc/rfc9110#section-14.2).
  */
 function resolveRange(field: string, length: number): ReadPlan {
   const whole: ReadPlan = { kind: 'whole', start: 0, end: length };
@@ -62,7 +62,7 @@ function resolveRange(field: string, length: number): ReadPlan {
   if (first === '' && last === '') return whole;
   if (first === '') {
     if (Number(last) === 0) return { kind: 'unsatisfiable' };
-    // The last bytes of an empty object are all of it.
+    // The last bytes of an empty object are the whole object.
     return length === 0 ? whole : { kind: 'part', start: Math.max(0, length - Number(last)), end: length };
   }
   const start = Number(first);
@@ -81,24 +81,24 @@ function isNoneMatchHit(field: string, tag: string): boolean {
   return field.trim() === '*' || field.split(',').some((item) => item.trim().replace(/^W\//, '') === tag);
 }
 
-/** A field that is no date is ignored (RFC 9110, 13.1.4). */
+/** A field with an invalid date is ignored (RFC 9110, 13.1.4). */
 function isModifiedSince({ modifiedSeconds }: Version, field: string | undefined): boolean {
   const since = secondsOf(field);
   return since !== undefined && modifiedSeconds > since;
 }
 
-/** A field that is no date is ignored (RFC 9110, 13.1.3). */
+/** A field with an invalid date is ignored (RFC 9110, 13.1.3). */
 function isUnmodified({ modifiedSeconds }: Version, field: string | undefined): boolean {
   const since = secondsOf(field);
   return since !== undefined && modifiedSeconds <= since;
 }
 
-/** `If-Range` uses the strong comparison (RFC 9110, 13.1.5). A date never matches: a second is too coarse to name one version. */
+/** `If-Range` uses the strong comparison (RFC 9110, 13.1.5). A date never matches: two versions can have the same second. */
 function isRangeFresh(field: string | undefined, tag: string): boolean {
   return field === undefined || field.trim() === tag;
 }
 
-/** The date of a field in one of the three forms of RFC 9110, 5.6.7. */
+/** Parses a date in one of the three formats of RFC 9110, 5.6.7. */
 function secondsOf(field: string | undefined): number | undefined {
   if (field === undefined || !/^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? .*\d\d:\d\d:\d\d/.test(field)) return undefined;
   const ms = Date.parse(field.endsWith('GMT') ? field : `${field} GMT`);

@@ -1,18 +1,18 @@
-/** The number of connections that fit into the limit for open descriptors of this process, so that file calls never lack one. */
+/** The limit for connections. It leaves enough of the descriptors of this process for files. */
 import { readFileSync } from 'node:fs';
 import type { Logger } from '../../shared/log.ts';
 
 /** The pools of Envoys need hundreds. */
-const mostConnections = 50_000;
-/** With fewer, a large cluster can meet the limit. */
+const maxConnections = 50_000;
+/** With fewer connections, a large cluster can reach the limit. */
 const enoughConnections = 4_096;
 /** Descriptors for uploads, background work and the runtime. */
 const otherFiles = 1_024;
 
-/** `openFiles`: descriptors that the store keeps open. Logs a warning when few connections are left. */
+/** `openFiles`: descriptors that the store keeps open. Logs a warning if the limit is low. */
 export function connectionLimit(openFiles: number, log: Logger, limits = readFileSync('/proc/self/limits', 'utf8')): number {
   const descriptors = parseOpenFileLimit(limits);
-  const connections = Math.max(1, Math.min(mostConnections, descriptors - openFiles - otherFiles));
+  const connections = Math.max(1, Math.min(maxConnections, descriptors - openFiles - otherFiles));
   if (connections < enoughConnections) {
     log.warn(
       { descriptors, openFiles, connections },
@@ -22,7 +22,7 @@ export function connectionLimit(openFiles: number, log: Logger, limits = readFil
   return connections;
 }
 
-/** The soft limit in the text of `/proc/self/limits` (proc(5)), to which Node has raised it when it started. Infinity without a limit. */
+/** The soft limit in the text of `/proc/self/limits` (proc(5)); Infinity without a limit. Node raises the soft limit at its start. */
 function parseOpenFileLimit(text: string): number {
   const soft = /^Max open files\s+(\S+)/m.exec(text)?.[1];
   return soft === undefined || soft === 'unlimited' ? Number.POSITIVE_INFINITY : Number(soft);

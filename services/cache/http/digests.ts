@@ -8,13 +8,13 @@ export interface ExpectedDigest {
 
 interface DigestFields {
   readonly md5: string | undefined;
-  /** The values of `Content-Digest` and `Repr-Digest`. Both are over the same bytes, since a body is stored as it comes. */
+  /** The values of `Content-Digest` and `Repr-Digest`. Both cover the same bytes, because a body is stored unchanged. */
   readonly digests: readonly string[];
 }
 
 const digestBytes = { md5: 16, sha256: 32 } as const;
 
-/** The digests that can be compared; undefined when one of them is malformed. Algorithms other than SHA-256 are ignored (RFC 9530, section 2). */
+/** Returns the digests to compare, or undefined if one is malformed. Algorithms other than SHA-256 are ignored (RFC 9530, section 2). */
 export function readDigests({ md5, digests }: DigestFields): ExpectedDigest[] | undefined {
   const texts: { algorithm: ExpectedDigest['algorithm']; text: string }[] = md5 === undefined ? [] : [{ algorithm: 'md5', text: md5 }];
   for (const field of digests) {

@@ -1,4 +1,4 @@
-/** Direct transfers: large bodies go straight between a client and this shard, on a ticket that it makes for a request which Envoy has let in. */
+/** Direct transfers: a client transfers a large body without Envoy. The shard redirects a request from Envoy to itself, with a ticket. */
 import { createSecretKey, randomBytes } from 'node:crypto';
 import type { Key } from '../../shared/key.ts';
 import type { OpenObject } from '../store/open-object.ts';
@@ -10,39 +10,39 @@ import { openTicket, sealTicket, type Ticket, type Transfer } from './ticket.ts'
 type DirectRequest = Transfer & Terms;
 
 interface DirectOptions {
-  /** `host:port` by which clients reach this shard. */
+  /** `host:port` at which clients reach this shard. */
   readonly address: () => string;
-  /** Smaller bodies cost less through Envoy than a second request. */
+  /** Smaller bodies are not redirected, because the second request costs more than the transfer through Envoy. */
   readonly minBytes: number;
   readonly lifeMs: number;
-  /** In milliseconds, on a clock that is never put back. */
+  /** Milliseconds of a monotonic clock. */
   readonly now: () => number;
 }
 
 type Redeemed = { readonly kind: 'used'; readonly terms: Terms } | { readonly kind: 'refused' } | { readonly kind: 'expired' };
 
-/** Uploads that were sent here and have not come; beyond it they go through Envoy. */
+/** Unused tickets for PUT. Further uploads go through Envoy. */
 const maxUploads = 65_536;
 
 export class Direct {
   readonly #options: DirectOptions;
-  /** Never leaves this process: tickets end with it. As a Buffer it would be made a key anew for each HMAC, for 16 of its 19 µs. */
+  /** Stays in this process, so a restart invalidates all tickets. A Buffer would need a conversion of 16 µs for each HMAC of 3 µs. */
   readonly #secret = createSecretKey(randomBytes(32));
-  /** By nonce, when their tickets end; the oldest first. */
+  /** Expiry of each unused ticket for PUT, by nonce. The oldest ticket is first. */
   readonly #uploads = new Map<string, number>();
 
   constructor(options: DirectOptions) {
     this.#options = options;
   }
 
-  /** Where a GET goes on; undefined when it is to be answered here, as whatever has no body is. */
+  /** Returns the location of a redirect for a GET. Undefined: send the response here, for example because it has no body. */
   locateRead(request: DirectRequest, object: OpenObject, plan: ReadPlan): string | undefined {
     const hasBody = request.method === 'GET' && (plan.kind === 'whole' || plan.kind === 'part');
     if (!hasBody || !this.#isWanted(request, object.length)) return undefined;
     return this.#locate(request, { version: object.tag, nonce: undefined, endsMs: this.#nextEnd() });
   }
 
-  /** Where a PUT goes on whose sender waits for leave to send; undefined when it is to be taken here. `length` is undefined for a chunked body. */
+  /** Returns the location for a PUT whose client waits for `100 Continue`. Undefined: receive it here. A chunked body has no `length`. */
   locateUpload(request: DirectRequest, length = Number.POSITIVE_INFINITY): string | undefined {
     if (!this.#isWanted(request, length)) return undefined;
     const now = this.#options.now();
@@ -56,7 +56,7 @@ export class Direct {
     return this.#locate(request, { version: undefined, nonce, endsMs });
   }
 
-  /** Lets a transfer in: a GET as often as it comes in time, a PUT once. */
+  /** Checks a ticket. Until it expires, a ticket for GET is valid any number of times, and a ticket for PUT once. */
   redeem({ method, key }: { readonly method: string; readonly key: Key | undefined }, sealed: string): Redeemed {
     if (key === undefined) return { kind: 'refused' };
     const ticket = openTicket(this.#secret, { method, key }, sealed);

@@ -1,4 +1,4 @@
-/** Reads the head of a request that came by Node's parser. plain-head.ts does the same for plain requests. */
+/** Converts the head of a request from Node's parser. plain-head.ts parses the heads of plain requests. */
 import type { IncomingMessage } from 'node:http';
 import type { Applicant } from './admission.ts';
 import { readDigests } from './digests.ts';
@@ -53,12 +53,12 @@ export function readNodeHead({ method = '', url = '', headers }: IncomingMessage
   return code === undefined ? { kind: 'request', applicant: { ...applicant, key } } : problem(code);
 }
 
-/** What a shard would store wrongly: a part, a body in a coding that it does not know, or a body that it cannot compare. */
+/** The problem of an upload that the shard would store wrongly: a part of an object, an unknown coding, or a malformed digest. */
 function uploadProblem(headers: IncomingMessage['headers'], digests: readonly unknown[] | undefined): ProblemCode | undefined {
   const transferEncoding = headers['transfer-encoding'];
   // RFC 9112, 6.1: a server that does not understand a transfer coding responds with 501.
   if (transferEncoding !== undefined && transferEncoding.trim().toLowerCase() !== 'chunked') return 'unsupported-transfer-encoding';
-  // RFC 9110, 14.5: partial PUT must not be taken for a whole one.
+  // RFC 9110, 14.5: a partial PUT must not replace the whole object.
   if (headers['content-range'] !== undefined) return 'partial-upload';
   const isAwsChunked = (single(headers['content-encoding']) ?? '')
     .split(',')
@@ -75,7 +75,7 @@ export function isExpecting({ headers }: IncomingMessage): boolean {
   return /^100-continue$/i.test(headers.expect ?? '');
 }
 
-/** Whether the body may be redirected. A shard speaks no TLS, so a request that reached Envoy by TLS stays there. */
+/** Whether the body may be redirected. A shard has no TLS, so a request that reached Envoy over TLS is not redirected. */
 function mayRedirect(headers: IncomingMessage['headers']): boolean {
   return (headers['x-forwarded-proto'] ?? 'http') === 'http';
 }
@@ -92,7 +92,7 @@ function bodyLength(headers: IncomingMessage['headers']): number | undefined {
   return headers['transfer-encoding'] === undefined ? 0 : undefined;
 }
 
-/** Node joins the lines of a field with a comma, and no signature is right after that. */
+/** Node joins a repeated field with commas, which makes its signature invalid. A list of values is ignored. */
 function single(value: string | string[] | undefined): string | undefined {
   return Array.isArray(value) ? undefined : value;
 }

@@ -1,4 +1,7 @@
-/** The edge that knows all of HTTP/1.1: Node's own server. plain-connection.ts gives it the connections whose requests are not plain; each ends with its response. */
+/**
+ * The edge for all of HTTP/1.1: Node's HTTP server. plain-connection.ts hands a connection over at the first request that is not plain.
+ * The connection closes after the response.
+ */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Method, Result } from '../counters.ts';
@@ -13,15 +16,15 @@ import { Pace } from './request-body.ts';
 import { ResponseHeads } from './response-heads.ts';
 import type { ObjectService } from './service.ts';
 
-/** A larger head is refused: a key has at most 1 KiB, and Envoy's own limit is 60 KiB. */
+/** A larger head gets 431. A key has at most 1 KiB, and Envoy's limit for heads is 60 KiB. */
 const maxHeadBytes = 16 * 1024;
-/** A slower head is a slow-loris attack. */
+/** Limit against slow-loris attacks. */
 export const headTimeoutMs = 10_000;
 
-/** The server, which does not listen: object-server.ts gives it connections. Unless it `keepsAlive`, each ends with its first response. */
+/** Creates a server that does not listen: object-server.ts passes connections. Without `keepsAlive`, they close after one response. */
 export function createNodeServer(service: ObjectService, { keepsAlive }: { keepsAlive: boolean }): Server {
   const server = createServer({ maxHeaderSize: maxHeadBytes, connectionsCheckingInterval: headTimeoutMs / 5, requireHostHeader: false });
-  // Node's 300 s for a whole request would turn a long PUT into a 408; writerTimeout bounds a stall.
+  // Node's limit of 300 s for a whole request would end a long PUT with 408. writerTimeout limits stalls.
   server.requestTimeout = 0;
   server.headersTimeout = headTimeoutMs;
   const handle = (message: IncomingMessage, response: ServerResponse) => {
@@ -49,7 +52,7 @@ async function respond(service: ObjectService, message: IncomingMessage, respons
   service.counters.count(countedMethod(message.method), result, (performance.now() - startedMs) / 1000);
 }
 
-/** Resolves with undefined for what is not counted. */
+/** Resolves with undefined for a request that is not counted. */
 async function answer(service: ObjectService, message: IncomingMessage, response: ServerResponse): Promise<Result | undefined> {
   const head = readNodeHead(message);
   if (head.kind === 'health') {
@@ -108,7 +111,7 @@ class NodeReply implements Reply {
     return { to: response, head: undefined, begin: () => void response.writeHead(status, [...fields]), end: () => void response.end() };
   }
 
-  /** The body is not read when the client waits for permission to send it. One that is too large is read further behind the response. */
+  /** Drops the body first, unless the client waits for `100 Continue`. Beyond the limits, the rest is dropped after the response. */
   async refuse(code: ProblemCode, fields: Fields = []): Promise<void> {
     const problem = problemResponse(code);
     if (!this.#message.complete && hasBody(this.#message) && !this.isAwaited && !(await drain(this.body))) this.#linger();
@@ -116,7 +119,7 @@ class NodeReply implements Reply {
     this.#response.end(this.#message.method === 'HEAD' ? undefined : problem.body);
   }
 
-  /** Node destroys the connection after the response, and unread bytes would make that a reset. */
+  /** Node destroys the connection after the response. With unread bytes, the client would get a reset instead of the response. */
   #linger(): void {
     const { socket } = this.#message;
     socket.destroySoon = () => {
@@ -136,15 +139,15 @@ class NodeReply implements Reply {
     };
     const pace = new Pace();
     let leftMs = writerTimeoutMs;
-    // The permission comes with the first read: a refused upload costs its client nothing.
+    // `100 Continue` is sent at the first read, so the client of a rejected upload sends no body.
     if (this.isAwaited) this.#response.writeContinue();
     this.#isContinued = true;
-    // Leaving the loop early must not destroy the connection: the rest may still be dropped and the problem sent.
+    // An early end of the loop must not destroy the connection: `refuse` still drops the rest and sends the problem.
     const chunks = this.#message.iterator({ destroyOnReturn: false });
     try {
       for (;;) {
         const startedMs = performance.now();
-        // Only the time for which this side waits counts against the client.
+        // Only time in which the shard waits for bytes counts against the client.
         const timer = setTimeout(cut, leftMs);
         const { done, value } = await chunks.next().finally(() => clearTimeout(timer));
         if (done === true) break;

@@ -1,15 +1,15 @@
-/** One request for an object, as both HTTP edges read it. */
+/** A request for an object, in the form that both HTTP edges produce. */
 import type { Key } from '../../shared/key.ts';
 import type { ExpectedDigest } from './digests.ts';
 import type { Caller } from './ticket.ts';
 
-/** `direct` may be redirected to this shard's own address; `ticket` is where such a redirect leads. */
+/** `direct`: the shard may redirect the request to its own address. `ticket`: the target of such a redirect. */
 export type Route = 'objects' | 'direct' | 'ticket';
 
-/** Who asks, with which limits, and how the body may travel. Admission decides it. */
+/** Identity and limits of the caller, and the route of the body. Admission sets them. */
 export interface Terms extends Caller {
   readonly route: Route;
-  /** The one version that a ticket opens. */
+  /** The ETag of the only version that a ticket is valid for. */
   readonly version: string | undefined;
 }
 
@@ -20,7 +20,7 @@ export interface ObjectRequest extends Terms {
   readonly length: number | undefined;
   readonly contentType: string | undefined;
   readonly contentEncoding: string | undefined;
-  /** What the client says of the body; the upload is refused when it differs. */
+  /** Digests from the client. The upload is rejected if the body does not match. */
   readonly digests: readonly ExpectedDigest[];
   readonly range: string | undefined;
   readonly ifRange: string | undefined;
@@ -30,7 +30,7 @@ export interface ObjectRequest extends Terms {
   readonly ifUnmodifiedSince: string | undefined;
 }
 
-/** The counter of body bytes that a request belongs to. */
+/** The counter for the body bytes of a request. */
 export function bodyRoute({ route }: { readonly route: Route }): 'proxied' | 'direct' {
   return route === 'ticket' ? 'direct' : 'proxied';
 }

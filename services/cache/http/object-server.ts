@@ -1,4 +1,4 @@
-/** The object port: plain connections, and Node's HTTP server behind them for everything unusual. */
+/** The object port. Plain connections answer plain requests, and Node's HTTP server answers all others. */
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import type { ListenAddress } from '../../shared/environment.ts';
@@ -10,7 +10,7 @@ import type { ObjectService } from './service.ts';
 
 export interface ObjectServer extends Listening {
   readonly connections: () => number;
-  /** Stops accepting and closes what is idle; resolves when no connection is left or the time is over, then cuts the rest. */
+  /** Stops accepting, closes idle connections, and destroys the rest after `graceMs`. Resolves when no connection is left. */
   drain(graceMs: number): Promise<void>;
 }
 
@@ -20,11 +20,11 @@ export interface ObjectServerOptions {
   readonly keepAliveMs: number;
   /** The server closes further connections at once. */
   readonly maxConnections: number;
-  /** `plain`: our own parser for plain requests, Node's for all others. `node`: Node's for all, which is what the bench compares with. */
+  /** `plain`: plain-head.ts for plain requests, Node's parser for others. `node`: Node's parser for all, as a benchmark baseline. */
   readonly parser: 'plain' | 'node';
 }
 
-/** Rejects when the address cannot be had. */
+/** Rejects if it cannot listen on the address. */
 export async function startObjectServer({
   service,
   address,
@@ -35,19 +35,19 @@ export async function startObjectServer({
   const heads = new ResponseHeads(service.name);
   heads.setDate(new Date());
   const http = createNodeServer(service, { keepsAlive: parser === 'node' });
-  // Starts its watch over slow heads, which otherwise begins with listening; connections are given to it below.
+  // Node starts its check for slow heads at this event. The server never listens itself.
   http.emit('listening');
   const plain = new Map<Socket, PlainConnection>();
   const sockets = new Set<Socket>();
   const handOver = (socket: Socket, bytes: Buffer) => {
     plain.delete(socket);
-    // Paused, the bytes stay in the stream's buffer until Node's parser listens.
+    // While the socket is paused, the bytes stay in its buffer until Node's parser listens.
     socket.pause();
     socket.unshift(bytes);
     http.emit('connection', socket);
     socket.resume();
   };
-  // Half-open as Node's own server has it: a client may end its side and still read the answer.
+  // Half-open as in Node's HTTP server: a client may end its side and still read the response.
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     sockets.add(socket);
     if (parser === 'node') http.emit('connection', socket);
@@ -60,7 +60,7 @@ export async function startObjectServer({
   server.maxConnections = maxConnections;
   server.listen({ ...address, backlog: 4096 });
   await once(server, 'listening');
-  // One look over all connections costs less than a timer for each of them.
+  // One check of all connections costs less than a timer for each of them.
   const everyMs = Math.max(20, Math.min(500, service.readerTimeoutMs / 4, service.writerTimeoutMs / 4, keepAliveMs / 4));
   const watch = setInterval(() => {
     heads.setDate(new Date());

@@ -1,7 +1,7 @@
 /**
- * One connection whose requests are in plain form: read, answered and kept open without Node's HTTP. The first request in another form takes the connection to
- * node-server.ts. Node's parser and server on the same handler cost about four times the CPU of a cached GET of 4 KiB and twice that of 112 KiB (`npm run bench:shard`,
- * case "parser"), which is why this parser exists.
+ * A connection with plain requests, which are read and answered without Node's HTTP server. At the first request in another form, the
+ * connection is handed over to node-server.ts. With the same handler, Node's parser and server take about four times the CPU for a cached
+ * GET of 4 KiB, and twice the CPU for 112 KiB (`npm run bench:shard`, case "parser"). That is the reason for this parser.
  */
 import type { Socket } from 'node:net';
 import type { Result } from '../counters.ts';
@@ -23,20 +23,20 @@ interface PlainConnectionOptions {
   readonly heads: ResponseHeads;
   readonly keepAliveMs: number;
   readonly headTimeoutMs: number;
-  /** Gives the connection, with the bytes that were read and not used, to Node's server. */
+  /** Hands the connection over to Node's server, with the bytes that were read but not used. */
   readonly handOver: (socket: Socket, bytes: Buffer) => void;
 }
 
-/** Pipelined bytes that are kept while a request is being answered. */
+/** Pipelined bytes that are kept while a request is in progress. More bytes pause the socket. */
 const maxPipelinedBytes = 64 * 1024;
-/** Bytes of responses that may wait for the client before its next request is read. */
+/** Response bytes that may wait for the client before its next request is read. */
 const maxUnreadBytes = 64 * 1024;
 
 export class PlainConnection {
   readonly socket: Socket;
-  /** When the connection is cut, on the clock of performance.now(); object-server.ts looks at it. */
+  /** When object-server.ts cuts the connection, on the clock of performance.now(). */
   deadline: number;
-  /** What the deadline is for; an idle connection may be closed at any time. */
+  /** The purpose of the deadline. In `request` the connection is idle, so it may be closed at any time. */
   waitsFor: 'request' | 'head' | 'body' | 'reader' | 'store' = 'request';
   readonly #options: PlainConnectionOptions;
   #bytes: Buffer | undefined;
@@ -44,7 +44,7 @@ export class PlainConnection {
   #isBusy = false;
   /** The client has sent its last byte. */
   #isEnded = false;
-  /** The last response announced the end: what comes after it must not be processed (RFC 9112, 9.6). */
+  /** The last response had `connection: close`, so further requests must not be processed (RFC 9112, 9.6). */
   #isClosed = false;
   #startedMs = 0;
 
@@ -58,7 +58,7 @@ export class PlainConnection {
     socket.on('error', ignore);
   }
 
-  /** Cuts the connection, whatever it does. */
+  /** Destroys the connection in any state. */
   cut(): void {
     if (this.waitsFor === 'body' || this.waitsFor === 'reader' || this.waitsFor === 'head') this.#options.service.counters.cutOff += 1;
     this.socket.destroy();
@@ -96,7 +96,7 @@ export class PlainConnection {
     if (this.#isBusy && this.#bytes.length > maxPipelinedBytes) this.socket.pause();
   }
 
-  /** Answers what has come, one request after the other, until one has to wait. */
+  /** Answers the received requests one after the other, until one has to wait. */
   #process(): void {
     while (!this.#isBusy && !this.#isClosed && this.#bytes !== undefined && !this.socket.destroyed) {
       if (this.socket.writableLength > maxUnreadBytes) {
@@ -151,7 +151,7 @@ export class PlainConnection {
     this.#run(head, (reply) => handleObject(service, request, reply));
   }
 
-  /** The hot path: a warm object of one block, head and body in one write, or a redirect. False when anything is otherwise. */
+  /** The hot path: a warm object of one block, with head and body in one write, or a redirect. Returns false for all other requests. */
   #answerAtOnce(request: ObjectRequest): boolean {
     const { service, heads } = this.#options;
     const { store, buffers, counters } = service;
@@ -246,7 +246,7 @@ export class PlainConnection {
     return body;
   }
 
-  /** While this side holds the client back, no time counts against the client. */
+  /** While the shard pauses the client, no time counts against the client. */
   #holdBack(isHigh: boolean): void {
     if (isHigh) this.socket.pause();
     else this.socket.resume();
@@ -258,7 +258,7 @@ export class PlainConnection {
     this.#wait('store');
   }
 
-  /** After a response: the next request, or the end. */
+  /** Called after a response: processes the next request, or ends the connection. */
   #next(isLast: boolean): void {
     this.#body = undefined;
     if (isLast) {
@@ -270,11 +270,14 @@ export class PlainConnection {
     this.#wait('request');
     if (this.socket.isPaused()) this.socket.resume();
     this.#process();
-    // No more requests will come; those that had come are answered.
+    // The client sends no more requests, and all received requests are answered.
     if (this.#isEnded && !this.#isBusy) this.#finish();
   }
 
-  /** Ends this side. What the client still sends is read and dropped for a while: a close with unread bytes would reset the connection and lose the response. */
+  /**
+   * Ends this side, and drops the bytes that the client still sends for a while. A close with unread bytes would reset the connection, and
+   * the client could lose the response.
+   */
   #finish(): void {
     this.#wait('reader');
     this.deadline = performance.now() + Math.min(lingerMs, this.#options.service.readerTimeoutMs);
@@ -299,7 +302,7 @@ export class PlainConnection {
   }
 }
 
-/** It may be answered with something else than the whole object. */
+/** Whether the response may be other than the whole object. */
 function isSelective(request: ObjectRequest): boolean {
   return request.range !== undefined || request.ifModifiedSince !== undefined || isConditional(request);
 }

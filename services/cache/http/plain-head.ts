@@ -1,6 +1,7 @@
 /**
- * Pure: reads the head of a request in plain form. It knows few forms exactly; a head that has anything else in it is 'unusual' and goes to Node's parser, connection
- * included. It never repairs anything: what it accepts, Node's parser accepts with the same meaning (test/cache/http/plain-head.test.ts fuzzes one against the other).
+ * Pure: parses request heads in plain form, which is a small part of HTTP/1.1. A head with anything else is 'unusual', and its connection
+ * goes to Node's parser. It never repairs a head. Node's parser accepts every head that it accepts, with the same meaning
+ * (test/cache/http/plain-head.test.ts compares both parsers on random heads).
  */
 import type { ObjectRequest, Terms } from './object-request.ts';
 import { readTarget } from './target.ts';
@@ -9,19 +10,19 @@ export interface PlainRequest extends ObjectRequest {
   readonly kind: 'request';
   readonly method: 'GET' | 'HEAD' | 'PUT' | 'DELETE';
   readonly ticket: string | undefined;
-  /** `x-kura-caller` as it came. */
+  /** The received value of `x-kura-caller`. */
   readonly caller: string | undefined;
-  /** `x-kura-terms` as it came. */
+  /** The received value of `x-kura-terms`. */
   readonly terms: string | undefined;
-  /** Bytes of the head, the empty line included. */
+  /** Length of the head, including the empty line. */
   readonly headBytes: number;
-  /** 0 but for PUT: a chunked body is not plain. */
+  /** 0 for all methods except PUT. A chunked body is not plain. */
   readonly length: number;
   /** The client closes the connection after this request. */
   readonly isLast: boolean;
 }
 
-/** While the head is being read. */
+/** A request during parsing. */
 type Draft = { -readonly [Field in keyof PlainRequest]: PlainRequest[Field] } & { protocol: string | undefined };
 
 type PlainHead = PlainRequest | { readonly kind: 'unusual' } | { readonly kind: 'incomplete' };
@@ -35,17 +36,17 @@ const methodStarts = [
   ['HEAD', 'HEAD '],
   ['DELETE', 'DELETE '],
 ] as const;
-/** What a ticket of ours is made of; others are refused elsewhere. */
+/** The characters of a ticket. node-server.ts rejects other tickets. */
 const ticketForm = /^[\w.-]+$/;
 const requestEnd = ' HTTP/1.1\r\n';
-/** ResponseHeads beyond this go to Node's parser, which refuses them beyond 16 KiB. */
+/** Larger heads go to Node's parser, which rejects heads above 16 KiB. */
 const maxPlainBytes = 8 * 1024;
 
-/** What a field name is made of (RFC 9110, 5.6.2). */
+/** The characters of a field name (RFC 9110, 5.6.2). */
 const isTokenCode = new Uint8Array(256);
 for (const letter of "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") isTokenCode[letter.charCodeAt(0)] = 1;
 
-/** Fields that change how a message is framed or answered in ways that only Node's parser and node-server.ts know. */
+/** Fields that change the framing or the response in ways that only Node's parser and node-server.ts implement. */
 const unusualFields = new Set([
   'transfer-encoding',
   'expect',
@@ -63,19 +64,19 @@ const unusualFields = new Set([
   'x-amz-content-sha256',
 ]);
 
-/** Reads the head at the start of `bytes`. */
+/** Parses the head at the start of `bytes`. */
 export function readPlainHead(bytes: Buffer): PlainHead {
   const end = bytes.indexOf('\r\n\r\n', 0, 'latin1');
   if (end === -1) return bytes.length > maxPlainBytes || hasBareLineFeed(bytes) ? unusual : incomplete;
   if (end > maxPlainBytes) return unusual;
-  // With the line end of the last field, without the empty line.
+  // Includes the line end of the last field, but not the empty line.
   const head = bytes.toString('latin1', 0, end + 2);
   const lineEnd = head.indexOf('\r\n') + 2;
   const start = methodStarts.find(([, text]) => head.startsWith(text));
   const targetEnd = lineEnd - requestEnd.length;
   if (start === undefined || targetEnd < start[1].length || !head.startsWith(requestEnd, targetEnd)) return unusual;
   const target = readTarget(head.slice(start[1].length, targetEnd));
-  // A fragment has no place in a request; Node's parser judges it.
+  // A fragment is not allowed in a request target. Node's parser decides on it.
   if (target.kind === 'bad-key' || target.kind === 'other-path' || target.key === undefined || target.key.includes('#')) return unusual;
   const ticket = target.kind === 'ticket' ? target.ticket : undefined;
   if (ticket !== undefined && !ticketForm.test(ticket)) return unusual;
@@ -115,7 +116,7 @@ export function readPlainHead(bytes: Buffer): PlainHead {
   return request;
 }
 
-/** False when a field is not plainly right. */
+/** Returns false if a field is not in plain form. */
 function readFields(head: string, from: number, request: Draft): boolean {
   let hasHost = false;
   let hasConnection = false;
@@ -144,7 +145,7 @@ function readFields(head: string, from: number, request: Draft): boolean {
   return hasHost;
 }
 
-/** Takes the fields that mean something here; each may come once. */
+/** Stores the fields that a shard uses. Returns false for a repeated or unusual field. */
 function readField(name: string, head: string, start: number, end: number, request: Draft): boolean {
   switch (name) {
     case 'content-length':
@@ -198,7 +199,7 @@ function readField(name: string, head: string, start: number, end: number, reque
   }
 }
 
-/** Writes what admission decided into the head, which becomes the request: a copy costs more. */
+/** Writes the terms into the head, which becomes the request. A copy would cost more. */
 export function completeRequest(head: PlainRequest, terms: Terms): ObjectRequest {
   const request = head as Draft;
   request.namespace = terms.namespace;
@@ -211,20 +212,20 @@ export function completeRequest(head: PlainRequest, terms: Terms): ObjectRequest
   return request;
 }
 
-/** Node's parser refuses such a head at once, instead of waiting for its end. */
+/** Node's parser rejects a bare line feed at once. This parser would wait for the end of the head. */
 function hasBareLineFeed(bytes: Buffer): boolean {
   for (let at = bytes.indexOf(0x0a); at !== -1; at = bytes.indexOf(0x0a, at + 1)) if (at === 0 || bytes[at - 1] !== 0x0d) return true;
   return false;
 }
 
-/** The place of the colon after a field name, or -1. */
+/** The position of the colon after a field name, or -1. */
 function nameEnd(head: string, from: number): number {
   let at = from;
   while (isTokenCode[head.charCodeAt(at)] === 1) at += 1;
   return at > from && head[at] === ':' ? at : -1;
 }
 
-/** The place of the line end after a value of printable ASCII, spaces and tabs, or -1. */
+/** The position of the line end after a value of printable ASCII, spaces and tabs, or -1. */
 function valueLineEnd(head: string, from: number): number {
   for (let at = from; ; at += 1) {
     const code = head.charCodeAt(at);

@@ -1,4 +1,4 @@
-/** Answers one request on a plain connection: heads and bodies go straight to the socket. */
+/** The response to one request on a plain connection. It writes heads and bodies directly to the socket. */
 import type { Socket } from 'node:net';
 import type { BodySink, Fields, Reply } from './handler/reply.ts';
 import type { PlainRequest } from './plain-head.ts';
@@ -12,14 +12,14 @@ interface PlainReplyOptions {
   readonly heads: ResponseHeads;
   readonly request: PlainRequest;
   readonly body: RequestBody;
-  /** The shard closes its connections. */
+  /** Whether the shard closes its connections. */
   readonly isClosing: () => boolean;
-  /** A body is being sent, which has deadlines of its own. */
+  /** Called when a body starts, which has its own deadlines. */
   readonly onStream: () => void;
 }
 
 export class PlainReply implements Reply {
-  /** A request that waits for permission is not plain. */
+  /** A request with `Expect: 100-continue` is not plain. */
   readonly isAwaited = false;
   /** The response that was sent closes the connection. */
   isLast = false;
@@ -34,7 +34,7 @@ export class PlainReply implements Reply {
     return this.#options.body;
   }
 
-  /** The connection closes after the response. */
+  /** Makes the connection close after the response. */
   close(): void {
     this.#mustClose = true;
   }

@@ -1,4 +1,4 @@
-/** Every problem that a shard returns: status, stable code and a sentence (the README has the same table). */
+/** Every problem that a shard returns: stable code, status and detail. `npm run generate` writes them into docs/reference.md. */
 import { type Problem, problemBody, problemContentType } from '../../shared/problem.ts';
 
 export const problems = {
@@ -21,13 +21,13 @@ export const problems = {
   'head-too-large': { status: 431, detail: 'The headers of the request are larger than 16 KiB.' },
   'unsupported-transfer-encoding': { status: 501, detail: 'The only transfer encoding that is supported is chunked.' },
   'no-room': { status: 507, detail: 'The shard could not free enough room for the object.' },
-  'read-only': { status: 507, detail: 'The file system of this shard takes no writes.' },
+  'read-only': { status: 507, detail: 'The file system of this shard is read-only.' },
   'disk-fault': { status: 507, detail: 'The disk failed, or did not respond in time.' },
 } as const satisfies Record<string, { status: number; detail: string }>;
 
 export type ProblemCode = keyof typeof problems;
 
-/** Problems that may be over soon: seconds after which the client may try again. */
+/** For temporary problems: seconds after which the client may retry. */
 const retryAfterSeconds: Partial<Record<ProblemCode, number>> = { 'no-room': 1, 'read-only': 1, 'disk-fault': 1 };
 
 interface ProblemResponse {

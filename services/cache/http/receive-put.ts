@@ -1,5 +1,4 @@
-/** Takes one PUT's body in, whatever connection it comes from. */
-
+/** Receives the body of a PUT from either HTTP edge. */
 import type { Key } from '../../shared/key.ts';
 import { within } from '../disk/deadline.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
@@ -10,12 +9,12 @@ import { NoRoomError, type Upload } from '../store/upload.ts';
 import { DigestCheck, type ExpectedDigest } from './digests.ts';
 
 /**
- * A refused body is read and dropped within these limits before the response: ordinary clients that are still sending would otherwise see a broken pipe. Beyond them the
- * response comes first, and the connection lingers.
+ * Within these limits, a rejected body is read and dropped before the response. Otherwise an ordinary client that is still sending would
+ * report a broken pipe. Beyond the limits the response comes first, and the connection lingers.
  */
 const maxDrainBytes = 1024 * 1024 * 1024;
 const maxDrainMs = 2_000;
-/** How long a connection that was answered in the middle of a body is read further, so that its client gets the response instead of a reset. */
+/** After a response in the middle of a body, the shard reads for this time, so that the client gets the response instead of a reset. */
 export const lingerMs = 10_000;
 
 interface Put {
@@ -28,7 +27,7 @@ interface Put {
   readonly serviceAccount: string;
   readonly pod: string;
   readonly maxObjectBytes: number;
-  /** The part of this shard that its namespace may have; undefined when the policy sets none. */
+  /** The share of its namespace in this shard; undefined if the policy sets none. */
   readonly maxShare: number | undefined;
   readonly digests: readonly ExpectedDigest[];
   readonly condition: Condition | undefined;
@@ -36,20 +35,20 @@ interface Put {
 
 type PutOutcome =
   | { readonly kind: 'stored'; readonly tag: string }
-  /** Answered like `stored`, with `x-kura-stored: no`. */
+  /** The response is that of `stored`, with `x-kura-stored: no`. */
   | { readonly kind: 'not-kept' }
   | { readonly kind: 'refused'; readonly code: 'too-large' | 'no-room' | 'disk-fault' | 'digest-mismatch' | 'precondition-failed' };
 
 interface ReceiveOptions {
   readonly store: Store;
   readonly put: Put;
-  /** Throws when the sender goes away, stalls or breaks off; the number of bytes is checked by its maker. */
+  /** Throws if the client disconnects or stalls. The HTTP edge checks the announced length. */
   readonly body: AsyncIterable<Buffer>;
   readonly health: FaultSink;
   readonly budget: TimeBudget;
 }
 
-/** Rejects only with what `body` throws. When it refuses, the rest of the body has not been read. */
+/** Rejects only with an error of `body`. With the outcome `refused`, the rest of the body is unread. */
 export async function receivePut({ store, put, body, health, budget }: ReceiveOptions): Promise<PutOutcome> {
   if (put.length !== undefined && put.length > put.maxObjectBytes) return { kind: 'refused', code: 'too-large' };
   const begun = store.begin(put);
@@ -80,21 +79,21 @@ export async function receivePut({ store, put, body, health, budget }: ReceiveOp
     const written = await within(budget.commitMs, store.commit(upload, put.condition));
     return { kind: 'stored', tag: written.tag };
   } catch (error) {
-    // What the body throws is for the edge.
+    // The HTTP edge handles errors of the body.
     if (!isFinished) throw error;
     upload.isAbandoned = true;
     return refuse(error, health);
   } finally {
-    // A disk that hangs must not hold the response back.
+    // A hung disk must not delay the response.
     if (!isFinished) void upload.abort();
   }
 }
 
-/** Reads and drops a body within the limits; true when that was all of it. Rejects with what the body throws. */
+/** Reads and drops a body within the limits. Resolves with true at its end, with false at a limit. Rejects with an error of the body. */
 export async function drain(body: AsyncIterable<Buffer>): Promise<boolean> {
   const late = Promise.withResolvers<boolean>();
   const timer = setTimeout(() => late.resolve(false), maxDrainMs);
-  // After the time limit the loop keeps reading behind the response, until the connection ends.
+  // After the time limit the loop keeps reading in the background, until the connection ends.
   return await Promise.race([discard(body), late.promise]).finally(() => clearTimeout(timer));
 }
 
@@ -123,7 +122,7 @@ function refuse(error: unknown, health: FaultSink): PutOutcome {
   return { kind: 'refused', code: faultKind(error) === 'full' ? 'no-room' : 'disk-fault' };
 }
 
-/** The older object goes before the answer, so that the next GET can miss but never gives the old bytes. */
+/** Drops the body and removes the stored object before the response, so that no later GET returns the old bytes. */
 async function receiveNothing({ store, put, body, health, budget }: ReceiveOptions): Promise<PutOutcome> {
   const digests = new DigestCheck(put.digests);
   let bytes = 0;

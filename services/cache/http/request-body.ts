@@ -1,20 +1,20 @@
-/** The body of one PUT as it arrives on a socket, passed on piece by piece, with back-pressure and a minimum rate. */
+/** The body of one PUT from a socket, as a stream of pieces with back-pressure and a minimum rate. */
 
-/** The sender went away or broke off before its body was whole. */
+/** The client disconnected before the end of its body. */
 export class BrokenBodyError extends Error {
   readonly code = 'BROKEN_BODY';
 }
 
-/** Bytes of one connection that may wait for the disk before the client is held back. */
+/** Bytes of one connection that may wait for the disk before the client is paused. */
 const maxWaitingBytes = 64 * 1024;
-/** A client that sends less in one writer timeout is cut. */
+/** If a client sends less than this in one writer timeout, its connection is cut. */
 const minPacedBytes = 64 * 1024;
 
 /** Pure: the minimum rate of a body. */
 export class Pace {
   #bytes = 0;
 
-  /** True when the client has sent enough for another writer timeout. */
+  /** Counts received bytes. Returns true if the client has sent enough for another writer timeout. */
   renews(bytes: number): boolean {
     this.#bytes += bytes;
     if (this.#bytes < minPacedBytes) return false;
@@ -25,11 +25,11 @@ export class Pace {
 
 interface RequestBodyOptions {
   readonly lengthBytes: number;
-  /** The client must pause, or may send again. */
+  /** Called with true when the client must pause, and with false when it may send again. */
   readonly onPressure: (isHigh: boolean) => void;
-  /** Counts the bytes that wait here. */
+  /** Called with each change of the number of waiting bytes. */
   readonly onHold: (bytes: number) => void;
-  /** The memory for bodies is used up. */
+  /** Whether the memory for bodies is used up. */
   readonly isExhausted: () => boolean;
 }
 
@@ -48,12 +48,12 @@ export class RequestBody implements AsyncIterable<Buffer>, AsyncIterator<Buffer>
     this.#options = options;
   }
 
-  /** The client is being held back. */
+  /** Whether the client is paused. */
   get isHigh(): boolean {
     return this.#isHigh;
   }
 
-  /** Takes what belongs to this body and returns the rest, which belongs to the next request. */
+  /** Takes the bytes of this body. Returns the rest, which belongs to the next request. */
   push(bytes: Buffer): Buffer | undefined {
     const piece = bytes.length > this.remainingBytes ? bytes.subarray(0, this.remainingBytes) : bytes;
     this.remainingBytes -= piece.length;
@@ -80,13 +80,13 @@ export class RequestBody implements AsyncIterable<Buffer>, AsyncIterator<Buffer>
     return this.#reader.promise;
   }
 
-  /** Forgets what has not been read. */
+  /** Drops the unread bytes. */
   discard(): void {
     this.#pieces = [];
     this.#hold(-this.#waitingBytes);
   }
 
-  /** Leaving a loop early keeps the feed: the rest may still be read and dropped. */
+  /** Changes nothing at the early end of a loop, because the rest may still be read and dropped. */
   return(): Promise<IteratorResult<Buffer>> {
     return Promise.resolve({ done: true, value: undefined });
   }

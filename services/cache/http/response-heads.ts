@@ -1,4 +1,4 @@
-/** The heads of responses as bytes, for the connection that writes them itself. */
+/** The response heads of plain connections. */
 import type { OpenObject } from '../store/open-object.ts';
 import type { Fields } from './handler/reply.ts';
 import { type ProblemCode, problemResponse } from './problems.ts';
@@ -27,10 +27,10 @@ const reasons: Readonly<Record<number, string>> = {
   507: 'Insufficient Storage',
 };
 
-/** Where the date's 29 characters lie in the head of a 200. */
+/** Offset of the 29 characters of the date in the head of a 200. */
 const dateOffset = 'HTTP/1.1 200 OK\r\ndate: '.length;
 
-/** Makes heads. The caller renews the date about every second (RFC 9110, 6.6.1 asks for one). */
+/** The caller sets the date at least once a second (RFC 9110, 6.6.1). */
 export class ResponseHeads {
   readonly #name: string;
   /** The head of a whole 200 response for each open object; only the date changes. */
@@ -54,7 +54,7 @@ export class ResponseHeads {
     return `HTTP/1.1 ${status} ${reasons[status] ?? 'Unknown'}\r\ndate: ${this.#date}\r\nx-kura-shard: ${this.#name}\r\n${lines}${connection}\r\n`;
   }
 
-  /** The head of a whole 200 response on a connection that stays open, with the present date. Use it before the next call: the bytes are shared. */
+  /** The head of a whole 200 response that keeps the connection open, with the current date. The next call overwrites its bytes. */
   whole(object: OpenObject): Buffer {
     let head = this.#whole.get(object);
     if (head === undefined) {

@@ -1,5 +1,4 @@
-/** What both HTTP edges of a shard work with. */
-
+/** The parts of a shard that both HTTP edges use. */
 import type { Counters } from '../counters.ts';
 import type { DiskHealth } from '../disk/disk-health.ts';
 import type { TimeBudget } from '../disk/time-budget.ts';
@@ -10,21 +9,21 @@ import type { Callers } from './callers.ts';
 import type { Direct } from './direct.ts';
 
 export interface ObjectService {
-  /** Sent as `x-kura-shard` on every answer. */
+  /** Sent as `x-kura-shard` in every response. */
   readonly name: string;
   readonly store: Store;
   readonly reader: Reader;
   readonly buffers: BufferPool;
   readonly counters: Counters;
   readonly callers: Callers;
-  /** Undefined where bodies go through Envoy only. */
+  /** Undefined if all bodies go through Envoy. */
   readonly direct: Direct | undefined;
   readonly budget: TimeBudget;
   readonly readerTimeoutMs: number;
   readonly writerTimeoutMs: number;
-  /** Undefined while traffic is wanted, otherwise why not: for `/healthz` and `/readyz`. */
+  /** Reason why `/healthz` and `/readyz` return 503; undefined while the shard is ready. */
   readonly notReady: () => string | undefined;
-  /** After SIGTERM's drain time: answers carry `Connection: close`. */
+  /** True after the drain time that follows SIGTERM. Responses then have `Connection: close`. */
   readonly isClosing: () => boolean;
   readonly health: Pick<DiskHealth, 'note' | 'isReadOnly'>;
 }

@@ -1,14 +1,14 @@
-/** Pure: which request targets a shard answers: objects, objects for clients that follow redirects (`/direct/`), and transfers on a ticket. */
+/** Pure: parses the request targets of a shard: objects, objects for clients that follow redirects (`/direct/`), and tickets. */
 import { type Key, type ParsedTarget, parseTarget } from '../../shared/key.ts';
 
 export type ShardTarget =
   | ParsedTarget
-  /** Everything under `/ticket/`, which needs no signed caller; without a key no ticket is good for it. */
+  /** Every target under `/ticket/`, which needs no signed caller. Without a key no ticket is valid. */
   | { readonly kind: 'ticket'; readonly ticket: string; readonly key: Key | undefined };
 
 const ticketPath = '/ticket/';
 
-/** Reads a request target in origin form. */
+/** Parses a request target in origin form. */
 export function readTarget(target: string): ShardTarget {
   if (!target.startsWith(ticketPath)) return parseTarget(target);
   const end = target.indexOf('/', ticketPath.length);

@@ -1,8 +1,8 @@
-/** A ticket's form: what it says, sealed so that only who made it can tell a good one. Whoever holds one can read it; it has no secret in it. */
+/** The format of a ticket: its fields and an HMAC, which only the shard that issued it can check. The fields are not secret. */
 import { createHmac, type KeyObject, timingSafeEqual } from 'node:crypto';
 import type { Key } from '../../shared/key.ts';
 
-/** Who asks, as Envoy says. */
+/** Identity and limits of the client. */
 export interface Caller {
   readonly namespace: string | undefined;
   readonly serviceAccount: string | undefined;
@@ -12,23 +12,23 @@ export interface Caller {
   readonly maxShare: number | undefined;
 }
 
-/** What a ticket is good for; both are under its seal, and the request names them again. */
+/** The request that a ticket is valid for. The seal covers both fields, and the request repeats them. */
 export interface Transfer {
   readonly method: string;
   readonly key: Key;
 }
 
 export interface Ticket extends Caller {
-  /** On the clock of its maker. */
+  /** On the clock of the shard that issued it. */
   readonly endsMs: number;
-  /** Of a GET: the ETag of the one version that it opens. */
+  /** For GET: the ETag of the only version that it is valid for. */
   readonly version: string | undefined;
-  /** Of a PUT: by which its maker knows it, to let it in once. */
+  /** For PUT: identifies the ticket, so that the shard accepts it only once. */
   readonly nonce: string | undefined;
 }
 
 type Text = string | undefined;
-/** In the order of a ticket's text. */
+/** The fields in the order of the text of a ticket. */
 type Content = [
   endsMs: number,
   version: Text,
@@ -40,7 +40,7 @@ type Content = [
   maxShare: number | undefined,
 ];
 
-/** Two parts of base64url with a dot between. */
+/** Returns two parts of base64url, separated by a dot. */
 export function sealTicket(secret: KeyObject, transfer: Transfer, ticket: Ticket): string {
   const { endsMs, version, nonce, namespace, serviceAccount, pod, maxObjectBytes, maxShare } = ticket;
   const content: Content = [endsMs, version, nonce, namespace, serviceAccount, pod, maxObjectBytes, maxShare];
@@ -48,7 +48,7 @@ export function sealTicket(secret: KeyObject, transfer: Transfer, ticket: Ticket
   return `${text}.${sealOf(secret, transfer, text)}`;
 }
 
-/** Undefined unless it was sealed with this secret for this transfer. The seal is compared as text: base64 has several spellings of the same bytes. */
+/** Returns undefined unless it was sealed with this secret for this transfer. Seals are compared as text, because base64 is ambiguous. */
 export function openTicket(secret: KeyObject, transfer: Transfer, sealed: string): Ticket | undefined {
   const dot = sealed.indexOf('.');
   if (dot === -1) return undefined;
@@ -56,13 +56,13 @@ export function openTicket(secret: KeyObject, transfer: Transfer, sealed: string
   const given = Buffer.from(sealed.slice(dot + 1));
   const right = Buffer.from(sealOf(secret, transfer, text));
   if (given.length !== right.length || !timingSafeEqual(given, right)) return undefined;
-  // undefined is null in JSON.
+  // JSON has null in place of undefined.
   const fields = (JSON.parse(Buffer.from(text, 'base64url').toString()) as unknown[]).map((field) => field ?? undefined);
   const [endsMs, version, nonce, namespace, serviceAccount, pod, maxObjectBytes, maxShare] = fields as Content;
   return { endsMs, version, nonce, namespace, serviceAccount, pod, maxObjectBytes, maxShare };
 }
 
-/** Neither a method nor a key has a line end in it. */
+/** A line feed separates the parts: neither a method nor a key contains one. */
 function sealOf(secret: KeyObject, { method, key }: Transfer, text: string): string {
   return createHmac('sha256', secret).update(`${method}\n${key}\n${text}`).digest('base64url');
 }

@@ -1,4 +1,6 @@
-/** What a shard knows of its objects: the index with its groups, the shares of namespaces, the room, and which object is evicted next. Knows no file. */
+/**
+ * The state of all objects of a shard: the index with its groups, the shares of namespaces, the room, and eviction. It accesses no files.
+ */
 import type { Key } from '../../shared/key.ts';
 import type { Digest } from '../digest.ts';
 import type { Clock } from './clock.ts';
@@ -14,13 +16,15 @@ interface CatalogOptions {
   readonly limits: SpaceLimits;
   readonly eviction: 'lru' | 'dataset';
   readonly clock: Clock;
-  /** The part of the limit that one object may take, so that it does not evict all others. */
+  /** The part of the byte limit that one object may take, so that it does not evict all others. */
   readonly maxObjectShare: number;
-  /** Removes the file of a row and takes the row out. Resolves when the room is free again, with false when the file could not be removed. Does not reject. */
+  /**
+   * Removes a row and its file. Resolves with true when the room is free, or with false if the file could not be removed. Does not reject.
+   */
   readonly evict: (row: number) => Promise<boolean>;
 }
 
-/** Whose object it is, as its file says. */
+/** Key and namespace in the trailer of a file. */
 interface Owner {
   readonly key: Key;
   readonly namespace: string;
@@ -32,13 +36,13 @@ export interface RemovedRow {
 }
 
 export type UploadAdmission =
-  /** `maxBytes`: the most that one object may have. */
+  /** `maxBytes`: the size limit of the object. */
   | { readonly kind: 'admitted'; readonly pool: Pool; readonly maxBytes: number }
-  /** Larger than one object may be. */
+  /** The object exceeds its size limit. */
   | { readonly kind: 'too-large' }
-  /** The room is reserved for others. */
+  /** The room is reserved for other uploads. */
   | { readonly kind: 'no-room' }
-  /** Eviction protects every object that would have to go: the body is read and dropped, and the response has `x-kura-stored: no`. */
+  /** Eviction protects all stored objects: the body is read and dropped, and the response has `x-kura-stored: no`. */
   | { readonly kind: 'not-kept' };
 
 export class Catalog {
@@ -120,19 +124,19 @@ export class Catalog {
     if (bytes > 0 && this.shares.isOver(pool)) this.evictor.run();
   }
 
-  /** Adds a file that this process wrote, whose room was an upload's. */
+  /** Adds a file that this process has written. The room of its upload becomes stored room. */
   commit(digest: Digest, { key, namespace }: Owner, { blocks, takenBytes }: { blocks: number; takenBytes: number }): void {
     this.space.commit(takenBytes, 1);
     const group = this.groups.number({ namespace, prefix: prefixOf(key) });
     this.index.insert({ a: digest.a, b: digest.b, c: digest.c, blocks, tick: this.#clock.tick(), group, flags: flagVerified });
   }
 
-  /** No row is free for one more file: those of uploads in progress will need theirs. */
+  /** Whether no row is free for another file. Files of uploads in progress and files that are being freed count too. */
   get isFull(): boolean {
     return this.index.count + this.space.unstoredFiles >= this.index.capacity;
   }
 
-  /** Takes a row out and returns what it held. Its bytes count until `space.endDelete`. */
+  /** Removes a row and returns its fields. Its bytes count until `space.endDelete`. */
   takeOut(row: number): RemovedRow {
     const removed = { row: this.index.row(row), bytes: this.bytesOf(row) };
     this.index.remove(row);
@@ -140,24 +144,24 @@ export class Catalog {
     return removed;
   }
 
-  /** The file of a row that was taken out could not be removed. */
+  /** Restores a row whose file could not be removed. */
   putBack({ row, bytes }: RemovedRow): void {
     this.space.cancelDelete(bytes, 1);
     this.index.insert(row, 'oldest');
   }
 
-  /** Another program removed the file that a row stands for. */
+  /** Removes the row of a file that another program has removed. */
   forget(digest: Digest): void {
     const row = this.find(digest);
     if (row !== noRow) this.index.remove(row);
   }
 
-  /** A whole, checked file completes a row that a scan or a snapshot made. */
+  /** Completes a row of a scan or a snapshot with the trailer of its checked file. */
   learnOwner(row: number, { key, namespace }: Owner): void {
     this.index.setFlag(row, flagUnconfirmed, false);
     const before = this.index.group(row);
     if (before !== unknownGroup && before !== overflowGroup) return;
-    // Its namespace may have got a share, or a number may be free, since it was put into the group of last resort.
+    // Since the row joined the overflow group, its namespace may have got a share, or a group number may be free.
     const group = this.groups.number({ namespace, prefix: prefixOf(key) });
     if (group !== before) this.index.regroup(row, group);
   }

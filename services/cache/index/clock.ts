@@ -1,10 +1,10 @@
-/** Time as a shard uses it: steps that never go back for recency, the wall clock only for commit times. */
+/** The clocks of a shard: monotonic steps for recency, and the wall clock for commit times. */
 
 /** A step of recency: 32 bits of 100 ms last 13 years. */
 export const tickMs = 100;
 
 export class Clock {
-  /** The step at which this process started; a snapshot moves it past every step that it holds. */
+  /** The first step of this process. A snapshot moves it past all steps of the snapshot. */
   #base = 1;
   readonly #startMs = performance.now();
   #lastCommit = 0n;
@@ -13,12 +13,14 @@ export class Clock {
     return this.#base + Math.floor((performance.now() - this.#startMs) / tickMs);
   }
 
-  /** Goes on after the steps of an earlier process. */
+  /** Continues after the steps of an earlier process. */
   continueAfter(tick: number): void {
     this.#base = Math.max(this.#base, tick + 1);
   }
 
-  /** Microseconds since 1970, different for every call even when the wall clock goes back, so that two versions never share an ETag. */
+  /**
+   * Microseconds since 1970. Each call returns a higher value, even if the wall clock goes back, so that two versions never share an ETag.
+   */
   commitTime(): bigint {
     const now = BigInt(Math.round((performance.timeOrigin + performance.now()) * 1000));
     this.#lastCommit = now > this.#lastCommit ? now : this.#lastCommit + 1n;

@@ -1,4 +1,6 @@
-/** Pure: how data sets are read, learnt from a hash sample of their keys. A data set is all groups with one prefix. Time is in steps of recency (clock.ts). */
+/**
+ * Pure: measures how data sets are read, on a sample of their keys. A data set is all groups with one prefix. Time is in steps (clock.ts).
+ */
 
 interface SampledDigest {
   readonly b: number;
@@ -7,34 +9,34 @@ interface SampledDigest {
 
 export interface DatasetUse {
   lastUse: number;
-  /** Longest time between two uses of one sampled key, in this span and in the one before. */
+  /** Longest time between two uses of one sampled key, in the current span and in the previous one. */
   longest: number;
   longestBefore: number;
   spanStart: number;
-  /** Bits that are 0 in the digests of the keys that are sampled: at first all keys are. */
+  /** A key is sampled if these bits of its digest are 0. At first all keys are sampled. */
   mask: number;
   /** Last use by sampled key. */
   readonly samples: Map<number, number>;
 }
 
-/** Keys sampled of one data set: enough for the longest of some hundred intervals, and all keys of a data set with few objects on the shard. */
+/** Sampled keys of one data set: enough for the longest of a few hundred intervals. A smaller data set is sampled whole. */
 const maxSamplesPerPrefix = 64;
 const maxSamples = 65_536;
 const maxPrefixes = 65_536;
-/** Data sets compared when one has to be forgotten. */
+/** Data sets that are compared when one of them has to be dropped. */
 const maxCompared = 8;
-/** The longest interval of a sample is a little shorter than that of all. */
+/** The longest interval of a sample is slightly shorter than the longest interval of all keys. */
 const guardFactor = 1.15;
 /** Bits of a digest that a mask can test. */
 const maskBits = 20;
 
 export class DatasetUses {
   readonly #byPrefix = new Map<string, DatasetUse>();
-  /** Stays at the front of `#byPrefix`: a new iterator would walk over the places of all that were taken out there. */
+  /** An iterator at the front of `#byPrefix`. A new iterator would step over all entries that were deleted there. */
   #front = this.#byPrefix.entries();
   #samples = 0;
 
-  /** Records a read, of a stored object or of a missing one: learnt from hits alone the guard time collapses. */
+  /** Records a read of a stored or a missing object. With hits alone, the guard time would become too short. */
   record(prefix: string, digest: SampledDigest, tick: number): void {
     const use = this.of(prefix, tick);
     use.lastUse = tick;
@@ -54,14 +56,14 @@ export class DatasetUses {
     return use;
   }
 
-  /** Of some data sets, forgets the one of which least is known: without a guard time, and read longest ago. */
+  /** Compares some data sets and drops one: preferably without a guard time, otherwise the one that was read longest ago. */
   #forgetOne(): void {
     let worst: readonly [string, DatasetUse] | undefined;
     for (let left = Math.min(maxCompared, this.#byPrefix.size); left > 0; left -= 1) {
       const entry = this.#first();
       if (entry === undefined) return;
       const [prefix, use] = entry;
-      // Behind the others, so that the next call compares others.
+      // Moves it to the end, so that the next call compares other data sets.
       this.#byPrefix.delete(prefix);
       this.#byPrefix.set(prefix, use);
       if (worst === undefined || isWorthLess(use, worst[1])) worst = entry;
@@ -79,12 +81,12 @@ export class DatasetUses {
   }
 }
 
-/** For how long an object of the data set is kept since its last read. */
+/** The guard time: an object of the data set is kept for this time after its last read. */
 export function guardOf(use: DatasetUse): number {
   return Math.ceil(Math.max(use.longest, use.longestBefore) * guardFactor);
 }
 
-/** About how many keys of the data set were read. */
+/** An estimate of how many keys of the data set were read. */
 export function keysOf(use: DatasetUse): number {
   return use.samples.size * (use.mask + 1);
 }
@@ -103,12 +105,12 @@ function sample(use: DatasetUse, { b, c }: SampledDigest, tick: number): void {
     return;
   }
   const longestKnown = Math.max(use.longest, use.longestBefore);
-  // A span is long enough for the longest interval to be met again; what was not met in two spans is forgotten.
+  // A span is long enough to contain the longest interval again. An interval that is not seen in two spans is dropped.
   if (tick - use.spanStart > 4 * longestKnown && longestKnown > 0) startSpan(use, tick);
   use.longest = Math.max(use.longest, tick - before);
 }
 
-/** Keys that were not used in the last span are gone, and when few are left more are sampled. */
+/** Starts a span. Drops keys that were not used in the previous span, and samples more keys if few are left. */
 function startSpan(use: DatasetUse, tick: number): void {
   for (const [key, lastUse] of use.samples) if (lastUse < use.spanStart) use.samples.delete(key);
   if (use.samples.size < maxSamplesPerPrefix / 4) use.mask >>>= 1;
@@ -117,7 +119,7 @@ function startSpan(use: DatasetUse, tick: number): void {
   use.spanStart = tick;
 }
 
-/** Halves the sampled keys, by one more bit of their digests. */
+/** Halves the sample: one more bit of a digest must be 0. */
 function thin(use: DatasetUse): void {
   use.mask = Math.min(use.mask * 2 + 1, 2 ** maskBits - 1);
   for (const key of use.samples.keys()) if (((key % 2 ** maskBits) & use.mask) !== 0) use.samples.delete(key);

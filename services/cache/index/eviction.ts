@@ -1,4 +1,4 @@
-/** Pure: which object goes when room is needed. */
+/** Pure: selects the object to evict when room is needed. */
 import { DatasetUses, guardOf, keysOf } from './dataset-uses.ts';
 import type { Groups } from './groups.ts';
 import { maxGroups, noRow, type ObjectIndex } from './object-index.ts';
@@ -7,15 +7,15 @@ import { commonPool } from './pools.ts';
 
 /** Time is in steps of recency (clock.ts). */
 export interface EvictionPolicy {
-  /** The row of a pool to give up, or noRow when all that is stored in it is worth more than what wants in. */
+  /** The row of a pool to evict, or noRow if all objects of the pool are worth more than a new object. */
   victim(tick: number, pool?: number): number;
-  /** A stored object was read; called before the index is told. */
+  /** Records a read of a stored object. Call it before `index.touch`. */
   read(row: number, tick: number): void;
-  /** Somebody asked for an object that is not stored. */
+  /** Records a read of an object that is not stored. */
   missed(prefix: string, digest: { readonly b: number; readonly c: number }, tick: number): void;
 }
 
-/** The least recently used goes: what the original system promises. */
+/** Evicts the least recently used object. */
 export class LruEviction implements EvictionPolicy {
   readonly #index: ObjectIndex;
 
@@ -33,31 +33,31 @@ export class LruEviction implements EvictionPolicy {
 }
 
 /**
- * A data set that is being read is read all the time: silence for this part of its guard time, about two epochs, says that nobody reads it. A data set with few keys on
- * this shard is read rarely, once in each `epoch / keys`: its silence must be as long as eight such pauses.
+ * A data set in use is read continuously. After a silence of this part of its guard time (about two epochs), it counts as not in use. A
+ * data set with few keys on this shard is read once in each `epoch / keys`, so its silence must be as long as eight such intervals.
  */
 const silentPart = 1 / 48;
 const silentKeys = 4;
-/** No data set is given up for a pause shorter than this (5 s). */
+/** A data set without reads for less than this time (5 s) counts as in use. */
 const minSilence = 50;
 /** Least time between the starts of two passes over the groups. */
 const passEvery = 10;
-/** Groups looked at in one call, so that no PUT waits for a pass over 65,536 of them. */
-const maxGroupsPerLook = 512;
+/** Groups that one call checks, so that no PUT waits for a pass over all 65,536. */
+const maxGroupsPerCall = 512;
 
 /**
- * For training data: an object that is read once an epoch is worth keeping until it is read again. So the least recently used goes only when it has been idle for
- * longer than its data set's guard time (dataset-uses.ts), and data sets that nobody reads go first. Objects that belong to no data set are kept as by LRU: their
- * guard time is 0.
+ * For training data: an object that is read once an epoch is kept until it is read again. Objects of data sets without readers are evicted
+ * first. After them, the least recently used object is evicted only if it was idle for longer than the guard time of its data set
+ * (dataset-uses.ts). Objects without a data set have a guard time of 0, so they are evicted as by LRU.
  */
 export class DatasetEviction implements EvictionPolicy {
   readonly #index: ObjectIndex;
   readonly #groups: Groups;
   readonly #uses = new DatasetUses();
   #passStartedAt = Number.NEGATIVE_INFINITY;
-  /** The group that the pass looks at next. */
-  #lookAt = 0;
-  /** Groups whose oldest may go, those that nobody reads apart. What changed since the pass is found when a group surfaces. */
+  /** The next group of the pass. */
+  #passAt = 0;
+  /** Groups whose oldest object may be evicted. Those without readers have their own heap. A key may be outdated until it is at the top. */
   readonly #silent = new PooledHeaps({ groups: maxGroups });
   readonly #overdue = new PooledHeaps({ groups: maxGroups });
 
@@ -76,31 +76,31 @@ export class DatasetEviction implements EvictionPolicy {
   }
 
   victim(tick: number, pool: number = commonPool): number {
-    this.#look(tick);
+    this.#continuePass(tick);
     const row = this.#topOf(this.#silent, pool, (group) => this.#silentSince(group, tick));
     if (row !== noRow) return row;
     return this.#topOf(this.#overdue, pool, (group) => this.#overdueSince(group, tick));
   }
 
-  /** Takes a pass over the groups some of them further. */
-  #look(tick: number): void {
-    if (this.#lookAt >= this.#groups.size) {
+  /** Checks the next groups of the pass over all groups. */
+  #continuePass(tick: number): void {
+    if (this.#passAt >= this.#groups.size) {
       if (tick - this.#passStartedAt < passEvery) return;
-      this.#lookAt = 0;
+      this.#passAt = 0;
     }
-    if (this.#lookAt === 0) this.#passStartedAt = tick;
-    const end = Math.min(this.#lookAt + maxGroupsPerLook, this.#groups.size);
-    for (let group = this.#lookAt; group < end; group += 1) {
+    if (this.#passAt === 0) this.#passStartedAt = tick;
+    const end = Math.min(this.#passAt + maxGroupsPerCall, this.#groups.size);
+    for (let group = this.#passAt; group < end; group += 1) {
       const pool = this.#index.pools.of(group);
       const silentSince = this.#silentSince(group, tick);
       const overdueSince = silentSince === undefined ? this.#overdueSince(group, tick) : undefined;
       if (silentSince !== undefined) this.#silent.offer(group, pool, silentSince);
       else if (overdueSince !== undefined) this.#overdue.offer(group, pool, overdueSince);
     }
-    this.#lookAt = end;
+    this.#passAt = end;
   }
 
-  /** The oldest row of the first group that still has a key. */
+  /** The oldest row of the first group for which `keyOf` still returns a key. */
   #topOf(heaps: PooledHeaps, pool: number, keyOf: (group: number) => number | undefined): number {
     const heap = heaps.of(pool);
     for (let group = heap.top(); group !== undefined; group = heap.top()) {
@@ -112,7 +112,7 @@ export class DatasetEviction implements EvictionPolicy {
     return noRow;
   }
 
-  /** When a group that nobody reads was last read; undefined for one that is read, or empty. */
+  /** The last read of a group without readers; undefined for a group that has readers or is empty. */
   #silentSince(group: number, tick: number): number | undefined {
     const row = this.#index.oldestOf(group);
     if (row === noRow) return undefined;
@@ -122,7 +122,7 @@ export class DatasetEviction implements EvictionPolicy {
     return tick - use.lastUse > Math.max(minSilence, guardOf(use) * part) ? use.lastUse : undefined;
   }
 
-  /** When the oldest of a group was last read, if that is longer ago than the guard time. */
+  /** The last read of the oldest object of a group, if it is longer ago than the guard time. */
   #overdueSince(group: number, tick: number): number | undefined {
     const row = this.#index.oldestOf(group);
     if (row === noRow) return undefined;

@@ -1,22 +1,24 @@
-/** Frees room ahead of need and off the request path. */
+/** Evicts objects before their room is needed, outside of the request path. */
 import type { EvictionPolicy } from './eviction.ts';
 import { noRow, type ObjectIndex } from './object-index.ts';
 import type { Pool, Shares } from './shares.ts';
 import { fileBlockBytes, type Space } from './space.ts';
 
-/** Files being removed at once: enough for the thread pool, few enough to leave it to readers. */
+/** Concurrent removals: enough to use the thread pool, few enough to leave threads for readers. */
 const maxRemovals = 8;
-/** After a file that could not be removed: time in which no other is tried, so that a failing disk does not empty the index. */
+/** Pause after a file could not be removed, so that a failing disk is not tried with each object. */
 const pauseMs = 5_000;
 
-/** The row to evict next, or noRow when none may be evicted now; while room is not short, only one that is over its share. */
+/** Returns the next row to evict, or noRow. While room is not short, it returns only a row of a namespace over its share. */
 type ChooseVictim = (isShort: boolean) => number;
 
 interface EvictorOptions {
   readonly index: ObjectIndex;
   readonly space: Space;
   readonly chooseVictim: ChooseVictim;
-  /** Takes the row out of the index and removes its file. Resolves when the room is free, with false when the file could not be removed. Does not reject. */
+  /**
+   * Removes a row and its file. Resolves with true when the room is free, or with false if the file could not be removed. Does not reject.
+   */
   readonly evict: (row: number) => Promise<boolean>;
 }
 
@@ -38,7 +40,7 @@ export class Evictor {
     return this.#pause === undefined && (this.#removals > 0 || chooseVictim(true) !== noRow);
   }
 
-  /** Starts evictions when room is short; cheap when it is not. */
+  /** Starts evictions if they are needed. Otherwise it is cheap. */
   run(): void {
     const { space, chooseVictim } = this.#options;
     while (this.#pause === undefined && this.#removals < maxRemovals) {
@@ -46,7 +48,7 @@ export class Evictor {
       if (row === noRow) break;
       this.#start(row);
     }
-    // An upload that waits while nothing is left to evict would wait for ever.
+    // When nothing is left to evict, a waiting upload would wait forever.
     while (this.#removals === 0 && space.wanted !== undefined) space.refuseFirst();
   }
 
@@ -76,7 +78,7 @@ export class Evictor {
   #isShort(): boolean {
     const { space } = this.#options;
     const { bytes, files } = space.wanted ?? { bytes: 0, files: 0 };
-    // While files are uncounted nothing is free by definition: only the room of waiting uploads is made.
+    // Until all files are counted, no room counts as free. Then only the room for waiting uploads is needed.
     const headroom = space.isCounted ? space.headroom : { bytes: 0, files: 0 };
     return (
       space.freeBytes + this.#pendingBytes < Math.max(bytes, headroom.bytes) ||
@@ -85,7 +87,7 @@ export class Evictor {
   }
 }
 
-/** Chooses whose object goes (shares.ts), and which of these (eviction.ts). */
+/** Selects the pool to evict from (shares.ts), and its object (eviction.ts). */
 export class VictimChoice {
   readonly #index: ObjectIndex;
   readonly #shares: Shares;
@@ -97,7 +99,10 @@ export class VictimChoice {
     this.#eviction = eviction;
   }
 
-  /** What is over its share goes, whatever the policy protects; when room is short, something of the pool that is fullest for its share. noRow when none may go. */
+  /**
+   * A pool over its share loses an object even if the policy protects it. Otherwise, if room is short, the fullest pool loses an object.
+   * Returns noRow if no object may be evicted.
+   */
   choose(isShort: boolean, tick: number): number {
     const over = this.#shares.over();
     if (over !== undefined) {
@@ -107,7 +112,7 @@ export class VictimChoice {
     return isShort ? this.#eviction.victim(tick, this.#shares.fullest().number) : noRow;
   }
 
-  /** Whether so much more fits into the pool's share without an object going that the policy protects. */
+  /** Whether `bytes` more fit into the share of the pool, if needed after the eviction of an object that the policy does not protect. */
   hasShareFor(pool: Pool, bytes: number, tick: number): boolean {
     return !this.#shares.isOver(pool, bytes) || this.#eviction.victim(tick, pool.number) !== noRow;
   }

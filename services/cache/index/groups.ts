@@ -1,24 +1,24 @@
-/** Pure: numbers for groups. A group is what eviction treats as one: a namespace's objects under one prefix. */
-
+/** Pure: assigns numbers to groups. A group is the unit of eviction: the objects of one namespace with one prefix. */
 import type { Key } from '../../shared/key.ts';
 import { maxGroups } from './object-index.ts';
 
 /** Objects whose namespace and prefix are not known yet: found on disk after a start without a snapshot. */
 export const unknownGroup = 0;
-/** The group of last resort, which belongs to no namespace: for the objects of namespaces without a share when no number is free. */
+/** The group for objects of namespaces without a share when no number is free. It belongs to no namespace. */
 export const overflowGroup = 1;
-/** Groups with a prefix, of one namespace: one workload must not use up the numbers, and a prefix for each few objects is no data set. */
+/** Groups with a prefix in one namespace. One workload must not use up the numbers, and a prefix with few objects is not a data set. */
 export const maxGroupsOfNamespace = 256;
-/** Instead of a prefix: the objects of a namespace beyond its groups. A prefix is empty or ends in a slash. */
+/** The prefix of the group for all further objects of a namespace. A real prefix is empty or ends with a slash. */
 export const othersPrefix = '(others)';
 /**
- * The last numbers, for the `(others)` groups of namespaces with a share when no other number is free. 1,023 namespaces have a share at a time; the rest is for those
- * that had one and still have objects. Beyond that a namespace shares the group of last resort, and its share does not bound what it puts there.
+ * The last numbers are reserved for the `(others)` groups of namespaces with a share, when no other number is free. At most 1,023
+ * namespaces have a share at the same time. The other reserved numbers are for namespaces that have lost their share but still have
+ * objects. When all are used, a namespace uses the overflow group, where its share does not limit its objects.
  */
 const reservedGroups = 2048;
 const firstGroup = 2;
 const firstReserved = maxGroups - reservedGroups;
-/** Numbers looked at in one search for an empty group, so that a full table does not cost every PUT a scan. */
+/** Numbers that one search for an empty group checks, so that a full table does not cost every PUT a scan. */
 const maxLooks = 1024;
 
 export interface GroupName {
@@ -27,14 +27,14 @@ export interface GroupName {
 }
 
 interface GroupsOptions {
-  /** Whether the index holds nothing under a group, so that its number may name another. */
+  /** Whether the index has no objects of a group, so that its number can be reused. */
   readonly isEmpty: (group: number) => boolean;
   /** Called for every number that gets a name. */
   readonly onNamed?: (group: number, name: GroupName) => void;
   readonly hasShare?: (namespace: string) => boolean;
 }
 
-/** A part of the numbers, and the next one to look at when all have been given out. */
+/** A range of numbers, and the next number to check when all of them are used. */
 interface Range {
   readonly first: number;
   readonly end: number;
@@ -42,7 +42,7 @@ interface Range {
 }
 
 export class Groups {
-  /** By namespace and prefix. A namespace is in it while it has a group. */
+  /** By namespace and prefix. It has a namespace while the namespace has a group. */
   readonly #numbers = new Map<string, Map<string, number>>();
   readonly #names: (GroupName | undefined)[] = [undefined, undefined];
   readonly #ordinary: Range = { first: firstGroup, end: firstReserved, sweptAt: firstGroup };
@@ -100,7 +100,7 @@ export class Groups {
     return undefined;
   }
 
-  /** A number that was never used, or that of an empty group. */
+  /** An unused number, or the number of an empty group. */
   #take(range: Range): number | undefined {
     // The reserve begins when all other numbers are used, so that the names have no gap.
     if (this.#names.length < range.end) return this.#names.length;
@@ -143,8 +143,8 @@ function lengthOf({ namespace, prefix }: GroupName): number {
 const prefixSegments = 4;
 
 /**
- * The first four segments of a key, `scheme://host` counting as one: what a data set is taken to be, for eviction.
- * The last segment is the object's own name and never part of its prefix.
+ * The first four segments of a key, which identify a data set for eviction. `scheme://host` counts as one segment.
+ * The last segment names the object and is never part of the prefix.
  */
 export function prefixOf(key: Key): string {
   let end = 0;

@@ -1,4 +1,4 @@
-/** Pure: a heap of small numbers by a key, least first, that knows the place of each: a key changes in logarithmic time. */
+/** Pure: a min-heap of small numbers by key. It stores the position of each number, so that a key changes in logarithmic time. */
 
 export interface HeapStorage {
   readonly keys: Float64Array;
@@ -11,7 +11,7 @@ export class IndexedHeap {
   /** Position + 1 of a number in the heap; 0 = absent. */
   readonly #places: Uint32Array;
 
-  /** Heaps may share a storage while no number is in two of them. */
+  /** Heaps may share a storage if no number is in two of them. */
   constructor(storage: HeapStorage) {
     this.#keys = storage.keys;
     this.#places = storage.places;
@@ -25,7 +25,7 @@ export class IndexedHeap {
     return this.#keys[number] as number;
   }
 
-  /** Adds a number, or lowers the key of one that is present. A larger key for a present number is left to `raiseTop`. */
+  /** Adds a number, or lowers the key of one that is present. For a present number, a larger key is ignored (see `raiseTop`). */
   offer(number: number, key: number): void {
     if (this.#places[number] !== 0 && (this.#keys[number] as number) <= key) return;
     this.set(number, key);
@@ -47,7 +47,7 @@ export class IndexedHeap {
     this.remove(this.#numbers[0] as number);
   }
 
-  /** Takes a number out that is in this heap or in none. */
+  /** Removes a number. It must be in this heap or in no heap. */
   remove(number: number): void {
     const place = this.#places[number] as number;
     if (place === 0) return;

@@ -1,4 +1,4 @@
-/** Pure: what each namespace has stored in a shard, the largest by name. */
+/** Pure: the stored objects and bytes of each namespace. Only the largest namespaces are listed by name. */
 import { type Groups, overflowGroup, unknownGroup } from './groups.ts';
 import type { ObjectIndex } from './object-index.ts';
 import type { Shares } from './shares.ts';
@@ -8,11 +8,11 @@ export interface NamespaceUse {
   readonly namespace: string;
   readonly objects: number;
   readonly bytes: number;
-  /** Undefined where the policy sets none. */
+  /** Undefined if the policy sets none. */
   readonly share: number | undefined;
 }
 
-/** Namespaces that are told by name; what the others have is one sum. */
+/** Namespaces that are listed by name. All others are one sum. */
 const maxNamed = 100;
 
 export function namespaceUse({ index, groups, shares }: { index: ObjectIndex; groups: Groups; shares: Shares }): NamespaceUse[] {

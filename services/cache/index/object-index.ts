@@ -1,11 +1,12 @@
 /**
- * Pure: what a shard knows of its objects, in typed arrays: 39 bytes an object (digest 12, hash chain 4, bucket 4, LRU links 8, blocks 4, tick 4, group 2, flags 1).
- * A Map ends at 16.7 million entries; 8 TB of 110 KB objects are 73 million. The rows are allocated once for the capacity: the system gives a page when it is first
- * touched, so nothing is ever copied. The hash grows one bucket an insert (linear hashing), so there is no pause while it grows.
+ * Pure: the index of objects, in typed arrays with 39 bytes for each object (digest 12, hash chain 4, bucket 4, LRU links 8, blocks 4, tick
+ * 4, group 2, flags 1). A Map is limited to 16.7 million entries, and 8 TB of 110 KB objects are 73 million. The arrays are allocated once
+ * for the capacity. The system provides a page at its first use, so nothing is copied. The hash grows by one bucket for each insert (linear
+ * hashing), so no insert pauses while it grows.
  */
 import { commonPool, Pools } from './pools.ts';
 
-/** No row: rows count from 1, so that untouched memory already says "none". */
+/** No row. Rows start at 1, so that unused memory means `noRow`. */
 export const noRow = 0;
 export const maxGroups = 65_536;
 /** The row came from a snapshot and no scan has seen its file yet. */
@@ -26,7 +27,7 @@ export interface NewRow {
   readonly flags?: number;
 }
 
-/** The index of one shard: exact LRU inside a group, to one tick between groups. */
+/** The index of one shard. The LRU order is exact inside a group, and exact to one tick between groups. */
 export class ObjectIndex {
   readonly capacity: number;
   count = 0;
@@ -67,7 +68,7 @@ export class ObjectIndex {
     this.#flags = new Uint8Array(rows);
   }
 
-  /** Memory of one object, its share of the hash included: all arrays together over the rows there is room for. */
+  /** Memory of one object including the hash: the size of all arrays, divided by the capacity. */
   get bytesPerObject(): number {
     const arrays = [
       this.#digests,
@@ -142,7 +143,7 @@ export class ObjectIndex {
     this.#link(row, group, 'newest');
   }
 
-  /** Files a row under another group, at the end that its last use is nearer to. Order inside a group stays order by last use. */
+  /** Moves a row to another group, as its newest or its oldest row. The order inside a group stays the order of the last use. */
   regroup(row: number, group: number): void {
     const blocks = this.#blocks[row] as number;
     this.#unlink(row);
@@ -153,7 +154,7 @@ export class ObjectIndex {
     this.#count(group, 1, blocks);
   }
 
-  /** Puts a group, with all that is in it, into another pool. */
+  /** Moves a group with all its objects to another pool. */
   assign(group: number, pool: number): void {
     if (this.pools.of(group) === pool) return;
     this.pools.move(group, pool, { objects: this.groupCount(group), blocks: this.groupBlocks(group) });
@@ -184,19 +185,21 @@ export class ObjectIndex {
     return this.#oldest[group] as number;
   }
 
-  /** Starts a walk over one group from the oldest to the newest that goes on rightly while rows are touched and removed; one walk at a time. */
+  /**
+   * Starts a walk over one group, from the oldest to the newest row. Rows may be touched and removed meanwhile. Only one walk at a time.
+   */
   walk(group: number): void {
     this.#cursor = this.#oldest[group] as number;
   }
 
-  /** The walk's next row, or noRow at its end. A row touched meanwhile is met again, at its new place. */
+  /** The next row of the walk, or noRow at its end. A row that is touched during the walk is returned again at its new place. */
   step(): number {
     const row = this.#cursor;
     if (row !== noRow) this.#cursor = this.#newer[row] as number;
     return row;
   }
 
-  /** All that is known of a row, to insert it again. */
+  /** All fields of a row, to insert it again. */
   row(row: number): NewRow {
     return {
       ...this.digest(row),
@@ -240,7 +243,7 @@ export class ObjectIndex {
     this.#flags[row] = isSet ? flags | flag : flags & ~flag;
   }
 
-  /** Rows that were ever used are 1 to this, without it. A removed row stays in the range until it is used again. */
+  /** All rows that were ever used are below this number. Removed rows stay in the range. */
   get rowLimit(): number {
     return this.#nextFresh;
   }
@@ -297,7 +300,7 @@ export class ObjectIndex {
     inward[row] = neighbour;
     outward[row] = noRow;
     ends[group] = row;
-    // A row that joins at the old end is taken to be as old as the oldest.
+    // A row that joins as the oldest is at least as old as the previous oldest row.
     if (!isNewest && neighbour !== noRow) this.#ticks[row] = Math.min(this.#ticks[row] as number, this.#ticks[neighbour] as number);
     if (neighbour !== noRow) outward[neighbour] = row;
     else (isNewest ? this.#oldest : this.#newest)[group] = row;

@@ -1,9 +1,9 @@
-/** Pure: a heap of groups for each pool (shares.ts), on one storage. */
+/** Pure: a heap of groups for each pool (shares.ts), in one shared storage. */
 import { type HeapStorage, heapStorage, IndexedHeap } from './indexed-heap.ts';
 
 /**
- * A group is in at most one of the heaps. Keys may lag behind: an oldest object that is touched or removed only makes its group's true key larger, so the owner corrects
- * a key when it surfaces (`raiseTop`) and a touch costs nothing here.
+ * A group is in at most one of the heaps. A key may be too small, because a touch or a removal of the oldest object only increases the
+ * correct key of its group. The owner corrects a key when it is at the top (`raiseTop`), so a touch costs nothing here.
  */
 export class PooledHeaps {
   readonly #storage: HeapStorage;

@@ -1,9 +1,9 @@
-/** Pure: to which pool each group belongs (shares.ts), what each pool holds, and which has most of its share. */
+/** Pure: the pool of each group (shares.ts), the content of each pool, and the pool that uses most of its share. */
 import { heapStorage, IndexedHeap } from './indexed-heap.ts';
 import { PooledHeaps } from './pooled-heaps.ts';
 import { fileBlockBytes, type Room } from './space.ts';
 
-/** The pool of all groups that belong to no other. */
+/** The pool of all groups that belong to no other pool. */
 export const commonPool = 0;
 export const maxPools = 1024;
 
@@ -20,11 +20,11 @@ export class Pools {
   readonly #uploadingBytes = new Float64Array(maxPools);
   /** 0 for a pool without a share. */
   readonly #shares = new Float64Array(maxPools);
-  /** Of each pool's groups, by the tick of their oldest. */
+  /** The groups of each pool, by the tick of their oldest object. */
   readonly heaps: PooledHeaps;
   /**
-   * Pools that have a share and objects, the fullest first: by bytes and by objects, each divided by the share. Two heaps, so that their order does not depend on the
-   * room, which changes at any time.
+   * Pools that have a share and objects, the fullest first: by bytes and by objects, each divided by the share. Two heaps, so that their
+   * order does not depend on the room, which changes at any time.
    */
   readonly #byBytes = new IndexedHeap(heapStorage(maxPools));
   readonly #byObjects = new IndexedHeap(heapStorage(maxPools));
@@ -46,12 +46,12 @@ export class Pools {
     return this.#blocks[pool] as number;
   }
 
-  /** Counts what came to a group, or with negative numbers what went. */
+  /** Adds objects and blocks to a group. Negative numbers remove them. */
   count(group: number, amount: Amount): void {
     this.#add(this.of(group), amount.objects, amount.blocks);
   }
 
-  /** Puts a group with all that it holds into another pool. Its place in a heap is lost. */
+  /** Moves a group with its content to another pool, and removes it from its heap. */
   move(group: number, pool: number, held: Amount): void {
     this.heaps.remove(group);
     this.#add(this.of(group), -held.objects, -held.blocks);
@@ -59,26 +59,26 @@ export class Pools {
     this.#add(pool, held.objects, held.blocks);
   }
 
-  /** 0 takes the share back, and forgets the uploads in progress. */
+  /** 0 removes the share and resets the room of uploads in progress. */
   setShare(pool: number, share: number): void {
     this.#shares[pool] = share;
     if (share === 0) this.#uploadingBytes[pool] = 0;
     this.#sort(pool);
   }
 
-  /** Counts room of uploads in progress, or with a negative number less of it. */
+  /** Adds room of uploads in progress. A negative number removes it. */
   addUploading(pool: number, bytes: number): void {
     this.#uploadingBytes[pool] = (this.#uploadingBytes[pool] as number) + bytes;
     this.#sort(pool);
   }
 
-  /** How much of its share a pool has, with so many bytes more. Above 1 is over. */
+  /** The part of its share that a pool uses, with `moreBytes` more. Above 1 it is over its share. */
   fill(pool: number, room: Room, moreBytes = 0): number {
     const ofBytes = (this.#bytes(pool) + moreBytes) / room.bytes;
     return Math.max(ofBytes, this.objects(pool) / room.files) / (this.#shares[pool] as number);
   }
 
-  /** The pool with objects that has most of its share; undefined when none has a share and objects. */
+  /** The pool that uses most of its share; undefined if no pool has a share and objects. */
   fullest(room: Room): number | undefined {
     const byBytes = this.#byBytes.top();
     const byObjects = this.#byObjects.top();

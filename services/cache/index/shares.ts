@@ -1,6 +1,7 @@
 /**
- * Pure: how much of a shard each namespace may have. A namespace whose policy sets a share has a pool of its own, which is all its groups; the rest has the common pool.
- * A share is a part of the room for objects, in bytes and in files alike, or a flood of tiny objects would push out what others have few of.
+ * Pure: the shares of namespaces in a shard. A namespace with a share in the policy has its own pool with all its groups. All other groups
+ * are in the common pool. A share is a part of the room for objects, in bytes and in files. Without a limit in files, a flood of tiny
+ * objects would evict the objects of other namespaces.
  */
 import type { Groups } from './groups.ts';
 import type { ObjectIndex } from './object-index.ts';
@@ -9,14 +10,14 @@ import type { Room } from './space.ts';
 
 export interface Pool {
   readonly number: number;
-  /** 0 for the common pool: whatever it has is more than anybody was promised. */
+  /** 0 for the common pool, which has no guaranteed room. */
   share: number;
 }
 
 interface SharesOptions {
   readonly index: ObjectIndex;
   readonly groups: Groups;
-  /** What the shares are parts of, now. */
+  /** The room that the shares currently divide. */
   readonly usable: () => Room;
 }
 
@@ -32,9 +33,11 @@ export class Shares {
     this.#options = options;
   }
 
-  /** Each PUT tells its namespace's share, so that a change of the policy needs no other way here. Namespaces beyond the 1,023rd with a share have none. */
+  /**
+   * Each PUT has the share of its namespace, so a change of the policy needs no other channel. After 1,023 namespaces, others get no share.
+   */
   learn(namespace: string, share: number | undefined): Pool {
-    // What nobody is known to have written is nobody's share.
+    // Objects of an unknown writer count in no share.
     if (namespace === '') return this.#common;
     const known = this.#pools.get(namespace);
     if (known?.share === share) return known ?? this.#common;
@@ -64,30 +67,30 @@ export class Shares {
     return Object.fromEntries([...this.#pools].map(([namespace, { share }]) => [namespace, share]));
   }
 
-  /** The most bytes that the pool may have. */
+  /** The byte limit of the pool. */
   limitBytes({ number, share }: Pool): number {
     return number === commonPool ? Number.POSITIVE_INFINITY : Math.floor(share * this.#options.usable().bytes);
   }
 
   /** Counts room of an upload before it is taken, or with a negative number after it was given back. */
   charge(pool: Pool, bytes: number): void {
-    // The number of a pool whose share was taken back may be another's by now.
+    // A pool without its share has lost its number, which another pool may have now.
     if (pool.number !== commonPool && this.#isCurrent(pool)) this.#options.index.pools.addUploading(pool.number, bytes);
   }
 
-  /** Whether the pool has more than its share, or would with so many bytes more. */
+  /** Whether the pool exceeds its share, or would with `bytes` more. */
   isOver(pool: Pool, bytes = 0): boolean {
     const { index, usable } = this.#options;
     return pool.number !== commonPool && this.#isCurrent(pool) && index.pools.fill(pool.number, usable(), bytes) > 1;
   }
 
-  /** The pool furthest over its share, if one is. */
+  /** The pool that exceeds its share most, if any. */
   over(): Pool | undefined {
     const fullest = this.#fullestOwn();
     return fullest !== undefined && this.isOver(fullest) ? fullest : undefined;
   }
 
-  /** The pool whose objects go when room is short: the common one, and when that has nothing, the one that has most of its share. */
+  /** The pool to evict from when room is short: the common pool, or if it is empty, the pool that uses most of its share. */
   fullest(): Pool {
     if (this.#options.index.pools.objects(commonPool) > 0) return this.#common;
     return this.#fullestOwn() ?? this.#common;

@@ -1,8 +1,9 @@
 /**
- * Pure: the bytes and files that a shard may use. Nothing is written before its room is taken here, so the bounds hold at every instant.
+ * Pure: the bytes and files that a shard may use. Nothing is written before its room is taken here, so the limits hold at every instant.
  *
- * Room has one of these states: stored (the index holds the object), uploading (a PUT in progress), pending delete (the name is gone, the file system has not freed the
- * blocks yet), and overhead (folders and the snapshot). A reservation is not room: it bounds how much the admitted uploads may still take, and evicts nothing.
+ * Room has one of these states: stored (the index has the object), uploading (a PUT in progress), pending delete (the file is removed, but
+ * the file system has not freed its blocks), and overhead (folders and the snapshot). A reservation is not room. It limits how much the
+ * admitted uploads may still take, and it evicts nothing.
  */
 
 export const fileBlockBytes = 4096;
@@ -30,10 +31,10 @@ interface Waiter extends Room {
   readonly settle: (isGranted: boolean) => void;
 }
 
-/** Uploads that wait for room at the same time; further ones get none. */
+/** Uploads that wait for room at the same time. Further uploads get no room. */
 const maxWaiters = 10_000;
 
-/** The room of one shard. `stored` returns what the index holds. */
+/** The room of one shard. `stored` returns the room of the objects in the index. */
 export class Space {
   limits: SpaceLimits;
   readonly #stored: () => Room;
@@ -41,15 +42,15 @@ export class Space {
   readonly #uploading = { bytes: 0, files: 0 };
   readonly #pendingDelete = { bytes: 0, files: 0 };
   #overheadBytes = 0;
-  /** Lengths of admitted uploads, less the room that these have taken. */
+  /** Lengths of admitted uploads, minus the room that they have taken. */
   #uploadReservedBytes = 0;
   /** Lowered while another program fills the disk. */
   #ceilingBytes = Number.POSITIVE_INFINITY;
-  /** While files are uncounted: what was freed since the start, less what was taken. Undefined when all files are counted. */
+  /** Until all files are counted: the room that was freed since the start, minus the room that was taken. Undefined afterwards. */
   #credit: { bytes: number; files: number } | undefined = { bytes: 0, files: 0 };
   readonly #waiters: Waiter[] = [];
 
-  /** `onWait` is called when an upload has to wait: it must see to it that the wait ends. */
+  /** `onWait` is called when an upload has to wait. It must make sure that the wait ends. */
   constructor(options: { limits: SpaceLimits; stored: () => Room; onWait: () => void }) {
     this.limits = options.limits;
     this.#onWait = options.onWait;
@@ -69,7 +70,7 @@ export class Space {
     return this.#uploading.bytes + this.#pendingDelete.bytes;
   }
 
-  /** Files that have no row in the index and may get one, or still have blocks. */
+  /** Files without a row in the index: uploads in progress, and removed files that still have blocks. */
   get unstoredFiles(): number {
     return this.#uploading.files + this.#pendingDelete.files;
   }
@@ -105,7 +106,7 @@ export class Space {
     return this.#credit === undefined;
   }
 
-  /** All files are counted: from now on the limit alone holds. */
+  /** Call it when all files are counted. From then on only the limits apply. */
   markCounted(): void {
     this.#credit = undefined;
     this.#grant();
@@ -115,7 +116,7 @@ export class Space {
     this.#overheadBytes = bytes;
   }
 
-  /** Another program fills the disk: less is usable until `lift`. */
+  /** Lowers the byte limit until `lift`, while another program fills the disk. */
   lower(bytes: number): void {
     this.#ceilingBytes = bytes;
   }
@@ -125,7 +126,7 @@ export class Space {
     this.#grant();
   }
 
-  /** Admits an upload of this length, if what is reserved for others leaves enough. It takes no room yet and evicts nothing. */
+  /** Reserves the length of an upload. Returns false if other uploads leave too little. It takes no room yet and evicts nothing. */
   reserve(bytes: number): boolean {
     if (this.#uploadReservedBytes + this.reservedBytes + bytes > this.limitBytes - this.#overheadBytes) return false;
     this.#uploadReservedBytes += bytes;
@@ -148,7 +149,7 @@ export class Space {
     return true;
   }
 
-  /** Takes room for an upload as soon as there is enough. False when nothing more can be freed (`refuseFirst`), or when too many uploads wait. */
+  /** Takes room for an upload when enough is free. Resolves with false if no more can be freed (`refuseFirst`) or too many uploads wait. */
   take(bytes: number, files: number): Promise<boolean> {
     if (this.tryTake(bytes, files)) return Promise.resolve(true);
     if (this.#waiters.length >= maxWaiters) return Promise.resolve(false);
@@ -163,7 +164,7 @@ export class Space {
     return this.#waiters[0];
   }
 
-  /** Nothing more can be freed: refuses the first waiting upload. */
+  /** Call it when nothing more can be freed. Rejects the first waiting upload. */
   refuseFirst(): void {
     this.#waiters.shift()?.settle(false);
     this.#grant();
@@ -175,31 +176,31 @@ export class Space {
     this.#grant();
   }
 
-  /** Room of an upload becomes stored room. Call it in the turn in which the index adds the file. */
+  /** Turns room of an upload into stored room. Call it in the same turn of the event loop as the new row. */
   commit(bytes: number, files: number): void {
     this.#uploading.bytes -= bytes;
     this.#uploading.files -= files;
   }
 
-  /** Stored room becomes room of a file that is being freed. Call it in the turn in which the index removes the file. */
+  /** Turns stored room into room of a file that is being freed. Call it in the same turn of the event loop as the removal of the row. */
   beginDelete(bytes: number, files: number): void {
     this.#pendingDelete.bytes += bytes;
     this.#pendingDelete.files += files;
   }
 
-  /** The file system has freed this. */
+  /** Call it when the file system has freed the room. */
   endDelete(bytes: number, files: number): void {
     this.#move(this.#pendingDelete, -bytes, -files);
     this.#grant();
   }
 
-  /** The file could not be removed: it is stored again. Call it in the turn in which the index adds the file. */
+  /** For a file that could not be removed. Call it in the same turn of the event loop as the restored row. */
   cancelDelete(bytes: number, files: number): void {
     this.#pendingDelete.bytes -= bytes;
     this.#pendingDelete.files -= files;
   }
 
-  /** The file was gone already, so that this shard freed nothing: only the account changes. */
+  /** For a file that was already gone. The shard has freed nothing, so only the counts change. */
   forgetDelete(bytes: number, files: number): void {
     this.#pendingDelete.bytes -= bytes;
     this.#pendingDelete.files -= files;

@@ -1,15 +1,15 @@
 /**
- * Buffers that bodies pass through: few sizes, reused, and never more of them than a limit, however many clients there are. Uploads get at most half of the limit and
- * one namespace at most half of that, so that slow uploads never stop readers or other namespaces.
+ * Reusable buffers of three sizes for bodies in transfer. Their total has a limit for any number of clients. Uploads get at most half of
+ * the limit, and the uploads of one namespace a quarter, so that slow uploads never stop readers or other namespaces.
  */
 import { blockBytes } from '../disk/trailer.ts';
 
-/** Room beside a block: a response head before it, or the trailer of a small object after it. */
+/** Space beside a block, for a response head before it or the trailer of a small object after it. */
 const marginBytes = 16 * 1024;
-/** Small: most objects of some data sets (labels, records). Medium: an upload that has just begun. Large: a whole block. */
+/** Small: most objects of some data sets (labels, records). Medium: an upload that has just started. Large: a whole block. */
 const sizes = [16 * 1024, 64 * 1024 + marginBytes, blockBytes + marginBytes] as const;
 const largeBytes = sizes[2];
-/** Requests that wait for a buffer at the same time; further ones fail at once. */
+/** Requests that wait for a buffer at the same time. Further requests fail at once. */
 const maxWaiters = 20_000;
 
 /** No buffer became free in time. */
@@ -17,7 +17,7 @@ export class BufferTimeoutError extends Error {
   readonly code = 'BUFFER_TIMEOUT';
 }
 
-/** A reader, or an upload of the namespace. */
+/** The namespace of an upload; undefined for a reader. */
 type Owner = { readonly namespace: string } | undefined;
 
 interface Waiter {
@@ -52,7 +52,7 @@ export class BufferPool {
     return this.#waiters.size;
   }
 
-  /** More memory is in use than the limit allows: bodies must not bring more. */
+  /** Whether the limit is reached. Then request bodies must pause. */
   get isExhausted(): boolean {
     return this.usedBytes >= this.#maxBytes;
   }
@@ -68,12 +68,12 @@ export class BufferPool {
     return buffer;
   }
 
-  /** The same for what is only faster with a buffer: undefined once a quarter of the limit is in use or requests wait. */
+  /** Like tryTake, for an optional buffer. Returns undefined if more than a quarter of the limit is in use or if requests wait. */
   trySpare(bytes: number): Buffer | undefined {
     return this.#waiters.size > 0 || this.usedBytes > this.#maxBytes / 4 ? undefined : this.tryTake(bytes);
   }
 
-  /** The same, waiting in line. Rejects with BufferTimeoutError after `limitMs`. */
+  /** Like tryTake, but waits in a queue. Rejects with BufferTimeoutError after `limitMs`, or at once if the queue is full. */
   async take(bytes: number, limitMs: number, owner?: Owner): Promise<Buffer> {
     const buffer = this.#waiters.size === 0 ? this.tryTake(bytes, owner) : undefined;
     if (buffer !== undefined) return buffer;
@@ -91,7 +91,7 @@ export class BufferPool {
         () => {
           this.#waiters.delete(waiter);
           reject(new BufferTimeoutError(`no buffer became free within ${limitMs} ms`));
-          // The next one in line may need less.
+          // The next request in the queue may need a smaller buffer.
           this.#serve();
         },
         Math.max(0, limitMs),
@@ -109,13 +109,13 @@ export class BufferPool {
     this.#serve();
   }
 
-  /** Counts bytes of a request body that arrive before the upload takes them, and with a negative number when it has taken them. */
+  /** Counts bytes of a request body that wait for the upload, and with a negative number when the upload has taken them. */
   hold(bytes: number): void {
     this.#heldBytes += bytes;
     if (bytes < 0) this.#serve();
   }
 
-  /** Returns the memory of buffers that no request used since the last call. */
+  /** Frees the memory of buffers that no request has used since the last call. */
   trim(): void {
     for (const [size, free] of this.#free) {
       const unused = free.splice(0, Math.min(free.length, this.#leastFree.get(size) ?? 0));
@@ -128,7 +128,7 @@ export class BufferPool {
     for (const waiter of this.#waiters) {
       const buffer = this.tryTake(waiter.bytes, waiter.owner);
       if (buffer === undefined) {
-        // An upload may be stopped by its own limit alone; a reader only by the whole.
+        // A reader waits for the total limit, which stops all requests after it. An upload may wait for the limit of uploads only.
         if (waiter.owner === undefined) return;
         continue;
       }

@@ -1,9 +1,9 @@
-/** Frees the blocks of a file whose name is gone, in steps that stop no other work for long. */
+/** Frees the blocks of a removed file, in short steps. */
 import type { Files } from '../disk/files.ts';
 import { blocksOf, fileBlockBytes, type Space } from '../index/space.ts';
 import type { OpenObject } from './open-object.ts';
 
-/** Above this a file is emptied in steps: unlink of a cached 24 GiB file takes 6.2 s, one step of 64 MiB at most 16 ms. */
+/** Larger files are emptied in steps: unlink of a cached file of 24 GiB takes 6.2 s, one step of 64 MiB at most 16 ms. */
 const largeFileBytes = 64 * 1024 * 1024;
 
 interface FreedFile {
@@ -15,12 +15,12 @@ interface FreedFile {
   readonly object: OpenObject | undefined;
 }
 
-/** Opens a large file before its name goes, so that it can be emptied afterwards; undefined for a small one. */
+/** Opens a large file before its removal, so that it can be emptied afterwards. Resolves with undefined for a small file. */
 export async function holdLarge(files: Files, path: string, bytes: number): Promise<number | undefined> {
   return bytes > largeFileBytes ? files.open(path, 'r+') : undefined;
 }
 
-/** After the name is gone: waits for the last reader, then frees the room in steps and returns it. `held` is what holdLarge returned. */
+/** Call it after the removal. Waits for the last reader, then frees the blocks and the room in steps. `held` is the result of holdLarge. */
 export async function freeRoom({ files, space, bytes, object }: FreedFile, held: number | undefined): Promise<void> {
   if (object !== undefined) await object.closed;
   let left = bytes;

@@ -1,9 +1,12 @@
-/** Pure: changes to one file happen one after the other. The thread pool runs calls in any order: without turns, the unlink of an evicted version could remove the one that was written next. */
+/**
+ * Pure: serializes the changes of one file. The thread pool runs calls in any order. Without the mutex, the unlink of an evicted version
+ * could remove the next version.
+ */
 
 export class KeyedMutex {
   readonly #tails = new Map<string, Promise<void>>();
 
-  /** Runs `work` when every earlier work under the same name has ended, well or not. */
+  /** Runs `work` after all earlier work for the name has succeeded or failed. */
   async run<T>(name: string, work: () => Promise<T>): Promise<T> {
     const before = this.#tails.get(name);
     const mine = before === undefined ? work() : before.then(work);
@@ -20,7 +23,7 @@ export class KeyedMutex {
     return this.#tails.has(name);
   }
 
-  /** Resolves when the works that are under way for a name have ended. */
+  /** Resolves when the current work for a name has ended. */
   async settled(name: string): Promise<void> {
     await this.#tails.get(name);
   }

@@ -1,4 +1,4 @@
-/** Bodies of one block that came into memory with the opening of their object, each for its first reader: it saves a second copy out of the page cache. */
+/** Bodies of one block that were read with the trailer of their object. The first reader takes the body and needs no second read. */
 import type { BufferPool } from './buffer-pool.ts';
 import type { OpenObject } from './open-object.ts';
 
@@ -20,14 +20,14 @@ export class LoadedBodies {
     this.#bodies.set(object, body);
   }
 
-  /** The body, once. The caller gives its buffer back to the pool. */
+  /** Returns the body once. The caller returns its buffer to the pool. */
   take(object: OpenObject): LoadedBody | undefined {
     const body = this.#bodies.get(object);
     if (body !== undefined) this.#bodies.delete(object);
     return body;
   }
 
-  /** Gives the buffer back when no reader took the body. */
+  /** Returns the buffer to the pool if no reader has taken the body. */
   drop(object: OpenObject): void {
     const body = this.take(object);
     if (body !== undefined) this.#buffers.give(body.buffer);

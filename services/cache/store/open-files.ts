@@ -1,10 +1,10 @@
-/** Descriptors kept open between requests, so that a hot object costs no open(2). Their number is bounded; second chance decides which one closes. */
+/** Descriptors that stay open between requests, so that a hot object needs no open(2). Second chance selects those above the limit. */
 import type { Key } from '../../shared/key.ts';
 import type { OpenObject } from './open-object.ts';
 
 interface Entry {
   readonly object: OpenObject;
-  /** Read since the last look for descriptors to close. */
+  /** Read since `shrink` last checked it. */
   isRecent: boolean;
 }
 
@@ -13,11 +13,11 @@ export class OpenFiles {
   readonly #byKey = new Map<Key, Entry>();
   readonly #byRow = new Map<number, OpenObject>();
   /**
-   * Every object that no reader has, and some that readers have: a look takes these out, and the end of their use puts them back. So each look is paid for by a use, and
-   * objects in use cost nothing.
+   * All objects without readers, and some with readers. `shrink` takes out objects with readers, and the end of their use puts them back.
+   * So `shrink` checks an object in use at most once for each use.
    */
   readonly #idle = new Set<Entry>();
-  /** Stays at the front of `#idle`: a new iterator would walk over the places of all that were taken out there. */
+  /** An iterator at the front of `#idle`. A new iterator would step over all entries that were deleted there. */
   #front = this.#idle.values();
 
   constructor({ max }: { max: number }) {
@@ -39,7 +39,7 @@ export class OpenFiles {
     return this.#byRow.get(row);
   }
 
-  /** Takes over one reference. The index must hold the object. */
+  /** Takes over one reference. The index must have a row for the object. */
   add(object: OpenObject): void {
     this.remove(this.#byKey.get(object.key)?.object);
     const entry = { object, isRecent: true };
@@ -62,9 +62,9 @@ export class OpenFiles {
     object.release();
   }
 
-  /** Closes what was not read lately. What is being read stays: it must be found when its room is to be freed. */
+  /** Closes objects that were not read lately. Objects with readers stay, because the store must find them when it frees their room. */
   shrink(max: number): void {
-    // The first look at an object may only note that it was read; the second closes it.
+    // The first check of an object may only clear `isRecent`. The second closes it.
     for (let looks = this.#idle.size * 2; looks > 0 && this.#byKey.size > max; looks -= 1) {
       const entry = this.#first();
       if (entry === undefined) return;
@@ -85,7 +85,7 @@ export class OpenFiles {
     return this.#front.next().value;
   }
 
-  /** While more is open than the bound, because all of it was in use, what is no longer used closes. */
+  /** Objects in use may exceed the limit. At the end of their use, the limit applies again. */
   #takeBack(entry: Entry): void {
     this.#idle.add(entry);
     this.shrink(this.#max);

@@ -1,10 +1,10 @@
-/** One version of one object, open for reading. It stays whole while a reader holds it, even when its name is replaced or removed. */
+/** One version of one object, open for reading. It stays readable while a reader holds it, even if its file is replaced or removed. */
 import { crc32 } from 'node:zlib';
 import type { Key } from '../../shared/key.ts';
 import { blockBytes, entityTag, type Trailer } from '../disk/trailer.ts';
 import { noRow } from '../index/object-index.ts';
 
-/** The bytes are not what was written: the object must not be served. */
+/** The bytes differ from those that were written: the object must not be served. */
 export class CorruptObjectError extends Error {
   readonly code = 'CORRUPT';
 }
@@ -17,11 +17,11 @@ export class OpenObject {
   readonly namespace: string;
   readonly contentType: string;
   readonly contentEncoding: string;
-  /** Of its commit, in whole seconds since 1970. */
+  /** Commit time in whole seconds since 1970. */
   readonly modifiedSeconds: number;
-  /** Its row in the index, or `noRow` while the index does not hold this version. */
+  /** Its row in the index, or `noRow` while the index does not have this version. */
   row: number;
-  /** Called when the last reader has released the object while open files keep it. */
+  /** Called when the last reader has released the object and OpenFiles still has it. */
   onIdle: (() => void) | undefined;
   readonly #close: (isStored: boolean) => void;
   readonly #closed = Promise.withResolvers<void>();
@@ -29,10 +29,10 @@ export class OpenObject {
   #sums: Uint32Array | undefined;
   readonly #isChecked: Uint8Array;
   #unchecked: number;
-  /** Open files count as one reference. */
+  /** The caller of the constructor has the first reference. OpenFiles has one too. */
   #references = 1;
 
-  /** `close` learns whether the file still has its name: closing the last descriptor of a file without a name frees its blocks, which takes time. */
+  /** `close` gets whether the file still has its name. Closing the last descriptor of a removed file frees its blocks, which takes time. */
   constructor(options: { trailer: Trailer; sums: Uint32Array; fd: number; row: number; close: (isStored: boolean) => void }) {
     const { trailer, sums } = options;
     this.key = trailer.key;
@@ -76,7 +76,7 @@ export class OpenObject {
     }
   }
 
-  /** Which bytes of the file to read for the next piece of [at, end): at most to the end of one block, and the whole block while it is unchecked. */
+  /** Returns the bytes to read for the next piece of [at, end). A piece ends at the end of a block. An unchecked block is read whole. */
   nextPiece(at: number, end: number): { from: number; to: number } {
     const block = Math.floor(at / blockBytes);
     const blockEnd = Math.min((block + 1) * blockBytes, this.length);
@@ -84,7 +84,7 @@ export class OpenObject {
     return { from: block * blockBytes, to: blockEnd };
   }
 
-  /** Whether this process has read and checked the block that holds this byte since it opened the object. */
+  /** Whether the block with this byte was checked since the object was opened. */
   isChecked(at: number): boolean {
     return this.#sums === undefined || this.#isChecked[Math.floor(at / blockBytes)] === 1;
   }
@@ -94,7 +94,7 @@ export class OpenObject {
     if (this.#sums === undefined) return;
     const block = Math.floor(from / blockBytes);
     if (this.#isChecked[block] === 1) return;
-    if (crc32(bytes) !== this.#sums[block]) throw new CorruptObjectError(`block ${block} does not have its sum`);
+    if (crc32(bytes) !== this.#sums[block]) throw new CorruptObjectError(`block ${block} has a wrong checksum`);
     this.#isChecked[block] = 1;
     this.#unchecked -= 1;
     if (this.#unchecked === 0) this.#sums = undefined;

@@ -1,4 +1,4 @@
-/** Opens objects for reading: from the descriptors that are open already, or from the disk, once for all requests that ask at the same time. */
+/** Opens objects for reading. It returns an object that is already open, or opens the file once for all requests that wait for it. */
 import type { Key } from '../../shared/key.ts';
 import { type Digest, digestOf } from '../digest.ts';
 import { within } from '../disk/deadline.ts';
@@ -14,7 +14,7 @@ import { OpenFiles } from './open-files.ts';
 import { CorruptObjectError, type OpenObject } from './open-object.ts';
 import { readObject } from './read-object.ts';
 
-/** What a store and its opener both work with. */
+/** The parts that a store and its opener share. */
 export interface StoreParts {
   readonly directory: string;
   readonly secret: string;
@@ -34,7 +34,7 @@ interface OpenerOptions extends StoreParts {
   readonly dropDamaged: (digest: Digest) => Promise<void>;
 }
 
-/** An open under way. It is no longer current once its file was replaced or removed: then no reader may get the version that it finds. */
+/** An open in progress. After its file was replaced or removed, it is not current, and no reader may get the version that it finds. */
 interface Opening {
   promise: Promise<OpenObject | undefined>;
   isCurrent: boolean;
@@ -51,7 +51,7 @@ export class Opener {
     this.openFiles = new OpenFiles({ max: options.maxOpenFiles });
   }
 
-  /** The object, or undefined for a miss. A fault of the disk is a miss too, and is reported. The caller must `acquire` before it waits for anything. */
+  /** Resolves with undefined for a miss. A disk fault is reported and is a miss. The caller must `acquire` before its next await. */
   async open(key: Key, limitMs: number): Promise<OpenObject | undefined> {
     const object = this.openFiles.get(key);
     if (object !== undefined) return object;
@@ -64,7 +64,7 @@ export class Opener {
     }
   }
 
-  /** The file of a key is replaced or removed: the next `open` reads the disk again. */
+  /** Call it when the file of a key is replaced or removed: the next `open` reads the disk again. */
   forget(key: Key, name: string): void {
     const opening = this.#openings.get(name);
     if (opening !== undefined) opening.isCurrent = false;
@@ -72,12 +72,12 @@ export class Opener {
     this.openFiles.remove(this.openFiles.get(key));
   }
 
-  /** Another program removed the file of a digest. */
+  /** Call it when another program has removed the file of a digest. */
   forgetFile(digest: Digest): void {
     const { catalog } = this.#options;
     const object = this.openFiles.ofRow(catalog.find(digest));
     this.openFiles.remove(object);
-    // The index may soon give the row's number to another object.
+    // The index may reuse the row number for another object.
     if (object !== undefined) object.row = noRow;
     catalog.forget(digest);
   }
@@ -92,7 +92,7 @@ export class Opener {
     const opening = this.#openings.get(name) ?? this.#start(key, digest, name);
     const object = await opening.promise;
     if (this.#openings.get(name) === opening) this.#openings.delete(name);
-    // The file was replaced while it was being opened: the new version is there.
+    // The file was replaced during the open: open the new version.
     if (object === undefined && !opening.isCurrent && triesLeft > 0) return this.#openCold(key, triesLeft - 1);
     return object;
   }
@@ -115,9 +115,9 @@ export class Opener {
       loaded.drop(object);
       object.release();
     });
-    // Another key's file under this name, which only a hand can put there.
+    // The file is that of another key, for example after a manual rename.
     if (object.key !== key) void this.#options.dropDamaged(digest);
-    // Replaced or removed meanwhile: no reader gets a version whose room no longer counts.
+    // If the file was replaced or removed in the meantime, no reader may get a version whose room no longer counts.
     if (object.key !== key || !opening.isCurrent) return undefined;
     const row = catalog.find(digest);
     if (row === noRow) return catalog.space.isCounted ? undefined : object;
@@ -131,7 +131,7 @@ export class Opener {
   async #readFile(digest: Digest, opening: Readonly<Opening>): Promise<OpenObject | undefined> {
     const { catalog, files, buffers, directory, loaded, onBodyRead } = this.#options;
     const row = catalog.find(digest);
-    // A snapshot's row may have an older size than the file.
+    // A row from a snapshot may have the size of an older version.
     const isSure = row !== noRow && !catalog.index.hasFlag(row, flagUnconfirmed);
     const blocks = isSure ? catalog.index.blocks(row) : undefined;
     try {
@@ -149,7 +149,7 @@ export class Opener {
   async #handleFault(error: unknown, digest: Digest, opening: Readonly<Opening>): Promise<void> {
     const { mutex, health, dropDamaged } = this.#options;
     if (error instanceof CorruptObjectError) {
-      // Sizes differ too when a new version came between: that one is not damaged.
+      // The size also differs if a new version has replaced the file. That version is not damaged.
       if (opening.isCurrent) await dropDamaged(digest);
       return;
     }

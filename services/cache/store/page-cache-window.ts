@@ -1,6 +1,7 @@
 /**
- * Pure: which objects are taken to be in the page cache. A synchronous read of a cached page costs a third of one through the thread pool, but one of a cold page stops the
- * event loop for the disk's latency. An object is warm when it was last used within the window: the bytes that entered the page cache since are fewer than the window's size.
+ * Pure: predicts which objects are in the page cache. A synchronous read of a cached page costs a third of a read through the thread pool.
+ * A synchronous read of a cold page blocks the event loop for the latency of the disk. An object is warm if fewer bytes than the window
+ * size have entered the page cache since its last use.
  */
 
 interface Mark {
@@ -8,7 +9,7 @@ interface Mark {
   readonly enteredBytes: number;
 }
 
-/** The window never gets smaller: what was used this recently is in memory even on a small machine. */
+/** Smallest window. Data that was used this recently is in memory even on a small machine. */
 const minWindowBytes = 32 * 1024 * 1024;
 const maxMarks = 512;
 
@@ -34,7 +35,7 @@ export class PageCacheWindow {
     return lastUseTick >= this.#sinceTick;
   }
 
-  /** Pages came into memory: a cold read or a write. */
+  /** Records bytes that entered the page cache by a cold read or a write. */
   entered(bytes: number, tick: number): void {
     this.#enteredBytes += bytes;
     const last = this.#marks.at(-1);
@@ -44,13 +45,13 @@ export class PageCacheWindow {
     this.#slide();
   }
 
-  /** A read that was taken to be warm went to the disk: the window is too large. */
+  /** Call it when a read of a warm object went to the disk: the window is too large. */
   shrink(): void {
     this.#windowBytes = Math.max(minWindowBytes, Math.floor(this.#windowBytes * 0.75));
     this.#slide();
   }
 
-  /** No such read for a while. */
+  /** Call it after some time without such a read. */
   grow(): void {
     this.#windowBytes = Math.min(this.#maxBytes, Math.floor(this.#windowBytes * 1.125));
   }

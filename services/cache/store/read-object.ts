@@ -1,5 +1,4 @@
-/** Opens an object file and checks what says what it is. */
-
+/** Opens an object file and checks its trailer and block sums. */
 import type { Key } from '../../shared/key.ts';
 import { type Files, faultKind } from '../disk/files.ts';
 import { blockBytes, decodeSums, decodeTrailer, maxTailBytes, type Trailer } from '../disk/trailer.ts';
@@ -13,11 +12,11 @@ interface ReadObjectOptions {
   readonly files: Files;
   readonly buffers: BufferPool;
   readonly path: string;
-  /** The file's size in blocks of 4 KiB when the index knows it; saves asking. */
+  /** Size of the file in blocks of 4 KiB, if the index knows it. It saves an fstat(2). */
   readonly blocks: number | undefined;
 }
 
-/** Room before a body that is read with its opening: the head of an answer, with a content type of 255 bytes, fits. */
+/** Space before a body in its buffer. A response head with a content type of 255 bytes fits. */
 const headRoomBytes = 1024;
 /** How long an open waits for a buffer. */
 const bufferLimitMs = 400;
@@ -26,13 +25,13 @@ const maxWholeBytes = blockBytes + maxTailBytes;
 
 interface ReadObject {
   readonly object: OpenObject;
-  /** The body of an object of one block. The caller gives its buffer back to the pool. */
+  /** The body of an object of one block. The caller returns its buffer to the pool. */
   readonly body: LoadedBody | undefined;
 }
 
 /**
- * Opens, reads the trailer, and for an object of one block the body too, in the same read: a cold small object then costs one trip to the disk.
- * Throws CorruptObjectError, or the system's error.
+ * Opens a file and reads its trailer. For an object of one block, the same read gets the body, so a cold small object needs one disk
+ * access. Throws CorruptObjectError or the system error.
  */
 export async function readObject(options: ReadObjectOptions): Promise<ReadObject> {
   const { files, buffers, path, blocks } = options;
@@ -41,18 +40,18 @@ export async function readObject(options: ReadObjectOptions): Promise<ReadObject
   let isKept = false;
   try {
     buffer = await buffers.take(blockBytes + headRoomBytes, bufferLimitMs);
-    // One byte more than there should be shows that the file ends where the index says.
+    // A read of one byte more shows whether the file is longer than the index expects.
     const known = blocks !== undefined && blocks * fileBlockBytes <= maxWholeBytes ? blocks * fileBlockBytes : undefined;
     const asked = known === undefined ? await files.size(fd) : known + 1;
     const from = known !== undefined || asked <= maxWholeBytes ? 0 : asked - blockBytes;
     const got = await files.read(fd, buffer, headRoomBytes, asked - from, from);
-    if (known === undefined ? got !== asked - from : got > known) throw new CorruptObjectError('the file does not have its size');
+    if (known === undefined ? got !== asked - from : got > known) throw new CorruptObjectError('the file does not have the expected size');
     const sizeBytes = from + got;
     const tail = buffer.subarray(headRoomBytes, headRoomBytes + got);
     const trailer = decodeTrailer(tail, sizeBytes);
     if (trailer === undefined) throw new CorruptObjectError('the trailer is damaged');
     const sums = decodeSums(await readSums({ files, fd, trailer, tail, sizeBytes }), trailer);
-    if (sums === undefined) throw new CorruptObjectError('the sums are damaged');
+    if (sums === undefined) throw new CorruptObjectError('the block sums are damaged');
     const object = new OpenObject({
       trailer,
       sums,
@@ -78,13 +77,13 @@ type FileCheck =
   | { readonly kind: 'damaged' }
   | { readonly kind: 'absent' };
 
-/** Reads a whole file and checks every block. Rejects when the disk does not give it: that says nothing of its bytes. */
+/** Reads a whole file and checks every block. Rejects if the disk cannot read it, because that does not prove damage. */
 export async function checkFile(options: ReadObjectOptions): Promise<FileCheck> {
   let object: OpenObject | undefined;
   try {
     const read = await readObject(options);
     object = read.object;
-    // The body of one block was checked with the opening.
+    // readObject has checked a body of one block.
     if (read.body !== undefined) options.buffers.give(read.body.buffer);
     else await checkBlocks(object, options);
     return { kind: 'whole', key: object.key, namespace: object.namespace };
@@ -103,7 +102,7 @@ async function checkBlocks(object: OpenObject, { files, buffers }: ReadObjectOpt
     const buffer = await buffers.take(to - from, bufferLimitMs);
     try {
       const got = await files.read(object.fd, buffer, 0, to - from, from);
-      if (got !== to - from) throw new CorruptObjectError('the file is shorter than its trailer says');
+      if (got !== to - from) throw new CorruptObjectError('the file is shorter than its trailer states');
       object.check(buffer.subarray(0, got), from);
     } finally {
       buffers.give(buffer);
@@ -118,6 +117,6 @@ async function readSums(options: { files: Files; fd: number; trailer: Trailer; t
   if (at >= 0) return tail.subarray(at, at + trailer.sumsBytes);
   const sums = Buffer.allocUnsafe(trailer.sumsBytes);
   const got = await files.read(fd, sums, 0, sums.length, sizeBytes - trailer.trailerBytes);
-  if (got !== sums.length) throw new CorruptObjectError('the file is shorter than its size');
+  if (got !== sums.length) throw new CorruptObjectError('the file became shorter during the read');
   return sums;
 }

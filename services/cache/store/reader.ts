@@ -1,4 +1,4 @@
-/** Reads pieces of open objects: at once from the page cache, through the thread pool from the disk. */
+/** Reads pieces of open objects: synchronously from the page cache, or through the thread pool from the disk. */
 import type { Counters } from '../counters.ts';
 import { within } from '../disk/deadline.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
@@ -28,7 +28,7 @@ interface Piece {
   readonly to: number;
 }
 
-/** One in so many synchronous reads is watched: getrusage costs 3 µs. */
+/** One of this many synchronous reads is measured, because getrusage takes 3 µs. */
 const sampleEvery = 32;
 
 export class Reader {
@@ -40,22 +40,22 @@ export class Reader {
     this.#options = options;
   }
 
-  /** The whole body, when it came with the opening and no reader took it yet. The caller gives its buffer back to the pool. */
+  /** Returns the whole body if it was read with the trailer and no reader has taken it. The caller returns its buffer to the pool. */
   takeLoaded(object: OpenObject): LoadedBody | undefined {
     return this.#options.loaded.take(object);
   }
 
-  /** Whether a piece is expected to be in the page cache. Of an object of several blocks only those are that this process has read since it opened the object. */
+  /** Whether a piece is expected in the page cache. Of several blocks, only those checked since the open of the object are warm. */
   isWarm(object: OpenObject, { from }: Piece): boolean {
     if (!this.#options.store.isWarm(object)) return false;
     return object.length <= blockBytes || object.isChecked(from);
   }
 
-  /** Reads a piece into `buffer` at `offset` without a wait, and checks it. Throws the disk's fault or CorruptObjectError. */
+  /** Reads a piece synchronously into `buffer` at `offset`, and checks it. Throws a disk fault or CorruptObjectError. */
   readNow(object: OpenObject, piece: Piece, buffer: Buffer, offset: number): void {
     this.#options.counters.syncReads += 1;
     this.#untilSample -= 1;
-    // With a pool read under way getrusage would count its blocks too.
+    // During a read in the thread pool, getrusage would also count the blocks of that read.
     const isSample = this.#untilSample <= 0 && this.#poolReads === 0;
     const before = isSample ? this.#options.diskReads() : 0;
     try {
@@ -69,7 +69,7 @@ export class Reader {
     if (this.#options.diskReads() > before) this.#noteColdRead();
   }
 
-  /** The same through the thread pool. Rejects with DiskTimeoutError after `limitMs`: then the buffer belongs to the call until it has ended. */
+  /** Like readNow, in the thread pool. Rejects with DiskTimeoutError after `limitMs`. Then the call uses the buffer until it has ended. */
   async readFromPool(
     object: OpenObject,
     piece: Piece,
@@ -98,7 +98,7 @@ export class Reader {
     this.#options.window.shrink();
   }
 
-  /** A damaged object is checked again and dropped, so that the next GET is a miss; a disk that cannot read it is reported. */
+  /** Drops a damaged object, so that the next GET is a miss. Reports a disk fault. Returns the error. */
   #fail(object: OpenObject, error: unknown): unknown {
     if (error instanceof CorruptObjectError) void this.#options.store.drop(object);
     else this.#options.health.note(error, 'read');

@@ -1,4 +1,4 @@
-/** The objects of one directory: open, store, remove, evict. Knows files and their room, nothing of HTTP. */
+/** Opens, stores, removes and evicts the objects of one directory. It does not depend on HTTP. */
 import { randomBytes } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import type { Key } from '../../shared/key.ts';
@@ -32,7 +32,7 @@ interface NewObject extends Omit<ObjectMeta, 'length' | 'committedAt'> {
   readonly maxShare: number | undefined;
 }
 
-/** Decides whether a change may replace or remove the version that is stored; undefined where there is none. */
+/** Decides whether a change may replace or remove the stored version. `current` is undefined if nothing is stored. */
 export type Condition = (current: { readonly tag: string; readonly modifiedSeconds: number } | undefined) => boolean;
 
 /** The condition of a PUT or DELETE does not hold: nothing has changed. */
@@ -45,13 +45,13 @@ type BeginResult =
   | { readonly kind: 'upload'; readonly upload: Upload; readonly maxBytes: number };
 
 export class Store {
-  /** Changes of one file run one after the other, under its name. */
+  /** Serializes the changes of each file, by file name. */
   readonly mutex = new KeyedMutex();
-  /** A part of the names of temporary files, so that recovery can tell those of an earlier process apart. */
+  /** Part of the names of temporary files. It lets recovery recognize the files of earlier processes. */
   readonly runId = randomBytes(4).toString('hex');
   readonly #options: StoreOptions;
   readonly #opener: Opener;
-  /** Open objects whose body came into memory with the opening and was not used since. */
+  /** Open objects whose body was read with the trailer and has not been used since. */
   readonly #justRead = new WeakSet<OpenObject>();
   #temporaryNumber = 0;
 
@@ -69,12 +69,15 @@ export class Store {
     return this.#opener.openFiles;
   }
 
-  /** The object if it is open already. The caller must `acquire` it before it waits for anything. */
+  /** Returns the object if it is already open. The caller must `acquire` it before its next await. */
   openNow(key: Key): OpenObject | undefined {
     return this.openFiles.get(key);
   }
 
-  /** Opens an object, or only that version of it, for one reader, which must `release` it. Undefined is a miss, or a disk that did not answer within `limitMs`. */
+  /**
+   * Opens an object for one reader, which must `release` it. Resolves with undefined if it is not stored, has another version than
+   * `version`, or if the disk does not respond within `limitMs`.
+   */
   async open(key: Key, { version, limitMs }: { version: string | undefined; limitMs: number }): Promise<OpenObject | undefined> {
     const object = await this.#opener.open(key, limitMs);
     if (version !== undefined && version !== object?.tag) return undefined;
@@ -82,7 +85,7 @@ export class Store {
     return object;
   }
 
-  /** Whether the object is expected to be in the page cache, so that reading it does not wait for the disk. */
+  /** Whether the object is expected in the page cache, so that a read does not wait for the disk. */
   isWarm(object: OpenObject): boolean {
     const { row } = object;
     const { window, catalog } = this.#options;
@@ -92,7 +95,7 @@ export class Store {
     return this.#justRead.has(object);
   }
 
-  /** Records a use; true when the object was warm before it. */
+  /** Records a use. Returns whether the object was warm before it. */
   use(object: OpenObject): boolean {
     const isWarm = this.isWarm(object);
     const { row } = object;
@@ -120,7 +123,7 @@ export class Store {
     return { kind: 'upload', upload, maxBytes };
   }
 
-  /** Gives a finished upload its name: after this every GET sees it. Rejects with ConditionError or the disk's fault, nothing changed. */
+  /** Renames the file of an upload to its final name. If it rejects with ConditionError or a disk fault, the stored object is unchanged. */
   async commit(upload: Upload, condition?: Condition): Promise<WrittenFile> {
     let written: WrittenFile;
     try {
@@ -137,12 +140,12 @@ export class Store {
       throw error;
     }
     this.#options.catalog.evictor.run();
-    // The disk was late, and the client has learnt that the object is not stored.
+    // The disk was late, and the response has already stated that the object is not stored.
     if (upload.isAbandoned) await this.remove(written.meta.key).catch((error: unknown) => this.#options.health.note(error, 'write'));
     return written;
   }
 
-  /** True when there was such an object. It is gone for every later GET. Rejects with ConditionError or the disk's fault, nothing changed. */
+  /** Resolves with whether the object existed. If it rejects with ConditionError or a disk fault, the stored object is unchanged. */
   async remove(key: Key, condition?: Condition): Promise<boolean> {
     const { catalog } = this.#options;
     const digest = this.#digest(key);
@@ -153,13 +156,13 @@ export class Store {
       await this.mutex.settled(name);
       return false;
     }
-    // Takes the row out before it waits, while the open version can still be found by it.
+    // #removeFile takes the row out synchronously. It finds the open version by its row, so `forget` comes after it.
     const removed = this.#removeFile(digest, row, { awaitsRoom: false });
     this.#opener.forget(key, name);
     return removed;
   }
 
-  /** A reader found the object damaged: checks it again and removes it. Does not reject. */
+  /** Called when a reader finds the object damaged. Checks the file again and removes it if it is damaged. Does not reject. */
   async drop(object: OpenObject): Promise<void> {
     const digest = this.#digest(object.key);
     this.#opener.forget(object.key, fileName(digest));
@@ -167,8 +170,8 @@ export class Store {
   }
 
   /**
-   * Reads the whole file of a digest and removes it when its bytes are not what was written; a whole file completes its row. It holds the mutex, so that it never removes
-   * another version. Rejects with the disk's fault.
+   * Reads the whole file of a digest and removes it if it is damaged. An undamaged file completes its row. It holds the mutex, so that it
+   * never removes another version. Rejects with a disk fault.
    */
   async dropIfDamaged(digest: Digest): Promise<void> {
     const { files, buffers, directory, counters, catalog } = this.#options;
@@ -198,7 +201,7 @@ export class Store {
     await this.#removeFile(digest, noRow, { awaitsRoom: false }).catch((error: unknown) => this.#options.health.note(error, 'write'));
   }
 
-  /** Removes the file of a row to make room; false when the disk did not let it. Does not reject. */
+  /** Removes the file of a row to make room. Resolves with false if the disk failed. Does not reject. */
   async evict(row: number): Promise<boolean> {
     const { clock, counters, health, catalog } = this.#options;
     const bytes = catalog.bytesOf(row);
@@ -227,7 +230,7 @@ export class Store {
     return await this.#free(removed, false);
   }
 
-  /** With the mutex held. Rejects with ConditionError, or with the fault of a disk that does not give the present version. */
+  /** The caller holds the mutex. Rejects with ConditionError, or with a disk fault if the stored version cannot be read. */
   async #require(condition: Condition, digest: Digest): Promise<void> {
     if (!condition(await this.#currentVersion(digest))) throw new ConditionError('the condition does not hold');
   }
@@ -241,12 +244,12 @@ export class Store {
     try {
       const { object, body } = await readObject({ files, buffers, path: objectPath(directory, digest), blocks: undefined });
       if (body !== undefined) buffers.give(body.buffer);
-      // It closes as a file that keeps its name.
+      // With a row, `release` closes it as a file that keeps its name.
       object.row = row;
       object.release();
       return object;
     } catch (error) {
-      // A damaged object is as good as none.
+      // A damaged object counts as missing.
       if (error instanceof CorruptObjectError || faultKind(error) === 'absent') return undefined;
       throw error;
     }
@@ -260,7 +263,7 @@ export class Store {
     await this.dropIfDamaged(digest).catch((error: unknown) => this.#options.health.note(error, 'read'));
   }
 
-  /** With the mutex held: the new file takes the name and a row; the room of the old one is freed when its readers are done. */
+  /** The caller holds the mutex. Renames the new file and adds its row. The room of the old version is freed after its last reader. */
   async #replace(digest: Digest, upload: Upload, written: WrittenFile, condition: Condition | undefined): Promise<void> {
     const { files, directory, clock, window, catalog } = this.#options;
     if (upload.isAbandoned) throw new Error('the upload was abandoned');
@@ -274,7 +277,7 @@ export class Store {
       if (held !== undefined) files.close(held);
       throw error;
     }
-    // From here on without a wait: no request sees the new file and the old row together.
+    // No await from here on: no request sees the new file with the old row.
     const version = this.#takeOut(catalog.find(digest));
     this.#opener.forget(written.meta.key, fileName(digest));
     catalog.commit(digest, written.meta, { blocks: blocksOf(written.sizeBytes), takenBytes: upload.takenBytes });
@@ -284,28 +287,30 @@ export class Store {
     else if (held !== undefined) files.close(held);
   }
 
-  /** Takes a row out of the index; its room counts until it is freed. */
+  /** Removes a row from the index. Its room counts until it is freed. */
   #takeOut(row: number): RemovedVersion | undefined {
     if (row === noRow) return undefined;
     const object = this.openFiles.ofRow(row);
     this.openFiles.remove(object);
-    // The index may soon give the row's number to another object.
+    // The index may reuse the row number for another object.
     if (object !== undefined) object.row = noRow;
     return { ...this.#options.catalog.takeOut(row), object };
   }
 
-  /** Removes the file of a digest, and its row if it has one; false when there was no file. Rejects with the disk's fault: then the row is back. */
+  /**
+   * Removes the file and the row of a digest. Resolves with false if it had no file. After a disk fault it restores the row and rejects.
+   */
   async #removeFile(digest: Digest, row: number, { awaitsRoom }: { awaitsRoom: boolean }): Promise<boolean> {
     const version = this.#takeOut(row);
     const removed = await this.mutex.run(fileName(digest), async () => {
-      // A PUT that was under way took the name meanwhile, which freed the old version: the name is the new version's.
+      // A PUT in progress has replaced the file, which removed the old version. The file is the new version now.
       if (this.#options.catalog.find(digest) !== noRow) return { isGone: true, held: undefined };
       return await this.#unlink(digest, version);
     });
     return await this.#free({ version, ...removed }, awaitsRoom);
   }
 
-  /** With the mutex held. `held` is the descriptor by which a large file is emptied. */
+  /** The caller holds the mutex. `held` is the descriptor with which freeRoom empties a large file. */
   async #unlink(digest: Digest, version: RemovedRow | undefined): Promise<{ isGone: boolean; held: number | undefined }> {
     const { files, directory, catalog } = this.#options;
     const path = objectPath(directory, digest);
@@ -321,7 +326,7 @@ export class Store {
     }
   }
 
-  /** Frees the room of a version whose name is gone. A large file is freed in steps, for which only an eviction waits. */
+  /** Frees the room of a removed version. A large file is freed in steps, and only an eviction waits for them. */
   async #free({ version, isGone, held }: Removed, awaitsRoom: boolean): Promise<boolean> {
     const { files, catalog } = this.#options;
     if (version === undefined) return isGone;
@@ -330,7 +335,7 @@ export class Store {
       return false;
     }
     const freed = freeRoom({ files, space: catalog.space, ...version }, held);
-    // A slow reader may keep the old version for minutes: nothing waits for that.
+    // A slow reader may keep the old version for minutes. Nothing may wait for it.
     if (version.object?.isClosed !== false && (awaitsRoom || held === undefined)) await freed;
     return true;
   }

@@ -1,4 +1,4 @@
-/** One PUT on its way to the disk: 256 KiB blocks into a temporary file, the trailer after them, then the file gets its name. */
+/** The upload of one object: blocks of 256 KiB to a temporary file, then the trailer. The store renames the file afterwards. */
 import { crc32 } from 'node:zlib';
 import type { Key } from '../../shared/key.ts';
 import type { Files } from '../disk/files.ts';
@@ -8,9 +8,9 @@ import { type BufferPool, BufferTimeoutError } from './buffer-pool.ts';
 
 /** How long an upload waits for a buffer. */
 const bufferLimitMs = 1_000;
-/** Room for the trailer of an ordinary object behind its last bytes: one write(2) for both. */
+/** Buffer space after the last bytes for the trailer of an ordinary object, so that one write(2) writes both. */
 const trailerRoomBytes = 2048;
-/** How far room is taken ahead of the bytes that came: a stalled upload of 64 GiB must not empty a shard. */
+/** Most room that an upload takes in advance. A stalled upload of 64 GiB must not evict all objects of a shard. */
 const aheadBytes = 16 * 1024 * 1024;
 
 export class NoRoomError extends Error {
@@ -30,11 +30,11 @@ interface UploadOptions {
   readonly files: Files;
   readonly buffers: BufferPool;
   readonly space: Space;
-  /** Called before room is taken, and with a negative number after it was given back: it counts in the share of the namespace. */
+  /** Counts room in the share of the namespace: before it is taken, and with a negative number after it was given back. */
   readonly charge: (bytes: number) => void;
 }
 
-/** The whole file under its temporary name. */
+/** A complete file with its temporary name. */
 export interface WrittenFile {
   readonly meta: ObjectMeta;
   readonly tag: string;
@@ -42,13 +42,13 @@ export interface WrittenFile {
 }
 
 /**
- * Takes the body in pieces. `write` returns a promise when the caller must wait before it brings more: at most one block is being written while the next one fills.
- * After a fault every call rejects; `abort` gives everything back and may be called at any time.
+ * Receives the body in chunks. If `write` returns a promise, the caller must await it before the next chunk: at most one block is written
+ * while the next block fills. After a fault every call rejects. `abort` returns all resources and may be called at any time.
  */
 export class Upload {
   readonly options: UploadOptions;
   receivedBytes = 0;
-  /** The client has learnt that the object is not stored: a late commit must not keep it. */
+  /** The response has already stated that the object is not stored, so a late commit must not keep it. */
   isAbandoned = false;
   #fd: number | undefined;
   #buffer: Buffer | undefined;
@@ -82,12 +82,12 @@ export class Upload {
     return this.#track(this.#append(chunk));
   }
 
-  /** Writes the rest and the trailer. The file's room stays taken: the store settles it. */
+  /** Writes the rest and the trailer. The room of the file stays taken until the store commits or discards it. */
   finish(committedAt: bigint): Promise<WrittenFile> {
     return this.#track(this.#finish(committedAt));
   }
 
-  /** Removes what was written and gives the room back, after the call under way has ended; a finished upload is left as it is. */
+  /** Waits for the call in progress, then removes the file and returns its room. Does not change a finished upload. */
   async abort(): Promise<void> {
     this.#fault ??= new Error('the upload was aborted');
     await this.#work.catch(() => {});
@@ -154,7 +154,7 @@ export class Upload {
     }
   }
 
-  /** A buffer with room for so many bytes of the block: it grows with what has come, so that a slow upload holds little. */
+  /** A buffer for at least `bytes` of the block. It grows with the received bytes, so that a slow upload holds little memory. */
   async #bufferFor(bytes: number): Promise<Buffer> {
     const known = this.#buffer;
     if (known !== undefined && (bytes <= known.length || known.length >= blockBytes)) return known;
@@ -210,7 +210,7 @@ export class Upload {
     }
   }
 
-  /** Takes room up to `bytes`, and with it some for what is still to come of a body whose length is known. */
+  /** Takes room for the first `bytes` of the file, and some in advance for the rest of the body. */
   async #takeRoom(bytes: number): Promise<void> {
     const needed = blocksOf(bytes) * fileBlockBytes - this.#takenBytes;
     if (needed <= 0) return;
@@ -222,7 +222,7 @@ export class Upload {
     charge(needed);
     const taken = space.tryTake(wanted, files) ? wanted : (await space.take(needed, files)) ? needed : 0;
     charge(taken - needed);
-    if (taken === 0) throw new NoRoomError('no room could be made');
+    if (taken === 0) throw new NoRoomError('no room became free');
     this.#takenBytes += taken;
     const kept = Math.min(this.#reservedBytes, taken);
     this.#reservedBytes -= kept;

@@ -1,4 +1,4 @@
-/** How much of the file system a shard may use when nobody said. */
+/** The limits of a shard, with defaults from its file system, and the room of folders. */
 import { readdirSync, readFileSync, statfsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
@@ -7,46 +7,46 @@ import { faultKind } from '../disk/files.ts';
 import { blocksOf, fileBlockBytes, type SpaceLimits } from '../index/space.ts';
 import { snapshotFile } from './snapshot.ts';
 
-/** Part of what is free that is taken: a full file system is slow and breaks its neighbours. */
+/** Part of the free space that the defaults use. A full file system is slow and harms other programs. */
 const usableShare = 0.9;
 /** Rows of the index are numbered in 32 bits; this many objects of 110 KB are 14 TB. */
-const mostFiles = 2 ** 27;
+const maxIndexRows = 2 ** 27;
 
 interface LimitOptions {
   readonly directory: string;
   readonly maxBytes: number | undefined;
   readonly maxObjects: number | undefined;
-  /** What the shard stores itself. Undefined before it is counted: then all of the file system bounds it, and the rule for uncounted files holds (space.ts). */
+  /** The objects of the shard. Until they are counted it is undefined: the whole file system is the limit, and space.ts is stricter. */
   readonly own: { readonly bytes: number; readonly files: number } | undefined;
   /** Shards that share the file system. */
   readonly shards: number;
 }
 
-/** 0.9 × (free + own) / shards on that device, where a bound is not given. */
+/** A limit that is not given is 0.9 × (free + own) / shards on that file system. */
 export function resolveLimits({ directory, maxBytes, maxObjects, own, shards }: LimitOptions): SpaceLimits {
   const system = statfsSync(directory);
   const usableBytes = own === undefined ? system.blocks * system.bsize : system.bavail * system.bsize + own.bytes;
   const bytes = maxBytes ?? Math.floor((usableShare * usableBytes) / shards);
   const usableInodes = own === undefined ? system.files : system.ffree + own.files;
-  // A file system without a fixed number of inodes reports none: only the bytes bound it.
-  const inodes = system.files === 0 ? mostFiles : Math.floor((usableShare * usableInodes) / shards);
-  const files = maxObjects ?? Math.min(inodes, Math.ceil(bytes / fileBlockBytes), mostFiles);
+  // A file system without a fixed number of inodes reports 0. Then only the bytes limit the files.
+  const inodes = system.files === 0 ? maxIndexRows : Math.floor((usableShare * usableInodes) / shards);
+  const files = maxObjects ?? Math.min(inodes, Math.ceil(bytes / fileBlockBytes), maxIndexRows);
   return { maxBytes: bytes, maxFiles: Math.max(64, files) };
 }
 
-/** Bytes of the folders and the snapshot, with a block of slack each for what the next files add. Rejects with the disk's fault. */
+/** Bytes of the folders and the snapshot, with a spare block each for the next files. Rejects with a disk fault. */
 export async function folderBytes(directory: string): Promise<number> {
   const files = [
     ...Array.from({ length: folderCount }, (_, number) => path.join(objectsFolder(directory), folderName(number))),
     snapshotFile(directory),
   ];
   let bytes = 16 * fileBlockBytes;
-  // One after the other: a disk that hangs holds one thread of the pool, not all of them.
+  // One after the other, so that a hung disk blocks one thread of the pool, not all of them.
   for (const file of files) bytes += (await wholeBlocks(file)) + fileBlockBytes;
   return bytes;
 }
 
-/** 0 for a file that is not there. */
+/** 0 for a missing file. */
 async function wholeBlocks(file: string): Promise<number> {
   try {
     return blocksOf((await stat(file)).size) * fileBlockBytes;
@@ -56,12 +56,12 @@ async function wholeBlocks(file: string): Promise<number> {
   }
 }
 
-/** What was left of uploads when the last process ended. */
+/** The names of the temporary files of uploads. */
 export function listTemporary(folder: string): string[] {
   return readdirSync(folder).filter((name) => /^[0-9a-f]{8}-\d+\.part$/.test(name));
 }
 
-/** The smaller of what the container may use and what the machine has left, in bytes. */
+/** The memory limit of the container or the available memory of the machine, whichever is smaller, in bytes. */
 export function availableMemory(): number {
   const meminfo = readText('/proc/meminfo');
   const available = Number(/^MemAvailable:\s+(\d+) kB$/m.exec(meminfo)?.[1] ?? 1024 * 1024) * 1024;

@@ -1,4 +1,4 @@
-/** Work that goes on beside the requests: the snapshot every few minutes, and the scrub that reads what nobody asks for. */
+/** Background work: the regular snapshot, the scrub of stored objects, and the measurement of the folders. */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../../shared/log.ts';
 import type { Counters } from '../counters.ts';
@@ -17,7 +17,7 @@ import { planSnapshot } from './snapshot-format.ts';
 const snapshotEveryMs = 5 * 60_000;
 const measureEveryMs = 2_000;
 const growEveryLooks = 30;
-/** After a pass over all objects the scrub rests. */
+/** Pause of the scrub after a pass over all objects. */
 const scrubRestMs = 60 * 60_000;
 
 interface MaintenanceOptions {
@@ -32,7 +32,7 @@ interface MaintenanceOptions {
   /** 0: no scrub. */
   readonly scrubBytesPerSecond: number;
   readonly health: FaultSink;
-  /** What the folders take; the snapshot's size is added to it. */
+  /** Bytes of the folders and the snapshot. */
   readonly folderBytes: () => Promise<number>;
   readonly signal: AbortSignal;
 }
@@ -44,12 +44,12 @@ export class Maintenance {
     this.#options = options;
   }
 
-  /** Runs until the signal; start it when all objects are counted. Does not reject. */
+  /** Runs until the signal aborts. Start it when all objects are counted. Does not reject. */
   async run(): Promise<void> {
     await Promise.all([this.#snapshots(), this.#scrub(), this.#measureFolders()]);
   }
 
-  /** Writes a snapshot now. Its room is taken first, like any other's. Does not reject. */
+  /** Writes a snapshot now. Takes its room first, as an upload does. Does not reject. */
   async writeSnapshot(): Promise<void> {
     const { directory, catalog, clock, health, log, folderBytes } = this.#options;
     const { space, index, groups, shares } = catalog;
@@ -79,14 +79,16 @@ export class Maintenance {
     while (await this.#rest(snapshotEveryMs)) await this.writeSnapshot();
   }
 
-  /** Folders grow with the files in them: the slack of one block each that folderBytes adds lasts for some ten thousand new files between two looks. */
+  /**
+   * Folders grow with their files. The spare blocks in folderBytes are enough for about ten thousand new files between two measurements.
+   */
   async #measureFolders(): Promise<void> {
     let coldBefore = 0;
     for (let looks = 1; await this.#rest(measureEveryMs); looks += 1) {
       await this.#measureFoldersOnce();
       if (looks % growEveryLooks !== 0) continue;
       this.#options.buffers.trim();
-      // A minute without a cold synchronous read: the window may have been made too small.
+      // After a minute without a cold synchronous read, the window may be too small.
       const { counters, window } = this.#options;
       if (counters.coldSyncReads === coldBefore) window.grow();
       coldBefore = counters.coldSyncReads;
@@ -108,7 +110,7 @@ export class Maintenance {
     if (scrubBytesPerSecond === 0) return;
     for (let isFirst = true; ; isFirst = false) {
       for (let row = 1; row < index.rowLimit; row += 1) {
-        // What this process wrote or read needs no second look in the first pass.
+        // The first pass skips objects that this process has written or checked.
         const isDue = !(isFirst && index.hasFlag(row, flagVerified)) && index.isUsed(row);
         if (!isDue) {
           if (row % 10_000 === 0 && !(await this.#rest(1))) return;
@@ -121,7 +123,7 @@ export class Maintenance {
     }
   }
 
-  /** Reads one object wholly; resolves with the bytes that this took. */
+  /** Checks one whole object. Resolves with its bytes. */
   async #scrubRow(row: number): Promise<number> {
     const { catalog, store, counters, health } = this.#options;
     const digest = catalog.index.digest(row);
@@ -129,7 +131,7 @@ export class Maintenance {
     try {
       await store.dropIfDamaged(digest);
       counters.scrubbedObjects += 1;
-      // Its pages pushed others out of the page cache.
+      // Its pages have displaced others in the page cache.
       this.#options.window.entered(bytes, this.#options.clock.tick());
     } catch (error) {
       health.note(error, 'read');
@@ -137,7 +139,7 @@ export class Maintenance {
     return bytes;
   }
 
-  /** False when it is time to stop. */
+  /** Resolves with false after the signal has aborted. */
   async #rest(ms: number): Promise<boolean> {
     if (ms > 0) await delay(ms, undefined, { signal: this.#options.signal, ref: false }).catch(() => {});
     return !this.#options.signal.aborted;

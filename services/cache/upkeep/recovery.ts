@@ -1,4 +1,6 @@
-/** After a start: counts what is on the disk, behind the requests. Until that is done the shard takes itself for full (space.ts). */
+/**
+ * Counts the files on the disk after a start, while the shard serves requests. Until it has finished, the shard counts as full (space.ts).
+ */
 import { lstat, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
@@ -20,11 +22,11 @@ import { readSnapshot } from './snapshot.ts';
 
 interface RecoveryOptions {
   readonly directory: string;
-  /** The directory was made by this start. */
+  /** This start has created the directory. */
   readonly isNew: boolean;
   readonly catalog: Catalog;
   readonly mutex: KeyedMutex;
-  /** In the names of this process's temporary files, which stay. */
+  /** Part of the names of the temporary files of this process, which stay. */
   readonly runId: string;
   readonly clock: Clock;
   readonly counters: Counters;
@@ -32,12 +34,12 @@ interface RecoveryOptions {
   readonly health: FaultSink;
   /** Removes the file of a digest that has no row. Does not reject. */
   readonly removeFile: (digest: Digest) => Promise<void>;
-  /** Called when all is counted, before the limits take over. */
+  /** Called when all files are counted, before the limits apply. */
   readonly onCounted: () => void;
   readonly signal: AbortSignal;
 }
 
-/** Rows looked at between two looks at the sockets. */
+/** Rows that are checked in one turn of the event loop. */
 const sweepRows = 20_000;
 const rescanMs = 5_000;
 
@@ -79,7 +81,7 @@ export class Recovery {
     }
   }
 
-  /** Rows that a scan has yet to confirm. Resolves with the time of the snapshot, 0 without one. */
+  /** Adds the rows of the snapshot, which the scan must confirm. Resolves with the time of the snapshot, or 0 without one. */
   async #loadSnapshot(): Promise<number> {
     const { directory, catalog, mutex, clock, signal, log } = this.#options;
     const totals = await readSnapshot(
@@ -95,16 +97,16 @@ export class Recovery {
       },
       signal,
     );
-    if (totals === undefined) log.info('no snapshot: all objects found are taken to be equally old');
+    if (totals === undefined) log.info('no valid snapshot; all objects count as equally old');
     return totals?.takenAtMs ?? 0;
   }
 
-  /** Scans all folders, and those that could not be read again until they can: what is not counted would be missed for ever. */
+  /** Scans all folders, and repeats folders that could not be read. Objects that are not counted would stay misses. */
   async #scanAll(takenAtMs: number): Promise<void> {
     const { log, signal } = this.#options;
     let folders = await this.#scan(takenAtMs);
     while (folders.length > 0 && !signal.aborted) {
-      log.warn({ folders: folders.length }, 'folders could not be read: scanning them again');
+      log.warn({ folders: folders.length }, 'folders could not be read; scanning them again');
       await delay(rescanMs, undefined, { signal, ref: false }).catch(() => {});
       folders = await this.#scan(takenAtMs, folders);
     }
@@ -122,7 +124,7 @@ export class Recovery {
       onObject: (digest, sizeBytes, modifiedAtMs) => this.#count(digest, sizeBytes, takenAtMs > 0 && modifiedAtMs > takenAtMs),
       onForeign: (file) => {
         counters.foreignFiles += 1;
-        if (counters.foreignFiles <= 10) log.warn({ file }, 'a file that is not of the cache is left alone');
+        if (counters.foreignFiles <= 10) log.warn({ file }, 'a file is not an object of the cache; it stays unchanged');
       },
       onError: (error) => health.note(error, 'read'),
       onFolder: (number) => {
@@ -141,7 +143,7 @@ export class Recovery {
       index.setFlag(row, flagUnconfirmed, false);
       index.resize(row, blocksOf(sizeBytes));
     } else if (this.#options.catalog.isFull) {
-      // More files than the limit allows now: a file without a row could never be evicted.
+      // The directory has more files than the limit allows. A file without a row could never be evicted.
       void this.#options.removeFile(digest);
     } else {
       const place = isNewerThanSnapshot ? 'newest' : 'oldest';
@@ -150,7 +152,7 @@ export class Recovery {
     }
   }
 
-  /** What a snapshot promised and no folder had. */
+  /** Checks rows of the snapshot that the scan has not confirmed. */
   async #sweepUnconfirmed(): Promise<void> {
     const { catalog, signal } = this.#options;
     const { index } = catalog;

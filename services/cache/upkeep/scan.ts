@@ -1,4 +1,4 @@
-/** Looks at every file of the directory once after a start, while requests are served. */
+/** Scans every file of the directory once after a start, while the shard serves requests. */
 import type { Stats } from 'node:fs';
 import { lstat, readdir } from 'node:fs/promises';
 import path from 'node:path';
@@ -6,22 +6,22 @@ import type { Digest } from '../digest.ts';
 import { folderCount, folderName, objectsFolder, parseFileName } from '../disk/file-name.ts';
 import { faultKind } from '../disk/files.ts';
 
-/** Files that are looked at together: enough to keep the thread pool busy, few enough to leave it to requests. */
+/** Files that are scanned concurrently: enough to use the thread pool, few enough to leave threads for requests. */
 const batchFiles = 16;
 
 interface ScanOptions {
   readonly directory: string;
   readonly signal: AbortSignal;
-  /** True when the file is known already, or being changed. Asked before the look and again after it. */
+  /** Whether the file is already known or is being changed. Called before and after lstat. */
   readonly isKnown: (digest: Digest, name: string) => boolean;
   readonly onObject: (digest: Digest, sizeBytes: number, modifiedAtMs: number) => void;
-  /** A file that is not an object's; it stays. */
+  /** Called for a file that is not an object. The file stays. */
   readonly onForeign: (file: string) => void;
   readonly onError: (error: unknown) => void;
   readonly onFolder?: (number: number) => void;
 }
 
-/** Resolves with the numbers of the folders of which a part could not be read. */
+/** Resolves with the numbers of the folders that could not be read completely. */
 export async function scanObjects(options: ScanOptions, folders = allFolders()): Promise<number[]> {
   const failed: number[] = [];
   for (const number of folders) {
@@ -65,7 +65,7 @@ async function scanFolder(options: ScanOptions, prefix: string): Promise<boolean
   return isWhole;
 }
 
-/** In the turn in which the look returned: between this check and the row no request can change the file. */
+/** Runs in the same turn of the event loop as the result of lstat: no request can change the file between this check and the new row. */
 function take(options: ScanOptions, file: string, { name, digest }: { name: string; digest: Digest }, stat: Stats): void {
   if (options.isKnown(digest, name)) return;
   if (stat.isFile()) options.onObject(digest, stat.size, stat.mtimeMs);

@@ -1,21 +1,21 @@
 /**
- * The bytes of a snapshot, form version 2. Numbers are little endian, strings Latin-1.
+ * The format of a snapshot, version 2. Numbers are little endian, strings Latin-1.
  *
  *     chunks of rows, 128 KiB each | chunks of names, 64 KiB each | totals as JSON | its length, its crc, magic
  *
- * A chunk is a count, the crc of all that follows, and so many entries. A row is 24 bytes: digest, blocks, tick, group. A name is a group, two lengths, namespace and
- * prefix. A damaged chunk costs its own entries alone. Version 1 had the names in the JSON.
+ * A chunk is a count, the CRC of all that follows, and that number of entries. A row is 24 bytes: digest, blocks, tick, group. A name is a
+ * group, two lengths, namespace and prefix. A damaged chunk loses only its own entries. Version 1 has the names in the JSON.
  */
 import { crc32 } from 'node:zlib';
 import type { GroupName } from '../index/groups.ts';
 
 export interface SnapshotTotals {
-  /** The last step of recency that it may hold. */
+  /** The last step of recency in the snapshot. */
   readonly tick: number;
   readonly takenAtMs: number;
   readonly objects: number;
   readonly blocks: number;
-  /** By namespace, so that a flood right after a start finds them; a snapshot of an earlier release has none. */
+  /** By namespace, so that shares apply right after a start. A snapshot of an earlier release has none. */
   readonly shares?: Readonly<Record<string, number>>;
 }
 
@@ -40,7 +40,7 @@ export interface FooterV2 extends SnapshotTotals {
   readonly nameChunks: number;
 }
 
-/** How many chunks a snapshot may have, and the most bytes that it takes then. */
+/** Limits for the chunks of a snapshot, and for its bytes. */
 export interface SnapshotPlan {
   readonly maxRowChunks: number;
   readonly maxNameChunks: number;
@@ -53,14 +53,14 @@ export const rowChunkBytes = 128 * 1024;
 export const nameChunkBytes = 64 * 1024;
 const chunkHeadBytes = 8;
 const nameHeadBytes = 6;
-/** Some 5,400 rows, 2 ms of work: one turn of the event loop. */
+/** About 5,400 rows, which take 2 ms in one turn of the event loop. */
 export const chunkRows = Math.floor((rowChunkBytes - chunkHeadBytes) / rowBytes);
 /** A key has at most 1,024 bytes, a namespace 63. */
 const maxNameBytes = nameHeadBytes + 1024 + 63;
-/** A namespace, a number and what JSON puts around them. */
+/** A namespace, a number and the JSON syntax around them. */
 const maxShareBytes = 128;
 const maxTotalsBytes = 1024;
-/** For what is added while the snapshot is written. */
+/** Factor for entries that are added while the snapshot is written. */
 const slack = 1.25;
 export const tailBytes = 16;
 const magic = 0x6b757261_736e6170n; // "kurasnap"
@@ -75,7 +75,7 @@ export function planSnapshot(has: { objects: number; names: number; nameBytes: n
   return { maxRowChunks, maxNameChunks, maxBytes: maxRowChunks * rowChunkBytes + maxNameChunks * nameChunkBytes + footerBytes };
 }
 
-/** Puts a row at a place of a chunk. */
+/** Writes a row to a place in a chunk. */
 export function encodeRow(chunk: Buffer, place: number, row: SnapshotRow): void {
   const at = chunkHeadBytes + place * rowBytes;
   chunk.writeUInt32LE(row.a, at);
@@ -98,7 +98,9 @@ export function decodeRow(chunk: Buffer, place: number): SnapshotRow {
   };
 }
 
-/** Puts a name at a byte of a chunk, the first one at `undefined`. Returns the byte after it, or undefined when it does not fit. */
+/**
+ * Writes a name at an offset in a chunk; `undefined` is the first offset. Returns the next offset, or undefined if the name does not fit.
+ */
 export function encodeName(chunk: Buffer, at: number | undefined, group: number, { namespace, prefix }: GroupName): number | undefined {
   const start = at ?? chunkHeadBytes;
   const end = start + nameHeadBytes + namespace.length + prefix.length;
@@ -122,7 +124,7 @@ export function decodeNames(chunk: Buffer, onName: (group: number, name: GroupNa
   }
 }
 
-/** Completes a chunk. */
+/** Writes the count and the CRC of a chunk. */
 export function seal(chunk: Buffer, count: number): void {
   chunk.writeUInt32LE(count, 0);
   chunk.writeUInt32LE(crc32(chunk.subarray(chunkHeadBytes)), 4);
@@ -145,12 +147,12 @@ export function encodeFooter(footer: FooterV2): Buffer {
   return Buffer.concat([text, tail]);
 }
 
-/** The length of the JSON before a tail; undefined when it is none. */
+/** The length of the JSON before a tail; undefined if it is not a tail. */
 export function footerLength(tail: Buffer): number | undefined {
   return tail.readBigUInt64BE(8) === magic ? tail.readUInt32LE(0) : undefined;
 }
 
-/** Undefined when it is damaged, or not that of a file of this size. */
+/** Returns undefined if the footer is damaged or does not match the size of the file. */
 export function decodeFooter(text: Buffer, tail: Buffer, fileBytes: number): FooterV1 | FooterV2 | undefined {
   if (crc32(text) !== tail.readUInt32LE(4)) return undefined;
   const footer = JSON.parse(text.toString()) as FooterV1 | FooterV2;

@@ -1,8 +1,10 @@
 /**
- * What the index knew, on disk: recency, and the groups that file names do not tell. Checked and disposable: without it all objects are still found, as equally old.
+ * The snapshot of the index on disk: recency and groups, which file names do not contain. It has checksums and can be deleted: without it,
+ * recovery finds all objects, as equally old.
  *
- * A group's rows lie from the oldest to the newest, and are read from the end of the file backwards: so each goes behind all that are known already, those of requests
- * served meanwhile included, and of a row that was touched while the snapshot was written the later entry counts.
+ * The rows of a group are written from the oldest to the newest, and read from the end of the file backwards. So each row is inserted as
+ * older than all known rows, including those of requests that are served meanwhile. If a row was touched while the snapshot was written,
+ * its later entry counts.
  */
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
@@ -31,7 +33,7 @@ import {
   tailBytes,
 } from './snapshot-format.ts';
 
-/** Of version 1: 65,536 groups with prefixes of 1 KiB at most. */
+/** For version 1: 65,536 groups with prefixes of at most 1 KiB. */
 const maxFooterBytes = 128 * 1024 * 1024;
 
 export function snapshotFile(directory: string): string {
@@ -43,11 +45,11 @@ interface WriteOptions {
   readonly index: ObjectIndex;
   readonly groups: Groups;
   readonly totals: SnapshotTotals;
-  /** Rows and names that come to more chunks than these are left out. */
+  /** Rows and names beyond these chunks are left out. */
   readonly plan: SnapshotPlan;
 }
 
-/** Writes a snapshot beside the old one and puts it in its place. Requests are served meanwhile. Rejects with the system's error, the old one kept. */
+/** Writes a snapshot to a new file and then replaces the previous one. After a system error it rejects, and the previous snapshot stays. */
 export async function writeSnapshot({ directory, index, groups, totals, plan }: WriteOptions): Promise<void> {
   const file = `${snapshotFile(directory)}.new`;
   const handle = await open(file, 'w', 0o600);
@@ -78,7 +80,7 @@ class ChunkWriter {
     this.#maxChunks = options.maxChunks;
   }
 
-  /** Resolves with false when no more may follow. */
+  /** Resolves with false when the limit of chunks is reached. */
   async flush(count: number): Promise<boolean> {
     seal(this.chunk, count);
     await this.#handle.writeFile(this.chunk);
@@ -99,7 +101,7 @@ async function writeRows({ handle, index, groupCount, maxChunks }: PartOptions &
   let rows = 0;
   for (let group = 0; group < groupCount; group += 1) {
     index.walk(group);
-    // A group that is touched faster than it is walked must not keep the walk for ever.
+    // If a group is touched faster than it is walked, the walk must still end.
     let left = index.groupCount(group) * 2;
     for (let row = index.step(); row !== noRow && left > 0; row = index.step(), left -= 1) {
       encodeRow(writer.chunk, rows, { ...index.digest(row), blocks: index.blocks(row), tick: index.tick(row), group });
@@ -133,7 +135,7 @@ async function writeNames({ handle, groups, groupCount, maxChunks }: PartOptions
   return writer.chunks;
 }
 
-/** Reads a snapshot; undefined when there is none that is whole. `onRow` gets the rows newest first, with the group's name. */
+/** Resolves with undefined if no valid snapshot exists. `onRow` gets the rows, the newest first, with the name of the group. */
 export async function readSnapshot(
   directory: string,
   onTotals: (totals: SnapshotTotals) => void,
@@ -168,7 +170,7 @@ export async function readSnapshot(
   }
 }
 
-/** Resolves with whether the chunk is there and whole. */
+/** Resolves with whether the chunk exists and is undamaged. */
 async function readChunk(handle: FileHandle, chunk: Buffer, at: number): Promise<boolean> {
   const { bytesRead } = await handle.read(chunk, 0, chunk.length, at);
   return bytesRead === chunk.length && isWhole(chunk);

@@ -22,7 +22,7 @@ export const exitStatuses = {
   success: 0,
   /** Requests failed, or bytes differed. */
   failure: 1,
-  /** The command could not start: arguments, files, or a server that does not answer. */
+  /** The command could not start: arguments, files, or a server that does not respond. */
   usage: 2,
   /** The cache does not have the object. */
   miss: 3,

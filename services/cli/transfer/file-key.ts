@@ -18,8 +18,8 @@ export function keyOfFile(prefix: string, path: string): string {
 }
 
 /**
- * Makes a key from text that a user typed: `%20` is kept, a space becomes `%20`, and a `%` that begins no escape becomes `%25`. A key without a
- * canonical spelling, such as one with `%2F`, stays as it is: Envoy rejects it.
+ * Makes a key from text that a user typed: `%20` is kept, a space becomes `%20`, and a `%` that begins no escape becomes `%25`. A key
+ * without a canonical spelling, such as one with `%2F`, stays unchanged: Envoy rejects it.
  */
 export function keyOfText(text: string): string {
   const key = encode(text.replace(/%(?![0-9A-Fa-f]{2})/g, '%25'), plainWhenTyped);

@@ -18,7 +18,7 @@ interface MaglevHost {
 const looksAtATime = 20_000;
 
 /**
- * Slot → index into `hosts`. Hosts take turns in their order; each takes the next free slot of its own permutation. A host with half the
+ * Slot → index into `hosts`. Hosts take turns in their order; each takes the next free slot of its permutation. A host with half the
  * largest weight takes every second turn. This is a generator, so the process can do other work in between: the slots of 1,000 hosts take
  * about half a second.
  */

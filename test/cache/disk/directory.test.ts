@@ -14,7 +14,7 @@ const start = (directory: string, environment: Record<string, string> = {}) =>
 const put = (shard: TestShard, key: string, body: Buffer) =>
   call(shard.url, { method: 'PUT', path: `/objects/${key}`, body, headers: { 'content-length': body.length } });
 
-test('a directory has one owner: a second process is refused, and served again after kill -9 of the first', async (t) => {
+test('a second process does not start on a directory, until kill -9 of the first process', async (t) => {
   const directory = await temporaryDirectory(t);
   const first = await startCacheProcess(t, { KURA_CACHE_DIRECTORY: directory });
   await t.throwsAsync(start(directory), { code: 'DIRECTORY', message: /another process serves/ });
@@ -24,7 +24,7 @@ test('a directory has one owner: a second process is refused, and served again a
   await second.close();
 });
 
-test('a directory of another shard, of another form, or without its secret is refused', async (t) => {
+test('a shard does not start on a directory of another shard, of another format version, or with a damaged identity', async (t) => {
   const directory = await temporaryDirectory(t);
   await (await start(directory, { KURA_CACHE_NAME: 'kura-cache-0/shard-0' })).close();
   await t.throwsAsync(start(directory, { KURA_CACHE_NAME: 'kura-cache-1/shard-0' }), {
@@ -34,7 +34,7 @@ test('a directory of another shard, of another form, or without its secret is re
   const file = path.join(directory, 'kura-cache.json');
   const identity = await readFile(file, 'utf8');
   await writeFile(file, identity.replace('"form":1', '"form":9'));
-  await t.throwsAsync(start(directory), { code: 'DIRECTORY', message: /has form 9/ });
+  await t.throwsAsync(start(directory), { code: 'DIRECTORY', message: /has format version 9/ });
   await writeFile(file, identity.slice(0, 20));
   await t.throwsAsync(start(directory), { code: 'DIRECTORY', message: /is not readable/ });
 });
@@ -52,7 +52,7 @@ test('recency survives a restart', async (t) => {
   t.is((await call(second.url, { path: '/objects/set/1' })).status, 404, 'the oldest before the restart');
 });
 
-test('a damaged snapshot costs recency and nothing else', async (t) => {
+test('a damaged snapshot loses only recency', async (t) => {
   const first = await startTestShard(t);
   for (let at = 0; at < 20; at += 1) await put(first, `set/${at}`, randomBytes(1000));
   await first.close();

@@ -23,7 +23,7 @@ async function withFile(t: ExecutionContext, text: string) {
 const headers = (credential: string) => ({ ...callerHeaders({ credential }) });
 const inSeconds = (seconds: number) => Math.ceil(Date.now() / 1000) + seconds;
 
-test('without a signed caller nothing is read or written, on either parser; health needs none', async (t) => {
+test('without a signed caller nothing is read or written, on both parsers; health needs no caller', async (t) => {
   const { shard } = await withFile(t, `${first}\n`);
   const requests = [
     { path: '/objects/a' },
@@ -72,7 +72,7 @@ test('without a signed caller nothing is read or written, on either parser; heal
   );
 });
 
-test('a rotation with two valid at once refuses nobody, and connections that are open follow it', async (t) => {
+test('a rotation with two valid keys rejects no request, also on open connections', async (t) => {
   const { file, shard } = await withFile(t, first);
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   t.teardown(() => agent.destroy());
@@ -85,15 +85,15 @@ test('a rotation with two valid at once refuses nobody, and connections that are
     });
   t.deepEqual([await ask(first), await ask(second)], [404, 401]);
   await writeFile(file, `${second}\n${first}\n`);
-  await waitFor('the new one is known', async () => (await ask(second)) === 404);
+  await waitFor('the new key is accepted', async () => (await ask(second)) === 404);
   t.is(await ask(first), 404);
   await writeFile(`${file}.new`, second);
   await rename(`${file}.new`, file);
-  await waitFor('the old one is not', async () => (await ask(first)) === 401);
+  await waitFor('the old key is rejected', async () => (await ask(first)) === 401);
   t.is(await ask(second), 404);
 });
 
-test('a Secret’s links that are swapped are followed; a file that goes bad or away changes nothing', async (t) => {
+test('a swap of the links of a Secret is followed; an invalid or missing file changes nothing', async (t) => {
   const folder = await temporaryDirectory(t);
   for (const [name, text] of [
     ['v1', first],
@@ -116,15 +116,15 @@ test('a Secret’s links that are swapped are followed; a file that goes bad or 
     (await call(url, { path: '/objects/a', headers: headers(credential) })).status;
   t.is(await status(first), 404);
   await swap('v2');
-  await waitFor('the second one is known', async () => (await status(second)) === 404);
+  await waitFor('the second key is accepted', async () => (await status(second)) === 404);
   await swap('v3');
-  await waitFor('it is told', () => shard.output().includes('a credential is not 16 to 1,024 bytes'));
+  await waitFor('the invalid file is logged', () => shard.output().includes('a credential is not 16 to 1,024 bytes'));
   await rm(file);
-  await waitFor('it is told', () => shard.output().includes('ENOENT'));
+  await waitFor('the missing file is logged', () => shard.output().includes('ENOENT'));
   t.deepEqual([await status(second), await status(first), await status('short')], [404, 401, 401]);
 });
 
-test('a shard does not start without the setting, or with a file that is not good', async (t) => {
+test('a shard does not start without the setting, or with an invalid file', async (t) => {
   const folder = await temporaryDirectory(t);
   const file = path.join(folder, 'credential');
   const start = (environment: Record<string, string>) =>
@@ -144,7 +144,7 @@ test('a shard does not start without the setting, or with a file that is not goo
   }
 });
 
-test('with `off` a caller without a signature counts, one without headers has no name, and half of the headers is no caller', async (t) => {
+test('with `off` an unsigned caller is accepted, a request without headers is anonymous, and one header alone is rejected', async (t) => {
   const shard = await startTestShard(t);
   const { 'x-kura-caller': caller, 'x-kura-terms': terms } = callerHeaders({ namespace: 'nlp', maxObjectBytes: 1 });
   for (const te of [{}, { te: 'trailers' }]) {
@@ -171,7 +171,7 @@ test('with `off` a caller without a signature counts, one without headers has no
 
 const keyOf = (credential: string) => createSecretKey(Buffer.from(credential));
 
-/** A shard's callers on a clock that the test sets, with one Pod's headers from authz at 1,000 s: a grant of 5 s, and 60 s for the clocks. */
+/** The callers of a shard on a clock of the test. authz signs headers of one Pod at 1,000 s, for 5 s plus 60 s for clock differences. */
 function setting() {
   const world = { keys: [keyOf(first)] as readonly KeyObject[] | undefined, now: 1_000_000 };
   const callers = new Callers({ keys: () => world.keys, now: () => world.now });
@@ -203,12 +203,12 @@ test('a caller has the terms that authz signed, on each route', (t) => {
     t.like(callers.identify(free['x-kura-caller'], free['x-kura-terms']), known(others, 'direct'), round);
 });
 
-/** The parts of a known caller that a request gets. */
+/** The terms of a known caller on each route. */
 function known(about: object, direct: 'objects' | 'direct') {
   return { objects: { ...about, route: 'objects' }, direct: { ...about, route: direct } };
 }
 
-test('every field that is altered is forged, before and after the right one is remembered', (t) => {
+test('headers with a changed field are forged, before and after the valid headers are stored', (t) => {
   const { signedBy, identify } = setting();
   const right = signedBy([keyOf(first)]);
   const { caller, terms } = right;
@@ -230,7 +230,7 @@ test('every field that is altered is forged, before and after the right one is r
   }
 });
 
-test('unknown terms are ignored under a signature, and terms that are signed but wrong are malformed', (t) => {
+test('signed unknown terms are ignored, and signed invalid terms are malformed', (t) => {
   const { identify } = setting();
   const sign = (text: string): string =>
     `${text}; sig=${createHmac('sha256', keyOf(first)).update(`vision/trainer/p\n${text}`).digest('base64url')}`;
@@ -252,7 +252,7 @@ test('unknown terms are ignored under a signature, and terms that are signed but
     t.is(identify({ caller, terms: sign(text) }), 'malformed', text);
 });
 
-test('headers end with their time, also where they are remembered; a clock may be 60 s ahead', (t) => {
+test('headers expire, also when they are stored; a clock may be 60 s ahead', (t) => {
   const { world, signedBy, identify } = setting();
   const signed = signedBy([keyOf(first)]);
   for (const [now, found] of [
@@ -271,7 +271,7 @@ test('headers end with their time, also where they are remembered; a clock may b
   }
 });
 
-test('during a rotation both keys count, in either order; a key that is gone or unknown does not', (t) => {
+test('during a rotation both keys are valid, in either order; a removed or unknown key is not', (t) => {
   const { world, signedBy, identify } = setting();
   const [former, next, unknown] = [keyOf(first), keyOf(second), keyOf('unknown-credential-0123456789')];
   const [byFormer, byNext, byUnknown] = [signedBy([former, next]), signedBy([next, former]), signedBy([unknown, former, next])];
@@ -297,7 +297,7 @@ test('during a rotation both keys count, in either order; a key that is gone or 
   }
 });
 
-test('more callers than are remembered are no fault', (t) => {
+test('more callers than the limit are still verified', (t) => {
   const { callers } = setting();
   const signed = Array.from({ length: 17_000 }, (_, at) => callerHeaders({ credential: first, pod: `p-${at}`, expiresAtSeconds: 2_000 }));
   for (const round of [1, 2]) {

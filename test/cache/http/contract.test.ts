@@ -18,7 +18,7 @@ for (const { edge, fields } of edges) {
   const call: typeof callPlainly = (url: string, request: Call) =>
     callPlainly(url, { ...request, headers: { ...fields, ...request.headers } });
 
-  test(`${edge}: an object comes back byte for byte, whatever its size`, async (t) => {
+  test(`${edge}: an object of any size is returned byte for byte`, async (t) => {
     const shard = await startTestShard(t);
     for (const size of [0, 1, 4096, 112 * 1024, 256 * 1024 - 1, 256 * 1024, 256 * 1024 + 1, 256 * 1024 + 500, 3_000_000]) {
       const body = randomBytes(size);
@@ -46,7 +46,7 @@ for (const { edge, fields } of edges) {
     }
   });
 
-  test(`${edge}: a chunked body is stored like one with a length, with and without Expect`, async (t) => {
+  test(`${edge}: a chunked body is stored like a body with a length, with and without Expect`, async (t) => {
     const shard = await startTestShard(t);
     const body = randomBytes(900_000);
     for (const expect of [false, true]) {
@@ -56,7 +56,7 @@ for (const { edge, fields } of edges) {
     }
   });
 
-  test(`${edge}: overwriting answers 201 again and the next GET sees the new bytes and another ETag`, async (t) => {
+  test(`${edge}: a second PUT is also 201, and the next GET returns the new bytes and another ETag`, async (t) => {
     const shard = await startTestShard(t);
     const first = await call(shard.url, { method: 'PUT', path: '/objects/a/b', body: 'one' });
     await call(shard.url, { path: '/objects/a/b' });
@@ -66,7 +66,7 @@ for (const { edge, fields } of edges) {
     t.is((await call(shard.url, { path: '/objects/a/b' })).body.toString(), 'two');
   });
 
-  test(`${edge}: a key is the bytes as they came: nothing is decoded, joined or cleaned`, async (t) => {
+  test(`${edge}: a key is used unchanged: nothing is decoded, joined or normalized`, async (t) => {
     const shard = await startTestShard(t);
     const keys = [
       'a//b',
@@ -87,7 +87,7 @@ for (const { edge, fields } of edges) {
     for (const key of keys) t.is((await call(shard.url, { path: `/objects/${key}` })).body.toString(), key);
   });
 
-  test(`${edge}: a key that is no key is 400, another path 404`, async (t) => {
+  test(`${edge}: an invalid key is 400, another path 404`, async (t) => {
     const shard = await startTestShard(t);
     for (const key of ['', '.', '..', 'a/../b', 'a/.', './a', `${'k'.repeat(1025)}`]) {
       const answer = await call(shard.url, { path: `/objects/${key}` });
@@ -112,7 +112,7 @@ for (const { edge, fields } of edges) {
     t.deepEqual([post.status, post.headers.allow], [405, 'GET, HEAD, PUT, DELETE']);
   });
 
-  test(`${edge}: one range is 206, one past the end 416, and anything else the whole`, async (t) => {
+  test(`${edge}: one range is 206, a range after the end is 416, and every other Range returns the whole object`, async (t) => {
     const shard = await startTestShard(t);
     const body = randomBytes(1_000_000);
     const { headers } = await call(shard.url, { method: 'PUT', path: '/objects/a/r', body });
@@ -150,7 +150,7 @@ for (const { edge, fields } of edges) {
     t.deepEqual([head.status, head.headers['content-length']], [200, '1000000']);
   });
 
-  test(`${edge}: If-None-Match answers 304 without a body when the version is the same`, async (t) => {
+  test(`${edge}: If-None-Match with the stored version is 304 without a body`, async (t) => {
     const shard = await startTestShard(t);
     const { headers } = await call(shard.url, { method: 'PUT', path: '/objects/a/n', body: 'text' });
     const etag = headers.etag as string;
@@ -177,7 +177,7 @@ for (const { edge, fields } of edges) {
     t.is((await call(shard.url, { method: 'PUT', path: '/objects/a/l', body, headers: malformed })).status, 401);
   });
 
-  test(`${edge}: a refused body is read before the answer unless its sender waits for leave`, async (t) => {
+  test(`${edge}: a rejected body is read before the response, unless the client waits for 100 Continue`, async (t) => {
     const shard = await startTestShard(t);
     const headers = { ...callerHeaders({ maxObjectBytes: 1000 }) };
     const body = randomBytes(20_000_000);
@@ -200,14 +200,14 @@ for (const { edge, fields } of edges) {
     t.is((await call(shard.metricsUrl, { path: '/readyz' })).status, 200);
     t.is((await call(shard.metricsUrl, { path: '/livez' })).status, 200);
   });
-  test(`${edge}: it answers the requests of this suite that are plain without it`, async (t) => {
+  test(`${edge}: only requests that are not plain are handed over to Node's parser`, async (t) => {
     const shard = await startTestShard(t);
     for (const method of ['PUT', 'GET', 'HEAD', 'DELETE'])
       await call(shard.url, { method, path: '/objects/a/e', ...(method === 'PUT' ? { body: 'x' } : {}) });
     t.is(await metric(shard, 'kura_cache_handed_over_total'), edge === 'plain parser' ? 0 : 4);
   });
 
-  test(`${edge}: a transfer that the client breaks off counts as failed`, async (t) => {
+  test(`${edge}: a transfer that the client aborts counts as failed`, async (t) => {
     const shard = await startTestShard(t);
     const body = randomBytes(40_000_000);
     t.is((await call(shard.url, { method: 'PUT', path: '/objects/a/broken', body })).status, 201);
@@ -229,10 +229,10 @@ test('data survives a restart', async (t) => {
   await first.close();
   const second = await startTestShard(t, { directory: first.directory });
   for (let at = 0; at < 50; at += 1) t.is((await callPlainly(second.url, { path: `/objects/a/${at}` })).body.toString(), `body ${at}`);
-  await waitFor('all are counted', async () => (await metric(second, 'kura_cache_objects')) === 50);
+  await waitFor('all objects are counted', async () => (await metric(second, 'kura_cache_objects')) === 50);
 });
 
-test('the least recently used objects make room for new ones, and the limit holds', async (t) => {
+test('the least recently used objects are evicted for new ones, and the limit holds', async (t) => {
   const shard = await startTestShard(t, { environment: { KURA_CACHE_MAX_BYTES: '16Mi' } });
   const body = randomBytes(500_000);
   for (let at = 0; at < 60; at += 1) {

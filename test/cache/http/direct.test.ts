@@ -11,17 +11,17 @@ import { metric, startTestShard, type TestShard, temporaryDirectory } from '../s
 
 const credential = 'credential-of-envoy-0123456789';
 const body = randomBytes(1_000_000);
-/** Sends a GET to the slower parser. */
+/** Sends a request to Node's parser. */
 const unusual = { te: 'trailers' };
 
 interface DirectShard extends TestShard {
-  /** A request as Envoy sends it. */
+  /** Sends a request as Envoy does. */
   readonly ask: (request: Call) => ReturnType<typeof call>;
-  /** The path with the ticket that the shard gives for a request under /direct/. */
+  /** Returns the path with the ticket from the redirect of a request under /direct/. */
   readonly ticket: (request: Call) => Promise<string>;
 }
 
-/** Tickets last as long as they can: on a busy machine a test may take longer than their own 10 s. */
+/** Tickets have the longest lifetime, because a test on a busy machine may take longer than the default of 10 s. */
 async function startDirectShard(t: ExecutionContext, environment: Record<string, string> = {}): Promise<DirectShard> {
   const file = path.join(await temporaryDirectory(t), 'credential');
   await writeFile(file, credential);
@@ -57,7 +57,7 @@ const upload = (length = body.length): Call => ({
   headers: { 'content-length': length },
 });
 
-test('a large object is a 307 with a ticket that gives it without a caller, on either parser', async (t) => {
+test('a large object is a 307, and its ticket returns the object without a caller, on both parsers', async (t) => {
   const shard = await startDirectShard(t);
   for (const [asking, fetching] of [
     [{}, {}],
@@ -97,7 +97,7 @@ test('a large object is a 307 with a ticket that gives it without a caller, on e
   t.true((await metric(shard, 'kura_cache_sent_bytes_total', 'direct')) > 9 * body.length);
 });
 
-test('a miss, an error, a HEAD, a condition that holds and a small object are answered at once', async (t) => {
+test('a miss, an error, a HEAD, a 304 and a small object are not redirected', async (t) => {
   const shard = await startDirectShard(t, { KURA_CACHE_DIRECT_MIN_BYTES: '1000' });
   await shard.ask({ method: 'PUT', path: '/direct/vision/small', body: body.subarray(0, 999) });
   await shard.ask({ method: 'PUT', path: '/direct/vision/least', body: body.subarray(0, 1000) });
@@ -117,7 +117,7 @@ test('a miss, an error, a HEAD, a condition that holds and a small object are an
   t.is((await shard.ask({ path: '/objects/vision/small' })).status, 404);
 });
 
-test('without an address to tell, over TLS, and where authz counts bytes, /direct/ behaves as /objects/', async (t) => {
+test('without an address for clients, over TLS, and without permission to redirect, /direct/ behaves as /objects/', async (t) => {
   const file = path.join(await temporaryDirectory(t), 'credential');
   await writeFile(file, credential);
   const off = await startTestShard(t, { environment: { KURA_CACHE_CREDENTIAL_FILE: file } });
@@ -139,7 +139,7 @@ test('without an address to tell, over TLS, and where authz counts bytes, /direc
   t.deepEqual([nowhere.status, codeOf(nowhere)], [404, 'no-such-path']);
 });
 
-test('where anybody is let in, a ticket that is not good still opens nothing', async (t) => {
+test('a shard that checks no signatures still rejects an invalid ticket', async (t) => {
   for (const environment of [{}, { KURA_CACHE_ADVERTISE: '127.0.0.1' }]) {
     const shard = await startTestShard(t, { environment });
     await call(shard.url, { method: 'PUT', path: '/objects/a', body });
@@ -147,14 +147,14 @@ test('where anybody is let in, a ticket that is not good still opens nothing', a
   }
 });
 
-test('who waits for leave to send learns the 307 before a byte, and stores under the ticket’s limits, once', async (t) => {
+test('a client that waits for 100 Continue gets the 307 before it sends a byte, and may use the ticket once, within its limits', async (t) => {
   const shard = await startDirectShard(t);
   const moved = await shard.ask(upload());
   t.deepEqual([moved.status, moved.bodySent], [307, false]);
   const chunked = await shard.ask({ method: 'PUT', path: '/direct/vision/up', body: Readable.from([body]), expect: true });
   t.deepEqual([chunked.status, chunked.bodySent], [307, false]);
   const first = await shard.ticket(upload());
-  // Neither a limit nor a namespace of the sender's own counts.
+  // The limit and the namespace in the headers of the client are ignored.
   const forged = callerHeaders({ credential, namespace: 'nlp', maxObjectBytes: 1 });
   for (const [headers, expect] of [
     [{ 'content-length': body.length }, false],
@@ -179,7 +179,7 @@ test('who waits for leave to send learns the 307 before a byte, and stores under
   t.true((await metric(shard, 'kura_cache_received_bytes_total', 'direct')) >= 2 * body.length);
 });
 
-test('without waiting, an upload under /direct/ is taken as under /objects/', async (t) => {
+test('an upload under /direct/ that does not wait for 100 Continue is stored as under /objects/', async (t) => {
   const shard = await startDirectShard(t);
   for (const headers of [{ 'content-length': body.length }, { 'transfer-encoding': 'chunked' }]) {
     t.is((await shard.ask({ method: 'PUT', path: '/direct/vision/b', body, headers })).status, 201);
@@ -188,7 +188,7 @@ test('without waiting, an upload under /direct/ is taken as under /objects/', as
   t.is(await metric(shard, 'kura_cache_received_bytes_total', 'direct'), 0);
 });
 
-test('a ticket opens nothing but its object: no other key, method, path, shard or version', async (t) => {
+test('a ticket is valid for its object only: no other key, method, path, shard or version', async (t) => {
   const [shard, other] = [await startDirectShard(t), await startDirectShard(t)];
   await shard.ask({ method: 'PUT', path: '/objects/vision/b', body });
   const target = await shard.ticket({ path: '/direct/vision/a' });
@@ -231,7 +231,7 @@ test('a ticket opens nothing but its object: no other key, method, path, shard o
   }
 });
 
-test('an object that is replaced all the time is had whole, old or new, or not at all', async (t) => {
+test('a read of an object that is replaced all the time returns one whole version or a miss', async (t) => {
   const shard = await startDirectShard(t);
   const versions = Array.from({ length: 4 }, (_, at) => Buffer.alloc(900_000 + at, 65 + at));
   let isDone = false;
@@ -254,7 +254,7 @@ test('an object that is replaced all the time is had whole, old or new, or not a
   t.true(whole > 5);
 });
 
-test('a ticket ends with its time, and is counted so; the transfer that it began goes on', async (t) => {
+test('a ticket expires and is counted as expired; a transfer that has started continues', async (t) => {
   const shard = await startDirectShard(t, { KURA_CACHE_TICKET_LIFE: '10s' });
   const target = await shard.ticket({ path: '/direct/vision/a' });
   const put = await shard.ticket(upload());
@@ -268,15 +268,15 @@ test('a ticket ends with its time, and is counted so; the transfer that it began
     { objectMode: false },
   );
   const uploading = call(shard.url, { method: 'PUT', path: put, body: slow, headers: { 'content-length': body.length } });
-  await waitFor('the upload has begun', async () => (await metric(shard, 'kura_cache_tickets_total', 'used')) === 1);
-  await waitFor('the ticket has ended', async () => (await call(shard.url, { path: target })).status === 403);
+  await waitFor('the upload has started', async () => (await metric(shard, 'kura_cache_tickets_total', 'used')) === 1);
+  await waitFor('the ticket has expired', async () => (await call(shard.url, { path: target })).status === 403);
   t.true((await metric(shard, 'kura_cache_tickets_total', 'expired')) >= 1);
   t.is(await metric(shard, 'kura_cache_tickets_total', 'refused'), 0);
   send();
   t.is((await uploading).status, 201);
 });
 
-test('a shard process writes no ticket to its log, and knows none of before a restart', async (t) => {
+test('a shard writes no ticket to its log, and rejects the tickets from before a restart', async (t) => {
   const directory = path.join(await temporaryDirectory(t), 'shard');
   const environment = { KURA_CACHE_DIRECTORY: directory, KURA_CACHE_ADVERTISE: 'localhost:7000', KURA_CACHE_LOG_LEVEL: 'trace' };
   const first = await startCacheProcess(t, environment);
@@ -297,8 +297,8 @@ test('a shard process writes no ticket to its log, and knows none of before a re
   for (const part of ticket.split('.')) t.false((first.output() + second.output()).includes(part));
 });
 
-test('several shards in one Pod tell their own ports', async (t) => {
-  for (const [advertise, told] of [
+test('each shard of a Pod redirects to its own port', async (t) => {
+  for (const [advertise, prefix] of [
     ['127.0.0.1', undefined],
     ['127.0.0.1:9000', 'http://127.0.0.1:900'],
     ['fd00::1', 'http://[fd00::1]:'],
@@ -314,7 +314,7 @@ test('several shards in one Pod tell their own ports', async (t) => {
       const url = `http://${pod.listening[`objects-${number}`]}`;
       await call(url, { method: 'PUT', path: '/objects/a', body });
       const { location } = (await call(url, { path: '/direct/a' })).headers as { location: string };
-      const expected = told === undefined ? url : told.endsWith('900') ? `${told}${number}` : told + url.split(':').at(-1);
+      const expected = prefix === undefined ? url : prefix.endsWith('900') ? `${prefix}${number}` : prefix + url.split(':').at(-1);
       t.true(location.startsWith(`${expected}/ticket/`), location);
     }
     pod.child.kill('SIGTERM');

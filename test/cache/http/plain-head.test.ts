@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { readNodeHead } from '../../../services/cache/http/node-head.ts';
 import { readPlainHead } from '../../../services/cache/http/plain-head.ts';
 
-/** What Node's parser makes of the same bytes; undefined when it refuses them. */
+/** Parses the same bytes with Node's parser. Resolves with undefined if it rejects them. */
 async function readWithNode(bytes: Buffer): Promise<IncomingMessage | undefined> {
   const server = createServer();
   const { promise, resolve } = Promise.withResolvers<IncomingMessage | undefined>();
@@ -137,7 +137,7 @@ const head = fc
   )
   .map(([line, host, fields, end]) => line + host + fields.join('') + end);
 
-test('whatever the plain parser accepts, Node accepts with the same meaning', async (t) => {
+test('Node accepts every head that the plain parser accepts, with the same meaning', async (t) => {
   let accepted = 0;
   await fc.assert(
     fc.asyncProperty(head, fc.string({ maxLength: 5 }), async (text, rest) => {
@@ -146,7 +146,7 @@ test('whatever the plain parser accepts, Node accepts with the same meaning', as
       if (plain.kind !== 'request') return;
       accepted += 1;
       const node = await readWithNode(bytes);
-      if (node === undefined) throw new Error('Node refuses it');
+      if (node === undefined) throw new Error('Node rejects it');
       const read = readNodeHead(node);
       if (read.kind !== 'request') throw new Error(`the edge on Node's parser reads ${JSON.stringify(read)}`);
       const {
@@ -156,18 +156,18 @@ test('whatever the plain parser accepts, Node accepts with the same meaning', as
         protocol: _protocol,
         ...expected
       } = plain as typeof plain & { protocol: unknown };
-      // Both edges pass these to the handlers, so they must be the same to the last field.
+      // Both edges pass these to the handlers, so all fields must be equal.
       const actual = { ...read.applicant };
       if (!isDeepStrictEqual(actual, expected))
         throw new Error(`Node reads ${JSON.stringify(actual)}, the plain parser ${JSON.stringify(expected)}`);
       const { headers } = node;
       for (const name of ['transfer-encoding', 'expect', 'upgrade']) if (headers[name] !== undefined) throw new Error(`it has ${name}`);
       const closes = /(^|,)\s*close\s*(,|$)/i.test(headers.connection ?? '');
-      if (closes !== plain.isLast) throw new Error('they do not agree on whether the connection goes on');
+      if (closes !== plain.isLast) throw new Error('they do not agree on whether the connection stays open');
     }),
     { numRuns: 6000 },
   );
-  t.true(accepted > 500, `only ${accepted} heads were accepted: the fuzz tests nothing`);
+  t.true(accepted > 500, `only ${accepted} heads were accepted, too few for a test`);
 });
 
 test('heads as Envoy, wrk, curl and pfio send them are plain, in one piece and cut anywhere', (t) => {
@@ -184,7 +184,7 @@ test('heads as Envoy, wrk, curl and pfio send them are plain, in one piece and c
   }
 });
 
-test('what frames a message in another way is left to Node', (t) => {
+test('a request with another framing goes to Node', (t) => {
   for (const field of [
     'Transfer-Encoding: chunked',
     'Expect: 100-continue',
@@ -205,7 +205,7 @@ test('what frames a message in another way is left to Node', (t) => {
   t.is(readPlainHead(Buffer.from('GET /objects/a HTTP/1.1\r\n\r\n')).kind, 'unusual');
 });
 
-test('a caller or terms that come twice are left to Node, which makes one value of them that no key has signed', async (t) => {
+test('a request with two callers or two terms goes to Node, which joins them to one value without a valid signature', async (t) => {
   for (const [name, field] of [
     ['caller', 'x-kura-caller'],
     ['terms', 'x-kura-terms'],

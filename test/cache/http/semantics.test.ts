@@ -1,4 +1,4 @@
-/** What HTTP asks of conditional, ranged, encoded and digested requests, on both parsers. */
+/** Conditional requests, ranges, encodings and digests, on both parsers. */
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect } from 'node:net';
@@ -12,7 +12,7 @@ import { startTestShard, type TestShard } from '../support/shard.ts';
 
 const codeOf = (body: Buffer) => (JSON.parse(body.toString()) as { code: string }).code;
 
-/** Bytes as they are, and all that comes back until the shard ends the connection. */
+/** Sends bytes unchanged. Returns everything that the shard sends until it ends the connection. */
 async function raw(t: ExecutionContext, shard: TestShard, text: string): Promise<string> {
   const { hostname, port } = new URL(shard.url);
   const socket = connect(Number(port), hostname);
@@ -35,7 +35,7 @@ for (const { edge, fields } of [
   const get = (shard: TestShard, key: string, headers: Record<string, string> = {}) =>
     call(shard.url, { path: `/objects/${key}`, headers });
 
-  test(`${edge}: a PUT with Content-Range is 400 and leaves the object as it is`, async (t) => {
+  test(`${edge}: a PUT with Content-Range is 400 and does not change the object`, async (t) => {
     const shard = await startTestShard(t);
     await put(shard, 'a', '0123456789');
     const part = await put(shard, 'a', 'ABCDE', { 'content-range': 'bytes 0-4/10' });
@@ -43,7 +43,7 @@ for (const { edge, fields } of [
     t.is((await get(shard, 'a')).body.toString(), '0123456789');
   });
 
-  test(`${edge}: a content encoding comes back as it was sent, whatever the reader accepts; aws-chunked is 415`, async (t) => {
+  test(`${edge}: a content encoding is returned unchanged for every Accept-Encoding; aws-chunked is 415`, async (t) => {
     const shard = await startTestShard(t);
     const packed = gzipSync(randomBytes(5000));
     const stored = await put(shard, 'g', packed, { 'content-encoding': 'gzip' });
@@ -63,7 +63,7 @@ for (const { edge, fields } of [
     t.is((await get(shard, 's3')).status, 404);
   });
 
-  test(`${edge}: the condition of a write is decided on the stored version`, async (t) => {
+  test(`${edge}: the condition of a write is compared with the stored version`, async (t) => {
     const shard = await startTestShard(t);
     const missing = await put(shard, 'a', 'one', { 'if-match': '*' });
     t.deepEqual([missing.status, codeOf(missing.body)], [412, 'precondition-failed']);
@@ -98,7 +98,7 @@ for (const { edge, fields } of [
     t.is((await call(shard.url, { method: 'DELETE', path: '/objects/a', headers: { 'if-none-match': '"x"' } })).status, 404);
   });
 
-  test(`${edge}: of many writers with the same condition one wins`, async (t) => {
+  test(`${edge}: of many writers with the same condition, exactly one succeeds`, async (t) => {
     const shard = await startTestShard(t);
     const created = await Promise.all(Array.from({ length: 20 }, (_, at) => put(shard, 'a', `${at}`, { 'if-none-match': '*' })));
     t.is(created.filter(({ status }) => status === 201).length, 1);
@@ -108,7 +108,7 @@ for (const { edge, fields } of [
     t.is(replaced.filter(({ status }) => status === 201).length, 1);
   });
 
-  test(`${edge}: the condition of a read is 412 or 304, ranges included`, async (t) => {
+  test(`${edge}: a read whose condition fails is 412 or 304, also with a range`, async (t) => {
     const shard = await startTestShard(t);
     const tag = (await put(shard, 'a', 'text')).headers.etag as string;
     const modified = (await get(shard, 'a')).headers['last-modified'] as string;
@@ -166,7 +166,7 @@ for (const { edge, fields } of [
   });
 }
 
-test('a chunked body is bounded like one with a length', async (t) => {
+test('a chunked body has the same size limit as a body with a length', async (t) => {
   const shard = await startTestShard(t, { environment: { KURA_CACHE_MAX_BYTES: '64Mi' } });
   for (let at = 0; at < 40; at += 1)
     await callPlainly(shard.url, {
@@ -183,7 +183,7 @@ test('a chunked body is bounded like one with a length', async (t) => {
   for (let at = 0; at < 40; at += 1) t.is((await callPlainly(shard.url, { path: `/objects/a/${at}` })).status, 200);
 });
 
-test('what is not HTTP/1.1 gets a short answer at once', async (t) => {
+test('a request that is not valid HTTP/1.1, or is unusual, gets its response at once', async (t) => {
   const shard = await startTestShard(t);
   const first = (text: string) => text.split('\r\n', 1)[0];
   const noHost = await raw(t, shard, 'GET /objects/a HTTP/1.1\r\n\r\n');
@@ -206,7 +206,7 @@ test('what is not HTTP/1.1 gets a short answer at once', async (t) => {
   t.is(first(gzip), 'HTTP/1.1 501 Not Implemented');
 });
 
-test('an object of the first trailer form is served, and the writer is in the second', async (t) => {
+test('an object with trailer version 1 is served, and version 2 has the writer', async (t) => {
   const { encodeTrailer, decodeTrailer } = await import('../../../services/cache/disk/trailer.ts');
   const { crc32 } = await import('node:zlib');
   const shard = await startTestShard(t);
@@ -225,7 +225,7 @@ test('an object of the first trailer form is served, and the writer is in the se
     [trailer?.namespace, trailer?.serviceAccount, trailer?.pod, trailer?.contentEncoding],
     ['vision', 'trainer', 'trainer-0', 'zstd'],
   );
-  // Form 1: no further strings, and another version number.
+  // Version 1: fewer strings, and another version number.
   const sums = Uint32Array.from([crc32(body)]);
   const meta = {
     key: 'a' as never,

@@ -28,13 +28,13 @@ function makeDirect() {
   return { clock, direct: new Direct({ address: () => '10.0.0.1:7000', minBytes: 1000, lifeMs: 10_000, now: () => clock.ms }) };
 }
 
-/** What the location that a shard gives names. */
+/** The ticket in a location. */
 function ticketOf(location: string | undefined): string {
   const target = readTarget((location ?? '').replace('http://10.0.0.1:7000', ''));
   return target.kind === 'ticket' ? target.ticket : '';
 }
 
-test('a ticket returns the terms of its request and the version, as often as it is used in its time', (t) => {
+test('a ticket for GET returns the terms of its request and the version until it expires', (t) => {
   const { clock, direct } = makeDirect();
   const location = direct.locateRead(get, object, whole);
   t.regex(location ?? '', /^http:\/\/10\.0\.0\.1:7000\/ticket\/[\w-]+\.[\w-]+\/objects\/vision\/a$/);
@@ -49,7 +49,7 @@ test('a ticket returns the terms of its request and the version, as often as it 
   t.deepEqual(direct.redeem({ method: 'GET', key }, ticketOf(location)), { kind: 'expired' });
 });
 
-test('a ticket is refused for another method or key, by another shard, and by the same one after a restart', (t) => {
+test('a ticket is rejected for another method or key, by another shard, and by the same shard after a restart', (t) => {
   const { direct } = makeDirect();
   const ticket = ticketOf(direct.locateRead(get, object, whole));
   const refused = { kind: 'refused' } as const;
@@ -60,7 +60,7 @@ test('a ticket is refused for another method or key, by another shard, and by th
   t.deepEqual(makeDirect().direct.redeem({ method: 'GET', key }, ticket), refused);
 });
 
-test('a ticket that was cut, forged, or edited in any of a thousand ways is refused', (t) => {
+test('a ticket that was cut, forged, or edited in a thousand ways is rejected', (t) => {
   const { direct } = makeDirect();
   const ticket = ticketOf(direct.locateRead(get, object, whole));
   const redeem = (text: string) => direct.redeem({ method: 'GET', key }, text).kind;
@@ -99,7 +99,7 @@ test('a ticket that was cut, forged, or edited in any of a thousand ways is refu
   }
 });
 
-test('the ticket of an upload is good once, also when it is tried at another method first', (t) => {
+test('a ticket for PUT is valid once, also after an attempt with another method', (t) => {
   const { clock, direct } = makeDirect();
   const [first, second] = [ticketOf(direct.locateUpload(put, 1_000_000)), ticketOf(direct.locateUpload(put))];
   t.not(first, second);
@@ -109,12 +109,12 @@ test('the ticket of an upload is good once, also when it is tried at another met
   const late = ticketOf(direct.locateUpload(put));
   clock.ms += 10_000;
   t.is(redeem(late), 'expired');
-  // Forgets it, and what it had forgotten is refused or expired alike.
+  // The shard drops the expired ticket here, and the result is the same.
   direct.locateUpload(put);
   t.is(redeem(late), 'expired');
 });
 
-test('uploads that never come bound what is kept: then they go through Envoy, until tickets end', (t) => {
+test('the number of unused tickets for PUT is limited: further uploads go through Envoy until tickets expire', (t) => {
   const { clock, direct } = makeDirect();
   for (let at = 0; at < 65_536; at += 1) direct.locateUpload(put);
   t.is(direct.locateUpload(put), undefined);
@@ -122,7 +122,7 @@ test('uploads that never come bound what is kept: then they go through Envoy, un
   t.truthy(direct.locateUpload(put));
 });
 
-test('only a body that is large and asked for under /direct/ is sent elsewhere', (t) => {
+test('only a large body under /direct/ is redirected', (t) => {
   const { direct } = makeDirect();
   const small = { ...object, length: 999 } as OpenObject;
   t.truthy(direct.locateRead(get, { ...object, length: 1000 } as OpenObject, whole));
@@ -137,7 +137,7 @@ test('only a body that is large and asked for under /direct/ is sent elsewhere',
   t.is(direct.locateUpload(put, 999), undefined);
 });
 
-test('whatever a ticket says comes back, and only under its own secret and transfer', (t) => {
+test('every ticket returns its fields, and only with its own secret and transfer', (t) => {
   const text = fc.option(fc.string({ maxLength: 40 }), { nil: undefined });
   const ticket: fc.Arbitrary<Ticket> = fc.record({
     endsMs: fc.nat(),

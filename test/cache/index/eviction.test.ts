@@ -21,7 +21,7 @@ const objects = 12_000;
 const reshuffled = (random = randomFrom(1)) => reshuffledEpochs(objects, 12, 4, random);
 const lruClosedForm = (c: number) => 100 * (c + (1 - c) * Math.log(1 - c));
 
-/** Trace, objects that fit, and the hit rates that are expected. */
+/** Trace, capacity in objects, and expected hit rates. */
 const rows: { name: string; trace: () => Iterable<Access>; capacity: number; lru: number; dataset: number }[] = [
   { name: 'A .5', trace: reshuffled, capacity: objects * 0.5, lru: lruClosedForm(0.5), dataset: 50 },
   { name: 'A .95', trace: reshuffled, capacity: objects * 0.95, lru: lruClosedForm(0.95), dataset: 95 },
@@ -44,7 +44,7 @@ interface MeasuredRow {
   readonly name: string;
   readonly trace: (random: () => number) => Iterable<Access>;
   readonly capacity: number;
-  /** The hit rates are means over so many traces. */
+  /** The hit rates are means over this number of traces. */
   readonly seeds: number;
   readonly lru: number;
   readonly dataset: number;
@@ -109,7 +109,7 @@ for (const { name, trace, capacity, seeds, ...expected } of measuredRows) {
   });
 }
 
-test('with dataset eviction a PUT that is not kept says so, and its key misses from then on', async (t) => {
+test('with dataset eviction, the response to a PUT reports that the object is not stored, and its key is a miss', async (t) => {
   const shard = await startTestShard(t, { environment: { KURA_CACHE_MAX_BYTES: '16Mi', KURA_CACHE_EVICTION: 'dataset' } });
   const body = randomBytes(40_000);
   const put = (key: string) =>

@@ -3,7 +3,7 @@ import { Evictor } from '../../../services/cache/index/evictor.ts';
 import { noRow, ObjectIndex } from '../../../services/cache/index/object-index.ts';
 import { fileBlockBytes, Space } from '../../../services/cache/index/space.ts';
 
-/** Files of one block each; an eviction ends only when the test says so. */
+/** Files of one block each. The test ends each eviction. */
 function makeEvictor({ objects, maxBlocks = 160 }: { objects: number; maxBlocks?: number }) {
   const index = new ObjectIndex({ capacity: 1000 });
   for (let at = 1; at <= objects; at += 1) index.insert({ a: at, b: 0, c: 0, blocks: 1, tick: at, group: 2 });
@@ -42,7 +42,7 @@ function makeEvictor({ objects, maxBlocks = 160 }: { objects: number; maxBlocks?
   return { index, space, evictor, started, running, settle };
 }
 
-test('it frees the headroom ahead of need, oldest first, and stops there', async (t) => {
+test('it frees only the headroom, oldest objects first, before the room is needed', async (t) => {
   const { space, evictor, started, settle } = makeEvictor({ objects: 158 });
   evictor.run();
   await settle();
@@ -52,7 +52,7 @@ test('it frees the headroom ahead of need, oldest first, and stops there', async
   t.is(started.length, 8);
 });
 
-test('at most eight files are being removed at once', (t) => {
+test('at most eight removals run at once', (t) => {
   const { evictor, running } = makeEvictor({ objects: 160 });
   evictor.run();
   t.is(running.length, 8);
@@ -60,7 +60,7 @@ test('at most eight files are being removed at once', (t) => {
   t.is(running.length, 8);
 });
 
-test('a waiting upload gets its room from as many evictions as it needs', async (t) => {
+test('a waiting upload gets room from as many evictions as it needs', async (t) => {
   const { space, started, settle } = makeEvictor({ objects: 150 });
   const room = space.take(40 * fileBlockBytes, 1);
   await settle();
@@ -68,13 +68,13 @@ test('a waiting upload gets its room from as many evictions as it needs', async 
   t.true(started.length >= 30);
 });
 
-test('an upload that waits while nothing is left to evict is refused at once', async (t) => {
+test('a waiting upload is rejected at once when nothing is left to evict', async (t) => {
   const { space } = makeEvictor({ objects: 0 });
   t.true(space.tryTake(155 * fileBlockBytes, 1));
   t.false(await space.take(10 * fileBlockBytes, 1));
 });
 
-test('it can make room while something may go, while something is going, or where there is room', async (t) => {
+test('it can make room if an object may be evicted, if an eviction is running, or if room is free', async (t) => {
   const full = makeEvictor({ objects: 160 });
   t.true(full.evictor.canMakeRoom(fileBlockBytes));
   full.evictor.run();

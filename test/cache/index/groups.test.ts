@@ -6,7 +6,7 @@ import { maxGroups, noRow, ObjectIndex } from '../../../services/cache/index/obj
 import { commonPool } from '../../../services/cache/index/pools.ts';
 import { Shares } from '../../../services/cache/index/shares.ts';
 
-/** The pure parts of a shard, put together as the catalog does. */
+/** The pure parts of a shard, constructed as in the catalog. */
 function makeParts(capacity: number) {
   const index = new ObjectIndex({ capacity });
   const groups: Groups = new Groups({
@@ -17,7 +17,7 @@ function makeParts(capacity: number) {
   const shares: Shares = new Shares({ index, groups, usable: () => ({ bytes: 4096 * capacity, files: capacity }) });
   const victims = new VictimChoice({ index, shares, eviction: new LruEviction(index) });
   let now = 0;
-  /** Evicts as the evictor would, and returns the row. */
+  /** Inserts an object, after the evictions of the evictor. Returns its row. */
   const put = (namespace: string, prefix: string, mark = 0) => {
     now += 1;
     for (let row = victims.choose(index.isFull, now); row !== noRow; row = victims.choose(index.isFull, now)) index.remove(row);
@@ -32,13 +32,13 @@ function makeParts(capacity: number) {
   return { index, groups, shares, put, countMarked };
 }
 
-/** Uses up all numbers that are not kept in reserve, with namespaces that have no share. */
+/** Uses up all numbers that are not reserved, with namespaces without a share. */
 function useUpNumbers({ put }: ReturnType<typeof makeParts>): void {
   for (let namespace = 0; namespace < maxGroups / maxGroupsOfNamespace; namespace += 1)
     for (let at = 0; at < maxGroupsOfNamespace; at += 1) put(`filler-${namespace}`, `${namespace}/${at}/`);
 }
 
-test('a namespace does not escape its share by a prefix for each object, nor pushes out what another is promised', (t) => {
+test('a namespace with a prefix for each object stays within its share and evicts no objects within the share of another', (t) => {
   const { shares, put, countMarked } = makeParts(400_000);
   const [good, evil, newGood] = [1, 2, 3];
   shares.learn('good', 0.5);
@@ -53,7 +53,7 @@ test('a namespace does not escape its share by a prefix for each object, nor pus
   t.true(countMarked(evil) <= 120_001);
 });
 
-test('beyond 256 groups a namespace has the group (others), and an empty group is used for the next prefix', (t) => {
+test('after 256 groups a namespace uses the group (others), and an empty group is reused for the next prefix', (t) => {
   const { index, groups, put } = makeParts(1000);
   const rows = Array.from({ length: maxGroupsOfNamespace }, (_, at) => put('n', `${at}/`));
   t.is(new Set(rows.map((row) => index.group(row))).size, maxGroupsOfNamespace);
@@ -88,7 +88,7 @@ test('when all other numbers are used, each namespace with a share has its own g
   t.is(index.pools.of(group), late.number);
 });
 
-test('with dataset eviction the group (others) is no data set: its least recently used goes before what a data set still needs', (t) => {
+test('with dataset eviction the group (others) is not a data set: its objects are evicted before those of a data set in use', (t) => {
   const { index, groups, put } = makeParts(2000);
   const eviction = new DatasetEviction(index, groups);
   const set = Array.from({ length: 100 }, () => put('n', 'set/'));
@@ -114,11 +114,11 @@ test('with dataset eviction the group (others) is no data set: its least recentl
   t.is(eviction.victim(tick), noRow, 'the data set is protected');
 });
 
-test('dataset eviction looks at a bounded number of groups in one call, and at all of them in some calls', (t) => {
+test('dataset eviction checks a limited number of groups in one call, and all groups in several calls', (t) => {
   const parts = makeParts(80_000);
   const { index, groups } = parts;
   useUpNumbers(parts);
-  // The only object that may go is in the group that is looked at last.
+  // The only object that may be evicted is in the last group of the pass.
   const eviction = new DatasetEviction(index, groups);
   const last = groups.size - 1;
   for (let group = 2; group < groups.size; group += 1) {
@@ -127,18 +127,18 @@ test('dataset eviction looks at a bounded number of groups in one call, and at a
     index.touch(row, group === last ? 1 : 300_000);
   }
   while (index.oldestOf(overflowGroup) !== noRow) index.remove(index.oldestOf(overflowGroup));
-  let looks = 0;
+  let checks = 0;
   index.oldestOf = (group) => {
-    looks += 1;
+    checks += 1;
     return ObjectIndex.prototype.oldestOf.call(index, group);
   };
   let calls = 0;
   let row: number = noRow;
   while (row === noRow && calls < 1000) {
-    looks = 0;
+    checks = 0;
     row = eviction.victim(300_010);
     calls += 1;
-    t.true(looks <= 2000, `${looks}`);
+    t.true(checks <= 2000, `${checks}`);
   }
   t.is(index.group(row), last);
   t.true(calls <= 200, `${calls}`);

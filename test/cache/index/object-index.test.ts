@@ -11,7 +11,7 @@ interface Entry {
   order: number;
 }
 
-/** Few digests share few buckets, so that chains and splits are met. */
+/** The digests share few buckets, so that chains and splits occur. */
 const digestWords = (digest: number) => ({ a: (digest % 7) * 0x10001 + ((digest * 2654435761) >>> 20), b: digest, c: digest ^ 0xffff });
 
 const step = fc.oneof(
@@ -35,7 +35,7 @@ const step = fc.oneof(
   { weight: 4, arbitrary: fc.constant({ kind: 'evict' as const }) },
 );
 
-test('the index agrees with a naive model whatever the order of its calls', (t) => {
+test('the index agrees with a naive model for every order of calls', (t) => {
   const property = fc.property(fc.array(step, { maxLength: 400 }), (steps) => {
     const index = new ObjectIndex({ capacity: 200 });
     const model = new Map<number, Entry>();
@@ -64,7 +64,7 @@ test('the index agrees with a naive model whatever the order of its calls', (t) 
       if ((entry === undefined) !== (row === noRow)) return false;
       if (action.kind === 'insert') {
         if (entry !== undefined || index.isFull) continue;
-        // At the old end of a group only something older than all of it may go.
+        // Only a row that is older than the whole group may join as its oldest.
         const oldest = oldestOf(action.group);
         const atOldEnd = action.atEnd && oldest !== undefined && oldest.tick > 1;
         const tick = atOldEnd ? (oldest?.tick ?? 2) - 1 : now;
@@ -100,14 +100,14 @@ test('the index agrees with a naive model whatever the order of its calls', (t) 
   t.notThrows(() => fc.assert(property, { numRuns: 200 }));
 });
 
-test('a walk meets every row although rows are touched and removed meanwhile', (t) => {
+test('a walk returns every row, although rows are touched and removed during the walk', (t) => {
   const index = new ObjectIndex({ capacity: 100 });
   const rows = Array.from({ length: 50 }, (_, at) => index.insert({ a: at, b: at, c: at, blocks: 1, tick: at + 1, group: 0 }));
   const met = new Set<number>();
   index.walk(0);
   for (let row = index.step(), at = 0; row !== noRow; row = index.step(), at += 1) {
     met.add(row);
-    // The row that comes next is removed, a later one touched.
+    // The next row is removed, and a later row is touched.
     if (at === 3) index.remove(rows[4] as number);
     if (at === 5) index.touch(rows[30] as number, 1000);
   }
@@ -131,6 +131,6 @@ test('a million objects take at most 48 bytes each and no insert stops the loop 
   }
   t.is(index.count, objects);
   t.true(index.bytesPerObject <= 48, `${index.bytesPerObject}`);
-  // A thousand inserts in one look: even all of them together stay below what a single one may take, but for a busy machine.
+  // Measures a thousand inserts at a time. The limit of 200 ms allows for a busy machine.
   t.true(worst < 200, `${worst} ms for a thousand inserts`);
 });

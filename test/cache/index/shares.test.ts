@@ -19,7 +19,7 @@ function put(shard: TestShard, key: string, { namespace, share }: { namespace: s
   return call(shard.url, { method: 'PUT', path: `/objects/${key}`, body: bytes, headers });
 }
 
-/** The share as text, which may be none. */
+/** Headers with a share as text, which may be invalid. */
 function sharedBy(namespace: string, share?: string): CallerHeaders {
   const headers = callerHeaders({ namespace });
   return share === undefined ? headers : { ...headers, 'x-kura-terms': `max-share=${share}; ${headers['x-kura-terms']}` };
@@ -39,7 +39,7 @@ async function present(shard: TestShard, keys: readonly string[]): Promise<strin
 
 const bytesOf = (shard: TestShard, namespace: string) => metric(shard, 'kura_cache_namespace_bytes', `namespace="${namespace}"`);
 
-test('a namespace within its share loses nothing to the flood of one without a share', async (t) => {
+test('a namespace within its share loses no objects to a flood of a namespace without a share', async (t) => {
   const shard = await startTestShard(t, { environment });
   const kept = await fill(shard, 'vision/set', 50, { namespace: 'vision', share: '0.25' });
   await fill(shard, 'nlp/flood', 700, { namespace: 'nlp' });
@@ -47,7 +47,7 @@ test('a namespace within its share loses nothing to the flood of one without a s
   t.deepEqual(await present(shard, kept), kept);
 });
 
-test('a namespace within its share loses nothing to the flood of another whose shares add up to the whole, nor do they ever exceed theirs', async (t) => {
+test('if all shares add up to 1, a namespace within its share loses no objects to a flood of another, which stays within its own share', async (t) => {
   const shard = await startTestShard(t, { environment });
   const kept = await fill(shard, 'vision/set', 100, { namespace: 'vision', share: '0.5' });
   const flood = Array.from({ length: 600 }, (_, at) => `nlp/flood/${at}`);
@@ -59,17 +59,17 @@ test('a namespace within its share loses nothing to the flood of another whose s
   t.is(await metric(shard, 'kura_cache_namespace_share_ratio', 'namespace="nlp"'), 0.5);
 });
 
-test("over its share a namespace's own oldest objects go first, though there is room", async (t) => {
+test('a namespace over its share loses its oldest objects, although room is free', async (t) => {
   const shard = await startTestShard(t, { environment });
   const keys = await fill(shard, 'nlp/set', 60, { namespace: 'nlp', share: '0.1' });
   const room = Math.floor((limit * 0.1 * 15) / 16 / 253_952);
   const left = await present(shard, keys);
-  t.deepEqual(left, keys.slice(-left.length), 'the oldest went');
+  t.deepEqual(left, keys.slice(-left.length), 'the oldest were evicted');
   t.true(left.length <= room && left.length >= room - 4, `${left.length} of ${room}`);
   t.true((await metric(shard, 'kura_cache_used_bytes')) < limit / 2);
 });
 
-test('what is larger than the share of its namespace is refused, with a length and without', async (t) => {
+test('an object larger than the share of its namespace is rejected, with a length and chunked', async (t) => {
   const shard = await startTestShard(t, { environment });
   const large = randomBytes(1_600_000);
   t.is((await put(shard, 'nlp/large', { namespace: 'nlp', share: '0.02' }, large)).status, 413);
@@ -78,18 +78,18 @@ test('what is larger than the share of its namespace is refused, with a length a
   t.is((await put(shard, 'nlp/small', { namespace: 'nlp', share: '0.02' })).status, 201);
 });
 
-test('a share that is lowered or taken back holds from the next PUT on', async (t) => {
+test('a lowered or removed share applies from the next PUT on', async (t) => {
   const shard = await startTestShard(t, { environment });
   await fill(shard, 'nlp/set', 100, { namespace: 'nlp', share: '0.5' });
   t.true((await bytesOf(shard, 'nlp')) > 100 * bodyBytes);
   await put(shard, 'nlp/one', { namespace: 'nlp', share: '0.1' });
-  await waitFor('the rest went', async () => (await bytesOf(shard, 'nlp')) <= limit * 0.1);
+  await waitFor('the rest is evicted', async () => (await bytesOf(shard, 'nlp')) <= limit * 0.1);
   await fill(shard, 'nlp/more', 100, { namespace: 'nlp' });
   t.true((await bytesOf(shard, 'nlp')) > 100 * bodyBytes);
   t.is(await metric(shard, 'kura_cache_namespace_share_ratio', 'namespace="nlp"'), 0);
 });
 
-test('shares outlive a restart', async (t) => {
+test('shares survive a restart', async (t) => {
   const directory = await temporaryDirectory(t);
   const first = await startTestShard(t, { directory, environment });
   const kept = await fill(first, 'vision/set', 50, { namespace: 'vision', share: '0.25' });
@@ -100,7 +100,7 @@ test('shares outlive a restart', async (t) => {
   t.deepEqual(await present(second, kept), kept);
 });
 
-test('with dataset eviction too, a share holds and protects', async (t) => {
+test('with dataset eviction, too, a share is a limit and a guarantee', async (t) => {
   const shard = await startTestShard(t, { environment: { ...environment, KURA_CACHE_EVICTION: 'dataset' } });
   const kept = await fill(shard, 'vision/set', 50, { namespace: 'vision', share: '0.25' });
   await fill(shard, 'nlp/flood', 300, { namespace: 'nlp', share: '0.25' });
@@ -108,7 +108,7 @@ test('with dataset eviction too, a share holds and protects', async (t) => {
   t.deepEqual(await present(shard, kept), kept);
 });
 
-test('a share that is no number above 0 up to 1 is refused by both parsers', async (t) => {
+test('a share that is not a number above 0 and up to 1 is rejected', async (t) => {
   const shard = await startTestShard(t);
   for (const share of ['0', '1.5', '-1', 'x', '', '0.5, 0.5', '1e-3']) {
     const answer = await put(shard, 'nlp/a', { namespace: 'nlp', share });
@@ -117,7 +117,7 @@ test('a share that is no number above 0 up to 1 is refused by both parsers', asy
   }
 });
 
-test('namespaces beyond the hundred largest are told as one sum', async (t) => {
+test('the metrics sum up all namespaces after the hundred largest', async (t) => {
   const shard = await startTestShard(t);
   for (let at = 0; at < 110; at += 1) await put(shard, `n${at}/a`, { namespace: `n${at}` }, Buffer.from('x'));
   t.is(await metric(shard, 'kura_cache_namespace_objects'), 110);
@@ -141,7 +141,7 @@ const act = fc.oneof(
   { weight: 2, arbitrary: fc.constant({ kind: 'evict' as const }) },
 );
 
-test('pools hold what their namespaces hold, and each victim is the oldest of the pool that a naive count picks', (t) => {
+test('pools agree with a naive model, and each victim is the oldest object of the pool that the model selects', (t) => {
   const property = fc.property(fc.array(act, { maxLength: 200 }), (acts) => {
     const usable = { bytes: 200 * 4096, files: 100 };
     const index = new ObjectIndex({ capacity: 1000 });
@@ -197,7 +197,7 @@ test('pools hold what their namespaces hold, and each victim is the oldest of th
   t.notThrows(() => fc.assert(property, { numRuns: 300 }));
 });
 
-/** A thousand namespaces with a share and 60 groups each, and counters of the steps that shares take. */
+/** A thousand namespaces with 60 groups each, and counters of the groups and pools that shares access. */
 function makeCrowd() {
   const index = new ObjectIndex({ capacity: 100_000 });
   const groups: Groups = new Groups({
@@ -230,7 +230,7 @@ function makeCrowd() {
   return { index, groups, shares, names, steps };
 }
 
-test('a share that comes or goes costs its own groups alone', (t) => {
+test('adding or removing a share accesses only the groups of its namespace', (t) => {
   const { shares, names, steps } = makeCrowd();
   for (const namespace of names) shares.learn(namespace, 0.001);
   t.is(steps.groups, 60 * names.length);
@@ -241,7 +241,7 @@ test('a share that comes or goes costs its own groups alone', (t) => {
   t.is(steps.groups, 2 * 60);
 });
 
-test('the fullest of a thousand pools is found without a look at all of them, also after their content and their shares change', (t) => {
+test('the fullest of a thousand pools is found without a scan, also after changes of content and shares', (t) => {
   const { index, groups, shares, names, steps } = makeCrowd();
   for (const [at, namespace] of names.entries()) shares.learn(namespace, at === 700 ? 0.0001 : 0.001);
   const expectFullest = (namespace: string) => {
@@ -261,5 +261,5 @@ test('the fullest of a thousand pools is found without a look at all of them, al
   const next = shares.learn('n-new', 0.5);
   t.is(next.number, gone.number);
   shares.charge(gone, 4096 * 1000);
-  t.false(shares.isOver(next), 'an upload of a pool that is gone counts for none');
+  t.false(shares.isOver(next), 'an upload of a removed pool counts in no share');
 });

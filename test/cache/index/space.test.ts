@@ -10,11 +10,11 @@ function makeSpace(onWait: (space: Space) => void = () => {}) {
   return { space, stored };
 }
 
-test('a size takes whole blocks', (t) => {
+test('a size is rounded up to whole blocks', (t) => {
   t.deepEqual([0, 1, 4096, 4097].map(blocksOf), [0, 1, 1, 2]);
 });
 
-test('whatever uploads, commits, deletes and refusals come, no bound is ever passed and the account is exact', (t) => {
+test('in every order of uploads, commits, deletes and aborts, the limits hold and the counts are exact', (t) => {
   const step = fc.oneof(
     fc.record({ do: fc.constant('take' as const), blocks: fc.integer({ min: 1, max: 40 }) }),
     fc.record({
@@ -92,7 +92,7 @@ test('whatever uploads, commits, deletes and refusals come, no bound is ever pas
   );
 });
 
-test('waiting uploads get room in the order in which they came, and a later small one does not overtake', async (t) => {
+test('waiting uploads get room in the order of arrival, and a later small upload does not overtake', async (t) => {
   const { space } = makeSpace();
   space.markCounted();
   t.true(space.tryTake(90 * fileBlockBytes, 1));
@@ -106,7 +106,7 @@ test('waiting uploads get room in the order in which they came, and a later smal
   t.deepEqual(order, ['large true', 'small true']);
 });
 
-test('when nothing more can be freed the first waiting upload is refused and the next one is served', async (t) => {
+test('when nothing more can be freed, the first waiting upload is rejected and the next one gets room', async (t) => {
   const waits: number[] = [];
   const { space } = makeSpace((own) => waits.push(own.wanted?.bytes ?? 0));
   space.markCounted();
@@ -118,7 +118,7 @@ test('when nothing more can be freed the first waiting upload is refused and the
   t.deepEqual(waits, [50 * fileBlockBytes, 50 * fileBlockBytes]);
 });
 
-test('while files are uncounted only what was freed since the start may be taken', (t) => {
+test('until all files are counted, only room that was freed since the start may be taken', (t) => {
   const { space, stored } = makeSpace();
   stored.bytes = 10 * fileBlockBytes;
   stored.files = 1;
@@ -130,7 +130,7 @@ test('while files are uncounted only what was freed since the start may be taken
   space.endDelete(10 * fileBlockBytes, 1);
   t.true(space.tryTake(10 * fileBlockBytes, 1));
   t.false(space.tryTake(fileBlockBytes, 0));
-  // A file that another program removed frees nothing that this shard may count on.
+  // A file that another program has removed does not count as freed room.
   space.beginDelete(fileBlockBytes, 1);
   space.forgetDelete(fileBlockBytes, 1);
   t.false(space.tryTake(fileBlockBytes, 0));

@@ -19,7 +19,7 @@ test('a buffer has the smallest size that fits', (t) => {
   );
 });
 
-test('there are never more buffers than the limit allows, and unused ones of another size make room', (t) => {
+test('the buffers never exceed the limit, and unused buffers of another size are dropped', (t) => {
   const { pool, taken } = drainedPool(10);
   t.is(taken.length, 10);
   t.is(pool.tryTake(1), undefined);
@@ -28,7 +28,7 @@ test('there are never more buffers than the limit allows, and unused ones of ano
   t.is(pool.tryTake(large), undefined);
 });
 
-test('a wait ends with the next free buffer, in the order of arrival, or with its deadline', async (t) => {
+test('a wait ends with the next free buffer, in the order of arrival, or at its deadline', async (t) => {
   const { pool, taken } = drainedPool(8);
   const order: number[] = [];
   const first = pool.take(large, 60_000).then(() => order.push(1));
@@ -41,7 +41,7 @@ test('a wait ends with the next free buffer, in the order of arrival, or with it
   t.deepEqual(order, [1, 2]);
 });
 
-test('uploads get at most half of the pool and one namespace half of that, and readers the rest', async (t) => {
+test('uploads get at most half of the pool, one namespace a quarter, and readers the rest', async (t) => {
   const pool = new BufferPool({ maxBytes: 16 * large });
   const take = (namespace: string) => pool.tryTake(large, { namespace });
   const ours = Array.from({ length: 6 }, () => take('one'));
@@ -59,7 +59,7 @@ test('uploads get at most half of the pool and one namespace half of that, and r
   t.is((await waiting).length, large);
 });
 
-test('an upload that waits for its share holds no reader up', async (t) => {
+test('an upload that waits for its share does not delay a reader', async (t) => {
   const pool = new BufferPool({ maxBytes: 16 * large });
   const held = Array.from({ length: 4 }, () => pool.tryTake(large, { namespace: 'one' }) as Buffer);
   const upload = pool.take(large, 60_000, { namespace: 'one' });
@@ -78,7 +78,7 @@ test('bytes that wait outside the buffers count', (t) => {
   t.truthy(pool.tryTake(1));
 });
 
-test('memory that was unused from one trim to the next is returned', (t) => {
+test('memory that was unused from one trim to the next is freed', (t) => {
   const { pool, taken } = drainedPool(8);
   for (const buffer of taken) pool.give(buffer);
   pool.trim();

@@ -5,12 +5,12 @@ import { OpenFiles } from '../../../services/cache/store/open-files.ts';
 import { OpenObject } from '../../../services/cache/store/open-object.ts';
 import type { Key } from '../../../services/shared/key.ts';
 
-/** Counts how often it is asked whether it is in use. */
+/** Counts the reads of `isInUse`. */
 class CountedObject extends OpenObject {
-  static looks = 0;
+  static checks = 0;
 
   override get isInUse(): boolean {
-    CountedObject.looks += 1;
+    CountedObject.checks += 1;
     return super.isInUse;
   }
 }
@@ -23,20 +23,20 @@ function openObject(key: string): CountedObject {
   return new CountedObject({ trailer, sums: new Uint32Array(0), fd: 0, row, close: () => {} });
 }
 
-test.serial('while ten thousand objects are in use, one more costs no look at them, and they close when they are no longer used', (t) => {
+test.serial('with ten thousand objects in use, a new one does not check them all, and they close after their use', (t) => {
   const files = new OpenFiles({ max: 100 });
   const objects = Array.from({ length: 10_000 }, (_, at) => openObject(`k${at}`));
-  CountedObject.looks = 0;
+  CountedObject.checks = 0;
   for (const object of objects) {
     object.acquire();
     files.add(object);
   }
-  t.is(files.size, 10_000, 'what is being read stays');
-  t.true(CountedObject.looks <= 20_000, `${CountedObject.looks}`);
+  t.is(files.size, 10_000, 'objects with readers stay');
+  t.true(CountedObject.checks <= 20_000, `${CountedObject.checks}`);
   for (const object of objects) object.release();
   t.is(files.size, 100);
   t.is(objects.filter(({ isClosed }) => isClosed).length, 9_900);
-  t.true(CountedObject.looks <= 60_000, `${CountedObject.looks}`);
+  t.true(CountedObject.checks <= 60_000, `${CountedObject.checks}`);
 });
 
 const act = fc.oneof(
@@ -47,11 +47,11 @@ const act = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant('shrink' as const), max: fc.nat(8) }) },
 );
 
-test.serial('open files agree with a naive model: the bound holds for what is not in use, and no object closes under a reader', (t) => {
+test.serial('open files agree with a naive model: the limit holds for objects without readers, and no object with a reader closes', (t) => {
   const max = 8;
   const property = fc.property(fc.array(act, { maxLength: 300 }), (acts) => {
     const files = new OpenFiles({ max });
-    /** What was added and not closed or removed yet; what readers hold, removed or not. */
+    // `added`: objects that were added and not removed. `held`: objects with readers.
     const added = new Map<string, OpenObject>();
     const held: { key: string; object: OpenObject }[] = [];
     for (const each of acts) {
@@ -82,7 +82,7 @@ test.serial('open files agree with a naive model: the bound holds for what is no
       if (files.size !== present.length) return false;
       if (present.some(([, object]) => object.isClosed || files.ofRow(object.row) !== object)) return false;
       if (held.some(({ object }) => object.isClosed)) return false;
-      // What is not open any more has closed, unless a reader has it.
+      // An object that is no longer open has closed, unless a reader has it.
       const gone = [...added.values()].filter((object) => !present.some(([, one]) => one === object));
       if (gone.some((object) => object.isClosed === readers(object) > 0)) return false;
       const bound = each.kind === 'shrink' ? Math.min(max, each.max) : max;

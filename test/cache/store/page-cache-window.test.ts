@@ -12,7 +12,7 @@ test('nothing used before the start is warm', (t) => {
   );
 });
 
-test('what was used within the bytes that entered since is warm, what was used before is not', (t) => {
+test('objects used within the window are warm, and objects used before it are not', (t) => {
   const window = new PageCacheWindow({ maxBytes: 100 * MiB, startTick: 0 });
   for (let tick = 1; tick <= 300; tick += 1) window.entered(MiB, tick);
   t.true(window.isWarm(300));
@@ -20,7 +20,7 @@ test('what was used within the bytes that entered since is warm, what was used b
   t.false(window.isWarm(150));
 });
 
-test('an object is never warm once more bytes than the window and one mark have entered since its use', (t) => {
+test('an object is not warm after more bytes than the window and one mark have entered since its use', (t) => {
   const step = fc.record({ bytes: fc.integer({ min: 1, max: 20 * MiB }), ticks: fc.integer({ min: 0, max: 5 }) });
   fc.assert(
     fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
@@ -43,7 +43,7 @@ test('an object is never warm once more bytes than the window and one mark have 
   );
 });
 
-test('it shrinks to no less than its least size and grows to no more than its largest', (t) => {
+test('it stays between its smallest and its largest size', (t) => {
   const window = new PageCacheWindow({ maxBytes: 200 * MiB, startTick: 0 });
   t.is(window.windowBytes, 200 * MiB);
   window.shrink();

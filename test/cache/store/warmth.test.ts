@@ -33,7 +33,7 @@ test('the first read of each block of a large object goes through the thread poo
   t.deepEqual(await reads(), { now: 40, pool: 40 });
 });
 
-test('the scrub makes no object newer: after it the objects that were read stay, and the others go', async (t) => {
+test('the scrub does not change recency: after it, objects that were read stay, and the others are evicted', async (t) => {
   const first = await startTestShard(t, { environment: { KURA_CACHE_MAX_BYTES: '32Mi' } });
   for (let at = 0; at < 56; at += 1) await put(first, `set/${at}`, randomBytes(500_000));
   await first.close();

@@ -1,4 +1,4 @@
-/** What lies in a shard's directory, and ways to damage it. */
+/** Reads and damages the files in the directory of a shard. */
 import { readdirSync, statSync } from 'node:fs';
 import { open, readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
@@ -6,7 +6,7 @@ import { digestOf } from '../../../services/cache/digest.ts';
 import { objectPath } from '../../../services/cache/disk/file-name.ts';
 import type { Key } from '../../../services/shared/key.ts';
 
-/** The file of a key. */
+/** The path of the file of a key. */
 export async function fileOf(directory: string, key: string): Promise<string> {
   const { secret } = JSON.parse(await readFile(path.join(directory, 'kura-cache.json'), 'utf8')) as { secret: string };
   return objectPath(directory, digestOf(secret, key as Key));
@@ -40,7 +40,7 @@ export async function storedBytes(directory: string): Promise<number> {
   return bytes;
 }
 
-/** Everything in the directory in 4 KiB blocks, folders too, read in one go so that nothing moves meanwhile in this process. */
+/** Bytes of all files and folders in 4 KiB blocks. It is synchronous, so that this process changes nothing meanwhile. */
 export function directoryBytes(directory: string): number {
   let bytes = Math.ceil(statSync(directory).size / 4096) * 4096;
   for (const entry of readdirSync(directory, { recursive: true, encoding: 'utf8' })) {

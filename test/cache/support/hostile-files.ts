@@ -4,7 +4,7 @@ import { type Files, systemFiles } from '../../../services/cache/disk/files.ts';
 type PooledCall = 'open' | 'read' | 'write' | 'size' | 'truncate' | 'rename' | 'unlink';
 
 export class HostileFiles {
-  /** The error code with which a call fails now. */
+  /** The error codes of calls that fail now. */
   readonly fails = new Map<PooledCall, string>();
   readonly hangs = new Set<PooledCall>();
   readonly files: Files;
@@ -14,7 +14,7 @@ export class HostileFiles {
     this.files = {
       ...systemFiles,
       open: async (file, flags, mode) => {
-        // A read-only file system opens files for reading.
+        // A read-only file system can open files for reading.
         await this.#pass('open', this.fails.get('open') === 'EROFS' && flags === 'r');
         return systemFiles.open(file, flags, mode);
       },
@@ -49,7 +49,7 @@ export class HostileFiles {
     for (const call of ['open', 'read', 'write', 'size', 'truncate', 'rename', 'unlink'] as const) this.hangs.add(call);
   }
 
-  /** Every call works, those that hang now included. */
+  /** Makes all calls succeed, including those that hang now. */
   heal(): void {
     this.fails.clear();
     this.hangs.clear();

@@ -1,4 +1,4 @@
-/** A shard as a process of its own, which dies with the test. */
+/** A shard as a separate process, which ends with the test. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
@@ -9,15 +9,17 @@ import { passedOn } from '../../support/environment.ts';
 interface CacheProcess {
   readonly child: ChildProcess;
   readonly listening: Readonly<Record<string, string>>;
-  /** Everything it wrote, as it comes. */
+  /** All output so far. */
   output(): string;
-  /** Resolves with its status, null after a signal. */
+  /** Resolves with its status, or with null after a signal. */
   readonly ended: Promise<number | null>;
 }
 
 const program = path.resolve(import.meta.dirname, '../../../services/cache/main.ts');
 
-/** Starts services/cache/main.ts, behind a command that execs it if one is given, and waits until it serves; rejects with its output when it ends before. */
+/**
+ * Starts services/cache/main.ts, optionally with a wrapper command, and waits until it serves. Rejects with its output if it ends earlier.
+ */
 export async function startCacheProcess(
   t: ExecutionContext,
   environment: Readonly<Record<string, string>>,

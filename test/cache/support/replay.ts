@@ -1,4 +1,4 @@
-/** Replays a trace of reads through the real index and eviction policy: one unit an object, a miss is followed by a PUT. */
+/** Replays a trace of reads with the real index and eviction policy. All objects have the same size, and a PUT follows each miss. */
 import { hash } from 'node:crypto';
 import { DatasetEviction, type EvictionPolicy, LruEviction } from '../../../services/cache/index/eviction.ts';
 import { Groups } from '../../../services/cache/index/groups.ts';
@@ -8,9 +8,9 @@ import { noRow, ObjectIndex } from '../../../services/cache/index/object-index.t
 export interface Access {
   readonly prefix: string;
   readonly number: number;
-  /** Counts for the hit rate; warm-up does not. */
+  /** Whether the read counts in the hit rate. Reads of the warm-up do not. */
   readonly isMeasured: boolean;
-  /** The step of recency; by default ten reads are one step. */
+  /** The step of recency. By default ten reads are one step. */
   readonly tick?: number;
 }
 
@@ -54,7 +54,7 @@ export function replay(policyName: 'lru' | 'dataset', capacity: number, trace: I
   return (100 * hits) / measured;
 }
 
-/** The best hit rate in percent that any policy can have, which knows all later reads and need not keep what it has just read (Belady). */
+/** The best possible hit rate in percent, for a policy that knows all later reads and may drop an object right after its read (Belady). */
 export function replayIdeal(capacity: number, trace: Iterable<Access>): number {
   const numbers = new Map<string, number>();
   const reads = [...trace].map(({ prefix, number, isMeasured }) => {
@@ -70,7 +70,7 @@ export function replayIdeal(capacity: number, trace: Iterable<Access>): number {
     nextReads[at] = seen.get(object) ?? Number.POSITIVE_INFINITY;
     seen.set(object, at);
   }
-  // The stored object that is read last of all is at the top.
+  // The stored object with the latest next read is at the top.
   const stored = new IndexedHeap(heapStorage(numbers.size));
   const isStored = new Set<number>();
   let measured = 0;
@@ -92,7 +92,7 @@ export function replayIdeal(capacity: number, trace: Iterable<Access>): number {
   return (100 * hits) / measured;
 }
 
-/** A small generator with a seed, so that a failing trace can be run again. */
+/** A small random generator with a seed, so that a failing trace can be repeated. */
 export function randomFrom(seed: number): () => number {
   let state = seed;
   return () => {
@@ -124,7 +124,7 @@ export function* reshuffledEpochs(objects: number, epochs: number, warmUp: numbe
 const shards = 16;
 const ticksPerEpoch = 1200;
 
-/** F: what one of 16 shards sees of reshuffled epochs, each of two minutes, with so many objects of the set on this shard. */
+/** F: the reads on one of 16 shards of reshuffled epochs of two minutes each. This shard has `objects` objects of the set. */
 export function* fewObjects(
   objects: number,
   epochs: number,
@@ -132,7 +132,7 @@ export function* fewObjects(
   random: () => number,
 ): Generator<Access & { readonly tick: number }> {
   const all = objects * shards;
-  // Other digests for each seed: with few objects it matters which of them a policy samples.
+  // Each seed has different digests, because with few objects the result depends on the sampled ones.
   const prefix = `set-${Math.floor(random() * 1e6)}/`;
   for (let epoch = 0; epoch < epochs; epoch += 1) {
     for (const [at, number] of shuffled(all, random).entries()) {
@@ -142,13 +142,13 @@ export function* fewObjects(
   }
 }
 
-/** G: jobs that read a set each at the same time, all with few objects on this shard. */
+/** G: concurrent jobs with a data set each, all with few objects on this shard. */
 export function* manySmallSets(sets: number, objects: number, epochs: number, warmUp: number, random: () => number): Generator<Access> {
   const reads = Array.from({ length: sets }, () => [...fewObjects(objects, epochs, warmUp, random)]).flat();
   yield* reads.sort((one, other) => one.tick - other.tick);
 }
 
-/** H: two jobs read one set at the same pace, each in orders of its own. */
+/** H: two jobs read one set at the same rate, each in a different order. */
 export function* sharedSet(objects: number, epochs: number, warmUp: number, random: () => number): Generator<Access> {
   for (let epoch = 0; epoch < epochs; epoch += 1) {
     const orders = [shuffled(objects, random), shuffled(objects, random)];
@@ -157,7 +157,7 @@ export function* sharedSet(objects: number, epochs: number, warmUp: number, rand
   }
 }
 
-/** I: a CDN. Reads after a Zipf law of exponent 1, and a part of all reads for objects that are read once. */
+/** I: a CDN. Reads follow a Zipf law with exponent 1, and a part of all reads is for objects that are read once. */
 export function* cdn(objects: number, reads: number, random: () => number): Generator<Access> {
   const oncePart = 0.3;
   const draw = zipf(objects, 1, random);
@@ -174,7 +174,7 @@ export function* sameOrderEpochs(objects: number, epochs: number, warmUp: number
   }
 }
 
-/** D: jobs with a data set each, five reshuffled epochs, two of them alive at any time, the second `offset` of a life behind the first. */
+/** D: jobs with a data set each and five reshuffled epochs. Two jobs run at any time, the second `offset` of a duration after the first. */
 export function* jobs(count: number, objects: number, offset: number, random: () => number): Generator<Access> {
   const epochs = 5;
   const job = function* (number: number): Generator<Access> {
@@ -196,7 +196,7 @@ export function* jobs(count: number, objects: number, offset: number, random: ()
   }
 }
 
-/** E: reads after a Zipf law, mixed with a scan over the same objects that begins again when it is through. */
+/** E: reads that follow a Zipf law, mixed with a repeated scan of the same objects. */
 export function* scanAndZipf(objects: number, reads: number, random: () => number): Generator<Access> {
   const scanPart = 0.68;
   const draw = zipf(objects, 1.1, random);
@@ -208,12 +208,12 @@ export function* scanAndZipf(objects: number, reads: number, random: () => numbe
       scanned += 1;
       continue;
     }
-    // The order of popularity is not the order of the scan.
+    // The order of popularity differs from the order of the scan.
     yield { prefix: 'set/', number: (draw() * 7919) % objects, isMeasured };
   }
 }
 
-/** Numbers from 0 on, the smaller the more frequent. */
+/** Numbers from 0 on. Smaller numbers are more frequent. */
 function zipf(objects: number, exponent: number, random: () => number): () => number {
   let total = 0;
   const cumulated = Float64Array.from({ length: objects }, (_, at) => {

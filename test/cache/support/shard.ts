@@ -1,4 +1,4 @@
-/** A shard in the test's own process, on its own folder and free ports. */
+/** A shard in the process of the test, with its own folder and free ports. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -24,7 +24,7 @@ interface TestShardOptions {
   readonly directory?: string;
   readonly environment?: Readonly<Record<string, string>>;
   readonly files?: Files;
-  /** By default a request waits for the disk for a minute: a busy machine is not what the test is about. */
+  /** By default a request waits for the disk for up to a minute, so that a busy machine does not fail the test. */
   readonly budget?: TimeBudget;
 }
 
@@ -52,7 +52,7 @@ export function shardSettings(directory: string, environment: Readonly<Record<st
   return { ...readSettings('KURA_CACHE_', settings, given), directory };
 }
 
-/** Starts a shard that is stopped when the test ends, if it still runs then. */
+/** Starts a shard. It is stopped at the end of the test, at the latest. */
 export async function startTestShard(t: ExecutionContext, options: TestShardOptions = {}): Promise<TestShard> {
   const { environment, directory = await temporaryDirectory(t), ...replaced } = options;
   const running = await startShard(shardSettings(directory, environment), pino({ level: 'silent' }), { budget: patient, ...replaced });
@@ -66,7 +66,7 @@ export async function startTestShard(t: ExecutionContext, options: TestShardOpti
   return { directory, url: `http://${objects}`, metricsUrl: `http://${metrics}`, address: objects, close };
 }
 
-/** One metric's value, all its label sets summed unless `labels` picks some. */
+/** The value of a metric: the sum of all its label sets, or of those that match `labels`. */
 export function metric(shard: TestShard, name: string, labels = ''): Promise<number> {
   return readMetric(`${shard.metricsUrl}/metrics`, name, labels);
 }

@@ -10,7 +10,7 @@ import { temporaryDirectory } from '../support/shard.ts';
 
 const shares = { n0: 0.25, n1: 1 / 3 };
 
-/** An index with so many groups of one object each, and the names of these objects by their number. */
+/** An index with `count` groups of one object each, and the names of the groups by number. */
 function makeIndex(count: number, prefixBytes: number) {
   const index = new ObjectIndex({ capacity: count + 10 });
   const groups = new Groups({ isEmpty: (group) => index.groupCount(group) === 0 });
@@ -36,19 +36,19 @@ async function write(t: ExecutionContext, parts: { index: ObjectIndex; groups: G
 
 async function read(directory: string) {
   const rows: { at: number; blocks: number; tick: number; name: GroupName | undefined }[] = [];
-  let learnt: unknown;
+  let foundShares: unknown;
   const totals = await readSnapshot(
     directory,
     (found) => {
-      learnt = found.shares;
+      foundShares = found.shares;
     },
     ({ a, blocks, tick }, name) => rows.push({ at: a, blocks, tick, name }),
     new AbortController().signal,
   );
-  return { totals, rows, shares: learnt };
+  return { totals, rows, shares: foundShares };
 }
 
-test('a snapshot returns all rows, each group from its newest on, with their names', async (t) => {
+test('a snapshot returns all rows with their names, the newest row of each group first', async (t) => {
   const parts = makeIndex(12_000, 20);
   const { index, groups, names } = parts;
   const second = index.insert({ a: 50_000, b: 0, c: 0, blocks: 1, tick: 70_000, group: groups.number(names[5] as GroupName) });
@@ -66,10 +66,10 @@ test('a snapshot returns all rows, each group from its newest on, with their nam
     found.rows.filter(({ name }) => name?.prefix === names[5]?.prefix).map(({ at }) => at),
     [50_000, 5],
   );
-  t.is(found.rows.find(({ at }) => at === 60_000)?.name, undefined, 'its namespace is still to be learnt');
+  t.is(found.rows.find(({ at }) => at === 60_000)?.name, undefined, 'its namespace is still unknown');
 });
 
-test('long names stay within the room that is reserved, and no turn of the event loop writes more than a chunk of them', async (t) => {
+test('long names stay within the planned size, and no turn of the event loop writes more than one chunk of names', async (t) => {
   const parts = makeIndex(20_000, 990);
   const plan = planFor(parts);
   let bytes = 0;
@@ -101,7 +101,7 @@ test('long names stay within the room that is reserved, and no turn of the event
   );
 });
 
-test('what is added beyond the plan while a snapshot is written is left out', async (t) => {
+test('entries beyond the plan, added while a snapshot is written, are left out', async (t) => {
   const parts = makeIndex(20_000, 990);
   const directory = await temporaryDirectory(t);
   const { index, groups } = parts;
@@ -112,7 +112,7 @@ test('what is added beyond the plan while a snapshot is written is left out', as
   t.true((await read(directory)).rows.length > 10_000);
 });
 
-test('a damaged chunk of names costs the names in it alone, and a damaged chunk of rows those rows', async (t) => {
+test('a damaged chunk loses only its own names or rows', async (t) => {
   const parts = makeIndex(12_000, 100);
   const directory = await write(t, parts);
   const rowChunks = 3;

@@ -1,4 +1,4 @@
-/** DELETE. */
+/** Handles DELETE. */
 import type { Result } from '../../counters.ts';
 import { within } from '../../disk/deadline.ts';
 import { ConditionError } from '../../store/store.ts';

@@ -1,4 +1,4 @@
-/** Answers one admitted request. Both HTTP edges use it; the result is what they count. */
+/** Answers one admitted request. Both HTTP edges use it and count its result. */
 import type { Result } from '../../counters.ts';
 import type { ObjectRequest } from '../object-request.ts';
 import type { ObjectService } from '../service.ts';
@@ -9,7 +9,7 @@ import { type Reply, refuse } from './reply.ts';
 
 export const allowedMethods = 'GET, HEAD, PUT, DELETE';
 
-/** Resolves when the response is written. Rejects when the transfer broke off: then the edge must cut the connection and count `failed`. */
+/** Resolves when the response is written. Rejects if the transfer broke: then the edge must cut the connection and count `failed`. */
 export async function handleObject(service: ObjectService, request: ObjectRequest, reply: Reply): Promise<Result> {
   switch (request.method) {
     case 'GET':

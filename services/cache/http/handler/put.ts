@@ -1,4 +1,4 @@
-/** PUT. */
+/** Handles PUT. */
 import type { Result } from '../../counters.ts';
 import { maxContentEncodingBytes, maxContentTypeBytes, maxNamespaceBytes, maxWriterBytes } from '../../disk/trailer.ts';
 import { isConditional, mayWrite, type Version } from '../conditions.ts';
@@ -44,7 +44,7 @@ export async function handlePut(service: ObjectService, request: ObjectRequest, 
   }
 }
 
-/** What the trailer has room for; a longer value, or one beyond printable ASCII, is not kept. */
+/** Returns an empty string for a value that is too long for the trailer or not printable ASCII. */
 function keep(value: string | undefined, maxBytes: number): string {
   return value !== undefined && value.length <= maxBytes && /^[\x20-\x7e]*$/.test(value) ? value : '';
 }

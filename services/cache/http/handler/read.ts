@@ -1,4 +1,4 @@
-/** GET and HEAD. */
+/** Handles GET and HEAD. */
 import type { Result } from '../../counters.ts';
 import type { OpenObject } from '../../store/open-object.ts';
 import { planRead } from '../conditions.ts';
@@ -41,7 +41,7 @@ export async function handleRead(service: ObjectService, request: ObjectRequest,
 interface ObjectSlice {
   readonly kind: 'whole' | 'part';
   readonly object: OpenObject;
-  /** The first byte must be read by then. */
+  /** Deadline for the read of the first byte. */
   readonly deadlineMs: number;
   readonly start: number;
   readonly end: number;
@@ -68,7 +68,7 @@ async function sendObject(service: ObjectService, request: ObjectRequest, slice:
   try {
     await sendBody({ ...slice, to: sink.to, head: sink.head, reader, buffers, timeoutMs, readMs: budget.readMs }, begin);
   } catch (error) {
-    // In the middle of a body only a broken transfer tells the client that it is not whole.
+    // In the middle of a body, only a broken connection shows the client that the body is incomplete.
     if (isBegun) throw error;
     return await refuse(reply, 'miss');
   }

@@ -1,4 +1,4 @@
-/** What the handlers need from a connection to answer one request. Each HTTP edge has its own implementation. */
+/** The response to one request, as the handlers use it. Each HTTP edge has its own implementation. */
 import type { Writable } from 'node:stream';
 import type { Result } from '../../counters.ts';
 import type { ProblemCode } from '../problems.ts';
@@ -9,28 +9,28 @@ export type Fields = readonly string[];
 /** Where the body of a response goes. */
 export interface BodySink {
   readonly to: Writable;
-  /** Bytes that go before the body in the same write: the response's head, where the edge writes it itself. */
+  /** The response head, if the edge writes it itself. It goes before the body in the same write. */
   readonly head: Buffer | undefined;
-  /** Called once the first bytes are known to be right and before they are written. */
+  /** Called after the check of the first bytes and before they are written. */
   begin(): void;
   /** Called after the last byte. */
   end(): void;
 }
 
 export interface Reply {
-  /** The client waits for permission to send its body (`Expect: 100-continue`). */
+  /** The client waits for `100 Continue` before it sends its body. */
   readonly isAwaited: boolean;
-  /** The body of the request. Reading it gives the permission. Throws when the client stalls, leaves or breaks off. */
+  /** The body of the request. The first read sends `100 Continue` to a waiting client. Throws if the client disconnects or stalls. */
   readonly body: AsyncIterable<Buffer>;
   /** Sends a whole response without a body. */
   send(status: number, fields: Fields): void;
   /** Starts a response with a body. Nothing is sent before `begin`. */
   stream(status: number, fields: Fields): BodySink;
-  /** Sends a problem, after what is left of the request's body was read and dropped. */
+  /** Sends a problem, after the rest of the request body was read and dropped. */
   refuse(code: ProblemCode, fields?: Fields): Promise<void>;
 }
 
-/** Sends the client to this shard's own address. */
+/** Redirects the client to the address of this shard. */
 export function redirect(reply: Pick<Reply, 'send'>, location: string): Result {
   reply.send(307, ['location', location, 'cache-control', 'no-store', 'content-length', '0']);
   return 'redirected';
