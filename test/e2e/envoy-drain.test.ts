@@ -4,6 +4,7 @@ import anyTest, { type TestFn } from 'ava';
 import { call } from '../support/http.ts';
 import { runProgram } from '../support/program.ts';
 import { waitFor } from '../support/wait.ts';
+import { startEnvoyPod } from './support/envoy-pod.ts';
 import { type LocalSystem, startLocalSystem } from './support/system.ts';
 
 const test = anyTest as TestFn;
@@ -72,4 +73,21 @@ test.serial('a drain that takes too long, and an Envoy that does not answer, are
   t.is(status, 1);
   t.regex(stderr, /^drain: 1 connections are still open after 1 s/);
   t.like(await drain('http://127.0.0.1:1', '1'), { status: 1 });
+});
+
+test.serial('the hook of an authz that the kubelet restarts drains nothing, and the hook of a Pod that ends drains', async (t) => {
+  const pod = await startEnvoyPod(t, system);
+  t.deepEqual(await pod.runHook(), { status: 0, stderr: '' });
+  t.true(await pod.isReady());
+
+  pod.authz.child.kill('SIGSTOP');
+  const hung = await pod.runHook();
+  pod.authz.child.kill('SIGCONT');
+  t.is(hung.status, 1);
+  t.regex(hung.stderr, /^drain: Envoy is not drained, because authz at .*\/ending does not report that the Pod ends: .* took over 2000 ms/);
+  await waitFor('the Pod is ready', () => pod.isReady());
+
+  const ended = pod.terminate();
+  await waitFor('Envoy drains', async () => !(await pod.isReady()));
+  t.deepEqual(await ended, { status: 0, stderr: '' });
 });
