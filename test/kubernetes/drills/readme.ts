@@ -8,7 +8,7 @@ const readme = path.resolve(import.meta.dirname, '..', '..', '..', 'k8s', 'READM
 const expected: Readonly<Record<string, RegExp>> = {
   'rollout status statefulset/kura-cache': /^statefulset rolling update complete 4 pods at revision kura-cache-\S+$/m,
   'rollout status deployment/kura-envoy': /^deployment "kura-envoy" successfully rolled out$/m,
-  'get poddisruptionbudgets': /^kura-cache +N\/A +1 +1 [\s\S]*^kura-eds +N\/A +1 +1 [\s\S]*^kura-envoy +N\/A +1 +1 /m,
+  'get poddisruptionbudgets': /^kura-cache +N\/A +2 +2 [\s\S]*^kura-eds +N\/A +1 +1 [\s\S]*^kura-envoy +N\/A +20% +1 /m,
   'describe configmap kura-policy': /PolicyAccepted .* policy [0-9a-f]+ is in force\s*$/,
   'get endpointslices -l kubernetes.io/service-name=kura-cache': /^kura-cache-\S+ +IPv4 +7000 +10\.\S+,10\.\S+,10\.\S+/m,
 };
