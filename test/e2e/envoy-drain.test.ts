@@ -2,6 +2,7 @@
 import { Agent, request } from 'node:http';
 import anyTest, { type TestFn } from 'ava';
 import { call } from '../support/http.ts';
+import { readMetric } from '../support/metrics.ts';
 import { runProgram } from '../support/program.ts';
 import { waitFor } from '../support/wait.ts';
 import { startEnvoyPod } from './support/envoy-pod.ts';
@@ -20,7 +21,7 @@ async function drain(...args: readonly string[]): Promise<{ status: number | nul
 }
 
 test.serial('a drain asks every connection to close, fails no request, and ends when none is left', async (t) => {
-  const { url, envoyAdminUrl } = await system.local();
+  const { url, envoyAdminUrl, envoyMetricsUrl } = await system.local();
   const token = await system.token('vision/trainer');
   const agent = new Agent({ keepAlive: true, maxSockets: 8 });
   t.teardown(() => agent.destroy());
@@ -54,6 +55,7 @@ test.serial('a drain asks every connection to close, fails no request, and ends 
   t.true(outcome.closes > 0);
   t.deepEqual([...statuses], [404]);
   t.is((await call(envoyAdminUrl, { path: '/ready' })).status, 503);
+  t.is(await readMetric(envoyMetricsUrl, 'envoy_server_live'), 0, 'the alert KuraEnvoyWedged sees it');
   for (const path of ['/quitquitquit', '/reset_counters', '/runtime_modify?a=b', '/heapprofiler?enable=y'])
     t.is((await call(envoyAdminUrl, { method: 'POST', path })).status, 403, path);
 });
