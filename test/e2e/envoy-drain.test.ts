@@ -78,6 +78,8 @@ test.serial('a drain that takes too long, and an Envoy that does not answer, are
 });
 
 test.serial('the hook of an authz that the kubelet restarts drains nothing, and the hook of a Pod that ends drains', async (t) => {
+  const { authz } = await system.local();
+  t.is(await (await fetch(new URL('/ending', authz.metricsUrl))).text(), 'no\n', 'an authz that does not know its Pod');
   const pod = await startEnvoyPod(t, system);
   t.deepEqual(await pod.runHook(), { status: 0, stderr: '' });
   t.true(await pod.isReady());
