@@ -15,6 +15,7 @@ const checks: readonly { name: string; command: string; args: readonly string[] 
   { name: 'bootstrap of overlay tls', command: 'node', args: ['scripts/envoy-tls.ts', '--check'] },
   { name: 'bootstrap of overlay authz-deployment', command: 'node', args: ['scripts/envoy-authz.ts', '--check'] },
   { name: 'docs/reference.md', command: 'node', args: ['scripts/generate-reference.ts', '--check'] },
+  { name: 'alerts for the Prometheus operator', command: 'node', args: ['scripts/generate-monitoring.ts', '--check'] },
   { name: 'generated types', command: 'node', args: ['scripts/generate-proto.ts', '--check'] },
 ];
 

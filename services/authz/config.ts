@@ -6,6 +6,11 @@ export const settings = {
   metricsListen: listenAddress('Where `/metrics`, `/livez` and `/readyz` are.', '0.0.0.0:9903'),
   kubeconfig: optional(text("Kubeconfig of the cluster that is asked; without it the Pod's own ServiceAccount.")),
   namespace: text('Namespace of the ConfigMap kura-policy.', 'kura-system'),
+  podName: optional(
+    text(
+      "Name of authz's own Pod, in the same namespace. With it, `/ending` reports whether the Pod ends, for the hook that drains Envoy.",
+    ),
+  ),
   policyFile: optional(text('Where the last good policy is kept, so that it is in force after a restart without the Kubernetes API.')),
   credentialFile: text(
     'File with the key that signs callers and terms for the shards. Of two keys, each on a line, the first one signs. With `off` nothing is signed.',

@@ -7,7 +7,7 @@ import { startGrpcServer } from '../shared/grpc.ts';
 import { connectKubernetes } from '../shared/kubernetes.ts';
 import { runService } from '../shared/lifecycle.ts';
 import { createLogger, type Logger } from '../shared/log.ts';
-import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
+import { createRegistry, type Route, startMetricsServer } from '../shared/metrics.ts';
 import { audited, createAudit } from './audit.ts';
 import { CallerSigner } from './caller-signer.ts';
 import { addCheck } from './check.ts';
@@ -15,7 +15,7 @@ import { settings } from './config.ts';
 import { createDecide, type Decide } from './decision.ts';
 import { ClusterKeys, createKeysReader } from './identity/jwks.ts';
 import { createLocalCheck } from './identity/jwt.ts';
-import { watchPods } from './identity/pods.ts';
+import { type RunningPods, watchPods } from './identity/pods.ts';
 import { IdentityResolver } from './identity/resolver.ts';
 import { TokenReviewer } from './identity/token-review.ts';
 import { Metrics } from './metrics.ts';
@@ -89,6 +89,7 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
     address: config.metricsListen,
     registry,
     notReady: () => (policy.current === undefined ? policy.missing : isListening ? undefined : 'the gRPC server does not listen yet'),
+    routes: { '/ending': endingPage(config, pods) },
   });
   closer.add('metrics server', () => metricsServer.close());
   const grpc = await startGrpcServer({
@@ -102,6 +103,13 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
   closer.add('gRPC server', () => grpc.close());
   isListening = true;
   return { grpc: grpc.address, metrics: metricsServer.address };
+}
+
+/** For services/envoy-drain. A Pod that ends never returns, so a copy from before an outage of the API is good enough. */
+function endingPage({ namespace, podName: name }: Settings<typeof settings>, pods: RunningPods): Route {
+  return (_request, response) => {
+    response.end(name !== undefined && pods.isEnding({ namespace, name }) ? 'yes\n' : 'no\n');
+  };
 }
 
 /** The decision itself, before it is counted and audited. */

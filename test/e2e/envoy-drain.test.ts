@@ -2,8 +2,10 @@
 import { Agent, request } from 'node:http';
 import anyTest, { type TestFn } from 'ava';
 import { call } from '../support/http.ts';
+import { readMetric } from '../support/metrics.ts';
 import { runProgram } from '../support/program.ts';
 import { waitFor } from '../support/wait.ts';
+import { startEnvoyPod } from './support/envoy-pod.ts';
 import { type LocalSystem, startLocalSystem } from './support/system.ts';
 
 const test = anyTest as TestFn;
@@ -19,7 +21,7 @@ async function drain(...args: readonly string[]): Promise<{ status: number | nul
 }
 
 test.serial('a drain asks every connection to close, fails no request, and ends when none is left', async (t) => {
-  const { url, envoyAdminUrl } = await system.local();
+  const { url, envoyAdminUrl, envoyMetricsUrl } = await system.local();
   const token = await system.token('vision/trainer');
   const agent = new Agent({ keepAlive: true, maxSockets: 8 });
   t.teardown(() => agent.destroy());
@@ -53,6 +55,7 @@ test.serial('a drain asks every connection to close, fails no request, and ends 
   t.true(outcome.closes > 0);
   t.deepEqual([...statuses], [404]);
   t.is((await call(envoyAdminUrl, { path: '/ready' })).status, 503);
+  t.is(await readMetric(envoyMetricsUrl, 'envoy_server_live'), 0, 'the alert KuraEnvoyWedged sees it');
   for (const path of ['/quitquitquit', '/reset_counters', '/runtime_modify?a=b', '/heapprofiler?enable=y'])
     t.is((await call(envoyAdminUrl, { method: 'POST', path })).status, 403, path);
 });
@@ -72,4 +75,23 @@ test.serial('a drain that takes too long, and an Envoy that does not answer, are
   t.is(status, 1);
   t.regex(stderr, /^drain: 1 connections are still open after 1 s/);
   t.like(await drain('http://127.0.0.1:1', '1'), { status: 1 });
+});
+
+test.serial('the hook of an authz that the kubelet restarts drains nothing, and the hook of a Pod that ends drains', async (t) => {
+  const { authz } = await system.local();
+  t.is(await (await fetch(new URL('/ending', authz.metricsUrl))).text(), 'no\n', 'an authz that does not know its Pod');
+  const pod = await startEnvoyPod(t, system);
+  t.deepEqual(await pod.runHook(), { status: 0, stderr: '' });
+  t.true(await pod.isReady());
+
+  pod.authz.child.kill('SIGSTOP');
+  const hung = await pod.runHook();
+  pod.authz.child.kill('SIGCONT');
+  t.is(hung.status, 1);
+  t.regex(hung.stderr, /^drain: Envoy is not drained, because authz at .*\/ending does not report that the Pod ends: .* took over 2000 ms/);
+  await waitFor('the Pod is ready', () => pod.isReady());
+
+  const ended = pod.terminate();
+  await waitFor('Envoy drains', async () => !(await pod.isReady()));
+  t.deepEqual(await ended, { status: 0, stderr: '' });
 });

@@ -1,6 +1,7 @@
 /** The full drill: kura from k8s/base on a real control plane, and everything that can happen to it there. */
 import anyTest, { type TestFn } from 'ava';
 import { apiDrills } from './drills/api.ts';
+import { drainDrills } from './drills/drain.ts';
 import { policyDrills } from './drills/policy.ts';
 import { readmeDrills } from './drills/readme.ts';
 import { rolloutDrills } from './drills/rollout.ts';
@@ -22,6 +23,7 @@ const opened = (): Drill => drill;
 shardDrills(opened);
 readmeDrills(opened);
 rolloutDrills(opened);
+drainDrills(opened);
 tokenDrills(opened);
 policyDrills(opened);
 apiDrills(opened);

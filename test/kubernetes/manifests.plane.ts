@@ -221,6 +221,49 @@ test('workloads reach shards, and are told where they are, only with the overlay
   }
 });
 
+test('only authz and eds have a token of the Kubernetes API', async (t) => {
+  interface Object {
+    kind: string;
+    metadata: { name: string };
+    automountServiceAccountToken?: boolean;
+    spec?: { template?: { spec: NonNullable<V1Pod['spec']> } };
+  }
+  const expected = ['kura-eds/eds', 'kura-envoy/authz'];
+  for (const name of manifests) {
+    const objects = parseAllDocuments(await kubectl.ok('kustomize', `k8s/${name}`)).map((document) => document.toJS() as Object);
+    const holders = objects.flatMap(({ metadata, spec }) => {
+      const pod = spec?.template?.spec;
+      if (pod === undefined) return [];
+      const account = objects.find((each) => each.kind === 'ServiceAccount' && each.metadata.name === pod.serviceAccountName);
+      const isAutomatic = pod.automountServiceAccountToken ?? account?.automountServiceAccountToken ?? true;
+      const tokens = (pod.volumes ?? []).filter(({ projected }) => projected?.sources?.some((source) => source.serviceAccountToken));
+      const names = tokens.map((volume) => volume.name);
+      return [...(pod.initContainers ?? []), ...pod.containers]
+        .filter(({ volumeMounts = [] }) => isAutomatic || volumeMounts.some((mount) => names.includes(mount.name)))
+        .map((container) => `${metadata.name}/${container.name}`);
+    });
+    t.deepEqual(holders.sort(), name.endsWith('authz-deployment') ? ['kura-authz/authz', 'kura-eds/eds'] : expected, name);
+  }
+});
+
+test('one shard, Envoy or node that stays broken blocks neither drains nor updates', async (t) => {
+  interface Object {
+    kind: string;
+    metadata: { name: string };
+    spec: { unhealthyPodEvictionPolicy?: string; maxUnavailable?: number | string; updateStrategy?: object };
+  }
+  for (const name of manifests) {
+    const objects = parseAllDocuments(await kubectl.ok('kustomize', `k8s/${name}`)).map((document) => document.toJS() as Object);
+    const budgets = objects.filter(({ kind }) => kind === 'PodDisruptionBudget');
+    for (const { metadata, spec } of budgets) t.is(spec.unhealthyPodEvictionPolicy, 'AlwaysAllow', `${name}: ${metadata.name}`);
+    const shards = objects.find(({ kind, metadata }) => metadata.name === 'kura-cache' && /StatefulSet|DaemonSet/.test(kind));
+    t.deepEqual(shards?.spec.updateStrategy, { type: 'RollingUpdate', rollingUpdate: { maxUnavailable: 2 } }, name);
+    // A DaemonSet has no scale subresource, so a budget would refuse every eviction.
+    const budget = budgets.find(({ metadata }) => metadata.name === 'kura-cache');
+    t.is(budget?.spec.maxUnavailable, shards?.kind === 'DaemonSet' ? undefined : 2, name);
+  }
+});
+
 test('no manifest names a registry, a machine or a mutable image', async (t) => {
   for (const name of manifests) {
     for (const document of parseAllDocuments(await kubectl.ok('kustomize', `k8s/${name}`))) {

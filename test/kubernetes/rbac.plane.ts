@@ -90,12 +90,13 @@ test.before(async () => {
   cluster = await openCluster({ ...plane, bookmarkWithinMs: 90_000, restart: () => Promise.resolve() });
   kubectl = createKubectl({ kubeconfig: plane.kubeconfig, cache: path.join(folder, 'kubectl') });
   await kubectl.ok('create', 'namespace', system);
-  const wanted = ['ServiceAccount', 'ClusterRole', 'ClusterRoleBinding', 'Role', 'RoleBinding', 'ConfigMap'];
+  const wanted = ['ServiceAccount', 'ClusterRole', 'ClusterRoleBinding', 'Role', 'RoleBinding'];
   const documents = parseAllDocuments(await kubectl.ok('kustomize', 'k8s/base')).map((document) => document.toJS() as V1ClusterRole);
   const own = documents.filter(({ kind = '' }) => wanted.includes(kind));
   const file = path.join(folder, 'own.yaml');
   await writeFile(file, own.map((document) => stringify(document, { aliasDuplicateObjects: false })).join('---\n'));
   await kubectl.ok('apply', '-f', file);
+  await kubectl.ok('-n', system, 'create', 'configmap', 'kura-policy', '--from-file=policy.yaml=k8s/base/policy.yaml');
   roles = own.filter(({ kind }) => kind === 'ClusterRole' || kind === 'Role');
   ({ token: workloadToken } = await makeWorkload(cluster));
 });

@@ -15,6 +15,8 @@ export interface RunningPods {
   readonly healthy: boolean;
   /** Also false for a new Pod that the watch has not reported yet. */
   isRunning(pod: PodReference): boolean;
+  /** True when the API has begun to delete the Pod. False also for a Pod that the watch has not reported. */
+  isEnding(pod: Omit<PodReference, 'uid'>): boolean;
   close(): Promise<void>;
 }
 
@@ -39,6 +41,7 @@ export function watchPods({ client, log, now }: { client: KubernetesClient; log:
       const { deletionTimestamp } = metadata;
       return deletionTimestamp === undefined || now() < new Date(deletionTimestamp).getTime() + graceMs;
     },
+    isEnding: ({ namespace, name }) => reflector.get(`${namespace}/${name}`)?.metadata?.deletionTimestamp !== undefined,
     close: () => reflector.close(),
   };
 }

@@ -2,38 +2,55 @@
  * An Envoy with an authz, like one Pod of the Deployment kura-envoy, in front of a local system's shards. Also the Service in front of such
  * Pods.
  */
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import path from 'node:path';
+import { CoreV1Api } from '@kubernetes/client-node';
 import type { ExecutionContext } from 'ava';
 import { credentialFile } from '../../../services/local/credential.ts';
+import { pod } from '../../fake-kubernetes/fake-kubernetes.ts';
 import { startBootstrapEnvoy } from '../../support/bootstrap-envoy.ts';
 import { runProgram } from '../../support/program.ts';
-import { startService, temporaryFolder } from '../../support/service.ts';
+import { type Service, startService, temporaryFolder } from '../../support/service.ts';
 import { waitFor } from '../../support/wait.ts';
 import type { LocalSystem } from './system.ts';
 
 interface EnvoyPod {
   readonly port: number;
+  readonly authz: Service;
   /** The result of the readiness probes. */
   isReady(): Promise<boolean>;
+  /** Runs the preStop hook of authz alone, as the kubelet does before it restarts authz. */
+  runHook(): Promise<HookResult>;
   /**
-   * Terminates like a Pod (envoy/README.md): the preStop hook, then SIGTERM for Envoy, then for authz. Resolves with the result of the
-   * hook.
+   * Terminates like a Pod (envoy/README.md): the API has its deletion, then the preStop hook, then SIGTERM for Envoy, then for authz.
+   * Resolves with the result of the hook.
    */
-  terminate(): Promise<{ status: number | null; stderr: string }>;
+  terminate(): Promise<HookResult>;
 }
+
+interface HookResult {
+  readonly status: number | null;
+  readonly stderr: string;
+}
+
+const namespace = 'kura-system';
 
 /** Resolves when the Pod is ready. */
 export async function startEnvoyPod(t: ExecutionContext, system: LocalSystem): Promise<EnvoyPod> {
   const folder = await temporaryFolder(t);
   const socket = path.join(folder, 'authz.sock');
+  const name = `kura-envoy-${randomUUID()}`;
+  const core = system.kubernetes.api(CoreV1Api);
+  await core.createNamespacedPod({ namespace, body: pod(name, { node: 'node-a' }) });
   const { kubeconfig, eds } = await system.local();
   const authz = await startService('authz', {
     KURA_AUTHZ_LISTEN: `unix:${socket}`,
     KURA_AUTHZ_METRICS_LISTEN: '127.0.0.1:0',
     KURA_AUTHZ_KUBECONFIG: kubeconfig,
     KURA_AUTHZ_CREDENTIAL_FILE: credentialFile(system.stateDirectory),
+    KURA_AUTHZ_POD_NAME: name,
   });
   const envoy = await startBootstrapEnvoy({
     folder,
@@ -50,11 +67,19 @@ export async function startEnvoyPod(t: ExecutionContext, system: LocalSystem): P
     await authz.stop('SIGKILL');
   });
   await waitFor('the Envoy Pod is ready', isReady);
+  const runHook = async (): Promise<HookResult> => {
+    const args = [`http://127.0.0.1:${envoy.ports.admin}`, '60', `http://${authz.listening.metrics}/ending`];
+    const { status, stderr } = await runProgram('services/envoy-drain/main.ts', args);
+    return { status, stderr };
+  };
   return {
     port: envoy.ports.objects,
+    authz,
     isReady,
+    runHook,
     terminate: async () => {
-      const { status, stderr } = await runProgram('services/envoy-drain/main.ts', [`http://127.0.0.1:${envoy.ports.admin}`, '60']);
+      await core.deleteNamespacedPod({ namespace, name, gracePeriodSeconds: 90 });
+      const { status, stderr } = await runHook();
       envoy.child.kill('SIGTERM');
       await envoy.exited;
       await authz.stop();

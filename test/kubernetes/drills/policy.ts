@@ -12,6 +12,30 @@ const maps = `/api/v1/namespaces/${system}/configmaps`;
 
 /** A policy that changes. */
 export function policyDrills(opened: () => Drill): void {
+  test.serial('an edited policy survives an upgrade, and creating the first policy a second time changes nothing', async (t) => {
+    const drill = opened();
+    const text = () => drill.kubectl.ok('-n', system, 'get', 'configmap', 'kura-policy', '-o', 'jsonpath={.data.policy\\.yaml}');
+    const original = await text();
+    const edited = original.replace('maxObjectBytes: 64Gi', 'maxObjectBytes: 32Gi');
+    t.not(edited, original);
+    const write = (document: string) =>
+      drill.kubectl.ok('-n', system, 'patch', 'configmap', 'kura-policy', '-p', JSON.stringify({ data: { 'policy.yaml': document } }));
+    await write(edited);
+    t.notRegex(await drill.apply(), /kura-policy/);
+    t.is(await text(), edited);
+    const again = await drill.kubectl.run(
+      '-n',
+      system,
+      'create',
+      'configmap',
+      'kura-policy',
+      '--from-file=policy.yaml=k8s/base/policy.yaml',
+    );
+    t.regex(again.stderr, /already exists/);
+    t.is(await text(), edited);
+    await write(original);
+  });
+
   test.serial('a policy is in force at once; a broken or deleted one changes nothing; a restored one is in force again', async (t) => {
     const drill = opened();
     const original = await readFile(shipped, 'utf8');

@@ -6,9 +6,9 @@ import type { Drill } from '../support/drill.ts';
 const readme = path.resolve(import.meta.dirname, '..', '..', '..', 'k8s', 'README.md');
 /** What each command must print, by what stands behind `kubectl -n kura-system`; one that is not here fails the test. */
 const expected: Readonly<Record<string, RegExp>> = {
-  'rollout status statefulset/kura-cache': /^statefulset rolling update complete 4 pods at revision kura-cache-\S+$/m,
+  'rollout status statefulset/kura-cache': /^partitioned roll out complete: 4 new pods have been updated\.\.\.$/m,
   'rollout status deployment/kura-envoy': /^deployment "kura-envoy" successfully rolled out$/m,
-  'get poddisruptionbudgets': /^kura-cache +N\/A +1 +1 [\s\S]*^kura-eds +N\/A +1 +1 [\s\S]*^kura-envoy +N\/A +1 +1 /m,
+  'get poddisruptionbudgets': /^kura-cache +N\/A +2 +2 [\s\S]*^kura-eds +N\/A +1 +1 [\s\S]*^kura-envoy +N\/A +20% +1 /m,
   'describe configmap kura-policy': /PolicyAccepted .* policy [0-9a-f]+ is in force\s*$/,
   'get endpointslices -l kubernetes.io/service-name=kura-cache': /^kura-cache-\S+ +IPv4 +7000 +10\.\S+,10\.\S+,10\.\S+/m,
 };

@@ -42,6 +42,8 @@ export interface Drill {
   placed(what: string, condition: (placement: Placement) => boolean, keys?: readonly string[]): Promise<Placement>;
   /** Of every Pod of a part, by the label app.kubernetes.io/name. */
   podsOf(part: string): V1Pod[];
+  /** Applies the manifests again, as an upgrade does. */
+  apply(): Promise<string>;
   /** Resolves when every Pod of our manifests that should be there is there and ready, and the Service has every Envoy. */
   settled(): Promise<void>;
   stop(): Promise<void>;
@@ -65,7 +67,9 @@ export async function startDrill({
     const parts = await startCluster(directory, undo);
     const { cluster, kubectl, kubelet } = parts;
     await prepare(cluster);
-    await kubectl.ok('apply', '--validate=strict', '-k', await overlay(directory, manifests));
+    const folder = await overlay(directory, manifests);
+    const apply = (): Promise<string> => kubectl.ok('apply', '--validate=strict', '-k', folder);
+    await apply();
     const { token } = await makeWorkload(cluster);
     const keys = Array.from({ length: 400 }, (_, index) => `vision/drill/${index}`);
     const addresses = (): readonly string[] => kubelet.addresses('kura');
@@ -86,6 +90,7 @@ export async function startDrill({
       },
       placed: (what, condition, asked = keys) => placed(what, { addresses, token, keys: asked }, condition),
       podsOf: (part) => kubelet.pods().filter(({ metadata }) => metadata?.labels?.['app.kubernetes.io/name'] === part),
+      apply,
       settled: () => settled(parts),
       stop,
     };
@@ -97,7 +102,7 @@ export async function startDrill({
 
 type Parts = Pick<Drill, 'plane' | 'cluster' | 'kubectl' | 'kubelet'>;
 
-/** A control plane with Nodes, a kubelet, our namespace and the shards' credential; what ends each part goes to `undo` as it is there. */
+/** A control plane with Nodes, a kubelet, our namespace, the shards' credential and the first policy; what ends each part goes to `undo` as it is there. */
 async function startCluster(directory: string, undo: (() => Promise<unknown>)[]): Promise<Parts> {
   const network = await makeNetwork();
   undo.push(() => network.close());
@@ -118,6 +123,7 @@ async function startCluster(directory: string, undo: (() => Promise<unknown>)[])
   await kubectl.ok('create', 'namespace', system);
   const credential = randomBytes(32).toString('hex');
   await kubectl.ok('-n', system, 'create', 'secret', 'generic', 'kura-credential', `--from-literal=keys=${credential}`);
+  await kubectl.ok('-n', system, 'create', 'configmap', 'kura-policy', '--from-file=policy.yaml=k8s/base/policy.yaml');
 
   const client = connectKubernetes({ kubeconfig: plane.kubeconfig });
   undo.push(() => client.close());

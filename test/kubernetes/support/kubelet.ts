@@ -28,6 +28,8 @@ export interface Kubelet {
   runner(name: string): PodRunner;
   /** The addresses that kube-proxy would choose from. */
   addresses(service: string): readonly string[];
+  /** From now on no Node takes a Pod of this name, as for one whose volume is lost. */
+  keepPending(name: string): void;
   /** Cuts a Node off, its kubelet included, or brings it back. */
   setNodeLost(node: string, isLost: boolean): Promise<void>;
   /** Brings changed ConfigMaps and Secrets to every Pod, as a kubelet does every minute or so. */
@@ -46,6 +48,7 @@ export async function startKubelet({ cluster, client, namespace, directory, netw
   const ending = new Map<string, Promise<void>>();
   /** The Node of each Pod that was bound here: what the copies do not know yet. */
   const bound = new Map<string, string>();
+  const neverBound = new Set<string>();
   const faults: string[] = [];
   const resolvConfFile = path.join(directory, 'resolv.conf');
   await writeFile(resolvConfFile, resolvConf({ server: network.address, namespace }));
@@ -77,6 +80,7 @@ export async function startKubelet({ cluster, client, namespace, directory, netw
       return runner;
     },
     addresses,
+    keepPending: (name) => void neverBound.add(name),
     setNodeLost: async (node, isLost) => {
       const own = [...pods.objects()].filter(({ spec }) => spec?.nodeName === node);
       await Promise.all(own.map(({ metadata }) => runners.get(metadata?.uid ?? '')?.setLost(isLost)));
@@ -146,8 +150,8 @@ export async function startKubelet({ cluster, client, namespace, directory, netw
 
   /** Onto the Node that has the fewest Pods of its kind, and is not closed to new ones. */
   async function schedule(pod: V1Pod): Promise<void> {
-    const { name, uid = '' } = pod.metadata ?? {};
-    if (bound.has(uid)) return;
+    const { name = '', uid = '' } = pod.metadata ?? {};
+    if (bound.has(uid) || neverBound.has(name)) return;
     const kindOf = ({ metadata }: V1Pod): string => metadata?.labels?.['app.kubernetes.io/name'] ?? '';
     const kin = [...pods.objects()].filter((each) => kindOf(each) === kindOf(pod));
     const count = (node: string): number => kin.filter(({ metadata }) => bound.get(metadata?.uid ?? '') === node).length;

@@ -23,7 +23,6 @@ interface PodRunnerOptions {
 }
 
 const startLimitMs = 60_000;
-const probeLimitMs = 1_000;
 const restartAfterMs = 500;
 
 export class PodRunner {
@@ -77,23 +76,25 @@ export class PodRunner {
   async terminate(graceSeconds: number): Promise<void> {
     this.#stopping.abort();
     const { initContainers = [], containers } = this.#spec;
-    const graceMs = graceSeconds * 1000;
-    const deadline = performance.now() + graceMs;
-    const end = async (spec: V1Container, turn: Promise<unknown>): Promise<void> => {
-      const container = this.#containers.get(spec.name);
-      if (container === undefined || container.hasEnded) return;
-      const isOver = delay(Math.max(0, deadline - performance.now()), undefined, { ref: false });
-      if (graceMs > 0) await Promise.race([this.#runHook(container, spec.lifecycle?.preStop), isOver]);
-      await Promise.race([turn, isOver]);
-      container.kill(performance.now() < deadline ? 'SIGTERM' : 'SIGKILL');
-      await Promise.race([container.ended, isOver.then(() => container.kill('SIGKILL'))]);
-      await container.ended;
-    };
+    const end = (spec: V1Container, turn: Promise<unknown>): Promise<void> => this.#end(spec, graceSeconds, turn);
     const main = Promise.all(containers.map((spec) => end(spec, Promise.resolve())));
     await Promise.all([main, ...initContainers.filter(isSidecar).map((spec) => end(spec, main))]);
     await this.#sandbox?.close();
     await this.#status.close();
     await rm(this.#directory, { recursive: true, force: true });
+  }
+
+  /** One container: its hook, SIGTERM when its turn has come, and SIGKILL when the grace is over. */
+  async #end(spec: V1Container, graceSeconds: number, turn: Promise<unknown> = Promise.resolve()): Promise<void> {
+    const container = this.#containers.get(spec.name);
+    if (container === undefined || container.hasEnded) return;
+    const deadline = performance.now() + graceSeconds * 1000;
+    const isOver = delay(graceSeconds * 1000, undefined, { ref: false });
+    if (graceSeconds > 0) await Promise.race([this.#runHook(container, spec.lifecycle?.preStop), isOver]);
+    await Promise.race([turn, isOver]);
+    container.kill(performance.now() < deadline ? 'SIGTERM' : 'SIGKILL');
+    await Promise.race([container.ended, isOver.then(() => container.kill('SIGKILL'))]);
+    await container.ended;
   }
 
   get #spec(): NonNullable<V1Pod['spec']> {
@@ -123,6 +124,7 @@ export class PodRunner {
     }
     await this.#passes(spec, spec.startupProbe);
     void this.#watchReadiness(spec);
+    void this.#watchLiveness(spec);
     void this.#keepRunning(spec);
   }
 
@@ -167,6 +169,28 @@ export class PodRunner {
     }
   }
 
+  /** Ends a container that fails, within the grace of its probe, so that it starts again. Not before it has started, nor while the Pod ends. */
+  async #watchLiveness(spec: V1Container): Promise<void> {
+    const { livenessProbe: probe, startupProbe = probe } = spec;
+    if (probe === undefined || startupProbe === undefined) return;
+    let started = this.#containers.get(spec.name);
+    let failures = 0;
+    for (;;) {
+      await delay((probe.periodSeconds ?? 10) * 1000, undefined, { ref: false });
+      if (this.#stopping.signal.aborted) return;
+      const container = this.#containers.get(spec.name);
+      if (container !== started) {
+        if (await this.#probe(spec, startupProbe)) started = container;
+        failures = 0;
+        continue;
+      }
+      failures = (await this.#probe(spec, probe)) ? 0 : failures + 1;
+      if (failures < (probe.failureThreshold ?? 3) || this.#stopping.signal.aborted) continue;
+      failures = 0;
+      await this.#end(spec, probe.terminationGracePeriodSeconds ?? this.#spec.terminationGracePeriodSeconds ?? 30);
+    }
+  }
+
   async #passes(spec: V1Container, probe: V1Probe | undefined): Promise<void> {
     if (probe === undefined) return;
     const name = `${this.#options.pod.metadata?.name}'s ${spec.name} starts`;
@@ -176,7 +200,7 @@ export class PodRunner {
   async #probe(spec: V1Container, probe: V1Probe): Promise<boolean> {
     const url = `http://${this.sandbox.address}:${portOf(spec, probe)}`;
     const answer = call(url, { path: probe.httpGet?.path ?? '/' }).then(({ status }) => status >= 200 && status < 400);
-    return await Promise.race([answer.catch(() => false), delay(probeLimitMs, false, { ref: false })]);
+    return await Promise.race([answer.catch(() => false), delay((probe.timeoutSeconds ?? 1) * 1000, false, { ref: false })]);
   }
 
   async #runHook(container: Container, hook: V1LifecycleHandler | undefined): Promise<void> {
