@@ -7,16 +7,13 @@ import type { Logger } from '../../shared/log.ts';
 import type { ObjectChange } from '../../shared/object-copies.ts';
 import { Reflector } from '../../shared/reflector.ts';
 import { replaceFile } from '../../shared/write-file.ts';
-import { parsePolicy } from './document.ts';
-import { type CompiledPolicy, compilePolicy, type Labels, type Policy } from './policy.ts';
+import type { Labels, Policy } from './policy.ts';
 import { PolicyEvents } from './policy-events.ts';
-import type { Problem } from './strict-reader.ts';
+import { type CompiledText, compileText, describeProblems } from './policy-text.ts';
 
 const configMapName = 'kura-policy';
 const configMapKey = 'policy.yaml';
 const nextKey = 'policy.next.yaml';
-/** Maximum number of problems of a rejected document in its log line and its Event. */
-const maxShownProblems = 5;
 
 interface PolicySourceOptions {
   readonly client: KubernetesClient;
@@ -25,6 +22,8 @@ interface PolicySourceOptions {
   /** File that keeps the last valid document for a restart; undefined = no file. */
   readonly lastGoodFile: string | undefined;
   readonly log: Logger;
+  /** Replaced by tests of a fault. */
+  readonly compile?: (text: string) => CompiledText;
 }
 
 /** One shared object: accesses are cached by the reference of their labels. */
@@ -124,10 +123,10 @@ export class PolicySource {
     const text = configMap.data?.[configMapKey] ?? '';
     const hash = hashOf(text);
     if (hash === this.#hash && this.#policy !== undefined) return;
-    const result = compileText(text);
+    const result = this.#compile(text);
     if (result.kind === 'rejected') {
       this.#rejected++;
-      const problems = describe(result.problems);
+      const problems = describeProblems(result.problems);
       this.#complaint = `the policy is rejected: ${problems[0]}`;
       log.error({ hash, problems }, `the policy is rejected: ${this.#fallback()}`);
       this.#events.report(configMap, { reason: 'PolicyRejected', hash, message: problems.join('; ') });
@@ -138,7 +137,7 @@ export class PolicySource {
     this.#hash = hash;
     this.#accepted++;
     const { rules, mode } = policy.document;
-    log.info({ hash, rules: rules.length, mode, warnings: describe(warnings) }, 'the policy is in force');
+    log.info({ hash, rules: rules.length, mode, warnings: describeProblems(warnings) }, 'the policy is in force');
     this.#events.report(configMap, { reason: 'PolicyAccepted', hash, message: `policy ${hash} is in force` });
     this.#save(text);
   }
@@ -149,10 +148,21 @@ export class PolicySource {
     const hash = text === undefined ? undefined : hashOf(text);
     if (hash === this.#nextHash) return;
     this.#nextHash = hash;
-    const result = text === undefined ? undefined : compileText(text);
+    const result = text === undefined ? undefined : this.#compile(text);
     this.#next = result?.kind === 'policy' ? result.policy : undefined;
-    if (result?.kind === 'rejected') log.error({ hash, problems: describe(result.problems) }, 'the next policy is rejected');
+    if (result?.kind === 'rejected') log.error({ hash, problems: describeProblems(result.problems) }, 'the next policy is rejected');
     else log.info({ hash }, result === undefined ? 'the next policy was removed' : 'the next policy is evaluated but not enforced');
+  }
+
+  /** A document must not end the watch that brought it, so a fault of kura rejects it too. */
+  #compile(text: string): CompiledText {
+    const { compile = compileText, log } = this.#options;
+    try {
+      return compile(text);
+    } catch (error) {
+      log.error({ err: error }, 'unexpected fault while compiling a policy');
+      return { kind: 'rejected', problems: [{ line: 1, column: 1, message: `cannot compile the policy: ${(error as Error).message}` }] };
+    }
   }
 
   #fallback(): string {
@@ -176,31 +186,15 @@ export class PolicySource {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') log.warn({ err: error, file }, 'cannot read the saved policy');
       return;
     }
-    const result = compileText(text);
+    const result = this.#compile(text);
     if (result.kind === 'rejected') {
-      log.warn({ file, problems: describe(result.problems) }, 'the saved policy is no longer valid; ignoring it');
+      log.warn({ file, problems: describeProblems(result.problems) }, 'the saved policy is no longer valid; ignoring it');
       return;
     }
     this.#policy = result.policy;
     this.#hash = hashOf(text);
     log.info({ file, hash: this.#hash }, 'the saved policy is in force until the API sends one');
   }
-}
-
-type CompiledText =
-  | (Extract<CompiledPolicy, { kind: 'policy' }> & { readonly warnings: readonly Problem[] })
-  | Extract<CompiledPolicy, { kind: 'rejected' }>;
-
-function compileText(text: string): CompiledText {
-  const parsed = parsePolicy(text);
-  if (parsed.kind === 'rejected') return parsed;
-  const compiled = compilePolicy(parsed.policy);
-  return compiled.kind === 'rejected' ? compiled : { ...compiled, warnings: parsed.warnings };
-}
-
-function describe(problems: readonly Problem[]): string[] {
-  const shown = problems.slice(0, maxShownProblems).map(({ line, column, message }) => `line ${line}, column ${column}: ${message}`);
-  return problems.length > maxShownProblems ? [...shown, `and ${problems.length - maxShownProblems} more`] : shown;
 }
 
 function hashOf(text: string): string {

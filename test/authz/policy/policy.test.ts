@@ -5,7 +5,9 @@ import fc from 'fast-check';
 import { parsePolicy, type Rule, verbs } from '../../../services/authz/policy/document.ts';
 import { globMatches, globsOverlap } from '../../../services/authz/policy/glob.ts';
 import { compilePolicy, type Policy } from '../../../services/authz/policy/policy.ts';
+import { compileText } from '../../../services/authz/policy/policy-text.ts';
 import type { Problem } from '../../../services/authz/policy/strict-reader.ts';
+import { readHeaders, signHeaders } from '../../../services/shared/signed-terms.ts';
 import { documentOf, globText, isAllowedByModel, keyText, rules, toRegExp, who } from '../support/generated.ts';
 
 const head = 'apiVersion: kura/v1\nkind: AccessPolicy\nmode: enforce\ndefault: deny\n';
@@ -156,8 +158,13 @@ for (const [what, text, place, message] of [
     'a rate of no bytes',
     example.replace('share: 0.25', 'bytesPerSecond: 0'),
     '0 }',
-    /bytesPerSecond is not a size such as .* of at least 1/,
+    /bytesPerSecond is not a size such as .* from 1 to 999999999999999 bytes/,
   ],
+  ['a size that no shard reads', example.replace('64Gi', '1000Ti'), '1000Ti', /maxObjectBytes is not a size .* to 999999999999999 bytes/],
+  ['a namespace that is too long', example.replace('[shared]', `[${'a'.repeat(64)}]`), 'aaaa', /"a+…" is longer than 63 bytes/],
+  ['a ServiceAccount that is too long', example.replace('"eval-*"', `"${'e'.repeat(253)}*"`), '"eeee', /"e+…" is longer than 253 bytes/],
+  ['a prefix that is too long', example.replace('by/{namespace}', `by/${'x'.repeat(1024)}`), '"by/x', /longer than 1024 bytes/],
+  ['a duplicate label', example.replace('{ team: vision } }', '{ team: a, team: vision } }'), 'team: vision } }', /"team" is not unique/],
   ['a share above 1', example.replace('share: 0.25', 'share: 25'), '25 }', /share is not a number from/],
   [
     'a test that fails',
@@ -189,18 +196,71 @@ test('a prefix that does not end in / is accepted with a warning', (t) => {
   ]);
 });
 
-test('a YAML bomb and an overlong document are refused quickly', (t) => {
-  const levels = Array.from(
-    { length: 12 },
-    (_, level) =>
-      `l${level}: &l${level} [${Array(10)
-        .fill(level === 0 ? 'x' : `*l${level - 1}`)
-        .join(', ')}]`,
+const many = (count: number, text: (index: number) => string): string => Array.from({ length: count }, (_, index) => text(index)).join('');
+const overrides = (count: number, namespaces: (index: number) => string): string =>
+  `${head}rules: []\noverrides:\n${many(count, (index) => `- { namespaces: [${namespaces(index)}], limits: {} }\n`)}`;
+const levels = many(12, (level) => {
+  const item = level === 0 ? 'x' : `*l${level - 1}`;
+  return `l${level}: &l${level} [${Array(10).fill(item).join(', ')}]\n`;
+});
+const manyTests = `tests:\n${'- { as: a/b, verb: GET, key: x, expect: deny }\n'.repeat(1_000)}`;
+
+/** Documents that took seconds or minutes, or overflowed the stack. */
+for (const [what, text, message] of [
+  ['a YAML bomb', levels, /no field "l0"/],
+  ['an overlong document', `${head}rules: []\n# ${'x'.repeat(2 ** 20)}\n`, /longer than 1048576 bytes/],
+  ['two globs of 20,000 letters', overrides(2, (index) => `"a*${'b'.repeat(20_000 + index)}"`), /longer than 63 bytes/],
+  ['two globs of 1,500 stars', overrides(2, () => `a${'*'.repeat(1_500)}`), /longer than 63 bytes/],
+  [
+    '12,000 globs in overrides',
+    overrides(400, (index) => many(30, (item) => `"a${index}-${item}-*",`)),
+    /12000 names with \*; at most 1000/,
+  ],
+  ['1,000 globs that overlap', overrides(1_000, (index) => `"*a${index}"`), undefined],
+  ['1,000 equal globs', overrides(1_000, () => '"a*"'), /"a\*" and "a\*"/],
+  ['50,000 fields', `${head}rules: []\n${many(50_000, (index) => `k${index}: 1\n`)}`, /more than 1000 fields/],
+  ['200,000 wrong rules', `${head}rules:\n${'- 1\n'.repeat(200_000)}`, /rules has more than 1000 entries/],
+  ['100,000 open brackets', '['.repeat(100_000), /./],
+  [
+    '90,000 globs and 1,000 tests',
+    `${head}rules:\n${many(90, (rule) => `- { name: r${rule}, subjects: [{ namespaces: [${many(1_000, (index) => `a${index}-*,`)}] }], verbs: [GET], keys: [""] }\n`)}${manyTests}`,
+    /more than 20000 entries in all/,
+  ],
+] as const) {
+  test(`${what}: the document is compiled or rejected quickly`, (t) => {
+    const startedAt = performance.now();
+    const [first] = problemsOf(text);
+    if (message === undefined) t.is(first, undefined);
+    else t.regex(String(first?.message), message);
+    // Some milliseconds to a second; before, up to minutes.
+    t.true(performance.now() - startedAt < 20_000);
+  });
+}
+
+test('whatever limits a policy accepts, a shard reads', (t) => {
+  const size = fc
+    .tuple(fc.nat(2_000), fc.constantFrom('', 'K', 'Ki', 'M', 'Mi', 'G', 'Gi', 'T', 'Ti'))
+    .map(([digits, unit]) => `${digits}${unit}`);
+  const share = fc.oneof(
+    fc.double({ min: 0.0001, max: 1, noNaN: true }),
+    fc.integer({ min: 1, max: 10_000 }).map((part) => part / 10_000),
   );
-  const startedAt = performance.now();
-  t.true(problemsOf(`${levels.join('\n')}\n`).length > 0);
-  t.true(problemsOf(`${head}rules: []\n# ${'x'.repeat(2 ** 20)}\n`).length === 1);
-  t.true(performance.now() - startedAt < 10_000);
+  const edge = fc.constantFrom('1000Ti', '909Ti', '910Ti', '999999999999999', '1000000000000000', '999T', '1000T', '900Ti');
+  const caller = { namespace: 'a', serviceAccount: 'b', pod: undefined };
+  let accepted = 0;
+  const property = fc.property(fc.oneof(size, fc.nat().map(String), edge), share, fc.boolean(), (bytes, part, isOverride) => {
+    const limits = `{ maxObjectBytes: ${bytes}, share: ${part} }`;
+    const compiled = compileText(
+      isOverride ? `${head}rules: []\noverrides: [{ namespaces: [a], limits: ${limits} }]\n` : `${head}rules: []\nlimits: ${limits}\n`,
+    );
+    if (compiled.kind === 'rejected') return;
+    accepted += 1;
+    const { maxObjectBytes, share: maxShare } = compiled.policy.accessOf({ identity: caller, labels: {} }).limits;
+    const terms = { maxObjectBytes, maxShare, mayRedirect: true, expiresAtSeconds: 2 };
+    t.deepEqual(readHeaders(undefined, signHeaders(undefined, caller, terms)), { kind: 'good', caller, terms });
+  });
+  fc.assert(property, { numRuns: 1_000 });
+  t.true(accepted > 100);
 });
 
 test('the default policy is valid and passes its tests', async (t) => {
@@ -225,7 +285,14 @@ test('globs match like their regular expressions, and overlap when a name matche
       fc.property(globText, globText, (a, b) => !names.some((text) => globMatches(a, text) && globMatches(b, text)) || globsOverlap(a, b)),
     ),
   );
-  t.false(globsOverlap('a*', 'b*'));
+  for (const [a, b] of [
+    ['a*', 'b*'],
+    ['*a', '*b'],
+    ['a*b', 'a*a'],
+    ['ab*', 'aa'],
+    ['ab', 'ba'],
+  ] as const)
+    t.false(globsOverlap(a, b), `${a} ${b}`);
   t.true(globsOverlap('*a', 'b*'));
 });
 

@@ -5,7 +5,10 @@ import { CoreV1Api } from '@kubernetes/client-node';
 import test, { type ExecutionContext } from 'ava';
 import type { Value__Output } from '../../../proto/generated/google/protobuf/Value.ts';
 import { loadEnvoyProtos } from '../../../proto/load.ts';
+import { compileText } from '../../../services/authz/policy/policy-text.ts';
+import { PolicySource } from '../../../services/authz/policy/source.ts';
 import type { KubernetesClient } from '../../../services/shared/kubernetes.ts';
+import { createLogger } from '../../../services/shared/log.ts';
 import { type FakeKubernetes, pod, startFakeKubernetes } from '../../fake-kubernetes/fake-kubernetes.ts';
 import { type Service, startService } from '../../support/service.ts';
 import { waitFor } from '../../support/wait.ts';
@@ -209,4 +212,27 @@ test.serial('the next policy decides nothing, counts its differences, and reduce
   await apply(fake.client, own, 'nonsense: true\n');
   await waitFor('the log line', () => authz.output().includes('the next policy is rejected'));
   t.true((await check('vision/b/x')).startsWith('allow'));
+});
+
+test.serial('a fault while compiling rejects the document with an Event, and the watch stays open', async (t) => {
+  const fake = await startFakeKubernetes(t);
+  await fake.client.api(CoreV1Api).createNamespace({ body: { metadata: { name: system } } });
+  await apply(fake.client, own, own);
+  const source = new PolicySource({
+    client: fake.client,
+    namespace: system,
+    lastGoodFile: undefined,
+    log: createLogger({ service: 'test', level: 'silent' }),
+    compile: (text) => {
+      if (text.includes('limits')) return compileText(text);
+      throw new RangeError('Maximum call stack size exceeded');
+    },
+  });
+  t.teardown(() => source.close());
+  await waitFor('the Event', async () => (await eventReasons(fake.client)).includes('PolicyRejected'));
+  t.is(source.rejected, 1);
+  t.is(source.current, undefined);
+  t.regex(source.missing, /the policy is rejected: line 1, column 1: cannot compile the policy: Maximum call stack/);
+  await apply(fake.client, limited);
+  await waitFor('the good policy is in force', () => source.current !== undefined);
 });
