@@ -2,7 +2,7 @@
 import { isMap, LineCounter, type Node, parseDocument } from 'yaml';
 import { canonicalKey, maxKeyBytes } from '../../shared/key.ts';
 import { maxSignedNumber } from '../../shared/signed-terms.ts';
-import { type Problem, StrictReader } from './strict-reader.ts';
+import { offsetOf, type Problem, StrictReader } from './strict-reader.ts';
 
 export const verbs = ['GET', 'HEAD', 'PUT', 'DELETE'] as const;
 export type Verb = (typeof verbs)[number];
@@ -62,7 +62,12 @@ export interface PolicyDocument {
 }
 
 type ParsedPolicy =
-  | { readonly kind: 'policy'; readonly policy: PolicyDocument; readonly warnings: readonly Problem[] }
+  | {
+      readonly kind: 'policy';
+      readonly policy: PolicyDocument;
+      /** A problem at a node of the document, which is named by its path. */
+      readonly problemAt: (path: readonly (string | number)[], message: string) => Problem;
+    }
   | { readonly kind: 'rejected'; readonly problems: readonly Problem[] };
 
 /** A ConfigMap holds 1 MiB in all. */
@@ -98,7 +103,8 @@ export function parsePolicy(text: string): ParsedPolicy {
   const reader = new StrictReader(at);
   const policy = readDocument(reader, document.contents);
   if (reader.problems.length > 0) return { kind: 'rejected', problems: reader.problems.slice(0, maxProblems) };
-  return { kind: 'policy', policy, warnings: reader.warnings };
+  const problemAt = (path: readonly (string | number)[], message: string) => at(offsetOf(document.getIn(path, true)), message);
+  return { kind: 'policy', policy, problemAt };
 }
 
 function readDocument(reader: StrictReader, contents: unknown): PolicyDocument {
@@ -148,8 +154,6 @@ function readPrefix(reader: StrictReader, node: unknown, what: string): string {
       reader.wrong(node, `${what}: ${template} is neither {namespace} nor {serviceAccount}`);
     }
   }
-  if (prefix !== '' && !prefix.endsWith('/'))
-    reader.warn(node, `${what}: the prefix "${prefix}" does not end in /, so it also covers "${prefix}x"`);
   return prefix;
 }
 

@@ -40,7 +40,12 @@ export interface Policy {
 }
 
 export type CompiledPolicy =
-  | { readonly kind: 'policy'; readonly policy: Policy }
+  | {
+      readonly kind: 'policy';
+      readonly policy: Policy;
+      /** Positions of the rules that no test matches. */
+      readonly untested: readonly number[];
+    }
   | { readonly kind: 'rejected'; readonly problems: readonly Problem[] };
 
 /** Limits for a document that sets none. */
@@ -58,8 +63,10 @@ export function compilePolicy(document: PolicyDocument): CompiledPolicy {
     decide: (question) => accessOf(document, question).decide(question),
     accessOf: (who) => accessOf(document, who),
   };
+  const tested = new Set<string>();
   for (const { namespace, serviceAccount, labels, verb, key, expect, line } of document.tests) {
-    const { allowed, rule } = policy.decide({ identity: { namespace, serviceAccount }, labels, verb, key });
+    const { allowed, rule, matched } = policy.decide({ identity: { namespace, serviceAccount }, labels, verb, key });
+    for (const name of matched) tested.add(name);
     const found = allowed ? 'allow' : 'deny';
     if (found !== expect) {
       problems.push({
@@ -69,7 +76,8 @@ export function compilePolicy(document: PolicyDocument): CompiledPolicy {
       });
     }
   }
-  return problems.length > 0 ? { kind: 'rejected', problems } : { kind: 'policy', policy };
+  if (problems.length > 0) return { kind: 'rejected', problems };
+  return { kind: 'policy', policy, untested: [...document.rules.keys()].filter((index) => !tested.has(document.rules[index]?.name ?? '')) };
 }
 
 function accessOf(document: PolicyDocument, { identity, labels }: Pick<Question, 'identity' | 'labels'>): Access {

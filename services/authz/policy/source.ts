@@ -10,6 +10,7 @@ import { replaceFile } from '../../shared/write-file.ts';
 import type { Labels, Policy } from './policy.ts';
 import { PolicyEvents } from './policy-events.ts';
 import { type CompiledText, compileText, describeProblems } from './policy-text.ts';
+import type { Problem } from './strict-reader.ts';
 
 const configMapName = 'kura-policy';
 const configMapKey = 'policy.yaml';
@@ -138,7 +139,7 @@ export class PolicySource {
     this.#accepted++;
     const { rules, mode } = policy.document;
     log.info({ hash, rules: rules.length, mode, warnings: describeProblems(warnings) }, 'the policy is in force');
-    this.#events.report(configMap, { reason: 'PolicyAccepted', hash, message: `policy ${hash} is in force` });
+    this.#events.report(configMap, { reason: 'PolicyAccepted', hash, message: `policy ${hash} is in force${warningText(warnings)}` });
     this.#save(text);
   }
 
@@ -195,6 +196,10 @@ export class PolicySource {
     this.#hash = hashOf(text);
     log.info({ file, hash: this.#hash }, 'the saved policy is in force until the API sends one');
   }
+}
+
+function warningText(warnings: readonly Problem[]): string {
+  return warnings.length === 0 ? '' : `, with warnings: ${describeProblems(warnings).join('; ')}`;
 }
 
 function hashOf(text: string): string {

@@ -20,7 +20,6 @@ const alternatives = new Intl.ListFormat('en', { type: 'disjunction' });
  */
 export class StrictReader {
   readonly problems: Problem[] = [];
-  readonly warnings: Problem[] = [];
   readonly #at: (offset: number, message: string) => Problem;
   #entries = 0;
 
@@ -34,10 +33,6 @@ export class StrictReader {
 
   wrong(node: unknown, message: string): void {
     this.problems.push(this.#at(offsetOf(node), message));
-  }
-
-  warn(node: unknown, message: string): void {
-    this.warnings.push(this.#at(offsetOf(node), message));
   }
 
   /** The fields of a mapping by name. Unknown and missing fields are problems. */
@@ -127,6 +122,7 @@ export class StrictReader {
   }
 }
 
-function offsetOf(node: unknown): number {
+/** Of the first character of a node. */
+export function offsetOf(node: unknown): number {
   return (node as Partial<Node> | undefined)?.range?.[0] ?? 0;
 }
