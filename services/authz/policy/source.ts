@@ -38,6 +38,8 @@ export class PolicySource {
   readonly #events: PolicyEvents;
   #policy: Policy | undefined;
   #hash: string | undefined;
+  /** Hash of the document in the ConfigMap, which may be a rejected one. */
+  #seenHash: string | undefined;
   #next: Policy | undefined;
   #nextHash: string | undefined;
   #accepted = 0;
@@ -111,19 +113,22 @@ export class PolicySource {
 
   #follow({ type, object }: ObjectChange<V1ConfigMap>): void {
     if (type === 'deleted') {
+      this.#seenHash = undefined;
       this.#complaint = `ConfigMap ${configMapName} was deleted`;
       this.#options.log.warn(`the policy was deleted: ${this.#fallback()}`);
       return;
     }
     this.#take(object);
-    this.#takeNext(object.data?.[nextKey]);
+    this.#takeNext(object);
   }
 
   #take(configMap: V1ConfigMap): void {
     const { log } = this.#options;
     const text = configMap.data?.[configMapKey] ?? '';
     const hash = hashOf(text);
-    if (hash === this.#hash && this.#policy !== undefined) return;
+    // A return to the document in force is reported too: the last Event has to be about the present document.
+    if (hash === this.#seenHash) return;
+    this.#seenHash = hash;
     const result = this.#compile(text);
     if (result.kind === 'rejected') {
       this.#rejected++;
@@ -144,15 +149,31 @@ export class PolicySource {
   }
 
   /** There is no last valid next policy: an invalid one counts as none. */
-  #takeNext(text: string | undefined): void {
+  #takeNext(configMap: V1ConfigMap): void {
     const { log } = this.#options;
-    const hash = text === undefined ? undefined : hashOf(text);
-    if (hash === this.#nextHash) return;
+    const text = configMap.data?.[nextKey];
+    const [before, hash] = [this.#nextHash, text === undefined ? undefined : hashOf(text)];
+    if (hash === before) return;
     this.#nextHash = hash;
     const result = text === undefined ? undefined : this.#compile(text);
     this.#next = result?.kind === 'policy' ? result.policy : undefined;
-    if (result?.kind === 'rejected') log.error({ hash, problems: describeProblems(result.problems) }, 'the next policy is rejected');
-    else log.info({ hash }, result === undefined ? 'the next policy was removed' : 'the next policy is evaluated but not enforced');
+    const report = (reason: 'NextPolicyAccepted' | 'NextPolicyRejected' | 'NextPolicyRemoved', message: string): void =>
+      this.#events.report(configMap, { reason, hash: hash ?? before ?? '', message });
+    switch (result?.kind) {
+      case 'rejected': {
+        const problems = describeProblems(result.problems);
+        log.error({ hash, problems }, 'the next policy is rejected');
+        report('NextPolicyRejected', `there is no next policy: ${problems.join('; ')}`);
+        break;
+      }
+      case 'policy':
+        log.info({ hash, warnings: describeProblems(result.warnings) }, 'the next policy is evaluated but not enforced');
+        report('NextPolicyAccepted', `next policy ${hash} is evaluated but not enforced${warningText(result.warnings)}`);
+        break;
+      default:
+        log.info('the next policy was removed');
+        report('NextPolicyRemoved', `next policy ${before} was removed`);
+    }
   }
 
   /** A document must not end the watch that brought it, so a fault of kura rejects it too. */

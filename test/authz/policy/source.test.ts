@@ -93,6 +93,20 @@ async function eventReasons(client: KubernetesClient): Promise<string[]> {
   return items.map(({ reason }) => String(reason)).sort();
 }
 
+/** As `kubectl describe` shows them: the oldest first, by whole seconds. */
+async function described(client: KubernetesClient): Promise<string[]> {
+  const { items } = await client.api(CoreV1Api).listNamespacedEvent({ namespace: system });
+  const { metadata } = await client.api(CoreV1Api).readNamespacedConfigMap({ namespace: system, name: 'kura-policy' });
+  return items
+    .filter(({ involvedObject }) => involvedObject.uid === metadata?.uid)
+    .sort((a, b) => seconds(a.lastTimestamp) - seconds(b.lastTimestamp))
+    .map(({ type, reason, message, count }) => `${type} ${reason} ${count} ${message}`);
+}
+
+function seconds(time: Date | undefined): number {
+  return Math.floor(Number(new Date(time ?? 0)) / 1000);
+}
+
 test.serial('before the first policy authz is not ready and returns 503 to every request', async (t) => {
   const { fake, start } = await setting(t);
   const { authz, check } = await start();
@@ -235,4 +249,44 @@ test.serial('a fault while compiling rejects the document with an Event, and the
   t.regex(source.missing, /the policy is rejected: line 1, column 1: cannot compile the policy: Maximum call stack/);
   await apply(fake.client, limited);
   await waitFor('the good policy is in force', () => source.current !== undefined);
+});
+
+test.serial('the Events end with the present state after each change, and count repetitions', async (t) => {
+  const { fake, start } = await setting(t);
+  const bad = own.replace('rules:', 'rulez:');
+  await apply(fake.client, own);
+  const { authz } = await start();
+  const last = async (event: RegExp): Promise<string> =>
+    await waitFor(`the last Event is ${event}`, async () => {
+      const found = (await described(fake.client)).at(-1) ?? '';
+      return event.test(found) && found;
+    });
+  const ownEvent = await last(
+    /^Normal PolicyAccepted 1 policy [0-9a-f]{12} is in force, with warnings: line 6, column 3: rule own: no test/,
+  );
+  await apply(fake.client, limited);
+  await last(/^Normal PolicyAccepted 1 /);
+  await apply(fake.client, bad);
+  await last(/^Warning PolicyRejected 1 /);
+  await apply(fake.client, limited);
+  await last(/^Normal PolicyAccepted 2 /);
+  await apply(fake.client, bad);
+  await last(/^Warning PolicyRejected 2 /);
+  await apply(fake.client, closed);
+  await last(/^Normal PolicyAccepted 1 /);
+  await apply(fake.client, own);
+  t.is(await last(/^Normal PolicyAccepted 2 /), ownEvent.replace('Accepted 1', 'Accepted 2'));
+  const [, hash = ''] = /policy (\S+) is in force/.exec(ownEvent) ?? [];
+  const metrics = await (await fetch(`http://${authz.listening.metrics}/metrics`)).text();
+  t.regex(metrics, new RegExp(`^kura_authz_policy_info\\{hash="${hash}"\\} 1$`, 'm'));
+
+  await fake.client.api(CoreV1Api).deleteNamespacedConfigMap({ namespace: system, name: 'kura-policy' });
+  await waitFor('the log line', () => authz.output().includes('the policy was deleted'));
+  await apply(fake.client, own, bad);
+  await last(/^Warning NextPolicyRejected 1 there is no next policy: line 5, column 1/);
+  t.regex((await described(fake.client)).at(-2) ?? '', /^Normal PolicyAccepted 3 /);
+  await apply(fake.client, own, closed);
+  await last(/^Normal NextPolicyAccepted 1 next policy [0-9a-f]{12} is evaluated but not enforced$/);
+  await apply(fake.client, own);
+  await last(/^Normal NextPolicyRemoved 1 next policy [0-9a-f]{12} was removed$/);
 });
