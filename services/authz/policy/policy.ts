@@ -35,6 +35,8 @@ export interface Access {
 
 export interface Policy {
   readonly document: PolicyDocument;
+  /** Whether a rule selects namespaces by their labels. */
+  readonly needsLabels: boolean;
   decide(question: Question): Verdict;
   accessOf(who: Pick<Question, 'identity' | 'labels'>): Access;
 }
@@ -60,6 +62,7 @@ export function compilePolicy(document: PolicyDocument): CompiledPolicy {
   const problems: Problem[] = conflictsOf(document).map((message) => ({ line: 1, column: 1, message }));
   const policy: Policy = {
     document,
+    needsLabels: document.rules.some(({ subjects }) => subjects.some(({ namespaceSelector }) => namespaceSelector !== undefined)),
     decide: (question) => accessOf(document, question).decide(question),
     accessOf: (who) => accessOf(document, who),
   };

@@ -65,14 +65,17 @@ export class PolicySource {
     });
   }
 
-  /** Undefined until a policy and the labels of namespaces are known. Without labels, a rule that denies by label would not apply. */
+  /**
+   * Undefined until a policy is known, and the labels of namespaces if one of its rules needs them. Without labels, a rule that denies by
+   * label would not apply.
+   */
   get current(): Policy | undefined {
-    return this.#namespaces.synced ? this.#policy : undefined;
+    return this.#withLabels(this.#policy);
   }
 
   /** The valid policy of `policy.next.yaml`, which is evaluated but not enforced; undefined when there is none. */
   get next(): Policy | undefined {
-    return this.#namespaces.synced ? this.#next : undefined;
+    return this.#withLabels(this.#next);
   }
 
   /** The reason why `current` is undefined, in one line. */
@@ -109,6 +112,10 @@ export class PolicySource {
   async close(): Promise<void> {
     await Promise.all([this.#configMaps.close(), this.#namespaces.close()]);
     await this.#saving;
+  }
+
+  #withLabels(policy: Policy | undefined): Policy | undefined {
+    return policy?.needsLabels === false || this.#namespaces.synced ? policy : undefined;
   }
 
   #follow({ type, object }: ObjectChange<V1ConfigMap>): void {

@@ -1,4 +1,5 @@
 /** The policy of a running authz with the fake Kubernetes API: what a changed, broken, deleted or absent ConfigMap means for requests. */
+import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { credentials } from '@grpc/grpc-js';
 import { CoreV1Api } from '@kubernetes/client-node';
@@ -26,7 +27,9 @@ let grant: Record<string, Value__Output> | undefined;
 
 interface Setting {
   readonly fake: FakeKubernetes;
-  readonly start: () => Promise<{ authz: Service; check: (target: string, headers?: Record<string, string>) => Promise<string> }>;
+  readonly start: (
+    environment?: Record<string, string>,
+  ) => Promise<{ authz: Service; check: (target: string, headers?: Record<string, string>) => Promise<string> }>;
 }
 
 async function setting(t: ExecutionContext): Promise<Setting> {
@@ -43,13 +46,14 @@ async function setting(t: ExecutionContext): Promise<Setting> {
   });
   const socket = path.join(fake.directory, 'authz.sock');
   const { Authorization } = loadEnvoyProtos().envoy.service.auth.v3;
-  const start = async () => {
+  const start = async (environment: Record<string, string> = {}) => {
     const authz = await startService('authz', {
       KURA_AUTHZ_LISTEN: `unix:${socket}`,
       KURA_AUTHZ_METRICS_LISTEN: '127.0.0.1:0',
       KURA_AUTHZ_KUBECONFIG: fake.kubeconfig,
       KURA_AUTHZ_CREDENTIAL_FILE: 'off',
       KURA_AUTHZ_POLICY_FILE: path.join(fake.directory, 'last-good.yaml'),
+      ...environment,
     });
     const client = new Authorization(`unix:${socket}`, credentials.createInsecure());
     t.teardown(async () => {
@@ -152,6 +156,26 @@ test.serial('after a restart the last valid policy is in force, whatever the Con
   const second = await start();
   await waitFor('the last good one is in force', async () => (await second.check('vision/x')).startsWith('allow'));
   t.is(await second.check('nlp/x'), 'forbidden');
+});
+
+test.serial('after a restart without the API the kept policy is in force, unless a rule needs the labels of namespaces', async (t) => {
+  const { fake, start } = await setting(t);
+  const away = { KURA_AUTHZ_KUBECONFIG: path.join(fake.directory, 'away.kubeconfig') };
+  const config = await readFile(fake.kubeconfig, 'utf8');
+  await writeFile(away.KURA_AUTHZ_KUBECONFIG, config.replace(/server: .*/, 'server: https://127.0.0.1:1'));
+  for (const [text, status, code] of [
+    [own, 200, 'identity-unavailable'],
+    [labelled, 503, 'identity-unavailable'],
+  ] as const) {
+    await apply(fake.client, text);
+    const first = await start();
+    await waitFor('the policy is in force', () => first.authz.output().includes('the policy is in force'));
+    await first.authz.stop();
+    const second = await start(away);
+    t.is((await fetch(`http://${second.authz.listening.metrics}/readyz`)).status, status);
+    t.is(await second.check('vision/x'), code);
+    await second.authz.stop();
+  }
 });
 
 test.serial('a dry run allows every request and counts the ones that it would deny', async (t) => {
