@@ -18,6 +18,7 @@ import { createLocalCheck } from './identity/jwt.ts';
 import { watchPods } from './identity/pods.ts';
 import { IdentityResolver } from './identity/resolver.ts';
 import { TokenReviewer } from './identity/token-review.ts';
+import { LoadShedder } from './load-shedder.ts';
 import { Metrics } from './metrics.ts';
 import { ApiOutage } from './outage.ts';
 import { PolicySource } from './policy/source.ts';
@@ -106,7 +107,7 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
 
 /** The decision itself, before it is counted and audited. */
 function decideWith(
-  { grant }: Settings<typeof settings>,
+  { grant, listen }: Settings<typeof settings>,
   {
     identities,
     policy,
@@ -114,8 +115,11 @@ function decideWith(
     credentials,
   }: { identities: IdentityResolver; policy: PolicySource; rates: NamespaceRates; credentials: Credentials },
 ): Decide {
+  const shedder = new LoadShedder({ now: Date.now });
   return createDecide({
-    resolve: (token) => identities.resolve(token),
+    resolve: (token, options) => identities.resolve(token, options),
+    // Over a network, the clock of Envoy is another one.
+    isLate: (receivedAt) => listen.startsWith('unix:') && shedder.isLate(receivedAt),
     policy: () => policy.current,
     next: () => policy.next,
     version: () => policy.hash ?? '',

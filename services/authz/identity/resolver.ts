@@ -1,7 +1,7 @@
 /** Resolves a token to its identity: checks it locally, asks the Kubernetes API to review it, and caches the result. */
 import { hash, randomBytes } from 'node:crypto';
 import NodeCache from 'node-cache';
-import type { Identity, Resolution } from './identity.ts';
+import type { Identity, Resolution, Unavailable } from './identity.ts';
 import { clockSkewMs, type LocalCheck } from './jwt.ts';
 import type { RunningPods } from './pods.ts';
 import type { Review, ReviewAnswer } from './token-review.ts';
@@ -52,6 +52,8 @@ const askAgainMs = 1_000;
 const staleMs = 1_000;
 const jitter = 0.2;
 
+const overload: Unavailable = { kind: 'unavailable', reason: 'authz has more checks than it can answer in time', isOverload: true };
+
 /** Resolves tokens. Concurrent requests with the same token share one review. */
 export class IdentityResolver {
   readonly #options: IdentityOptions;
@@ -81,7 +83,8 @@ export class IdentityResolver {
     this.#refusals.close();
   }
 
-  async resolve(token: string): Promise<Resolution> {
+  /** A late request has waited so long that a token which is not remembered is refused without a check. */
+  async resolve(token: string, { isLate = false }: { isLate?: boolean } = {}): Promise<Resolution> {
     const id = hash('sha256', this.#hashKey + token, 'base64url');
     const known = this.#entries.get<Entry>(id);
     const isGone = known !== undefined && this.#isPodGone(known);
@@ -97,7 +100,7 @@ export class IdentityResolver {
     }
     const refusal = this.#refusals.get<string>(id);
     if (refusal !== undefined) return { kind: 'refused', reason: refusal };
-    const resolution = await this.#reviewOnce(id, token, { entry, bypassServerCache: isGone });
+    const resolution = isLate ? overload : await this.#reviewOnce(id, token, { entry, bypassServerCache: isGone });
     return resolution.kind === 'unavailable' && entry !== undefined && this.#isInOutageGrace(entry) ? this.#serve(entry) : resolution;
   }
 

@@ -59,8 +59,8 @@ function setting({ random = 0.5, outageGraceMs = 300_000, tokenEndsAt = 60 * min
     events: { served: (result) => world.served.push(result), refusedHere: () => undefined },
   });
   /** Resolves when a background refresh also has its response, unless the test delays it. */
-  const ask = async (token = 'a token'): Promise<Resolution> => {
-    const resolution = await resolver.resolve(token);
+  const ask = async (token = 'a token', { isLate = false } = {}): Promise<Resolution> => {
+    const resolution = await resolver.resolve(token, { isLate });
     await setImmediate();
     return resolution;
   };
@@ -268,4 +268,25 @@ test('a result that does not fit into a full cache is requested again', async (t
   t.is(resolver.remembered, 10);
   t.is((await ask('token 19')).kind, 'identity');
   t.is(world.reviews, 21);
+});
+
+test('a late request is answered from memory, and an unknown token gets no check and no review', async (t) => {
+  const { world, ask } = setting();
+  await ask();
+  t.like(await ask('a token', { isLate: true }), { kind: 'identity', cached: true });
+  world.local = { kind: 'refused', reason: 'it would be checked' };
+  t.like(await ask('another', { isLate: true }), { kind: 'unavailable', isOverload: true });
+  t.is(world.reviews, 1);
+  t.like(await ask('another'), { kind: 'refused' });
+});
+
+test('a late request with a known token is served in the outage grace', async (t) => {
+  const { world, ask } = setting();
+  await ask();
+  world.answer = silence;
+  world.now += 125_000;
+  t.is((await ask()).kind, 'identity');
+  world.now += 10_000;
+  t.is((await ask('a token', { isLate: true })).kind, 'identity');
+  t.is(world.reviews, 2);
 });
