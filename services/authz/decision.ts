@@ -145,8 +145,8 @@ export function createDecide({
     if (verb === 'PUT' && contentLength !== undefined && contentLength > maxObjectBytes) return { kind: 'too-large', maxObjectBytes };
     const seconds = Math.min(grantSeconds, Math.floor((resolution.goodUntil - now()) / 1000));
     const countsBytes = bytesPerSecond !== undefined;
-    // Envoy does not count what passes by it.
-    const limited = { maxObjectBytes, maxShare: share, mayRedirect: !countsBytes };
+    // Nobody counts what passes by Envoy: neither the bytes nor the requests that one ticket allows.
+    const limited = { maxObjectBytes, maxShare: share, mayRedirect: !isRateLimited(limits) };
     const signed = signer.sign({ identity, ...limited, scope: access.grantFor(seconds) });
     return { kind: 'allow', identity, rule, cached, ...signed, wouldDeny: !allowed, difference, countsBytes };
   };

@@ -270,6 +270,49 @@ test('a result that does not fit into a full cache is requested again', async (t
   t.is(world.reviews, 21);
 });
 
+test('a clock that is put back does not lengthen a result, and remembered refusals end', async (t) => {
+  const { world, ask } = setting({ tokenEndsAt: 600 * minute });
+  world.now = 300 * minute;
+  await ask();
+  world.answer = no;
+  await ask('refused');
+  world.now -= 120 * minute;
+  t.is((await ask()).kind, 'refused');
+  world.answer = yes;
+  t.is((await ask('refused')).kind, 'identity');
+  const { reviews } = world;
+  world.now += 119_000;
+  t.is((await ask('refused')).kind, 'identity');
+  t.is(world.reviews, reviews, 'a result after the change lives as usual');
+});
+
+test('a small correction of the clock causes no review', async (t) => {
+  const { world, ask } = setting();
+  world.now = 100_000;
+  await ask();
+  world.now -= 900;
+  await ask();
+  t.is(world.reviews, 1);
+  world.now -= 900;
+  await ask();
+  t.is(world.reviews, 2);
+});
+
+test('a clock that is put back in an outage starts the grace again, and does not lengthen it further', async (t) => {
+  const { world, ask } = setting({ tokenEndsAt: 600 * minute });
+  world.now = 300 * minute;
+  await ask();
+  world.now += 3 * minute;
+  world.answer = silence;
+  t.is((await ask()).kind, 'identity');
+  world.now -= 120 * minute;
+  t.is((await ask()).kind, 'identity');
+  world.now += 5 * minute - 1;
+  t.is((await ask()).kind, 'identity');
+  world.now += 2;
+  t.is((await ask()).kind, 'unavailable');
+});
+
 test('a late request is answered from memory, and an unknown token gets no check and no review', async (t) => {
   const { world, ask } = setting();
   await ask();
