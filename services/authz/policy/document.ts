@@ -73,7 +73,7 @@ type ParsedPolicy =
 /** A ConfigMap holds 1 MiB in all. */
 const maxPolicyBytes = 2 ** 20;
 const maxProblems = 20;
-/** Kubernetes has no longer names: of a namespace, a label's value and a ServiceAccount. */
+/** Kubernetes allows no longer names, so a longer one matches nothing. */
 const maxNamespaceBytes = 63;
 const maxLabelBytes = 63;
 const maxServiceAccountBytes = 253;
