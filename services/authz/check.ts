@@ -51,7 +51,7 @@ function onItsOwn(bytes: Buffer): Buffer {
 
 /** Envoy sends no `headers` at all when none of the allowed ones is there. */
 function readQuestion({ attributes }: CheckRequest__Output): Question {
-  const http = attributes?.request?.http;
+  const { http, time } = attributes?.request ?? {};
   const headers = http?.headers ?? {};
   const length = headers['content-length'];
   return {
@@ -59,6 +59,7 @@ function readQuestion({ attributes }: CheckRequest__Output): Question {
     target: http?.path ?? '',
     token: bearer.exec(headers.authorization ?? '')?.[1],
     contentLength: length === undefined ? undefined : Number(length),
+    receivedAt: time === undefined ? undefined : Number(time.seconds ?? 0) * 1000 + (time.nanos ?? 0) / 1e6,
   };
 }
 

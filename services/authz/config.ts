@@ -18,7 +18,7 @@ export const settings = {
   audience: text('The audience that a token must have.', 'kura'),
   reviewDeadline: duration('How long one TokenReview may take; Envoy waits 1 s for the whole check.', { min: 50, max: 900 }, '800ms'),
   reviewsInFlight: integer(
-    'How many TokenReviews may be under way; further ones wait for a turn, 1,000 at most and 3/4 of the deadline.',
+    'How many TokenReviews may be under way; further ones, 1,000 at most, wait for a turn up to 0.3 s and 3/4 of the deadline.',
     { min: 1, max: 1_000 },
     '32',
   ),

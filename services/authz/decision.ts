@@ -18,6 +18,8 @@ export interface Question {
   readonly token: string | undefined;
   /** Undefined when the request has no such header. */
   readonly contentLength: number | undefined;
+  /** When Envoy received the request, in milliseconds since the epoch. Undefined when Envoy does not send it. */
+  readonly receivedAt: number | undefined;
 }
 
 /** The decision of the next policy, when it differs from that of the policy in force. */
@@ -63,7 +65,7 @@ export type Decision =
   | { readonly kind: 'bad-method'; readonly allowed: readonly string[] }
   | { readonly kind: 'too-large'; readonly maxObjectBytes: number }
   | { readonly kind: 'too-many-requests'; readonly identity: Identity; readonly excess: Excess }
-  | { readonly kind: 'unavailable'; readonly reason: string }
+  | Extract<Resolution, { kind: 'unavailable' }>
   | { readonly kind: 'no-policy' };
 
 export type Decide = (question: Question) => Promise<Decision>;
@@ -79,6 +81,7 @@ const folderVerbs: Readonly<Record<string, { readonly as: Verb; readonly answer:
 
 export function createDecide({
   resolve,
+  isLate,
   policy: inForce,
   next,
   version,
@@ -88,7 +91,9 @@ export function createDecide({
   grantSeconds,
   now,
 }: {
-  resolve: (token: string) => Promise<Resolution>;
+  resolve: (token: string, options: { isLate: boolean }) => Promise<Resolution>;
+  /** Whether a request that Envoy received then has waited too long. */
+  isLate: (receivedAt: number | undefined) => boolean;
   policy: () => Policy | undefined;
   /** The next policy, which is evaluated but not enforced. */
   next: () => Policy | undefined;
@@ -103,7 +108,7 @@ export function createDecide({
   now: () => number;
 }): Decide {
   const accessOf = rememberAccess();
-  return async ({ method, target, token, contentLength }) => {
+  return async ({ method, target, token, contentLength, receivedAt }) => {
     if (token === undefined)
       return { kind: 'unauthenticated', reason: 'the request must have exactly one Authorization header with a bearer token' };
     if (token.length > maxTokenBytes) return { kind: 'unauthenticated', reason: `the token is longer than ${maxTokenBytes} bytes` };
@@ -115,7 +120,7 @@ export function createDecide({
     if (verb === undefined) return { kind: 'bad-method', allowed: verbs };
 
     const askedAt = now();
-    const resolution = await resolve(token);
+    const resolution = await resolve(token, { isLate: isLate(receivedAt) });
     if (resolution.kind === 'refused') return { kind: 'unauthenticated', reason: resolution.reason };
     if (resolution.kind === 'unavailable') return resolution;
     const { identity, cached } = resolution;
@@ -140,8 +145,8 @@ export function createDecide({
     if (verb === 'PUT' && contentLength !== undefined && contentLength > maxObjectBytes) return { kind: 'too-large', maxObjectBytes };
     const seconds = Math.min(grantSeconds, Math.floor((resolution.goodUntil - now()) / 1000));
     const countsBytes = bytesPerSecond !== undefined;
-    // Envoy does not count what passes by it.
-    const limited = { maxObjectBytes, maxShare: share, mayRedirect: !countsBytes };
+    // Nobody counts what passes by Envoy: neither the bytes nor the requests that one ticket allows.
+    const limited = { maxObjectBytes, maxShare: share, mayRedirect: !isRateLimited(limits) };
     const signed = signer.sign({ identity, ...limited, scope: access.grantFor(seconds) });
     return { kind: 'allow', identity, rule, cached, ...signed, wouldDeny: !allowed, difference, countsBytes };
   };

@@ -18,6 +18,7 @@ import { createLocalCheck } from './identity/jwt.ts';
 import { type RunningPods, watchPods } from './identity/pods.ts';
 import { IdentityResolver } from './identity/resolver.ts';
 import { TokenReviewer } from './identity/token-review.ts';
+import { LoadShedder } from './load-shedder.ts';
 import { Metrics } from './metrics.ts';
 import { ApiOutage } from './outage.ts';
 import { PolicySource } from './policy/source.ts';
@@ -114,7 +115,7 @@ function endingPage({ namespace, podName: name }: Settings<typeof settings>, pod
 
 /** The decision itself, before it is counted and audited. */
 function decideWith(
-  { grant }: Settings<typeof settings>,
+  { grant, listen }: Settings<typeof settings>,
   {
     identities,
     policy,
@@ -122,8 +123,11 @@ function decideWith(
     credentials,
   }: { identities: IdentityResolver; policy: PolicySource; rates: NamespaceRates; credentials: Credentials },
 ): Decide {
+  const shedder = new LoadShedder({ now: Date.now });
   return createDecide({
-    resolve: (token) => identities.resolve(token),
+    resolve: (token, options) => identities.resolve(token, options),
+    // Over a network, the clock of Envoy is another one.
+    isLate: (receivedAt) => listen.startsWith('unix:') && shedder.isLate(receivedAt),
     policy: () => policy.current,
     next: () => policy.next,
     version: () => policy.hash ?? '',

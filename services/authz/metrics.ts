@@ -138,7 +138,7 @@ function reasonOf(decision: Decision, { token }: Question): string {
     case 'forbidden':
       return decision.rule === 'default' ? 'no-rule' : 'rule';
     case 'unavailable':
-      return 'kubernetes-api';
+      return decision.isOverload ? 'overload' : 'kubernetes-api';
     case 'no-policy':
       return 'policy';
     default:

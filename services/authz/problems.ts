@@ -67,7 +67,7 @@ export const problems: { readonly [D in Denial as RowName<D>]: Row<D> } = {
     status: 503,
     code: 'identity-unavailable',
     detail: ({ reason }) => reason,
-    meaning: 'authz cannot check the token, since the Kubernetes API does not answer.',
+    meaning: 'authz cannot check the token, since the Kubernetes API does not answer, or since authz has too many checks.',
     headers: retrySoon,
   },
   'no-policy': { status: 503, code: 'policy-unavailable', detail: 'authz has not received a policy yet', headers: retrySoon },

@@ -40,6 +40,8 @@ type SignedHeaders =
   /** The headers do not have the format above. */
   | { readonly kind: 'malformed' };
 
+/** The largest number of a term, 15 digits: 909 TiB. The policy accepts no larger size, because a shard would refuse every request with it. */
+export const maxSignedNumber = 10 ** 15 - 1;
 const signatureStart = '; sig=';
 const noPod = '-';
 const nameForm = /^[\w.-]{1,253}$/;

@@ -29,7 +29,10 @@ function setting(allowSample: number) {
   const write = (line: Line): number => lines.push(line);
   const audit = createAudit({ log: { info: write, warn: write } as unknown as Logger, allowSample, now: () => world.now });
   const ask = (decision: Decision, asked: Partial<Question> = {}): void =>
-    audit({ method: 'GET', target: '/objects/vision/x', token: 'the token', contentLength: undefined, ...asked }, decision);
+    audit(
+      { method: 'GET', target: '/objects/vision/x', token: 'the token', contentLength: undefined, receivedAt: undefined, ...asked },
+      decision,
+    );
   return { lines, world, ask };
 }
 
@@ -85,7 +88,13 @@ test('tokens in the URL and the query are removed, and a line stays short', (t) 
 
 test('an audited decision is returned unchanged, after one call of the audit with its question', async (t) => {
   const calls: [Question, Decision][] = [];
-  const question: Question = { method: 'GET', target: '/objects/vision/x', token: 'the token', contentLength: undefined };
+  const question: Question = {
+    method: 'GET',
+    target: '/objects/vision/x',
+    token: 'the token',
+    contentLength: undefined,
+    receivedAt: undefined,
+  };
   const decide = audited(
     async () => deny,
     (asked, decision) => calls.push([asked, decision]),

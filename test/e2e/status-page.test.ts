@@ -44,7 +44,10 @@ if (executablePath !== undefined) {
     t.deepEqual(namespaces.map((row) => row.split(/\s/)[0]).sort(), ['nlp', 'vision']);
     const [envoy] = await page.locator('#envoy-rows tr').allInnerTexts();
     t.regex(envoy ?? '', /^local .*● up to date\s+[0-9a-f]{16}\s+\d{4}-/s);
-    t.regex(await page.locator('#policy-state').innerText(), /^Document [0-9a-f]{12}, last changed \d{4}-.*● in force since \d{4}-/s);
+    t.regex(
+      await page.locator('#policy-state').innerText(),
+      /^Document [0-9a-f]{12}, last changed \d{4}-.*● in force, as authz reported at \d{4}-/s,
+    );
     t.true((await page.locator('#policy-text').textContent())?.includes('kind: AccessPolicy'));
     t.false(await page.locator('#pause').isVisible(), 'a button that does nothing is not shown');
   });

@@ -161,6 +161,22 @@ test('the policy is shown with the verdict of authz', (t) => {
   const before = event('PolicyAccepted', '123456789012', '2026-01-01T00:00:00Z');
   const bad = viewPolicy(configMap, [before, event('PolicyRejected', hash, '2026-01-02T00:00:00Z', 'line 1: no')], undefined);
   t.like(bad?.verdict, { kind: 'rejected', message: 'line 1: no', inForce: '123456789012' });
+  const later = (at: string) => ({ ...accepted, lastTimestamp: new Date(at) });
+  const rejected = event('PolicyRejected', 'bad000000000', '2026-01-03T00:00:00Z');
+  const other = event('PolicyAccepted', 'ccc000000000', '2026-01-04T00:00:00Z');
+  // After A, a bad document, C and A again.
+  t.like(viewPolicy(configMap, [later('2026-01-05T00:00:00Z'), rejected, other], undefined)?.verdict, {
+    kind: 'accepted',
+    at: new Date('2026-01-05T00:00:00Z'),
+  });
+  // After A, B and the same bad document as before.
+  const again = event('PolicyRejected', hash, '2026-01-06T00:00:00Z');
+  const next = event('NextPolicyAccepted', '999000000000', '2026-01-07T00:00:00Z');
+  t.like(viewPolicy(configMap, [again, next, other, accepted, before], undefined)?.verdict, {
+    kind: 'rejected',
+    at: new Date('2026-01-06T00:00:00Z'),
+    inForce: 'ccc000000000',
+  });
   const managedFields = [
     { fieldsV1: { 'f:data': {} }, time: new Date('2026-03-01T00:00:00Z') },
     { fieldsV1: { 'f:metadata': {} }, time: new Date('2026-04-01T00:00:00Z') },

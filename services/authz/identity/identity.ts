@@ -14,5 +14,11 @@ export type Resolution =
   | { readonly kind: 'identity'; readonly identity: Identity; readonly cached: boolean; readonly goodUntil: number }
   /** The token is invalid, according to the local checks or to the API. */
   | { readonly kind: 'refused'; readonly reason: string }
-  /** The API did not respond, so the identity is unknown. */
-  | { readonly kind: 'unavailable'; readonly reason: string };
+  | Unavailable;
+
+/** The API did not respond, so the identity is unknown. With `isOverload`, authz did not ask it. */
+export interface Unavailable {
+  readonly kind: 'unavailable';
+  readonly reason: string;
+  readonly isOverload?: boolean;
+}

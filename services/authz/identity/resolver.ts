@@ -1,7 +1,7 @@
 /** Resolves a token to its identity: checks it locally, asks the Kubernetes API to review it, and caches the result. */
 import { hash, randomBytes } from 'node:crypto';
 import NodeCache from 'node-cache';
-import type { Identity, Resolution } from './identity.ts';
+import type { Identity, Resolution, Unavailable } from './identity.ts';
 import { clockSkewMs, type LocalCheck } from './jwt.ts';
 import type { RunningPods } from './pods.ts';
 import type { Review, ReviewAnswer } from './token-review.ts';
@@ -29,7 +29,7 @@ interface IdentityOptions {
 interface Entry {
   readonly identity: Identity;
   /** When the API accepted the token. */
-  readonly reviewedAt: number;
+  reviewedAt: number;
   /** The watch listed the Pod when the API accepted the token, so it will also report the Pod's deletion. */
   readonly isWatched: boolean;
   /** 80 to 120 % of the age of a watched result. The variation spreads the reviews of tokens that were reviewed together. */
@@ -51,6 +51,10 @@ const askAgainMs = 1_000;
  */
 const staleMs = 1_000;
 const jitter = 0.2;
+/** A smaller step back is the correction of a good clock, and not worth new reviews of all tokens. */
+const maxClockStepMs = 1_000;
+
+const overload: Unavailable = { kind: 'unavailable', reason: 'authz has more checks than it can answer in time', isOverload: true };
 
 /** Resolves tokens. Concurrent requests with the same token share one review. */
 export class IdentityResolver {
@@ -58,6 +62,8 @@ export class IdentityResolver {
   readonly #entries: NodeCache;
   readonly #refusals: NodeCache;
   readonly #reviews = new Map<string, Promise<Resolution>>();
+  /** The latest time that the clock has shown. */
+  #latest = Number.NEGATIVE_INFINITY;
   /**
    * The cache stores a keyed hash, so memory does not hold tokens, or values computable from them, for long. The hash never leaves the
    * process, so a key as prefix is sufficient. Node's HMAC would cost 20 µs of the 60 µs of a check.
@@ -81,8 +87,10 @@ export class IdentityResolver {
     this.#refusals.close();
   }
 
-  async resolve(token: string): Promise<Resolution> {
+  /** A late request has waited so long that a token which is not remembered is refused without a check. */
+  async resolve(token: string, { isLate = false }: { isLate?: boolean } = {}): Promise<Resolution> {
     const id = hash('sha256', this.#hashKey + token, 'base64url');
+    this.#followClock();
     const known = this.#entries.get<Entry>(id);
     const isGone = known !== undefined && this.#isPodGone(known);
     if (isGone) this.#entries.del(id);
@@ -97,8 +105,28 @@ export class IdentityResolver {
     }
     const refusal = this.#refusals.get<string>(id);
     if (refusal !== undefined) return { kind: 'refused', reason: refusal };
-    const resolution = await this.#reviewOnce(id, token, { entry, bypassServerCache: isGone });
+    const resolution = isLate ? overload : await this.#reviewOnce(id, token, { entry, bypassServerCache: isGone });
     return resolution.kind === 'unavailable' && entry !== undefined && this.#isInOutageGrace(entry) ? this.#serve(entry) : resolution;
+  }
+
+  /** A clock that is put back must not lengthen a result. The age of each one is unknown then, so all of them have expired. */
+  #followClock(): void {
+    const { now, resultAgeMs } = this.#options;
+    const at = now();
+    if (at >= this.#latest - maxClockStepMs) {
+      this.#latest = Math.max(this.#latest, at);
+      return;
+    }
+    this.#latest = at;
+    this.#refusals.flushAll();
+    for (const id of this.#entries.keys()) {
+      const entry = this.#entries.get<Entry>(id);
+      if (entry === undefined) continue;
+      entry.reviewedAt = at - Math.max(entry.watchedAgeMs, resultAgeMs) - staleMs;
+      entry.askAgainAt = 0;
+      // The grace starts again.
+      if (entry.outageSince !== undefined) entry.outageSince = at;
+    }
   }
 
   #serve(entry: Entry): Resolution {

@@ -8,12 +8,12 @@ import {
   type V1TokenReviewStatus,
 } from '@kubernetes/client-node';
 import type { KubernetesClient } from '../../shared/kubernetes.ts';
-import type { Identity } from './identity.ts';
+import type { Identity, Unavailable } from './identity.ts';
 
 export type ReviewAnswer =
   | { readonly kind: 'identity'; readonly identity: Identity }
   | { readonly kind: 'refused'; readonly reason: string }
-  | { readonly kind: 'unavailable'; readonly reason: string };
+  | Unavailable;
 
 export type Review = (token: string, options: { bypassServerCache: boolean }) => Promise<ReviewAnswer>;
 
@@ -30,6 +30,8 @@ interface ReviewerOptions {
 const extraPrefix = 'authentication.kubernetes.io/';
 /** Reviews that wait for their turn. Each holds its token in memory. */
 const maxWaiting = 1_000;
+/** A check that has waited for so long is refused, so that the others get their turn. */
+const maxTurnMs = 300;
 /** A review that could start only after this share of its deadline would be cut off, so it is not sent. */
 const maxTurnShare = 0.75;
 
@@ -55,7 +57,7 @@ export class TokenReviewer {
   /** `bypassServerCache` adds a unique audience, so the API cannot use its cached result. Never rejects. */
   review: Review = async (token, { bypassServerCache }) => {
     const startedAt = performance.now();
-    if (!(await this.#turn())) return { kind: 'unavailable', reason: 'too many TokenReviews are in progress' };
+    if (!(await this.#turn())) return { kind: 'unavailable', reason: 'too many TokenReviews are in progress', isOverload: true };
     try {
       const deadlineMs = Math.max(1, this.#options.deadlineMs - (performance.now() - startedAt));
       return await this.#ask(token, { deadlineMs, bypassServerCache });
@@ -80,7 +82,7 @@ export class TokenReviewer {
         resolve(hasTurn);
       };
       const start = (): void => settle(true);
-      const timer = setTimeout(() => settle(false), this.#options.deadlineMs * maxTurnShare);
+      const timer = setTimeout(() => settle(false), Math.min(maxTurnMs, this.#options.deadlineMs * maxTurnShare));
       this.#waiting.add(start);
     });
   }

@@ -1,7 +1,8 @@
 /** Pure: the text of an AccessPolicy, read strictly: what is not exactly of its form is a problem with line and column, and nothing is guessed. */
-import { isMap, LineCounter, type Node, parseDocument, type Scalar, type YAMLMap } from 'yaml';
-import { canonicalKey } from '../../shared/key.ts';
-import { type Problem, StrictReader } from './strict-reader.ts';
+import { isMap, LineCounter, type Node, parseDocument } from 'yaml';
+import { canonicalKey, maxKeyBytes } from '../../shared/key.ts';
+import { maxSignedNumber } from '../../shared/signed-terms.ts';
+import { offsetOf, type Problem, StrictReader } from './strict-reader.ts';
 
 export const verbs = ['GET', 'HEAD', 'PUT', 'DELETE'] as const;
 export type Verb = (typeof verbs)[number];
@@ -61,15 +62,30 @@ export interface PolicyDocument {
 }
 
 type ParsedPolicy =
-  | { readonly kind: 'policy'; readonly policy: PolicyDocument; readonly warnings: readonly Problem[] }
+  | {
+      readonly kind: 'policy';
+      readonly policy: PolicyDocument;
+      /** A problem at a node of the document, which is named by its path. */
+      readonly problemAt: (path: readonly (string | number)[], message: string) => Problem;
+    }
   | { readonly kind: 'rejected'; readonly problems: readonly Problem[] };
 
 /** A ConfigMap holds 1 MiB in all. */
 const maxPolicyBytes = 2 ** 20;
 const maxProblems = 20;
-const nameOrGlob = /^[a-z0-9*]([-a-z0-9.*]*[a-z0-9*])?$/;
-const labelText = /^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$/;
-const keyText = /^[\x21-\x7e]*$/;
+/** Kubernetes allows no longer names, so a longer one matches nothing. */
+const maxNamespaceBytes = 63;
+const maxLabelBytes = 63;
+const maxServiceAccountBytes = 253;
+const nameOrGlob = { pattern: /^[a-z0-9*]([-a-z0-9.*]*[a-z0-9*])?$/, form: 'a name, with * for any part of it' };
+const labelValue = { pattern: /^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$/, form: 'a label', maxBytes: maxLabelBytes };
+const ruleName = { pattern: /^[A-Za-z0-9][-A-Za-z0-9_.]*$/, form: 'a name of 1 to 63 letters, digits, - _ .', maxBytes: 63 };
+const keyText = { pattern: /^[\x21-\x7e]*$/, maxBytes: maxKeyBytes };
+const testIdentity = {
+  pattern: /^[a-z0-9][-a-z0-9]{0,62}\/[a-z0-9][-a-z0-9.]*$/,
+  form: 'a namespace and a ServiceAccount, such as vision/trainer',
+  maxBytes: maxNamespaceBytes + 1 + maxServiceAccountBytes,
+};
 
 /** Reads one document. All its problems are told, up to 20. */
 export function parsePolicy(text: string): ParsedPolicy {
@@ -77,7 +93,7 @@ export function parsePolicy(text: string): ParsedPolicy {
     return { kind: 'rejected', problems: [{ line: 1, column: 1, message: `the document is longer than ${maxPolicyBytes} bytes` }] };
   }
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, version: '1.2', schema: 'core', prettyErrors: false });
+  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: false, version: '1.2', schema: 'core', prettyErrors: false });
   const at = (offset: number, message: string): Problem => {
     const { line, col } = lines.linePos(offset);
     return { line, column: col, message };
@@ -87,7 +103,8 @@ export function parsePolicy(text: string): ParsedPolicy {
   const reader = new StrictReader(at);
   const policy = readDocument(reader, document.contents);
   if (reader.problems.length > 0) return { kind: 'rejected', problems: reader.problems.slice(0, maxProblems) };
-  return { kind: 'policy', policy, warnings: reader.warnings };
+  const problemAt = (path: readonly (string | number)[], message: string) => at(offsetOf(document.getIn(path, true)), message);
+  return { kind: 'policy', policy, problemAt };
 }
 
 function readDocument(reader: StrictReader, contents: unknown): PolicyDocument {
@@ -114,12 +131,7 @@ function readDocument(reader: StrictReader, contents: unknown): PolicyDocument {
 
 function readRule(reader: StrictReader, node: unknown, names: Set<string>): Rule {
   const fields = reader.fields(node, 'a rule', { required: ['name', 'subjects', 'verbs', 'keys'], optional: ['effect'] });
-  const name = reader.text(
-    fields.get('name') ?? node,
-    'name',
-    /^[A-Za-z0-9][-A-Za-z0-9_.]{0,62}$/,
-    'a name of 1 to 63 letters, digits, - _ .',
-  );
+  const name = reader.text(fields.get('name') ?? node, 'name', ruleName);
   if (names.has(name)) reader.wrong(fields.get('name'), `two rules are named "${name}"`);
   names.add(name);
   const effect = fields.get('effect');
@@ -142,14 +154,12 @@ function readPrefix(reader: StrictReader, node: unknown, what: string): string {
       reader.wrong(node, `${what}: ${template} is neither {namespace} nor {serviceAccount}`);
     }
   }
-  if (prefix !== '' && !prefix.endsWith('/'))
-    reader.warn(node, `${what}: the prefix "${prefix}" does not end in /, so it also covers "${prefix}x"`);
   return prefix;
 }
 
 /** Requests reach authz in the canonical spelling alone, so any other would match none of them. */
 function readKey(reader: StrictReader, node: unknown, what: string, form: string): string {
-  const key = reader.text(node, what, keyText, form);
+  const key = reader.text(node, what, { ...keyText, form });
   const canonical = canonicalKey(key);
   if (canonical === undefined) {
     reader.wrong(node, `${what}: "${key}" covers no key: it has a malformed escape, %2F, %5C, %00 or an escaped . or .. segment`);
@@ -168,14 +178,14 @@ function readSubject(reader: StrictReader, node: unknown, what: string): Subject
   const selector = fields.get('namespaceSelector');
   const accounts = fields.get('serviceAccounts');
   return {
-    ...(namespaces === undefined ? {} : { namespaces: readNames(reader, namespaces, `${what}: namespaces`) }),
+    ...(namespaces === undefined ? {} : { namespaces: readNames(reader, namespaces, `${what}: namespaces`, maxNamespaceBytes) }),
     ...(selector === undefined ? {} : { namespaceSelector: readSelector(reader, selector, what) }),
-    ...(accounts === undefined ? {} : { serviceAccounts: readNames(reader, accounts, `${what}: serviceAccounts`) }),
+    ...(accounts === undefined ? {} : { serviceAccounts: readNames(reader, accounts, `${what}: serviceAccounts`, maxServiceAccountBytes) }),
   };
 }
 
-function readNames(reader: StrictReader, node: Node, what: string): string[] {
-  return reader.list(node, what, (item) => reader.text(item, what, nameOrGlob, 'a name, with * for any part of it'), { mayBeEmpty: false });
+function readNames(reader: StrictReader, node: Node, what: string, maxBytes: number): string[] {
+  return reader.list(node, what, (item) => reader.text(item, what, { ...nameOrGlob, maxBytes }), { mayBeEmpty: false });
 }
 
 function readSelector(reader: StrictReader, node: Node, what: string): Record<string, string> {
@@ -191,10 +201,7 @@ function readLabels(reader: StrictReader, node: unknown, what: string): Record<s
     return {};
   }
   return Object.fromEntries(
-    (node as YAMLMap<Scalar, unknown>).items.map(({ key, value }) => [
-      String(key.value),
-      reader.text(value, `${what}: ${String(key.value)}`, labelText, 'a label'),
-    ]),
+    reader.pairs(node, what).map(({ name, value }) => [name, reader.text(value, `${what}: ${name.slice(0, 100)}`, labelValue)]),
   );
 }
 
@@ -203,7 +210,7 @@ function readOverride(reader: StrictReader, node: unknown): Override {
   const namespaces = fields.get('namespaces');
   const limits = fields.get('limits');
   return {
-    namespaces: namespaces === undefined ? [] : readNames(reader, namespaces, 'an override: namespaces'),
+    namespaces: namespaces === undefined ? [] : readNames(reader, namespaces, 'an override: namespaces', maxNamespaceBytes),
     limits: limits === undefined ? {} : readLimits(reader, limits),
   };
 }
@@ -218,21 +225,16 @@ function readLimits(reader: StrictReader, node: unknown): Limits {
     return field === undefined ? {} : { [name]: value(field) };
   };
   return {
-    ...read('maxObjectBytes', (field) => reader.bytes(field, 'maxObjectBytes')),
+    ...read('maxObjectBytes', (field) => reader.bytes(field, 'maxObjectBytes', { min: 0, max: maxSignedNumber })),
     ...read('requestsPerSecond', (field) => reader.number(field, 'requestsPerSecond', { min: 1, max: 1e9 })),
-    ...read('bytesPerSecond', (field) => reader.bytes(field, 'bytesPerSecond', { min: 1 })),
+    ...read('bytesPerSecond', (field) => reader.bytes(field, 'bytesPerSecond', { min: 1, max: maxSignedNumber })),
     ...read('share', (field) => reader.number(field, 'share', { min: 0.000_1, max: 1 })),
   };
 }
 
 function readTest(reader: StrictReader, node: unknown): PolicyTest {
   const fields = reader.fields(node, 'a test', { required: ['as', 'verb', 'key', 'expect'], optional: ['labels'] });
-  const as = reader.text(
-    fields.get('as') ?? node,
-    'as',
-    /^[a-z0-9][-a-z0-9]*\/[a-z0-9][-a-z0-9.]*$/,
-    'a namespace and a ServiceAccount, such as vision/trainer',
-  );
+  const as = reader.text(fields.get('as') ?? node, 'as', testIdentity);
   const [namespace = '', serviceAccount = ''] = as.split('/');
   const labels = fields.get('labels');
   return {

@@ -5,10 +5,10 @@ export function isGlob(text: string): boolean {
 }
 
 export function globMatches(glob: string, name: string): boolean {
+  if (!isGlob(glob)) return glob === name;
   const parts = glob.split('*');
   const first = parts[0] as string;
   const last = parts[parts.length - 1] as string;
-  if (parts.length === 1) return glob === name;
   if (name.length < first.length + last.length || !name.startsWith(first) || !name.endsWith(last)) return false;
   const end = name.length - last.length;
   let from = first.length;
@@ -20,21 +20,14 @@ export function globMatches(glob: string, name: string): boolean {
   return true;
 }
 
-/** Whether a name exists that matches both globs. */
+/**
+ * Whether a name exists that matches both globs. Where both have a star, their beginnings and their ends decide: a name can hold the middle
+ * parts of one after those of the other. The name may be longer than Kubernetes allows.
+ */
 export function globsOverlap(a: string, b: string): boolean {
-  const known = new Map<number, boolean>();
-  const overlap = (i: number, j: number): boolean => {
-    const position = i * (b.length + 1) + j;
-    const answer = known.get(position) ?? decide(i, j);
-    known.set(position, answer);
-    return answer;
-  };
-  const decide = (i: number, j: number): boolean => {
-    if (i === a.length && j === b.length) return true;
-    // A star matches nothing, or the next character of the other glob.
-    if (a[i] === '*') return overlap(i + 1, j) || (j < b.length && overlap(i, j + 1));
-    if (b[j] === '*') return overlap(i, j + 1) || (i < a.length && overlap(i + 1, j));
-    return i < a.length && a[i] === b[j] && overlap(i + 1, j + 1);
-  };
-  return overlap(0, 0);
+  if (!isGlob(a)) return globMatches(b, a);
+  if (!isGlob(b)) return globMatches(a, b);
+  const [startA, startB] = [a.slice(0, a.indexOf('*')), b.slice(0, b.indexOf('*'))];
+  const [endA, endB] = [a.slice(a.lastIndexOf('*') + 1), b.slice(b.lastIndexOf('*') + 1)];
+  return (startA.startsWith(startB) || startB.startsWith(startA)) && (endA.endsWith(endB) || endB.endsWith(endA));
 }

@@ -1,44 +1,70 @@
 /** Reports the outcome of each policy document as a Kubernetes Event on its ConfigMap. */
-import { ApiException, CoreV1Api, type V1ConfigMap } from '@kubernetes/client-node';
+import { ApiException, CoreV1Api, PatchStrategy, setHeaderOptions, type V1ConfigMap } from '@kubernetes/client-node';
 import type { KubernetesClient } from '../../shared/kubernetes.ts';
 import type { Logger } from '../../shared/log.ts';
 
 interface PolicyOutcome {
-  readonly reason: 'PolicyAccepted' | 'PolicyRejected';
+  readonly reason: 'PolicyAccepted' | 'PolicyRejected' | 'NextPolicyAccepted' | 'NextPolicyRejected' | 'NextPolicyRemoved';
   /** Hash of the document. */
   readonly hash: string;
   readonly message: string;
 }
 
 const maxMessageCharacters = 1_000;
+/** Events that wait for the API. Each is a change of the policy that the API has just sent. */
+const maxPending = 100;
 
+/** One Event for each document and outcome. A repetition, also by another replica, updates its count, time and message. */
 export class PolicyEvents {
   readonly #core: CoreV1Api;
   readonly #log: Logger;
+  #lastSeconds = 0;
+  #pending = 0;
+  /** Chains the calls, because a later report of the same document must win. */
+  #work: Promise<void> = Promise.resolve();
 
   constructor({ client, log }: { client: KubernetesClient; log: Logger }) {
     this.#core = client.api(CoreV1Api);
     this.#log = log;
   }
 
-  /** Creates one Event for each document and outcome. The first replica creates it, the others find it. Does not wait for the API. */
-  report({ metadata }: V1ConfigMap, { reason, hash, message }: PolicyOutcome): void {
-    const { name = '', namespace = '', uid } = metadata ?? {};
-    const now = new Date();
-    const body = {
-      metadata: { name: `${name}.${reason.toLowerCase()}.${hash}`, namespace },
-      involvedObject: { apiVersion: 'v1', kind: 'ConfigMap', namespace, name, ...(uid === undefined ? {} : { uid }) },
-      reason,
-      type: reason === 'PolicyAccepted' ? 'Normal' : 'Warning',
+  /** Does not wait for the API. */
+  report(configMap: V1ConfigMap, outcome: PolicyOutcome): void {
+    if (this.#pending >= maxPending) {
+      this.#log.warn({ reason: `${maxPending} Events wait for the Kubernetes API` }, 'cannot write the Event');
+      return;
+    }
+    // The times of Events are whole seconds. kubectl sorts by them, so the later of two outcomes needs a later second.
+    this.#lastSeconds = Math.max(Math.floor(Date.now() / 1000), this.#lastSeconds + 1);
+    const at = new Date(this.#lastSeconds * 1000);
+    this.#pending++;
+    this.#work = this.#work
+      .then(() => this.#write(configMap, outcome, at))
+      .catch((error: unknown) => this.#log.warn({ reason: (error as Error).message.split('\n', 1)[0] }, 'cannot write the Event'))
+      .finally(() => this.#pending--);
+  }
+
+  async #write({ metadata }: V1ConfigMap, { reason, hash, message }: PolicyOutcome, at: Date): Promise<void> {
+    const { name: configMap = '', namespace = '', uid } = metadata ?? {};
+    const name = `${configMap}.${reason.toLowerCase()}.${hash}`;
+    // A ConfigMap that was created again has another uid, by which kubectl selects its Events.
+    const changing = {
+      involvedObject: { apiVersion: 'v1', kind: 'ConfigMap', namespace, name: configMap, ...(uid === undefined ? {} : { uid }) },
       message: message.slice(0, maxMessageCharacters),
-      source: { component: 'kura-authz' },
-      firstTimestamp: now,
-      lastTimestamp: now,
-      count: 1,
+      lastTimestamp: at,
     };
-    this.#core.createNamespacedEvent({ namespace, body }).catch((error: unknown) => {
-      if (!(error instanceof ApiException && error.code === 409))
-        this.#log.warn({ reason: (error as Error).message.split('\n', 1)[0] }, 'cannot create the Event');
-    });
+    const type = reason.endsWith('Rejected') ? 'Warning' : 'Normal';
+    const source = { component: 'kura-authz' };
+    const body = { metadata: { name, namespace }, reason, type, source, firstTimestamp: at, count: 1, ...changing };
+    try {
+      await this.#core.createNamespacedEvent({ namespace, body });
+    } catch (error) {
+      if (!(error instanceof ApiException && error.code === 409)) throw error;
+      const patch = (fields: object) =>
+        this.#core.patchNamespacedEvent({ namespace, name, body: fields }, setHeaderOptions('Content-Type', PatchStrategy.MergePatch));
+      // The first response has the count. So authz needs no right to read Events.
+      const { count = 1 } = await patch(changing);
+      await patch({ count: count + 1 });
+    }
   }
 }

@@ -35,27 +35,41 @@ export interface Access {
 
 export interface Policy {
   readonly document: PolicyDocument;
+  /** Whether a rule selects namespaces by their labels. */
+  readonly needsLabels: boolean;
   decide(question: Question): Verdict;
   accessOf(who: Pick<Question, 'identity' | 'labels'>): Access;
 }
 
 export type CompiledPolicy =
-  | { readonly kind: 'policy'; readonly policy: Policy }
+  | {
+      readonly kind: 'policy';
+      readonly policy: Policy;
+      /** Positions of the rules that no test matches. */
+      readonly untested: readonly number[];
+    }
   | { readonly kind: 'rejected'; readonly problems: readonly Problem[] };
 
 /** Limits for a document that sets none. */
 const defaultMaxObjectBytes = 64 * 2 ** 30;
+/** Each of them is compared with each other: half a million comparisons take some 50 ms. */
+const maxOverrideGlobs = 1_000;
+/** No more are worth a report. */
+const maxConflicts = 20;
 
 /** Compiles a document and runs its tests. A failed test rejects the document, and so do two overrides for the same namespace. */
 export function compilePolicy(document: PolicyDocument): CompiledPolicy {
   const problems: Problem[] = conflictsOf(document).map((message) => ({ line: 1, column: 1, message }));
   const policy: Policy = {
     document,
+    needsLabels: document.rules.some(({ subjects }) => subjects.some(({ namespaceSelector }) => namespaceSelector !== undefined)),
     decide: (question) => accessOf(document, question).decide(question),
     accessOf: (who) => accessOf(document, who),
   };
+  const tested = new Set<string>();
   for (const { namespace, serviceAccount, labels, verb, key, expect, line } of document.tests) {
-    const { allowed, rule } = policy.decide({ identity: { namespace, serviceAccount }, labels, verb, key });
+    const { allowed, rule, matched } = policy.decide({ identity: { namespace, serviceAccount }, labels, verb, key });
+    for (const name of matched) tested.add(name);
     const found = allowed ? 'allow' : 'deny';
     if (found !== expect) {
       problems.push({
@@ -65,7 +79,8 @@ export function compilePolicy(document: PolicyDocument): CompiledPolicy {
       });
     }
   }
-  return problems.length > 0 ? { kind: 'rejected', problems } : { kind: 'policy', policy };
+  if (problems.length > 0) return { kind: 'rejected', problems };
+  return { kind: 'policy', policy, untested: [...document.rules.keys()].filter((index) => !tested.has(document.rules[index]?.name ?? '')) };
 }
 
 function accessOf(document: PolicyDocument, { identity, labels }: Pick<Question, 'identity' | 'labels'>): Access {
@@ -115,15 +130,22 @@ function limitsOf({ limits, overrides }: PolicyDocument, namespace: string): Ver
 
 /** Overrides that apply to the same namespace: the same name twice, or two globs that can match one name. */
 function conflictsOf({ overrides }: PolicyDocument): string[] {
+  const names = overrides.flatMap(({ namespaces }, override) => [...new Set(namespaces)].map((text) => ({ text, override })));
+  const globs = names.filter(({ text }) => isGlob(text));
+  if (globs.length > maxOverrideGlobs) return [`the overrides have ${globs.length} names with *; at most ${maxOverrideGlobs} are possible`];
   const conflicts: string[] = [];
-  for (const [index, { namespaces }] of overrides.entries()) {
-    for (const later of overrides.slice(index + 1)) {
-      for (const a of namespaces) {
-        for (const b of later.namespaces) {
-          if (isGlob(a) && isGlob(b) ? globsOverlap(a, b) : a === b)
-            conflicts.push(`two overrides apply to the same namespace: "${a}" and "${b}"`);
-        }
-      }
+  const conflict = (a: string, b: string): void => {
+    conflicts.push(`two overrides apply to the same namespace: "${a}" and "${b}"`);
+  };
+  const known = new Map<string, number>();
+  for (const { text, override } of names) {
+    if ((known.get(text) ?? override) !== override) conflict(text, text);
+    known.set(text, override);
+  }
+  for (const [index, a] of globs.entries()) {
+    for (const b of globs.slice(index + 1)) {
+      if (a.text !== b.text && a.override !== b.override && globsOverlap(a.text, b.text)) conflict(a.text, b.text);
+      if (conflicts.length >= maxConflicts) return conflicts;
     }
   }
   return conflicts;

@@ -7,16 +7,14 @@ import type { Logger } from '../../shared/log.ts';
 import type { ObjectChange } from '../../shared/object-copies.ts';
 import { Reflector } from '../../shared/reflector.ts';
 import { replaceFile } from '../../shared/write-file.ts';
-import { parsePolicy } from './document.ts';
-import { type CompiledPolicy, compilePolicy, type Labels, type Policy } from './policy.ts';
+import type { Labels, Policy } from './policy.ts';
 import { PolicyEvents } from './policy-events.ts';
+import { type CompiledText, compileText, describeProblems } from './policy-text.ts';
 import type { Problem } from './strict-reader.ts';
 
 const configMapName = 'kura-policy';
 const configMapKey = 'policy.yaml';
 const nextKey = 'policy.next.yaml';
-/** Maximum number of problems of a rejected document in its log line and its Event. */
-const maxShownProblems = 5;
 
 interface PolicySourceOptions {
   readonly client: KubernetesClient;
@@ -25,6 +23,8 @@ interface PolicySourceOptions {
   /** File that keeps the last valid document for a restart; undefined = no file. */
   readonly lastGoodFile: string | undefined;
   readonly log: Logger;
+  /** Replaced by tests of a fault. */
+  readonly compile?: (text: string) => CompiledText;
 }
 
 /** One shared object: accesses are cached by the reference of their labels. */
@@ -38,6 +38,8 @@ export class PolicySource {
   readonly #events: PolicyEvents;
   #policy: Policy | undefined;
   #hash: string | undefined;
+  /** Hash of the document in the ConfigMap, which may be a rejected one. */
+  #seenHash: string | undefined;
   #next: Policy | undefined;
   #nextHash: string | undefined;
   #accepted = 0;
@@ -63,14 +65,17 @@ export class PolicySource {
     });
   }
 
-  /** Undefined until a policy and the labels of namespaces are known. Without labels, a rule that denies by label would not apply. */
+  /**
+   * Undefined until a policy is known, and the labels of namespaces if one of its rules needs them. Without labels, a rule that denies by
+   * label would not apply.
+   */
   get current(): Policy | undefined {
-    return this.#namespaces.synced ? this.#policy : undefined;
+    return this.#withLabels(this.#policy);
   }
 
   /** The valid policy of `policy.next.yaml`, which is evaluated but not enforced; undefined when there is none. */
   get next(): Policy | undefined {
-    return this.#namespaces.synced ? this.#next : undefined;
+    return this.#withLabels(this.#next);
   }
 
   /** The reason why `current` is undefined, in one line. */
@@ -109,25 +114,32 @@ export class PolicySource {
     await this.#saving;
   }
 
+  #withLabels(policy: Policy | undefined): Policy | undefined {
+    return policy?.needsLabels === false || this.#namespaces.synced ? policy : undefined;
+  }
+
   #follow({ type, object }: ObjectChange<V1ConfigMap>): void {
     if (type === 'deleted') {
+      this.#seenHash = undefined;
       this.#complaint = `ConfigMap ${configMapName} was deleted`;
       this.#options.log.warn(`the policy was deleted: ${this.#fallback()}`);
       return;
     }
     this.#take(object);
-    this.#takeNext(object.data?.[nextKey]);
+    this.#takeNext(object);
   }
 
   #take(configMap: V1ConfigMap): void {
     const { log } = this.#options;
     const text = configMap.data?.[configMapKey] ?? '';
     const hash = hashOf(text);
-    if (hash === this.#hash && this.#policy !== undefined) return;
-    const result = compileText(text);
+    // A return to the document in force is reported too: the last Event has to be about the present document.
+    if (hash === this.#seenHash) return;
+    this.#seenHash = hash;
+    const result = this.#compile(text);
     if (result.kind === 'rejected') {
       this.#rejected++;
-      const problems = describe(result.problems);
+      const problems = describeProblems(result.problems);
       this.#complaint = `the policy is rejected: ${problems[0]}`;
       log.error({ hash, problems }, `the policy is rejected: ${this.#fallback()}`);
       this.#events.report(configMap, { reason: 'PolicyRejected', hash, message: problems.join('; ') });
@@ -138,21 +150,48 @@ export class PolicySource {
     this.#hash = hash;
     this.#accepted++;
     const { rules, mode } = policy.document;
-    log.info({ hash, rules: rules.length, mode, warnings: describe(warnings) }, 'the policy is in force');
-    this.#events.report(configMap, { reason: 'PolicyAccepted', hash, message: `policy ${hash} is in force` });
+    log.info({ hash, rules: rules.length, mode, warnings: describeProblems(warnings) }, 'the policy is in force');
+    this.#events.report(configMap, { reason: 'PolicyAccepted', hash, message: `policy ${hash} is in force${warningText(warnings)}` });
     this.#save(text);
   }
 
   /** There is no last valid next policy: an invalid one counts as none. */
-  #takeNext(text: string | undefined): void {
+  #takeNext(configMap: V1ConfigMap): void {
     const { log } = this.#options;
-    const hash = text === undefined ? undefined : hashOf(text);
-    if (hash === this.#nextHash) return;
+    const text = configMap.data?.[nextKey];
+    const [before, hash] = [this.#nextHash, text === undefined ? undefined : hashOf(text)];
+    if (hash === before) return;
     this.#nextHash = hash;
-    const result = text === undefined ? undefined : compileText(text);
+    const result = text === undefined ? undefined : this.#compile(text);
     this.#next = result?.kind === 'policy' ? result.policy : undefined;
-    if (result?.kind === 'rejected') log.error({ hash, problems: describe(result.problems) }, 'the next policy is rejected');
-    else log.info({ hash }, result === undefined ? 'the next policy was removed' : 'the next policy is evaluated but not enforced');
+    const report = (reason: 'NextPolicyAccepted' | 'NextPolicyRejected' | 'NextPolicyRemoved', message: string): void =>
+      this.#events.report(configMap, { reason, hash: hash ?? before ?? '', message });
+    switch (result?.kind) {
+      case 'rejected': {
+        const problems = describeProblems(result.problems);
+        log.error({ hash, problems }, 'the next policy is rejected');
+        report('NextPolicyRejected', `there is no next policy: ${problems.join('; ')}`);
+        break;
+      }
+      case 'policy':
+        log.info({ hash, warnings: describeProblems(result.warnings) }, 'the next policy is evaluated but not enforced');
+        report('NextPolicyAccepted', `next policy ${hash} is evaluated but not enforced${warningText(result.warnings)}`);
+        break;
+      default:
+        log.info('the next policy was removed');
+        report('NextPolicyRemoved', `next policy ${before} was removed`);
+    }
+  }
+
+  /** A document must not end the watch that brought it, so a fault of kura rejects it too. */
+  #compile(text: string): CompiledText {
+    const { compile = compileText, log } = this.#options;
+    try {
+      return compile(text);
+    } catch (error) {
+      log.error({ err: error }, 'unexpected fault while compiling a policy');
+      return { kind: 'rejected', problems: [{ line: 1, column: 1, message: `cannot compile the policy: ${(error as Error).message}` }] };
+    }
   }
 
   #fallback(): string {
@@ -176,9 +215,9 @@ export class PolicySource {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') log.warn({ err: error, file }, 'cannot read the saved policy');
       return;
     }
-    const result = compileText(text);
+    const result = this.#compile(text);
     if (result.kind === 'rejected') {
-      log.warn({ file, problems: describe(result.problems) }, 'the saved policy is no longer valid; ignoring it');
+      log.warn({ file, problems: describeProblems(result.problems) }, 'the saved policy is no longer valid; ignoring it');
       return;
     }
     this.#policy = result.policy;
@@ -187,20 +226,8 @@ export class PolicySource {
   }
 }
 
-type CompiledText =
-  | (Extract<CompiledPolicy, { kind: 'policy' }> & { readonly warnings: readonly Problem[] })
-  | Extract<CompiledPolicy, { kind: 'rejected' }>;
-
-function compileText(text: string): CompiledText {
-  const parsed = parsePolicy(text);
-  if (parsed.kind === 'rejected') return parsed;
-  const compiled = compilePolicy(parsed.policy);
-  return compiled.kind === 'rejected' ? compiled : { ...compiled, warnings: parsed.warnings };
-}
-
-function describe(problems: readonly Problem[]): string[] {
-  const shown = problems.slice(0, maxShownProblems).map(({ line, column, message }) => `line ${line}, column ${column}: ${message}`);
-  return problems.length > maxShownProblems ? [...shown, `and ${problems.length - maxShownProblems} more`] : shown;
+function warningText(warnings: readonly Problem[]): string {
+  return warnings.length === 0 ? '' : `, with warnings: ${describeProblems(warnings).join('; ')}`;
 }
 
 function hashOf(text: string): string {

@@ -6,6 +6,7 @@ import { text as readAll } from 'node:stream/consumers';
 import { type Command, InvalidArgumentError } from 'commander';
 import { type PolicyDocument, parsePolicy, type Verb, verbs } from '../../authz/policy/document.ts';
 import { compilePolicy, type Labels, type Policy, type Question, type Verdict } from '../../authz/policy/policy.ts';
+import { compileText } from '../../authz/policy/policy-text.ts';
 import type { Problem } from '../../authz/policy/strict-reader.ts';
 import { canonicalKey, isKey } from '../../shared/key.ts';
 import { orUsageError, UsageError } from '../usage-error.ts';
@@ -35,7 +36,7 @@ export function addPolicyCommands(program: Command, context: CommandContext, run
     .option('--json', 'print the results as JSON')
     .addHelpText(
       'after',
-      '\nExample: kura policy test k8s/base/policy.yaml\nExit status: 0 success, 1 a test failed, 2 the document is invalid.',
+      '\nExample: kura policy test k8s/base/policy.yaml\nExit status: 0 success, 1 a test failed, 2 the document is invalid. A warning does not change it.',
     )
     .action((file: string, options: { json?: boolean }) => run(() => test(file, options, context)));
   policy
@@ -49,7 +50,7 @@ export function addPolicyCommands(program: Command, context: CommandContext, run
     .option('--json', 'print the result as JSON')
     .addHelpText(
       'after',
-      '\nExample: kura policy explain policy.yaml --as vision/trainer --verb PUT --key datasets/imagenet/x --labels team=vision',
+      '\nExample: kura policy explain policy.yaml --as vision/trainer --verb PUT --key _shared/imagenet/x --labels team=vision',
     )
     .action((file: string, options: ExplainOptions) => run(() => explain(file, options, context)));
   policy
@@ -73,8 +74,13 @@ Exit status: 0 no differences, 1 differences.`,
     .action((a: string, b: string, options: DiffOptions) => run(() => diff([a, b], options, context)));
 }
 
-async function test(file: string, { json }: { json?: boolean }, { workingDirectory, terminal }: CommandContext): Promise<number> {
-  const document = await readPolicy(path.resolve(workingDirectory, file));
+async function test(
+  file: string,
+  { json }: { json?: boolean },
+  { workingDirectory, terminal, errorTerminal }: CommandContext,
+): Promise<number> {
+  const text = await readText(file, workingDirectory);
+  const document = parse(text, file);
   const policy = compile({ ...document, tests: [] }, file);
   const results = document.tests.map(({ namespace, serviceAccount, labels, verb: method, key, expect, line }) => {
     const { allowed, rule } = policy.decide({ identity: { namespace, serviceAccount }, labels, verb: method, key });
@@ -86,6 +92,9 @@ async function test(file: string, { json }: { json?: boolean }, { workingDirecto
       `${passed ? 'ok    ' : 'FAILED'} line ${line}: ${as} ${method} ${key}: ${found} by ${rule}${passed ? '' : `, expected ${expect}`}`,
     );
   }
+  const compiled = compileText(text);
+  const warnings = compiled.kind === 'policy' ? compiled.warnings : [];
+  for (const { line, column, message } of warnings) errorTerminal.print(`warning: ${file}:${line}:${column}: ${message}`);
   const failed = results.filter(({ passed }) => !passed).length;
   if (json) terminal.print(JSON.stringify(results));
   else
@@ -101,7 +110,7 @@ async function explain(file: string, options: ExplainOptions, { workingDirectory
     throw new UsageError(
       `${JSON.stringify(options.key)} is not a valid key: 1 to 1,024 bytes of printable ASCII without a . or .. segment`,
     );
-  const policy = compile(await readPolicy(path.resolve(workingDirectory, file)), file);
+  const policy = compile(parse(await readText(file, workingDirectory), file), file);
   const [namespace, serviceAccount] = as;
   const verdict = policy.decide({ identity: { namespace, serviceAccount }, labels, verb: method, key });
   if (json) {
@@ -126,11 +135,11 @@ async function diff(
   options: DiffOptions,
   { workingDirectory, stdin, terminal, errorTerminal }: CommandContext,
 ): Promise<number> {
-  const [a, b] = (await Promise.all(files.map(async (file) => compile(await readPolicy(path.resolve(workingDirectory, file)), file)))) as [
+  const [a, b] = (await Promise.all(files.map(async (file) => compile(parse(await readText(file, workingDirectory), file), file)))) as [
     Policy,
     Policy,
   ];
-  const { decisions, unread } = readDecisions(await readText(options.decisions, workingDirectory, stdin));
+  const { decisions, unread } = readDecisions(await readDecisionsText(options.decisions, workingDirectory, stdin));
   if (unread > 0) errorTerminal.print(`skipped ${unread} lines that are not recorded decisions`);
   let differences = 0;
   for (const { namespace, serviceAccount, verb: method, key } of decisions) {
@@ -155,8 +164,8 @@ function describe(verdict: Verdict): string {
   return `${decision} (${rule})`;
 }
 
-async function readPolicy(file: string): Promise<PolicyDocument> {
-  const parsed = parsePolicy(await orUsageError(readFile(file, 'utf8')));
+function parse(text: string, file: string): PolicyDocument {
+  const parsed = parsePolicy(text);
   if (parsed.kind === 'rejected') throw new UsageError(complaint(file, parsed.problems));
   return parsed.policy;
 }
@@ -171,8 +180,12 @@ function complaint(file: string, problems: readonly Problem[]): string {
   return problems.map(({ line, column, message }) => `${file}:${line}:${column}: ${message}`).join('\n');
 }
 
-async function readText(file: string, workingDirectory: string, stdin: Readable): Promise<string> {
-  return file === '-' ? await readAll(stdin) : await orUsageError(readFile(path.resolve(workingDirectory, file), 'utf8'));
+async function readDecisionsText(file: string, workingDirectory: string, stdin: Readable): Promise<string> {
+  return file === '-' ? await readAll(stdin) : await readText(file, workingDirectory);
+}
+
+async function readText(file: string, workingDirectory: string): Promise<string> {
+  return await orUsageError(readFile(path.resolve(workingDirectory, file), 'utf8'));
 }
 
 function identity(value: string): readonly [string, string] {

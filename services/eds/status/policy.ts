@@ -28,23 +28,31 @@ export function viewPolicy(
   const document = configMap?.data?.[documentKey];
   if (configMap === undefined || document === undefined) return undefined;
   const hash = createHash('sha256').update(document).digest('hex').slice(0, 12);
-  const all = [...events];
-  const find = (reason: string) => all.find((event) => event.reason === reason && event.metadata.name?.endsWith(`.${hash}`));
-  const [accepted, rejected] = [find('PolicyAccepted'), find('PolicyRejected')];
+  const reports = [...events].filter(({ reason }) => reason === 'PolicyAccepted' || reason === 'PolicyRejected').sort(byTime);
+  const last = reports.findLast(({ metadata }) => hashOf(metadata) === hash);
   return {
     document: document.length > maxShownCharacters ? `${document.slice(0, maxShownCharacters)}\n…` : document,
     hash,
-    changedAt: lastWrite(configMap) ?? seenAt ?? timeOf(accepted ?? rejected),
-    verdict: verdictOf(),
+    changedAt: lastWrite(configMap) ?? seenAt ?? timeOf(last),
+    verdict: verdictOf(last, reports),
   };
+}
 
-  function verdictOf(): PolicyView['verdict'] {
-    if (accepted !== undefined) return { kind: 'accepted', at: timeOf(accepted) };
-    if (rejected === undefined) return { kind: 'unknown' };
-    const before = all.filter(({ reason }) => reason === 'PolicyAccepted').sort((a, b) => Number(timeOf(b)) - Number(timeOf(a)))[0];
-    const inForce = before?.metadata.name?.split('.').at(-1);
-    return { kind: 'rejected', at: timeOf(rejected), message: rejected.message ?? '', inForce };
-  }
+/** authz updates the Event of a document when it reads this document again, so the newest one is about the present. */
+function verdictOf(last: CoreV1Event | undefined, reports: readonly CoreV1Event[]): PolicyView['verdict'] {
+  if (last === undefined) return { kind: 'unknown' };
+  if (last.reason === 'PolicyAccepted') return { kind: 'accepted', at: timeOf(last) };
+  const inForce = hashOf(reports.findLast(({ reason }) => reason === 'PolicyAccepted')?.metadata);
+  return { kind: 'rejected', at: timeOf(last), message: last.message ?? '', inForce };
+}
+
+/** The last part of the name of an Event of authz. */
+function hashOf(metadata: CoreV1Event['metadata'] | undefined): string | undefined {
+  return metadata?.name?.split('.').at(-1);
+}
+
+function byTime(a: CoreV1Event, b: CoreV1Event): number {
+  return Number(timeOf(a) ?? 0) - Number(timeOf(b) ?? 0);
 }
 
 /** When the data was last written. An API server notes this time for each writer. */

@@ -92,7 +92,7 @@ export function policyPart({ policy }: Status): Html {
 function verdictText(verdict: NonNullable<Status['policy']>['verdict']): Html {
   switch (verdict.kind) {
     case 'accepted':
-      return html`${mark('good', 'in force')} since ${time(verdict.at)}, according to authz.`;
+      return html`${mark('good', 'in force')}, as authz reported at ${time(verdict.at)}.`;
     case 'rejected': {
       const last = verdict.inForce === undefined ? html`the previous one` : html`<code>${verdict.inForce}</code>`;
       return html`${mark('bad', 'rejected by authz')} at ${time(verdict.at)}: ${verdict.message}. The policy in force is still ${last}.`;

@@ -59,8 +59,8 @@ function setting({ random = 0.5, outageGraceMs = 300_000, tokenEndsAt = 60 * min
     events: { served: (result) => world.served.push(result), refusedHere: () => undefined },
   });
   /** Resolves when a background refresh also has its response, unless the test delays it. */
-  const ask = async (token = 'a token'): Promise<Resolution> => {
-    const resolution = await resolver.resolve(token);
+  const ask = async (token = 'a token', { isLate = false } = {}): Promise<Resolution> => {
+    const resolution = await resolver.resolve(token, { isLate });
     await setImmediate();
     return resolution;
   };
@@ -268,4 +268,68 @@ test('a result that does not fit into a full cache is requested again', async (t
   t.is(resolver.remembered, 10);
   t.is((await ask('token 19')).kind, 'identity');
   t.is(world.reviews, 21);
+});
+
+test('a clock that is put back does not lengthen a result, and remembered refusals end', async (t) => {
+  const { world, ask } = setting({ tokenEndsAt: 600 * minute });
+  world.now = 300 * minute;
+  await ask();
+  world.answer = no;
+  await ask('refused');
+  world.now -= 120 * minute;
+  t.is((await ask()).kind, 'refused');
+  world.answer = yes;
+  t.is((await ask('refused')).kind, 'identity');
+  const { reviews } = world;
+  world.now += 119_000;
+  t.is((await ask('refused')).kind, 'identity');
+  t.is(world.reviews, reviews, 'a result after the change lives as usual');
+});
+
+test('a small correction of the clock causes no review', async (t) => {
+  const { world, ask } = setting();
+  world.now = 100_000;
+  await ask();
+  world.now -= 900;
+  await ask();
+  t.is(world.reviews, 1);
+  world.now -= 900;
+  await ask();
+  t.is(world.reviews, 2);
+});
+
+test('a clock that is put back in an outage starts the grace again, and does not lengthen it further', async (t) => {
+  const { world, ask } = setting({ tokenEndsAt: 600 * minute });
+  world.now = 300 * minute;
+  await ask();
+  world.now += 3 * minute;
+  world.answer = silence;
+  t.is((await ask()).kind, 'identity');
+  world.now -= 120 * minute;
+  t.is((await ask()).kind, 'identity');
+  world.now += 5 * minute - 1;
+  t.is((await ask()).kind, 'identity');
+  world.now += 2;
+  t.is((await ask()).kind, 'unavailable');
+});
+
+test('a late request is answered from memory, and an unknown token gets no check and no review', async (t) => {
+  const { world, ask } = setting();
+  await ask();
+  t.like(await ask('a token', { isLate: true }), { kind: 'identity', cached: true });
+  world.local = { kind: 'refused', reason: 'it would be checked' };
+  t.like(await ask('another', { isLate: true }), { kind: 'unavailable', isOverload: true });
+  t.is(world.reviews, 1);
+  t.like(await ask('another'), { kind: 'refused' });
+});
+
+test('a late request with a known token is served in the outage grace', async (t) => {
+  const { world, ask } = setting();
+  await ask();
+  world.answer = silence;
+  world.now += 125_000;
+  t.is((await ask()).kind, 'identity');
+  world.now += 10_000;
+  t.is((await ask('a token', { isLate: true })).kind, 'identity');
+  t.is(world.reviews, 2);
 });

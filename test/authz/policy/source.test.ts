@@ -1,11 +1,15 @@
 /** The policy of a running authz with the fake Kubernetes API: what a changed, broken, deleted or absent ConfigMap means for requests. */
+import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { credentials } from '@grpc/grpc-js';
 import { CoreV1Api } from '@kubernetes/client-node';
 import test, { type ExecutionContext } from 'ava';
 import type { Value__Output } from '../../../proto/generated/google/protobuf/Value.ts';
 import { loadEnvoyProtos } from '../../../proto/load.ts';
+import { compileText } from '../../../services/authz/policy/policy-text.ts';
+import { PolicySource } from '../../../services/authz/policy/source.ts';
 import type { KubernetesClient } from '../../../services/shared/kubernetes.ts';
+import { createLogger } from '../../../services/shared/log.ts';
 import { type FakeKubernetes, pod, startFakeKubernetes } from '../../fake-kubernetes/fake-kubernetes.ts';
 import { type Service, startService } from '../../support/service.ts';
 import { waitFor } from '../../support/wait.ts';
@@ -23,7 +27,9 @@ let grant: Record<string, Value__Output> | undefined;
 
 interface Setting {
   readonly fake: FakeKubernetes;
-  readonly start: () => Promise<{ authz: Service; check: (target: string, headers?: Record<string, string>) => Promise<string> }>;
+  readonly start: (
+    environment?: Record<string, string>,
+  ) => Promise<{ authz: Service; check: (target: string, headers?: Record<string, string>) => Promise<string> }>;
 }
 
 async function setting(t: ExecutionContext): Promise<Setting> {
@@ -40,13 +46,14 @@ async function setting(t: ExecutionContext): Promise<Setting> {
   });
   const socket = path.join(fake.directory, 'authz.sock');
   const { Authorization } = loadEnvoyProtos().envoy.service.auth.v3;
-  const start = async () => {
+  const start = async (environment: Record<string, string> = {}) => {
     const authz = await startService('authz', {
       KURA_AUTHZ_LISTEN: `unix:${socket}`,
       KURA_AUTHZ_METRICS_LISTEN: '127.0.0.1:0',
       KURA_AUTHZ_KUBECONFIG: fake.kubeconfig,
       KURA_AUTHZ_CREDENTIAL_FILE: 'off',
       KURA_AUTHZ_POLICY_FILE: path.join(fake.directory, 'last-good.yaml'),
+      ...environment,
     });
     const client = new Authorization(`unix:${socket}`, credentials.createInsecure());
     t.teardown(async () => {
@@ -88,6 +95,20 @@ async function apply(client: KubernetesClient, text: string, next?: string): Pro
 async function eventReasons(client: KubernetesClient): Promise<string[]> {
   const { items } = await client.api(CoreV1Api).listNamespacedEvent({ namespace: system });
   return items.map(({ reason }) => String(reason)).sort();
+}
+
+/** As `kubectl describe` shows them: the oldest first, by whole seconds. */
+async function described(client: KubernetesClient): Promise<string[]> {
+  const { items } = await client.api(CoreV1Api).listNamespacedEvent({ namespace: system });
+  const { metadata } = await client.api(CoreV1Api).readNamespacedConfigMap({ namespace: system, name: 'kura-policy' });
+  return items
+    .filter(({ involvedObject }) => involvedObject.uid === metadata?.uid)
+    .sort((a, b) => seconds(a.lastTimestamp) - seconds(b.lastTimestamp))
+    .map(({ type, reason, message, count }) => `${type} ${reason} ${count} ${message}`);
+}
+
+function seconds(time: Date | undefined): number {
+  return Math.floor(Number(new Date(time ?? 0)) / 1000);
 }
 
 test.serial('before the first policy authz is not ready and returns 503 to every request', async (t) => {
@@ -137,6 +158,26 @@ test.serial('after a restart the last valid policy is in force, whatever the Con
   t.is(await second.check('nlp/x'), 'forbidden');
 });
 
+test.serial('after a restart without the API the kept policy is in force, unless a rule needs the labels of namespaces', async (t) => {
+  const { fake, start } = await setting(t);
+  const away = { KURA_AUTHZ_KUBECONFIG: path.join(fake.directory, 'away.kubeconfig') };
+  const config = await readFile(fake.kubeconfig, 'utf8');
+  await writeFile(away.KURA_AUTHZ_KUBECONFIG, config.replace(/server: .*/, 'server: https://127.0.0.1:1'));
+  for (const [text, status, code] of [
+    [own, 200, 'identity-unavailable'],
+    [labelled, 503, 'identity-unavailable'],
+  ] as const) {
+    await apply(fake.client, text);
+    const first = await start();
+    await waitFor('the policy is in force', () => first.authz.output().includes('the policy is in force'));
+    await first.authz.stop();
+    const second = await start(away);
+    t.is((await fetch(`http://${second.authz.listening.metrics}/readyz`)).status, status);
+    t.is(await second.check('vision/x'), code);
+    await second.authz.stop();
+  }
+});
+
 test.serial('a dry run allows every request and counts the ones that it would deny', async (t) => {
   const { fake, start } = await setting(t);
   await apply(fake.client, dryRun);
@@ -151,6 +192,12 @@ test.serial('a namespace above its rate gets 429 and no grant, and is allowed ag
   await apply(fake.client, limited);
   const { check } = await start();
   await waitFor('the policy is in force', async () => (await check('vision/x')).startsWith('allow'));
+  // A ticket would be good for any number of requests.
+  const allowed = await waitFor('it is allowed', async () => {
+    const answer = await check('vision/x');
+    return answer.startsWith('allow') && answer;
+  });
+  t.regex(allowed, /; direct=no; exp=/);
   const answers = await Promise.all(Array.from({ length: 40 }, () => check('vision/x')));
   t.true(answers.filter((answer) => answer === 'too-many-requests').length > 20, answers.join('\n'));
   t.is(await check('nlp/x'), 'forbidden');
@@ -209,4 +256,67 @@ test.serial('the next policy decides nothing, counts its differences, and reduce
   await apply(fake.client, own, 'nonsense: true\n');
   await waitFor('the log line', () => authz.output().includes('the next policy is rejected'));
   t.true((await check('vision/b/x')).startsWith('allow'));
+});
+
+test.serial('a fault while compiling rejects the document with an Event, and the watch stays open', async (t) => {
+  const fake = await startFakeKubernetes(t);
+  await fake.client.api(CoreV1Api).createNamespace({ body: { metadata: { name: system } } });
+  await apply(fake.client, own, own);
+  const source = new PolicySource({
+    client: fake.client,
+    namespace: system,
+    lastGoodFile: undefined,
+    log: createLogger({ service: 'test', level: 'silent' }),
+    compile: (text) => {
+      if (text.includes('limits')) return compileText(text);
+      throw new RangeError('Maximum call stack size exceeded');
+    },
+  });
+  t.teardown(() => source.close());
+  await waitFor('the Event', async () => (await eventReasons(fake.client)).includes('PolicyRejected'));
+  t.is(source.rejected, 1);
+  t.is(source.current, undefined);
+  t.regex(source.missing, /the policy is rejected: line 1, column 1: cannot compile the policy: Maximum call stack/);
+  await apply(fake.client, limited);
+  await waitFor('the good policy is in force', () => source.current !== undefined);
+});
+
+test.serial('the Events end with the present state after each change, and count repetitions', async (t) => {
+  const { fake, start } = await setting(t);
+  const bad = own.replace('rules:', 'rulez:');
+  await apply(fake.client, own);
+  const { authz } = await start();
+  const last = async (event: RegExp): Promise<string> =>
+    await waitFor(`the last Event is ${event}`, async () => {
+      const found = (await described(fake.client)).at(-1) ?? '';
+      return event.test(found) && found;
+    });
+  const ownEvent = await last(
+    /^Normal PolicyAccepted 1 policy [0-9a-f]{12} is in force, with warnings: line 6, column 3: rule own: no test/,
+  );
+  await apply(fake.client, limited);
+  await last(/^Normal PolicyAccepted 1 /);
+  await apply(fake.client, bad);
+  await last(/^Warning PolicyRejected 1 /);
+  await apply(fake.client, limited);
+  await last(/^Normal PolicyAccepted 2 /);
+  await apply(fake.client, bad);
+  await last(/^Warning PolicyRejected 2 /);
+  await apply(fake.client, closed);
+  await last(/^Normal PolicyAccepted 1 /);
+  await apply(fake.client, own);
+  t.is(await last(/^Normal PolicyAccepted 2 /), ownEvent.replace('Accepted 1', 'Accepted 2'));
+  const [, hash = ''] = /policy (\S+) is in force/.exec(ownEvent) ?? [];
+  const metrics = await (await fetch(`http://${authz.listening.metrics}/metrics`)).text();
+  t.regex(metrics, new RegExp(`^kura_authz_policy_info\\{hash="${hash}"\\} 1$`, 'm'));
+
+  await fake.client.api(CoreV1Api).deleteNamespacedConfigMap({ namespace: system, name: 'kura-policy' });
+  await waitFor('the log line', () => authz.output().includes('the policy was deleted'));
+  await apply(fake.client, own, bad);
+  await last(/^Warning NextPolicyRejected 1 there is no next policy: line 5, column 1/);
+  t.regex((await described(fake.client)).at(-2) ?? '', /^Normal PolicyAccepted 3 /);
+  await apply(fake.client, own, closed);
+  await last(/^Normal NextPolicyAccepted 1 next policy [0-9a-f]{12} is evaluated but not enforced$/);
+  await apply(fake.client, own);
+  await last(/^Normal NextPolicyRemoved 1 next policy [0-9a-f]{12} was removed$/);
 });

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import test from 'ava';
@@ -70,6 +71,19 @@ export function policyDrills(opened: () => Drill): void {
     const events = await drill.kubectl.ok('-n', system, 'describe', 'configmap', 'kura-policy');
     t.regex(events, /Warning\s+PolicyRejected.*unknown field.*rulez|Warning\s+PolicyRejected.*rulez/);
     t.true(await answers(404));
+    const described = async (): Promise<string> => await drill.kubectl.ok('-n', system, 'describe', 'configmap', 'kura-policy');
+    await write(stringify(wider));
+    await waitFor('the last Event is about the document before', async () =>
+      /Normal\s+PolicyAccepted.* is in force[^\n]*\s*$/.test(await described()),
+    );
+    await write(original);
+    await waitFor('every Envoy refuses it', () => answers(403));
+    const hash = createHash('sha256').update(original).digest('hex').slice(0, 12);
+    await waitFor('the last Event is about the first document', async () =>
+      new RegExp(`Normal\\s+PolicyAccepted.* policy ${hash} is in force\\s*$`).test(await described()),
+    );
+    await write(stringify(wider));
+    await waitFor('every Envoy lets it in', () => answers(404));
 
     await drill.cluster.ok('DELETE', `${maps}/kura-policy`);
     await waitFor('every authz has seen it', async () => {
@@ -83,5 +97,9 @@ export function policyDrills(opened: () => Drill): void {
     await waitFor('every Envoy refuses it', () => answers(403));
     t.log(`what it no longer allows is refused after ${secondsSince(restoredAt)}`);
     t.true(performance.now() - restoredAt < (1 + grantSeconds + slackSeconds) * 1000);
+    // The new ConfigMap has another uid.
+    await waitFor('the Event is about the new ConfigMap', async () =>
+      new RegExp(`PolicyAccepted.* policy ${hash} is in`).test(await described()),
+    );
   });
 }
