@@ -20,7 +20,7 @@ export interface Rig {
   /** What authz was asked. */
   readonly asked: Question[];
   /** What authz says. */
-  decide: (question: Question) => Decision;
+  decide: (question: Question) => Decision | Promise<Decision>;
   /** Bytes of which Envoy told authz, by namespace. */
   readonly transferred: Map<string, number>;
   readonly recorder: Recorder;
