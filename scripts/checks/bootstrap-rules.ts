@@ -119,7 +119,7 @@ const floodRows: readonly Row[] = [
 const writes = {
   and_filter: {
     filters: [
-      { header_filter: { header: { name: ':method', string_match: { safe_regex: { regex: 'PUT|DELETE' } } } } },
+      ...['GET', 'HEAD'].map((exact) => ({ header_filter: { header: { name: ':method', string_match: { exact }, invert_match: true } } })),
       { header_filter: { header: { name: 'x-kura-caller', present_match: true } } },
       {
         extension_filter: {
