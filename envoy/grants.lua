@@ -1,26 +1,45 @@
--- Reuses an earlier decision of authz. authz sends a grant with an allow (services/authz/README.md). For each verb, the grant lists prefixes
--- of keys that its identity may and may not use, for some seconds. A request that the grant does not clearly allow goes to authz. This filter
--- rejects no request and stores no denial. Grants are stored by the whole Authorization value, so two tokens never share a grant.
+-- Two decisions without a call to authz. A request whose Authorization cannot be a token gets 401. A request that a grant covers passes.
+-- authz sends a grant with an allow (services/authz/README.md): by verb, prefixes of keys that an identity may and may not use, for some
+-- seconds. All other requests go to authz. A denial of authz is never kept. A grant belongs to the whole value of Authorization, and a
+-- token has one spelling, so two tokens never share a grant and one token has one grant.
 --
--- Each worker thread of Envoy has its own tables. Two generations limit them: when the young one is full, it replaces the old one.
-local most_tokens = 10000 -- in each generation
-local most_asked = 1000 -- checks in progress; the grant of an older check is not stored
-local longest_authorization = 8192
-local longest_key = 1024
+-- Each worker thread of Envoy has its own tables. Two generations bound them in number and in time: the young generation ends when it is
+-- full or after the longest lifetime of a grant. It then replaces the old generation, which is forgotten.
+local max_grants = 5000 -- in each generation
+local generation_ms = 60000 -- the longest lifetime of a grant (KURA_AUTHZ_GRANT)
+local max_asked = 1000 -- checks whose response is still due; the grant of an older check is not kept
+local max_authorization_bytes = 4096 -- tokens of Kubernetes have about 1 KB
+local max_key_bytes = 1024
+-- Strict base64url, as authz requires it (services/authz/identity/jwt.ts).
+local token_form = "^Bearer [%w_-]+%.[%w_-]+%.[%w_-]+$"
 local own_metadata = "kura.grant"
 local authz_metadata = "envoy.filters.http.ext_authz"
 local grant_header = "x-kura-grant"
 
-local young, old, young_count = {}, {}, 0
--- The data of a request for its response, by a number that is unique in this thread. Logs can show the metadata of a stream, so the metadata
--- contains only the number.
+local young, old, young_count, young_end = {}, {}, 0, 0
+-- What the response needs of its request, by a number that no other request of this thread has. The metadata of a stream, which logs can
+-- show, holds the number alone.
 local asked, last_asked = {}, 0
 
-local function remember(authorization, grant)
+local function rotate(now)
+  -- Without traffic, the young generation can be as old as the old one.
+  old = math.abs(now - young_end) < generation_ms and young or {}
+  young, young_count, young_end = {}, 0, now + generation_ms
+  for number, question in pairs(asked) do
+    if math.abs(now - question.at) >= generation_ms then asked[number] = nil end
+  end
+  -- LuaJIT alone would collect the old generation only when its memory has doubled.
+  collectgarbage()
+end
+
+-- Also ends a generation that began before the clock was put back.
+local function rotate_in_time(now)
+  if now >= young_end or now < young_end - generation_ms then rotate(now) end
+end
+
+local function remember(authorization, grant, now)
   if young[authorization] == nil then
-    if young_count >= most_tokens then
-      young, old, young_count = {}, young, 0
-    end
+    if young_count >= max_grants then rotate(now) end
     young_count = young_count + 1
   end
   young[authorization] = grant
@@ -28,14 +47,30 @@ end
 
 -- A clock that goes back also ends a grant.
 local function recall(authorization, now)
-  local grant = young[authorization]
-  if grant == nil then
-    grant = old[authorization]
-    if grant == nil then return nil end
-    remember(authorization, grant)
-  end
-  if now < grant.from or now >= grant.to then return nil end
+  local grant = young[authorization] or old[authorization]
+  if grant == nil or now < grant.from or now >= grant.to then return nil end
+  if young[authorization] == nil then remember(authorization, grant, now) end
   return grant
+end
+
+-- Why the value cannot be a token. Envoy joins several lines with a comma, which no token has.
+local function refusal_of(authorization)
+  if authorization == nil or authorization == "" then
+    return "the request must have exactly one Authorization header with a bearer token"
+  end
+  if #authorization > max_authorization_bytes then
+    return "the Authorization header is longer than " .. max_authorization_bytes .. " bytes"
+  end
+  if not authorization:find(token_form) then
+    return 'the Authorization header must be "Bearer", one space and one token of three parts in base64url'
+  end
+  return nil
+end
+
+-- The connection ends with the response: a caller without a token keeps no connection. local_reply_config makes a problem of the reason.
+local function refuse(handle, reason)
+  handle:streamInfo():drainConnectionUponCompletion()
+  handle:respond({ [":status"] = "401", ["www-authenticate"] = 'Bearer realm="kura", error="invalid_token"' }, reason)
 end
 
 local function is_under(key, prefixes)
@@ -52,7 +87,7 @@ local function key_of(path)
   local from = path:sub(1, 9) == "/objects/" and 10 or path:sub(1, 8) == "/direct/" and 9
   if not from then return nil end
   local key = path:sub(from)
-  if #key == 0 or #key > longest_key or key:find("[^!-~]") then return nil end
+  if #key == 0 or #key > max_key_bytes or key:find("[^!-~]") then return nil end
   -- Few keys have a segment that begins with a dot, and the plain search is cheap.
   if path:find("/.", from - 1, true) and (path:find("/%.%.?/", from - 1) or path:find("/%.%.?$", from - 1)) then return nil end
   return key
@@ -69,15 +104,16 @@ end
 function envoy_on_request(handle)
   local headers = handle:headers()
   local authorization = headers:get("authorization")
-  if authorization == nil then return end
   local now = handle:timestamp()
-  local grant = recall(authorization, now)
-  if grant == nil or not allows(grant, headers) then
-    -- Envoy joins repeated headers with a comma, which no token contains. Such a value is never stored.
-    if #authorization == 0 or #authorization > longest_authorization or authorization:find(",", 1, true) then return end
+  rotate_in_time(now)
+  local grant = authorization and recall(authorization, now)
+  if not grant or not allows(grant, headers) then
+    -- A value with a grant has the right form, so a request with a grant does not pay for this check.
+    local refusal = not grant and refusal_of(authorization)
+    if refusal then return refuse(handle, refusal) end
     last_asked = last_asked + 1
     asked[last_asked] = { authorization = authorization, at = now }
-    asked[last_asked - most_asked] = nil
+    asked[last_asked - max_asked] = nil
     handle:streamInfo():dynamicMetadata():set(own_metadata, "asked", last_asked)
     return
   end
@@ -105,5 +141,6 @@ function envoy_on_response(handle)
   grant.to = question.at + grant.seconds * 1000
   -- The terms are signed for the shard. Here the limit only selects the uploads that authz has to reject.
   grant.max_object_bytes = tonumber(grant.terms:match("max%-object%-bytes=(%d+)")) or 0
-  if handle:timestamp() < grant.to then remember(question.authorization, grant) end
+  local now = handle:timestamp()
+  if now < grant.to then remember(question.authorization, grant, now) end
 end

@@ -18,6 +18,7 @@ const authorization = `${manager}.http_filters[envoy.filters.http.ext_authz].typ
 const keys = `${manager}.http_filters[kura.keys].typed_config.xds_matcher.matcher_list.matchers[0]`;
 const grpc = `${manager}.http_filters[kura.grpc].typed_config.xds_matcher.matcher_list.matchers[0]`;
 const grpcChain = `${grpc}.on_match.action.typed_config.filter_chain.typed_config`;
+const lines = `${manager}.access_log[envoy.access_loggers.stdout]`;
 const transfers = `${manager}.access_log[envoy.access_loggers.http_grpc]`;
 const routes = `${manager}.route_config.virtual_hosts[0].routes`;
 const cache = 'static_resources.clusters[kura-cache]';
@@ -93,8 +94,54 @@ const accessRows: readonly Row[] = [
   ),
 ];
 
-/** The logs: tokens stay out of them, and authz learns of transfers. */
+/** What a caller without a token can take: connections for some seconds, and memory up to the limits. */
+const floodRows: readonly Row[] = [
+  [`${objects}.listener_filters_timeout`, new Condition('atMost', '10s'), 'a silent connection would cost minutes'],
+  [`${objects}.listener_filters[0].name`, 'envoy.filters.listener.http_inspector', 'a silent connection would cost minutes'],
+  [
+    'overload_manager.actions[envoy.overload_actions.reduce_timeouts].triggers',
+    [
+      {
+        name: 'envoy.resource_monitors.global_downstream_max_connections',
+        scaled: { scaling_threshold: 0.5, saturation_threshold: 0.9 },
+      },
+    ],
+    'idle connections would keep others out for minutes',
+  ],
+  [
+    'overload_manager.actions[envoy.overload_actions.stop_accepting_requests].triggers',
+    new Condition('listWith', { name: 'envoy.resource_monitors.cgroup_memory', threshold: { value: 0.95 } }),
+    'the kernel would kill Envoy for memory outside its heap, such as that of Lua',
+  ],
+];
+
+/** Each write that authz or a grant allows, without those that only name a caller. */
+const writes = {
+  and_filter: {
+    filters: [
+      ...['GET', 'HEAD'].map((exact) => ({ header_filter: { header: { name: ':method', string_match: { exact }, invert_match: true } } })),
+      { header_filter: { header: { name: 'x-kura-caller', present_match: true } } },
+      {
+        extension_filter: {
+          name: 'envoy.access_loggers.extension_filters.cel',
+          typed_config: {
+            '@type': 'type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter',
+            expression: "xds.route_name != ''",
+          },
+        },
+      },
+    ],
+  },
+};
+
+/** The logs: tokens stay out of them, writes are in them, and authz learns of transfers. */
 const logRows: readonly Row[] = [
+  [`${lines}.filter.or_filter.filters`, new Condition('listWith', writes), 'nobody could find the writer of an object'],
+  [
+    `${lines}.typed_config.log_format.json_format.caller`,
+    "%CEL(xds.route_name != '' ? request.headers['x-kura-caller'] : null)%",
+    'the access log would show no caller, or one that a client names',
+  ],
   [`${manager}.access_log`, [], 'the access log would contain tokens', authorizationFields],
   [`${manager}.access_log`, [], 'the access log would contain signed terms, with which its reader could act for a caller', termsFields],
   [
@@ -192,6 +239,7 @@ export const bootstrapRules: readonly Row[] = [
   ...keyRows,
   ...grpcRows,
   ...accessRows,
+  ...floodRows,
   ...logRows,
   ...timeRows,
   ...shardRows,

@@ -1,5 +1,5 @@
 /** Pure: replaces the addresses and paths in the operators' Envoy bootstrap by those of a local system. */
-import { isMap, isSeq, parseDocument, type YAMLMap } from 'yaml';
+import { type Document, isMap, isSeq, parseDocument, visit, type YAMLMap } from 'yaml';
 
 interface LocalAddresses {
   readonly objectsPort: number;
@@ -16,8 +16,9 @@ interface LocalAddresses {
 }
 
 const loopback = '127.0.0.1';
+const cgroupMonitor = 'envoy.resource_monitors.cgroup_memory';
 
-/** Replaces only addresses and file paths in `text`. Throws an Error that names a missing entry. */
+/** Replaces addresses and file paths in `text`, and removes the limit of a container. Throws an Error that names a missing entry. */
 export function localBootstrap(text: string, addresses: LocalAddresses): string {
   const document = parseDocument(text);
   const [fault] = document.errors;
@@ -44,7 +45,13 @@ export function localBootstrap(text: string, addresses: LocalAddresses): string 
   setEndpoint('authz', { pipe: { path: addresses.authzSocket } });
   setEndpoint('eds', socketAddress(addresses.edsPort));
   setEndpoint('admin', socketAddress(addresses.adminPort));
+  removeContainerLimit(document);
   return document.toString();
+}
+
+/** Removes the monitor of the container's memory and its triggers. Without a control group for memory, Envoy does not start with them. */
+export function removeContainerLimit(bootstrap: Document): void {
+  visit(bootstrap, { Map: (_key, node) => (node.get('name') === cgroupMonitor ? visit.REMOVE : undefined) });
 }
 
 /** Returns the HTTP connection manager for the requests of workloads. */

@@ -52,7 +52,7 @@ function copy(): unknown {
 
 test('the table has a row for each setting that kura depends on, and the bootstrap breaks none', (t) => {
   t.deepEqual(breaches(copy(), bootstrapRules), []);
-  t.is(bootstrapRules.length, 58);
+  t.is(bootstrapRules.length, 64);
 });
 
 for (const [index, row] of bootstrapRules.entries()) {
@@ -122,7 +122,20 @@ for (const [from, to, breach] of [
   ['initial_fetch_timeout: 0s', 'initial_fetch_timeout: 15s', /ready without shards/],
   ['path: /run/kura/authz.sock', 'path: /run/other.sock', /could not reach authz/],
   ['port_value: 18000', 'port_value: 18001', /port_value: is 18001; must be 18000: Envoy could not reach eds/],
-  ['caller: "%REQ(X-KURA-CALLER)%"', 'caller: "%REQ(X-KURA-TERMS)%"', /access_log: is .*X-KURA-TERMS.*would contain signed terms/],
+  [
+    'caller: "%CEL(',
+    'terms: "%REQ(X-KURA-TERMS)%"\n                          caller: "%CEL(',
+    /access_log: is .*X-KURA-TERMS.*would contain signed terms/,
+  ],
+  ["request.headers['x-kura-caller'] : null", "'' : null", /json_format\.caller: is .*would show no caller, or one that a client names/],
+  ['exact: HEAD', 'exact: PUT', /or_filter\.filters: is .*nobody could find the writer of an object/],
+  [
+    'listener_filters_timeout: 5s',
+    'listener_filters_timeout: 60s',
+    /is "60s"; must be at most 10s: a silent connection would cost minutes/,
+  ],
+  ['saturation_threshold: 0.9', 'saturation_threshold: 1', /triggers: is .*idle connections would keep others out/],
+  ['value: 0.95', 'value: 1', /triggers: is .*the kernel would kill Envoy/],
   ['[x-kura-caller]', '[x-kura-namespace]', /must be a list with x-kura-caller: authz could not count the bytes/],
   ['status: "%RESPONSE_CODE%"', 'token: "%REQ(AUTHORIZATION)%"', /access_log: is .*AUTHORIZATION.*would contain tokens/],
   ['- key: counts_bytes\n', '- key: another\n', /bytesPerSecond would limit no namespace/],

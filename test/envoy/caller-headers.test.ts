@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import test from 'ava';
-import { allow, grant, headersOf } from './support/decisions.ts';
+import { allow, grant, headersOf, tokenOf } from './support/decisions.ts';
 import { type Rig, startRig } from './support/rig.ts';
 
 const given = headersOf({ pod: 'trainer-0' });
@@ -52,7 +52,7 @@ test('with a token, from a check and from a grant, a shard gets the headers of a
   const rig = await startRig(t);
   rig.decide = () => allow(grant(given));
   for (const [form, lines] of Object.entries(forms)) {
-    const authorization = `authorization: Bearer ${form.replaceAll(' ', '-')}`;
+    const authorization = `authorization: Bearer ${tokenOf(form.replaceAll(' ', '-'))}`;
     for (const way of ['check', 'grant', 'grant']) {
       const [asked, received] = [rig.asked.length, rig.recorder.requests.length];
       t.is(await send(rig, [authorization, ...lines]), 404, form);
@@ -73,12 +73,14 @@ test('with a token, from a check and from a grant, a shard gets the headers of a
   }
 });
 
-test('without a token authz decides, and no form passes for a decision', async (t) => {
+test('without a token, and with one that authz denies, no form passes for a decision', async (t) => {
   const rig = await startRig(t);
-  rig.decide = ({ token }) => (token === undefined ? { kind: 'unauthenticated', reason: 'no token' } : allow(grant(given)));
+  rig.decide = () => ({ kind: 'unauthenticated', reason: 'no' });
   for (const [form, lines] of Object.entries(forms)) {
     const asked = rig.asked.length;
     t.is(await send(rig, lines), 401, form);
+    t.is(rig.asked.length, asked, form);
+    t.is(await send(rig, [`authorization: Bearer ${tokenOf('a')}`, ...lines]), 401, form);
     t.is(rig.asked.length, asked + 1, form);
   }
   t.is(rig.recorder.requests.length, 0);
@@ -88,6 +90,6 @@ test('a name that Envoy would have to repair is refused', async (t) => {
   const rig = await startRig(t);
   rig.decide = () => allow(grant(given));
   for (const line of ['x_kura_caller: a/b/-', 'x-kura-caller : a/b/-', 'x-kura-caller\t: a/b/-', 'x-kura_terms: exp=1'])
-    t.is(await send(rig, ['authorization: Bearer a', line]), 400, line);
+    t.is(await send(rig, [`authorization: Bearer ${tokenOf('a')}`, line]), 400, line);
   t.is(rig.recorder.requests.length, 0);
 });

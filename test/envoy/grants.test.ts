@@ -1,23 +1,26 @@
 /** envoy/grants.lua in the real Envoy, with the operators' bootstrap and authz's own form of an answer. The shard has nothing: what is let in is a 404. */
 import { on } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import test from 'ava';
+import type { Document } from 'yaml';
 import { verbs } from '../../services/authz/policy/document.ts';
+import { namedEntry, objectsManager } from '../../services/local/bootstrap.ts';
+import { call } from '../support/http.ts';
 import { waitFor } from '../support/wait.ts';
-import { allow, everywhere, forbidden, grant, headersOf } from './support/decisions.ts';
-import { startRig } from './support/rig.ts';
+import { allow, everywhere, forbidden, grant, headersOf, nameIn, tokenOf } from './support/decisions.ts';
+import { type Rig, startRig } from './support/rig.ts';
 
 test('authz is asked once for as long as its grant holds, and again after', async (t) => {
   const rig = await startRig(t);
   rig.decide = () => allow(grant({ seconds: 3 }));
   const startedAt = performance.now();
   for (const method of verbs)
-    for (let index = 0; index < 5; index++) t.is(await rig.call({ method, key: `vision/${index}`, authorization: 'Bearer a' }), 404);
+    for (let index = 0; index < 5; index++) t.is(await rig.call({ method, key: `vision/${index}`, token: 'a' }), 404);
   // A machine that took so long for twenty requests has not shown anything.
   if (performance.now() - startedAt < 3_000) t.is(rig.asked.length, 1);
   await waitFor('authz is asked again', async () => {
-    await rig.call({ authorization: 'Bearer a' });
+    await rig.call({ token: 'a' });
     return rig.asked.length > 1;
   });
   t.true(performance.now() - startedAt >= 3_000);
@@ -28,7 +31,7 @@ test('a grant and a full check give the shard the same headers, and never the to
   rig.decide = () =>
     allow(grant({ ...headersOf({ namespace: 'nlp', serviceAccount: 'eval', pod: 'p', maxShare: 0.25 }), allowed: everywhere(['']) }));
   const headers = { 'x-kura-caller': 'forged/forged/-', 'x-kura-terms': 'max-object-bytes=1; max-share=1; exp=1', 'x-kura-other': 'x' };
-  for (let round = 0; round < 3; round++) await rig.call({ authorization: 'Bearer secret', headers });
+  for (let round = 0; round < 3; round++) await rig.call({ token: 'secret', headers });
   t.is(rig.asked.length, 1);
   const [checked, ...granted] = rig.recorder.requests.map((each) => each.headers);
   t.is(checked?.['x-kura-caller'], 'nlp/eval/p');
@@ -43,7 +46,7 @@ test('a grant holds under /direct/ as under /objects/, and nowhere else', async 
   const rig = await startRig(t);
   rig.decide = () => allow(grant());
   const headers = { 'x-forwarded-proto': 'https' };
-  for (const prefix of ['/objects/', '/direct/', '/direct/']) t.is(await rig.call({ prefix, authorization: 'Bearer a', headers }), 404);
+  for (const prefix of ['/objects/', '/direct/', '/direct/']) t.is(await rig.call({ prefix, token: 'a', headers }), 404);
   t.is(rig.asked.length, 1);
   t.deepEqual(
     rig.recorder.requests.map(({ url }) => url),
@@ -52,10 +55,10 @@ test('a grant holds under /direct/ as under /objects/, and nowhere else', async 
   // Who speaks plain HTTP to Envoy cannot say otherwise: a shard sends elsewhere by it.
   t.deepEqual([...new Set(rig.recorder.requests.map((each) => each.headers['x-forwarded-proto']))], ['http']);
   rig.decide = () => forbidden;
-  t.is(await rig.call({ prefix: '/direct/', key: 'nlp/x', authorization: 'Bearer a' }), 403);
-  t.is(await rig.call({ prefix: '/direct/', key: 'vision/', authorization: 'Bearer b' }), 403);
+  t.is(await rig.call({ prefix: '/direct/', key: 'nlp/x', token: 'a' }), 403);
+  t.is(await rig.call({ prefix: '/direct/', key: 'vision/', token: 'b' }), 403);
   for (const prefix of ['/ticket/', '/direct', '/other/']) {
-    await rig.call({ prefix, authorization: 'Bearer a' });
+    await rig.call({ prefix, token: 'a' });
     t.false(
       rig.recorder.requests.some(({ url }) => url.startsWith(prefix) && !url.startsWith('/direct/')),
       prefix,
@@ -66,7 +69,7 @@ test('a grant holds under /direct/ as under /objects/, and nowhere else', async 
 test('what the grant does not clearly allow goes to authz', async (t) => {
   const rig = await startRig(t);
   rig.decide = ({ target }) => (target === '/objects/vision/first' ? allow(grant({ denied: everywhere(['vision/secret/']) })) : forbidden);
-  t.is(await rig.call({ key: 'vision/first', authorization: 'Bearer a' }), 404);
+  t.is(await rig.call({ key: 'vision/first', token: 'a' }), 404);
   for (const [request, status] of [
     [{ key: 'nlp/x' }, 403],
     [{ key: 'visionary/x' }, 403],
@@ -78,21 +81,21 @@ test('what the grant does not clearly allow goes to authz', async (t) => {
     [{ method: 'PUT', headers: { 'content-length': '1000001' } }, 403],
   ] as const) {
     const before = rig.asked.length;
-    t.is(await rig.call({ ...request, authorization: 'Bearer a' }), status, JSON.stringify(request));
+    t.is(await rig.call({ ...request, token: 'a' }), status, JSON.stringify(request));
     t.is(rig.asked.length, before + 1, JSON.stringify(request));
   }
   const before = rig.asked.length;
-  t.is(await rig.call({ key: 'vision/secret', authorization: 'Bearer a' }), 404);
+  t.is(await rig.call({ key: 'vision/secret', token: 'a' }), 404);
   t.is(rig.asked.length, before, 'a denied prefix is matched with its slash');
 });
 
 test('a verb is granted by itself', async (t) => {
   const rig = await startRig(t);
   rig.decide = () => allow(grant({ allowed: { GET: ['vision/'], HEAD: [], PUT: [], DELETE: [] } }));
-  await rig.call({ authorization: 'Bearer a' });
-  await rig.call({ authorization: 'Bearer a' });
+  await rig.call({ token: 'a' });
+  await rig.call({ token: 'a' });
   t.is(rig.asked.length, 1);
-  await rig.call({ method: 'DELETE', authorization: 'Bearer a' });
+  await rig.call({ method: 'DELETE', token: 'a' });
   t.deepEqual(
     rig.asked.map(({ method }) => method),
     ['GET', 'DELETE'],
@@ -101,8 +104,8 @@ test('a verb is granted by itself', async (t) => {
 
 test('two tokens never share a grant', async (t) => {
   const rig = await startRig(t);
-  rig.decide = ({ token }) => allow(grant(headersOf({ serviceAccount: String(token) })));
-  for (let round = 0; round < 3; round++) for (const token of ['a', 'b', 'aa', 'A']) await rig.call({ authorization: `Bearer ${token}` });
+  rig.decide = ({ token }) => allow(grant(headersOf({ serviceAccount: nameIn(token) })));
+  for (let round = 0; round < 3; round++) for (const token of ['a', 'b', 'aa', 'A']) await rig.call({ token });
   t.is(rig.asked.length, 4);
   t.deepEqual(
     rig.recorder.requests.map(({ headers }) => headers['x-kura-caller']),
@@ -120,74 +123,198 @@ test('a denial, an unavailable authz and an allow without a grant are never kept
   ] as const) {
     rig.decide = () => decision;
     const before = rig.asked.length;
-    for (let round = 0; round < 3; round++) t.is(await rig.call({ authorization: 'Bearer a' }), status);
+    for (let round = 0; round < 3; round++) t.is(await rig.call({ token: 'a' }), status);
     t.is(rig.asked.length, before + 3);
   }
 });
 
-test('no Authorization, an empty one, two of them and one over 8 KiB go to authz each time', async (t) => {
+/** Nothing in these values can be a token; `authorization` null is none. */
+const impossible: Readonly<Record<string, { readonly authorization: string | readonly string[] | null; readonly reason: RegExp }>> = {
+  none: { authorization: null, reason: /exactly one Authorization header/ },
+  empty: { authorization: '', reason: /exactly one Authorization header/ },
+  'two lines': { authorization: [`Bearer ${tokenOf('a')}`, `Bearer ${tokenOf('a')}`], reason: /one token of three parts/ },
+  'another scheme': { authorization: 'Basic YTpi', reason: /one token of three parts/ },
+  'another case': { authorization: `bearer ${tokenOf('a')}`, reason: /one token of three parts/ },
+  'two spaces': { authorization: `Bearer  ${tokenOf('a')}`, reason: /one token of three parts/ },
+  'a tab': { authorization: `Bearer\t${tokenOf('a')}`, reason: /one token of three parts/ },
+  'no space': { authorization: `Bearer${tokenOf('a')}`, reason: /one token of three parts/ },
+  'one part': { authorization: 'Bearer junk', reason: /one token of three parts/ },
+  'four parts': { authorization: 'Bearer a.b.c.d', reason: /one token of three parts/ },
+  'no signature': { authorization: 'Bearer a.b.', reason: /one token of three parts/ },
+  padding: { authorization: 'Bearer a.b.c=', reason: /one token of three parts/ },
+  'other letters': { authorization: 'Bearer a.b.c+/~', reason: /one token of three parts/ },
+  '4,097 bytes': { authorization: `Bearer ${tokenOf('a'.repeat(4_097 - 13))}`, reason: /longer than 4096 bytes/ },
+};
+
+test('an Authorization that cannot be a token is the 401 of authz without a call to authz, and ends its connection', async (t) => {
   const rig = await startRig(t);
   rig.decide = () => allow(grant());
-  await rig.call({ authorization: 'Bearer a' });
-  for (const authorization of [undefined, '', ['Bearer a', 'Bearer a'], ['Bearer a', 'Bearer b'], `Bearer ${'a'.repeat(8_200)}`]) {
-    const before = rig.asked.length;
-    for (let round = 0; round < 2; round++) await rig.call(authorization === undefined ? {} : { authorization });
-    t.is(rig.asked.length, before + 2, String(authorization).slice(0, 40));
+  t.is(await rig.call({ authorization: `Bearer ${tokenOf('a'.repeat(4_096 - 13))}` }), 404, 'the longest');
+  t.is(rig.asked.length, 1);
+  for (const [name, { authorization, reason }] of Object.entries(impossible)) {
+    for (const request of [{}, { method: 'PUT', body: 'x' }, { path: '/other' }, { headers: { 'content-type': 'application/grpc' } }]) {
+      const headers = {
+        connection: 'keep-alive',
+        ...request.headers,
+        ...(authorization === null ? {} : { authorization: authorization as string }),
+      };
+      const answer = await call(`http://127.0.0.1:${rig.port}`, { path: '/objects/vision/x', ...request, headers });
+      t.is(answer.status, 401, name);
+      t.like(answer.headers, {
+        'content-type': 'application/problem+json',
+        'www-authenticate': 'Bearer realm="kura", error="invalid_token"',
+        connection: 'close',
+      });
+      const { detail, ...problem } = JSON.parse(answer.body.toString());
+      t.deepEqual(problem, { status: 401, code: 'unauthenticated' }, name);
+      t.regex(detail, reason, name);
+    }
   }
+  t.is(rig.asked.length, 1);
+  t.is(rig.recorder.requests.length, 1);
+  // A 401 of authz keeps its connection: the client reads its token file and repeats the request.
+  rig.decide = () => ({ kind: 'unauthenticated', reason: 'no' });
+  const answer = await call(`http://127.0.0.1:${rig.port}`, {
+    path: '/objects/vision/x',
+    token: tokenOf('b'),
+    headers: { connection: 'keep-alive' },
+  });
+  t.is(answer.status, 401);
+  t.not(answer.headers.connection, 'close');
 });
 
 test('a grant counts from when it was asked for, not from the end of a long upload', async (t) => {
   const rig = await startRig(t);
   rig.decide = () => allow(grant({ seconds: 1 }));
-  await rig.call({ method: 'PUT', headers: { 'content-length': '2' }, bodyMs: 1_200, authorization: 'Bearer a' });
-  await rig.call({ authorization: 'Bearer a' });
+  await rig.call({ method: 'PUT', headers: { 'content-length': '2' }, bodyMs: 1_200, token: 'a' });
+  await rig.call({ token: 'a' });
   t.is(rig.asked.length, 2);
 });
 
-test('100,000 tokens do not grow memory, and the newest are known', async (t) => {
-  t.timeout(300_000);
+test('20,000 spellings of one token ask authz nothing and take no memory', async (t) => {
   const rig = await startRig(t);
-  const head = (authorization: string): string => `GET /objects/vision/x HTTP/1.1\r\nhost: x\r\nauthorization: ${authorization}\r\n\r\n`;
-  const given = allow(grant());
-  rig.decide = () => given;
-  const token = (index: number): string => `Bearer ${String(index).padStart(1_000, 'x')}`;
-  const flood = async (from: number, to: number): Promise<void> => {
-    const connections = 20;
-    const share = (to - from) / connections;
-    const requests = (index: number): string[] => Array.from({ length: share }, (_, own) => head(token(from + index * share + own)));
-    await Promise.all(Array.from({ length: connections }, (_, index) => pipeline(rig.port, requests(index))));
-    t.is(rig.asked.length, to - from);
-    rig.asked.length = 0;
-    rig.recorder.requests.length = 0;
-  };
-  const resident = (): number => Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${rig.pid}/status`, 'utf8'))?.[1]) / 1024;
-  // Both generations are full once. A kept token and its grant take some 2.5 KB: 75,000 of them would be 190 MB.
-  await flood(0, 25_000);
-  const before = resident();
-  await flood(25_000, 100_000);
-  const grown = resident() - before;
-  t.log(`${before.toFixed(0)} MiB, and ${grown.toFixed(0)} more after 75,000 others`);
-  t.true(grown < 100, `${grown} MiB`);
-  await rig.call({ authorization: token(99_999) });
-  t.is(rig.asked.length, 0);
-  await rig.call({ authorization: token(0) });
+  rig.decide = () => allow(grant());
+  const token = tokenOf('a'.repeat(1_000));
+  t.is(await rig.call({ authorization: `Bearer ${token}` }), 404);
+  const spellings = Array.from({ length: 20_000 }, (_, index) => {
+    const scheme = [...'bearer'].map((letter, at) => ((index >> at) & 1 ? letter.toUpperCase() : letter)).join('');
+    return `${scheme}${' '.repeat(2 + (index >> 6))}${token}`;
+  });
+  await flood(rig.port, spellings);
   t.is(rig.asked.length, 1);
+  t.log(`${resident(rig).toFixed(0)} MiB`);
+  t.true(resident(rig) < maxBareMiB, `${resident(rig)} MiB`);
 });
 
-/** Sends GETs whose answers have no body over one connection, many at a time: one by one Node's own client would take most of a test's time. */
-async function pipeline(port: number, requests: readonly string[]): Promise<void> {
-  const socket = connect(port, '127.0.0.1');
-  const answers = on(socket, 'data')[Symbol.asyncIterator]();
-  const atATime = 64;
-  let rest = '';
-  for (let first = 0; first < requests.length; first += atATime) {
-    const batch = requests.slice(first, first + atATime);
-    socket.write(batch.join(''));
-    for (let left = batch.length; left > 0; ) {
-      const heads = `${rest}${(await answers.next()).value}`.split('\r\n\r\n');
-      rest = heads.pop() ?? '';
-      left -= heads.length;
-    }
+test('tokens of the greatest length take no more memory than the documented bound, and the newest are known', async (t) => {
+  t.timeout(300_000);
+  const rig = await startRig(t);
+  const given = allow(grant());
+  rig.decide = () => given;
+  const token = (index: number): string => tokenOf(String(index).padStart(4_000, 'x'));
+  const count = 40_000;
+  await flood(
+    rig.port,
+    Array.from({ length: count }, (_, index) => `Bearer ${token(index)}`),
+  );
+  t.is(rig.asked.length, count);
+  t.log(`${resident(rig).toFixed(0)} MiB`);
+  t.true(resident(rig) < maxBareMiB + maxGrantsMiB, `${resident(rig)} MiB`);
+  await rig.call({ authorization: `Bearer ${token(count - 1)}` });
+  t.is(rig.asked.length, count);
+  await rig.call({ authorization: `Bearer ${token(0)}` });
+  t.is(rig.asked.length, count + 1);
+});
+
+test('expired grants are forgotten without other tokens, and their memory serves the next ones', async (t) => {
+  t.timeout(300_000);
+  const rig = await startRig(t, { edit: withGenerationsOf(2_000) });
+  const given = allow(grant({ seconds: 1 }));
+  rig.decide = () => given;
+  const ofRound = async (round: number): Promise<number> => {
+    await flood(
+      rig.port,
+      Array.from({ length: 6_000 }, (_, index) => `Bearer ${tokenOf(`${round}-${index}`.padStart(4_000, 'x'))}`),
+    );
+    const peak = resident(rig);
+    await waitFor('the grants are forgotten', async () => (await luaMiB(rig)) < 1);
+    return peak;
+  };
+  const first = await ofRound(1);
+  const last = await ofRound(2);
+  t.log(`${first.toFixed(0)} MiB after the first flood, ${last.toFixed(0)} MiB after the second`);
+  t.true(last < maxBareMiB + maxGrantsMiB, `${last} MiB`);
+});
+
+test('a grant that is in use outlives its generation', async (t) => {
+  const rig = await startRig(t, { edit: withGenerationsOf(200) });
+  rig.decide = () => allow(grant({ seconds: 60 }));
+  const until = performance.now() + 1_000;
+  while (performance.now() < until) t.is(await rig.call({ token: 'a' }), 404);
+  // A pause of the machine of two generations costs one more check.
+  t.true(rig.asked.length <= 3, `${rig.asked.length} checks`);
+});
+
+/** Envoy with one worker thread and empty tables. */
+const maxBareMiB = 130;
+/** Two generations of 5,000 grants with tokens of 4 KiB (envoy/README.md). */
+const maxGrantsMiB = 100;
+
+function resident({ pid }: Rig): number {
+  return Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
+}
+
+const luaHeader = 'x-lua-kibibytes';
+
+/** Replaces the lifetime of a generation in grants.lua, and adds a response header with the memory of Lua. */
+function withGenerationsOf(milliseconds: number): (bootstrap: Document) => void {
+  const source = readFileSync(new URL('../../envoy/grants.lua', import.meta.url), 'utf8');
+  const [lifetime, response] = ['generation_ms = 60000', 'function envoy_on_response(handle)\n'];
+  if (!source.includes(lifetime) || !source.includes(response)) throw new Error('grants.lua has another form');
+  const lua = source
+    .replace(lifetime, `generation_ms = ${milliseconds}`)
+    .replace(response, `${response}  handle:headers():add("${luaHeader}", tostring(collectgarbage("count")))\n`);
+  return (bootstrap) =>
+    namedEntry(objectsManager(bootstrap), ['http_filters'], 'envoy.filters.http.lua').setIn(['typed_config', 'default_source_code'], {
+      inline_string: lua,
+    });
+}
+
+/** The memory of live and dead values in Lua, after one more request. */
+async function luaMiB({ port }: Rig): Promise<number> {
+  const { headers } = await call(`http://127.0.0.1:${port}`, { path: '/objects/vision/x', token: tokenOf('a') });
+  return Number(headers[luaHeader]) / 1024;
+}
+
+/** Sends a GET with each value of Authorization, over 20 connections, and over a new one after each response that ends its connection. */
+async function flood(port: number, authorizations: readonly string[]): Promise<void> {
+  const head = (authorization: string): string => `GET /objects/vision/x HTTP/1.1\r\nhost: x\r\nauthorization: ${authorization}\r\n\r\n`;
+  const left = authorizations.map(head).values();
+  await Promise.all(Array.from({ length: 20 }, () => pipeline(port, left)));
+}
+
+/** Sends requests from the shared iterator until it ends. */
+async function pipeline(port: number, requests: IterableIterator<string>): Promise<void> {
+  for (;;) {
+    const socket = connect(port, '127.0.0.1');
+    const isDone = await exchange(socket, requests);
+    socket.destroy();
+    if (isDone) return;
   }
-  socket.destroy();
+}
+
+/** Many requests at a time would take less, but a response can end the connection. Returns whether the iterator has ended. */
+async function exchange(socket: Socket, requests: IterableIterator<string>): Promise<boolean> {
+  const answers = on(socket, 'data', { close: ['close'] })[Symbol.asyncIterator]();
+  for (const request of requests) {
+    socket.write(request);
+    let text = '';
+    while (!text.includes('\r\n\r\n')) {
+      const { value, done } = await answers.next();
+      if (done) throw new Error(`the connection ended without a response: ${text}`);
+      text += value;
+    }
+    if (text.includes('connection: close')) return false;
+  }
+  return true;
 }

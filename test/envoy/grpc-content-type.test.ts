@@ -4,7 +4,7 @@ import type { Decision } from '../../services/authz/decision.ts';
 import { namedEntry, objectsManager } from '../../services/local/bootstrap.ts';
 import { type Answer, type Call, call } from '../support/http.ts';
 import { waitFor } from '../support/wait.ts';
-import { allow, forbidden } from './support/decisions.ts';
+import { allow, forbidden, tokenOf } from './support/decisions.ts';
 import { type Rig, startRig } from './support/rig.ts';
 
 const contentTypes = ['application/grpc', 'application/grpc+proto'];
@@ -84,7 +84,9 @@ test('a connection that floods gets 429, and the access log has the statuses tha
       limit.setIn(['typed_config', 'token_bucket', 'max_tokens'], 50);
       limit.setIn(['typed_config', 'token_bucket', 'tokens_per_fill'], 1);
       const logger = namedEntry(objectsManager(bootstrap), ['access_log'], 'envoy.access_loggers.stdout');
-      logger.setIn(['filter', 'or_filter', 'filters', 0, 'runtime_filter', 'percent_sampled', 'numerator'], 0);
+      const filters = ['filter', 'or_filter', 'filters'];
+      logger.setIn([...filters, 0, 'runtime_filter', 'percent_sampled', 'numerator'], 0);
+      logger.setIn([...filters, 3, 'and_filter', 'filters', 1, 'runtime_filter', 'percent_sampled', 'numerator'], 100);
     },
   });
   rig.decide = () => forbidden;
@@ -99,7 +101,7 @@ test('an exhausted heap is the exception: Envoy then creates no filter, and the 
   const rig = await startRig(t, { edit: (bootstrap) => bootstrap.setIn(heap, 1) });
   const headers = { 'content-type': 'application/grpc' };
   const answer = await waitFor('Envoy has looked at its heap', async () => {
-    const found = await call(`http://127.0.0.1:${rig.port}`, { path: '/objects/vision/x', headers });
+    const found = await call(`http://127.0.0.1:${rig.port}`, { path: '/objects/vision/x', token: tokenOf('a'), headers });
     return String(found.headers['grpc-message']).includes('"overloaded"') && found;
   });
   t.like(answer.headers, { 'grpc-status': '14', 'retry-after': '1' });
@@ -108,9 +110,9 @@ test('an exhausted heap is the exception: Envoy then creates no filter, and the 
 /** Sends a request without and with each gRPC content type, and reports whether the responses are equal. Returns the one without. */
 async function compare(rig: Rig, request: Call, report: (same: boolean, detail: string) => void): Promise<Answer> {
   const url = `http://127.0.0.1:${rig.port}`;
-  const plain = await call(url, request);
+  const plain = await call(url, { token: tokenOf('a'), ...request });
   for (const type of contentTypes) {
-    const grpc = await call(url, { ...request, headers: { 'content-type': type } });
+    const grpc = await call(url, { token: tokenOf('a'), ...request, headers: { ...request.headers, 'content-type': type } });
     const [expected, found] = [plain, grpc].map((answer) => comparable(answer, request.method));
     report(found === expected, `${request.method} with ${type}: ${found} instead of ${expected}`);
   }

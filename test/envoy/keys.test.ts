@@ -7,14 +7,14 @@ import { canonicalKey } from '../../services/shared/key.ts';
 import { call } from '../support/http.ts';
 import { keyVectors, nearlyEscapes } from '../support/key-vectors.ts';
 import { readMetric } from '../support/metrics.ts';
-import { allow, everywhere, forbidden, grant } from './support/decisions.ts';
+import { allow, everywhere, forbidden, grant, tokenOf } from './support/decisions.ts';
 import { type Rig, startRig } from './support/rig.ts';
 
 /** The key that authz and the shard get; null when Envoy rejects the request. */
 async function keyBehind(rig: Rig, key: string): Promise<string | null> {
   rig.asked.length = 0;
   rig.recorder.requests.length = 0;
-  const { status } = await call(`http://127.0.0.1:${rig.port}`, { path: `/objects/${key}` });
+  const { status } = await call(`http://127.0.0.1:${rig.port}`, { path: `/objects/${key}`, token: tokenOf('a') });
   const [asked, ...others] = [...rig.asked.map(({ target }) => target), ...rig.recorder.requests.map(({ url }) => url)];
   if (status === 400 && asked === undefined) return null;
   if (status !== 404 || asked === undefined || others.length !== 1 || others[0] !== asked)
@@ -58,7 +58,7 @@ test('a malformed escape is a 400 with the code of other unacceptable requests, 
     ['vision/100%', /% must be followed by two hexadecimal digits/],
     ['vision/a%2fb', /path_normalization_failed/],
   ] as const) {
-    const { status, headers, body } = await call(`http://127.0.0.1:${rig.port}`, { path: `/objects/${key}` });
+    const { status, headers, body } = await call(`http://127.0.0.1:${rig.port}`, { path: `/objects/${key}`, token: tokenOf('a') });
     t.is(status, 400, key);
     t.is(headers['content-type'], 'application/problem+json');
     const problem = JSON.parse(body.toString());
@@ -74,12 +74,12 @@ test('a grant and its denied prefixes hold for every spelling of a key', async (
     target.slice(target.indexOf('/', 1)).startsWith('/vision/(secret)/')
       ? forbidden
       : allow(grant({ denied: everywhere(['vision/(secret)/']) }));
-  const authorization = 'Bearer a';
-  for (const key of ['vision/a%20(1)', 'vision/a%20%281%29', '%76ision/%61%20%28%31%29']) t.is(await rig.call({ key, authorization }), 404);
+  const token = 'a';
+  for (const key of ['vision/a%20(1)', 'vision/a%20%281%29', '%76ision/%61%20%28%31%29']) t.is(await rig.call({ key, token }), 404);
   t.is(rig.asked.length, 1);
   t.deepEqual([...new Set(rig.recorder.requests.map(({ url }) => url))], ['/objects/vision/a%20(1)']);
   for (const key of ['vision/(secret)/x', 'vision/%28secret%29/x', 'vision/%28%73ecret)/x'])
-    for (const prefix of ['/objects/', '/direct/']) t.is(await rig.call({ key, prefix, authorization }), 403, prefix + key);
+    for (const prefix of ['/objects/', '/direct/']) t.is(await rig.call({ key, prefix, token }), 403, prefix + key);
 });
 
 test('Envoy runs the script for paths with a % only', async (t) => {

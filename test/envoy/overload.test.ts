@@ -5,7 +5,7 @@ import test from 'ava';
 import type { Document } from 'yaml';
 import { namedEntry, objectsManager } from '../../services/local/bootstrap.ts';
 import { waitFor } from '../support/wait.ts';
-import { allow } from './support/decisions.ts';
+import { allow, tokenOf } from './support/decisions.ts';
 import { type Rig, startRig } from './support/rig.ts';
 
 interface Connection {
@@ -31,7 +31,7 @@ async function isLive({ metricsPort }: Pick<Rig, 'metricsPort'>): Promise<boolea
 }
 
 function requestHead({ method = 'GET', more = '' } = {}): string {
-  return `${method} /objects/vision/x HTTP/1.1\r\nhost: kura\r\nauthorization: Bearer a\r\n${more}\r\n`;
+  return `${method} /objects/vision/x HTTP/1.1\r\nhost: kura\r\nauthorization: Bearer ${tokenOf('a')}\r\n${more}\r\n`;
 }
 
 function statuses({ text }: Connection): number[] {
@@ -49,6 +49,8 @@ function replace(
 }
 
 const monitor = (index: number, field: string) => ['overload_manager', 'resource_monitors', index, 'typed_config', field];
+
+const minIdle = ['overload_manager', 'actions', 2, 'typed_config', 'timer_scale_factors', 0, 'min_timeout'];
 
 test('a connection that floods gets 429 for what is too much, at no cost to authz, and another one is served', async (t) => {
   const rig = await startRig(t, {
@@ -71,12 +73,17 @@ test('a connection that floods gets 429 for what is too much, at no cost to auth
   t.true(served >= 100 && refused > 50, `${served} served, ${refused} refused`);
   t.is(rig.asked.length, served);
   t.regex(flooder.text(), /HTTP\/1\.1 429 .*?retry-after: 1\r\n.*?"code":"too-many-requests"/s);
-  t.is(await rig.call({ authorization: 'Bearer b' }), 404);
+  t.is(await rig.call({ token: 'b' }), 404);
 });
 
 test('connections beyond the limit are closed, those below it are served, and room is free again once they go', async (t) => {
   const rig = await startRig(t, {
-    edit: (bootstrap) => replace(bootstrap, monitor(0, 'max_active_downstream_connections'), [20_000, 20]),
+    edit: (bootstrap) => {
+      replace(bootstrap, monitor(0, 'max_active_downstream_connections'), [20_000, 20]);
+      // A slow machine must not close the silent connections that have a place.
+      replace(namedEntry(bootstrap, ['static_resources', 'listeners'], 'objects'), ['listener_filters_timeout'], ['5s', '300s']);
+      replace(bootstrap, minIdle, ['5s', '300s']);
+    },
   });
   rig.decide = () => allow(undefined);
   const connections = await Promise.all(Array.from({ length: 60 }, () => open(rig)));
@@ -91,7 +98,46 @@ test('connections beyond the limit are closed, those below it are served, and ro
   await waitFor('each is served', () => left.every((connection) => statuses(connection)[0] === 404));
   t.true(await isLive(rig), 'the kubelet still gets an answer');
   for (const { socket } of left) socket.destroy();
-  await waitFor('there is room', async () => (await rig.call({ authorization: 'Bearer b' })) === 404);
+  await waitFor('there is room', async () => (await rig.call({ token: 'b' })) === 404);
+});
+
+test('a connection without a complete first line is closed, and one that has had a response stays', async (t) => {
+  const rig = await startRig(t, {
+    edit: (bootstrap) =>
+      replace(namedEntry(bootstrap, ['static_resources', 'listeners'], 'objects'), ['listener_filters_timeout'], ['5s', '0.3s']),
+  });
+  rig.decide = () => allow(undefined);
+  const kept = await open(rig);
+  t.teardown(() => kept.socket.destroy());
+  kept.socket.write(requestHead());
+  await waitFor('the response', () => statuses(kept).length === 1);
+  for (const text of ['', 'G', 'GET /objects/vision/x', 'GET /objects/vision/x HTTP/1.1']) {
+    const silent = await open(rig);
+    silent.socket.write(text);
+    await silent.closed;
+    t.is(silent.text(), '', text);
+  }
+  t.false(kept.socket.destroyed || kept.socket.readableEnded);
+  kept.socket.write(requestHead());
+  await waitFor('the second response', () => statuses(kept).length === 2);
+});
+
+test('when connections become scarce, the idle ones make room', async (t) => {
+  const rig = await startRig(t, {
+    edit: (bootstrap) => {
+      replace(bootstrap, monitor(0, 'max_active_downstream_connections'), [20_000, 20]);
+      replace(bootstrap, minIdle, ['5s', '0.1s']);
+    },
+  });
+  rig.decide = () => allow(undefined);
+  const idle = await Promise.all(Array.from({ length: 19 }, () => open(rig)));
+  t.teardown(() => {
+    for (const { socket } of idle) socket.destroy();
+  });
+  // Each has had a response, so only idle_timeout of 300 s would close it.
+  for (const { socket } of idle) socket.write(requestHead());
+  await waitFor('some are closed', () => idle.filter(({ socket }) => socket.destroyed || socket.readableEnded).length > 1);
+  t.is(await rig.call({}), 404);
 });
 
 test('an exhausted heap is a 503 with a code and Retry-After, and Envoy lives on', async (t) => {
@@ -130,10 +176,10 @@ test('a client that trickles its head, or stalls in its body, is cut off with 40
   }
 });
 
-test('a head over 32 KiB is a 431 with a problem body', async (t) => {
+test('a head over 16 KiB is a 431 with a problem body', async (t) => {
   const rig = await startRig(t);
   const connection = await open(rig);
-  connection.socket.write(requestHead({ more: `x: ${'x'.repeat(33 * 1024)}\r\n` }));
+  connection.socket.write(requestHead({ more: `x: ${'x'.repeat(17 * 1024)}\r\n` }));
   await connection.closed;
   t.deepEqual(statuses(connection), [431]);
   t.regex(connection.text(), /"code":"proxy-refused"/);

@@ -16,16 +16,23 @@ const addresses = {
   grpcFile: '/g/grpc.lua',
 };
 
-test('only the addresses and file paths of the operators’ bootstrap change', (t) => {
+test('only the addresses, the file paths and the limit of the container in the operators’ bootstrap change', (t) => {
+  const isContainerLimit = (entry: unknown): boolean => (entry as { name?: unknown }).name === 'envoy.resource_monitors.cgroup_memory';
   const withoutAddresses = (text: string): unknown =>
-    JSON.parse(JSON.stringify(parse(text), (key, value) => (['address', 'filename'].includes(key) ? undefined : value)));
+    JSON.parse(
+      JSON.stringify(parse(text), (key, value) => {
+        if (['address', 'filename'].includes(key)) return undefined;
+        return Array.isArray(value) ? value.filter((entry) => !isContainerLimit(entry)) : value;
+      }),
+    );
+  t.true(source.includes('cgroup_memory'));
   const local = localBootstrap(source, addresses);
   t.deepEqual(withoutAddresses(local), withoutAddresses(source));
   const found = JSON.stringify(parse(local));
   for (const port of [1, 2, 3, 4]) t.true(found.includes(`"address":"127.0.0.1","port_value":${port}`), String(port));
   t.true(found.includes('"path":"/s/authz.sock"'));
   for (const name of ['grants', 'keys', 'grpc']) t.true(found.includes(`"filename":"/g/${name}.lua"`), name);
-  t.false(found.includes('0.0.0.0'));
+  t.false(found.includes('0.0.0.0') || found.includes('cgroup'));
 });
 
 test('a bootstrap without a required entry is rejected with the name of the entry', (t) => {

@@ -7,6 +7,11 @@ import { callerHeaders } from '../../support/caller.ts';
 type Allow = Extract<Decision, { kind: 'allow' }>;
 type CallerChanges = NonNullable<Parameters<typeof callerHeaders>[0]>;
 
+/** A token of the form that Envoy passes on. `name` is its middle part. */
+export const tokenOf = (name: string): string => `e30.${name}.x`;
+/** The name in a token of `tokenOf`. */
+export const nameIn = (token: string | undefined): string => String(token?.split('.')[1]);
+
 export const everywhere = (prefixes: readonly string[]): Grant['allowed'] => byVerb(() => prefixes);
 
 /** With a signature that nothing here checks. */

@@ -14,12 +14,13 @@ import { startBootstrapEnvoy } from '../../support/bootstrap-envoy.ts';
 import { type Recorder, startRecorder } from '../../support/recorder.ts';
 import { temporaryFolder } from '../../support/service.ts';
 import { waitFor } from '../../support/wait.ts';
+import { tokenOf } from './decisions.ts';
 
 export interface Rig {
   /** What authz was asked. */
   readonly asked: Question[];
   /** What authz says. */
-  decide: (question: Question) => Decision;
+  decide: (question: Question) => Decision | Promise<Decision>;
   /** Bytes of which Envoy told authz, by namespace. */
   readonly transferred: Map<string, number>;
   readonly recorder: Recorder;
@@ -29,13 +30,16 @@ export interface Rig {
   readonly metricsPort: number;
   /** Its access log. */
   readonly accessLog: () => Record<string, unknown>[];
-  /** One request on a kept connection; `authorization` may be several lines. */
+  /** One request on a kept connection, with the token of `tokenOf(token)` or another `authorization`, which may be several lines. */
   call(request: {
     method?: string;
     key?: string;
     /** `/objects/` unless named. */
     prefix?: string;
-    authorization?: string | readonly string[];
+    /** `caller` unless named. */
+    token?: string;
+    /** Null for none. */
+    authorization?: string | readonly string[] | null;
     headers?: Record<string, string>;
     /** A body of two bytes that takes so long. */
     bodyMs?: number;
@@ -84,13 +88,24 @@ export async function startRig(t: ExecutionContext, { edit, authority }: RigOpti
   const agent = authority === undefined ? new Agent(kept) : new TlsAgent({ ...kept, ca: authority });
   const send = authority === undefined ? request : requestTls;
   t.teardown(() => agent.destroy());
-  const call: Rig['call'] = ({ method = 'GET', key = 'vision/x', prefix = '/objects/', authorization, headers = {}, bodyMs }) =>
+  const call: Rig['call'] = ({
+    method = 'GET',
+    key = 'vision/x',
+    prefix = '/objects/',
+    token = 'caller',
+    authorization,
+    headers = {},
+    bodyMs,
+  }) =>
     new Promise((resolve, reject) => {
       const outgoing = send(`http${authority === undefined ? '' : 's'}://127.0.0.1:${ports.objects}`, {
         agent,
         method,
         path: prefix + key,
-        headers: { ...headers, ...(authorization === undefined ? {} : { authorization: authorization as string }) },
+        headers: {
+          ...headers,
+          ...(authorization === null ? {} : { authorization: (authorization ?? `Bearer ${tokenOf(token)}`) as string }),
+        },
       });
       outgoing.on('error', reject);
       outgoing.on('response', (response) => {
