@@ -2,10 +2,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { V1Container, V1Pod } from '@kubernetes/client-node';
 import { envoyBinary } from '../../../services/local/envoy-binary.ts';
+import { parseQuantity } from '../../../services/shared/quantity.ts';
 import { startOf } from './pod-spec.ts';
 import { canBecomeOthers } from './user.ts';
 
@@ -41,9 +42,10 @@ interface ContainerOptions {
 export async function startContainer(options: ContainerOptions): Promise<Container> {
   const { pod, container, network, directory, logFile } = options;
   await mkdir(directory, { recursive: true });
+  const controlGroup = await makeControlGroup(options);
   const { words, directory: workingDirectory, environment } = startOf(pod, container, options.given);
   const env = { ...environment, PATH: '/kura/node_modules/.bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' };
-  const args = [directory, userOf(pod, container), workingDirectory, ...mountsOf(options), '--', ...words];
+  const args = [directory, userOf(pod, container), workingDirectory, ...mountsOf(options, controlGroup), '--', ...words];
   const log = openSync(logFile, 'a');
   const child = spawn(
     'setpriv',
@@ -80,11 +82,22 @@ async function endOf(child: ChildProcess, group: number): Promise<number | NodeJ
   return status ?? signal;
 }
 
-function mountsOf({ container, volumes, resolvConfFile }: ContainerOptions): string[] {
+/** What a container sees of its control group (version 2). Envoy reads its memory limit there. No memory is counted. */
+async function makeControlGroup({ container, directory }: ContainerOptions): Promise<string> {
+  const folder = `${directory}-cgroup`;
+  const limit = parseQuantity(container.resources?.limits?.memory ?? '');
+  await mkdir(folder);
+  await writeFile(path.join(folder, 'memory.max'), `${limit ?? 'max'}\n`);
+  await writeFile(path.join(folder, 'memory.current'), '0\n');
+  return folder;
+}
+
+function mountsOf({ container, volumes, resolvConfFile }: ContainerOptions, controlGroup: string): string[] {
   const mounts = [
     `${root}:/kura:ro`,
     `${envoyBinary({ root, override: process.env.KURA_ENVOY })}:/usr/local/bin/envoy:ro`,
     `${resolvConfFile}:/etc/resolv.conf:ro`,
+    `${controlGroup}:/sys/fs/cgroup:ro`,
   ];
   for (const { name, mountPath, readOnly } of container.volumeMounts ?? []) {
     const source = volumes.get(name);
