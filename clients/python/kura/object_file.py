@@ -1,0 +1,52 @@
+"""An object as a file, read in ranges."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable
+
+from .transport import Stat
+
+
+class ObjectFile(io.RawIOBase):
+    """Every range comes from the version that `stat` saw. io.BufferedReader adds the read-ahead."""
+
+    def __init__(self, name: str, stat: Stat, fetch: Callable[[int, int], bytes]) -> None:
+        super().__init__()
+        self.name = name
+        self.stat = stat
+        self._fetch = fetch
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.stat.size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"negative seek position {base + offset}")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        data = self._next(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        return self._next(self.stat.size)
+
+    def _next(self, length: int) -> bytes:
+        if self.closed:
+            raise ValueError("I/O operation on a closed file")
+        end = min(self._position + length, self.stat.size)
+        data = self._fetch(self._position, end) if end > self._position else b""
+        self._position += len(data)
+        return data
