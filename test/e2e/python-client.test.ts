@@ -111,8 +111,9 @@ test.serial('the tests of the package pass', async (t) => {
   const certificates = await temporaryFolder(t);
   for (const name of ['own', 'other'])
     await writeCertificate(path.join(certificates, name), { authority: await createAuthority(name), name: 'kura' });
-  const pytest = run(python.executable, ['-m', 'pytest', '-rs', '--durations=5'], {
-    cwd: client,
+  const settings = ['-c', path.join(client, 'pyproject.toml'), '--rootdir', client];
+  const pytest = run(python.executable, ['-m', 'pytest', ...settings, '-rs', '--durations=5', path.join(client, 'tests')], {
+    cwd: folder, // In the folder of the package, Python would take the sources instead of the wheel.
     env: {
       PATH: process.env.PATH,
       PYTHONPATH: python.testPackages,
@@ -129,6 +130,7 @@ test.serial('the tests of the package pass', async (t) => {
   );
   t.log(output);
   t.notRegex(output, /SKIPPED/);
+
   t.true((await shardMetric(system, 'kura_cache_tickets_total', 'used')) > 0);
   t.is(await shardMetric(system, 'kura_cache_tickets_total', 'refused'), 0);
 });

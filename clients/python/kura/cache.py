@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -76,7 +75,7 @@ class Cache:
         key = self.key(name)
         return self._forgive(lambda: self._transport.delete(key), False)
 
-    def open(self, name: Name, block_bytes: int = DEFAULT_BLOCK_BYTES) -> io.BufferedReader:
+    def open(self, name: Name, block_bytes: int = DEFAULT_BLOCK_BYTES) -> ObjectFile:
         """A seekable file that reads blocks ahead. Raises FileNotFoundError for a miss, and CacheError for a failure."""
         key = self.key(name)
         stat = self._raise(lambda: self._transport.stat(key))
@@ -92,7 +91,7 @@ class Cache:
             return data
 
         self._transport.recorder.add(hits=1)
-        return io.BufferedReader(ObjectFile(key, stat, fetch), block_bytes)
+        return ObjectFile(stat, fetch, block_bytes)
 
     def get_or_load(self, name: Name, source: Source | None = None) -> bytes:
         """The object, or the bytes of the source, which are then stored. The default source is the file `name`."""

@@ -9,12 +9,21 @@ from collections.abc import Callable
 from .transport import Stat
 
 
-class ObjectFile(io.RawIOBase):
-    """Every range comes from the version that `stat` saw. io.BufferedReader adds the read-ahead."""
+class ObjectFile(io.BufferedReader):
+    """Reads blocks ahead. Every range comes from the version that `stat` describes."""
 
-    def __init__(self, name: str, stat: Stat, fetch: Callable[[int, int], bytes]) -> None:
+    def __init__(self, stat: Stat, fetch: Callable[[int, int], bytes], block_bytes: int) -> None:
+        super().__init__(_Ranges(stat, fetch), block_bytes)
+        self.stat = stat
+
+    @property
+    def size(self) -> int:
+        return self.stat.size
+
+
+class _Ranges(io.RawIOBase):
+    def __init__(self, stat: Stat, fetch: Callable[[int, int], bytes]) -> None:
         super().__init__()
-        self.name = name
         self.stat = stat
         self._fetch = fetch
         self._position = 0

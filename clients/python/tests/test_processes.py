@@ -36,6 +36,7 @@ def test_each_worker_opens_its_own_connections(method: str, fake: FakeKura, make
     assert read_all(cache)[1] == 1 + len(NAMES), "the counters of the parent are its own"
 
 
+@pytest.mark.filterwarnings("ignore:This process")
 def test_a_child_works_that_was_forked_while_threads_read(fake: FakeKura, make: Make) -> None:
     cache = make()
     for name in NAMES:

@@ -42,7 +42,7 @@ def test_an_open_object_is_a_file(direct: bool, system: System, prefix: str) -> 
     cache = system.cache(prefix, strict=True, direct=direct)
     cache.put("a", BODY)
     with cache.open("a", block_bytes=100_000) as file:
-        assert file.readable() and file.seekable() and file.read(7) == BODY[:7]
+        assert file.readable() and file.seekable() and file.size == len(BODY) and file.read(7) == BODY[:7]
         chooser = random.Random(2)
         for _ in range(20):
             start, length = chooser.randrange(len(BODY)), chooser.randrange(300_000)
