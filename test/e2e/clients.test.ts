@@ -83,7 +83,6 @@ async function runClient(t: ExecutionContext, script: string, way = '/objects/')
 }
 
 for (const [name, script] of [
-  ['the example of k8s/examples reads through, takes up a new token, forks, and does without a cache that is away', 'reader.py'],
   ['pfio reads files and members of a zip file from the cache, with a token that is replaced', 'pfio_client.py'],
   ['fsspec reads whole objects and ranges, and takes a miss for a file that is not there', 'fsspec_client.py'],
   ['requests streams both ways from several processes', 'requests_client.py'],

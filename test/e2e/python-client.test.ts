@@ -6,7 +6,9 @@ import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:f
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import type { V1Pod } from '@kubernetes/client-node';
 import anyTest, { type TestFn } from 'ava';
+import { parseAllDocuments } from 'yaml';
 import { createAuthority } from '../../services/fake-kubernetes/certificates.ts';
 import { writeCertificate } from '../support/certificates.ts';
 import { temporaryFolder } from '../support/service.ts';
@@ -103,6 +105,41 @@ test.serial('three lines of Python read the first object, with nothing but the w
   const lines = ['import kura', 'cache = kura.Cache(prefix="vision")', 'print(cache.get("hello").decode())'];
   const { stdout, stderr } = await run(python.executable, ['-c', lines.join('\n')], { env: await podVariables() });
   t.deepEqual([stdout, stderr], ['from kura\n', '']);
+});
+
+test.serial('the Python of the README and of docs/use.md runs, and reads the second time from the cache', async (t) => {
+  if (python === undefined) return t.pass();
+  const file = path.join(await temporaryFolder(t), 'a.jpg');
+  await writeFile(file, 'a picture');
+  for (const [page, section] of [
+    ['README.md', '## Point a workload at it'],
+    ['docs/use.md', '### Python'],
+    ['clients/python/README.md', '# kura-client'],
+  ] as const) {
+    const text = (await readFile(path.join(root, page), 'utf8')).split(`${section}\n`)[1] as string;
+    const [, snippet = ''] = /^```python\n(.*?)^```$/ms.exec(text) ?? [];
+    const program = `${snippet.replace('/mnt/imagenet/a.jpg', file)}\nprint(cache.counters().hits, cache.counters().errors)`;
+    const prefix = `vision/${page}`;
+    for (const printed of ['0 {}\n', '1 {}\n']) {
+      const env = { ...(await podVariables()), KURA_PREFIX: prefix };
+      const { stdout, stderr } = await run(python.executable, ['-c', program.replace('vision/imagenet', prefix)], { env });
+      t.deepEqual([stdout, stderr], [printed, ''], page);
+    }
+  }
+});
+
+test.serial('the Pod of train.yaml fills the cache and then reads from it', async (t) => {
+  if (python === undefined) return t.pass();
+  const data = await temporaryFolder(t);
+  for (const name of ['a', 'my file']) await writeFile(path.join(data, name), name);
+  const text = await readFile(path.join(root, 'k8s', 'examples', 'train.yaml'), 'utf8');
+  const pod = parseAllDocuments(text)[1]?.toJS() as V1Pod;
+  const [script] = pod.spec?.containers[0]?.args ?? [];
+  const env = { ...(await podVariables()), KURA_PREFIX: 'vision/train-example' };
+  for (const printed of ['0 hits, 2 misses, 0 errors\n', '2 hits, 0 misses, 0 errors\n']) {
+    const { stdout } = await run(python.executable, ['-c', (script as string).replace('/data', data)], { env });
+    t.is(stdout, printed);
+  }
 });
 
 test.serial('the tests of the package pass', async (t) => {
