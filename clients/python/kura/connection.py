@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import selectors
 import ssl
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.util.wait import wait_for_read
 
 # One timeout applies to one part of a body.
 PART_BYTES = 65_536
@@ -42,15 +42,24 @@ class _WatchesResponse(HTTPConnection):
         return super().is_connected and not self._is_cut
 
     def send(self, data: Any) -> None:
-        # Over TLS, a session ticket of the server makes the socket readable too. There, only the timeout counts.
-        is_plain = self.sock is not None and not isinstance(self.sock, ssl.SSLSocket)
         try:
-            if is_plain and wait_for_read(self.sock, 0):
-                raise BrokenPipeError
-            super().send(data)
+            # Over TLS, a session ticket of the server makes the socket readable too. There, only the timeout counts.
+            if self.sock is None or isinstance(self.sock, ssl.SSLSocket):
+                super().send(data)
+            else:
+                self._send_until_response(memoryview(data))
         except (TimeoutError, BrokenPipeError, ConnectionResetError):
             self._is_cut = True
             raise BrokenPipeError from None
+
+    def _send_until_response(self, rest: memoryview) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.sock, selectors.EVENT_READ | selectors.EVENT_WRITE)
+            while rest:
+                ready = selector.select(self.sock.gettimeout())
+                if not ready or ready[0][1] & selectors.EVENT_READ:
+                    raise BrokenPipeError
+                rest = rest[self.sock.send(rest) :]
 
 
 class _PlainPool(HTTPConnectionPool):
