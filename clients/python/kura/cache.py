@@ -56,24 +56,20 @@ class Cache:
         """The object, or the part from `start` to `end` (not included). None for a miss."""
         if start < 0:
             raise ValueError(f"start is {start}; it must not be negative")
-        key = self.key(name)
-        return self._forgive(lambda: self._get(key, start, end), None)
+        return self._forgive(lambda: self._get(self.key(name), start, end), None)
 
     def put(self, name: Name, data: bytes | bytearray | memoryview | BinaryIO, content_type: str | None = None) -> bool:
         """Stores bytes, or an open binary file from its position to its end. Returns whether the object is stored."""
-        key = self.key(name)
         body, length = _body_of(data)
-        return self._forgive(lambda: self._put(key, body, length, content_type), False)
+        return self._forgive(lambda: self._put(self.key(name), body, length, content_type), False)
 
     def stat(self, name: Name) -> Stat | None:
         """Size and version of the object. None for a miss."""
-        key = self.key(name)
-        return self._forgive(lambda: self._transport.stat(key), None)
+        return self._forgive(lambda: self._transport.stat(self.key(name)), None)
 
     def delete(self, name: Name) -> bool:
         """Returns whether an object was removed."""
-        key = self.key(name)
-        return self._forgive(lambda: self._transport.delete(key), False)
+        return self._forgive(lambda: self._transport.delete(self.key(name)), False)
 
     def open(self, name: Name, block_bytes: int = DEFAULT_BLOCK_BYTES) -> ObjectFile:
         """A seekable file that reads blocks ahead. Raises FileNotFoundError for a miss, and CacheError for a failure."""
@@ -95,10 +91,9 @@ class Cache:
 
     def get_or_load(self, name: Name, source: Source | None = None) -> bytes:
         """The object, or the bytes of the source, which are then stored. The default source is the file `name`."""
-        key = self.key(name)
         is_miss = False
         try:
-            data = self._raise(lambda: self._get(key))
+            data = self._raise(lambda: self._get(self.key(name)))
             if data is not None:
                 return data
             is_miss = True
@@ -109,7 +104,7 @@ class Cache:
         self._transport.recorder.add(loads=1)
         # After a failure, a PUT would fail too and take its time.
         if is_miss:
-            self._forgive(lambda: self._put(key, loaded, len(loaded)), False)
+            self._forgive(lambda: self._put(self.key(name), loaded, len(loaded)), False)
         return loaded
 
     def get_many(self, names: Iterable[N], workers: int = DEFAULT_WORKERS) -> Iterator[tuple[N, bytes | None]]:

@@ -21,5 +21,9 @@ class CacheError(OSError):
         return type(self), (str(self), self.kind, self.retry_after)
 
 
+class NameTooLongError(CacheError, ValueError):
+    """The key of a name is longer than a key can be, so the object cannot be cached."""
+
+
 class AccessError(CacheError, PermissionError):
     """The token is missing or invalid (401), or the policy does not allow the request (403)."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from .errors import NameTooLongError
+
 MAX_KEY_BYTES = 1024
 # What a path segment may hold literally (RFC 3986, section 3.3), and the separator.
 _LITERAL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=:@/"
@@ -27,7 +29,7 @@ def key_of(name: str | bytes | os.PathLike[str], prefix: str = "") -> str:
     if "%00" in key:
         raise ValueError(f"{text!r} contains a zero byte, which a key cannot hold")
     if len(key) > MAX_KEY_BYTES:
-        raise ValueError(f"the key of {text!r} has {len(key)} bytes; it must have at most {MAX_KEY_BYTES}")
+        raise NameTooLongError(f"the key of {text!r} has {len(key)} bytes; it must have at most {MAX_KEY_BYTES}", "name-too-long")
     return key
 
 

@@ -150,11 +150,13 @@ class Transport:
         except (HTTPError, OSError) as error:
             raise CacheError(f"a body ended after {download.received} bytes: {_reason(error)}", "body-cut", 0.0) from error
         finally:
-            response.release_conn()
+            # A connection with the rest of a body must not serve another request.
+            response.close() if response.length_remaining else response.release_conn()
         download.finish()
 
     def _uses_direct(self) -> bool:
-        return self._settings.direct and time.monotonic() >= self._direct_paused_until
+        # Shards speak plain HTTP. kura does not redirect a request that came over TLS.
+        return self._settings.direct and not self._settings.is_tls and time.monotonic() >= self._direct_paused_until
 
     def _open_direct(self, key: str, headers: Mapping[str, str]) -> BaseHTTPResponse | None:
         """Follows the redirect to a shard. None when Envoy must send the body instead."""
@@ -216,7 +218,7 @@ class Transport:
 
     def _error(self, method: str, key: str, response: BaseHTTPResponse) -> CacheError:
         status = response.status
-        if method == "HEAD":
+        if method == "HEAD" and status not in RETRIED_STATUSES:
             # The response to a HEAD has no body, so its reason needs another request.
             response.drain_conn()
             fields = {"Range": "bytes=0-0", "Authorization": f"Bearer {self._token.read()}"}
@@ -294,7 +296,9 @@ class _Download:
         self.is_complete = True
 
     def content(self) -> bytes:
-        return b"".join(self._parts)
+        whole = b"".join(self._parts)
+        # A response with status 200 to a range has the whole object.
+        return whole if self._end is None else whole[: self._end - self._start]
 
 
 def _repeat(attempt: Callable[[], T], patience: Patience) -> T:

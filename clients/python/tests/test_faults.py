@@ -233,6 +233,34 @@ def test_strict_raises_instead_of_reading_the_source(fake: FakeKura, make: Make,
     assert cache.get_or_load(tmp_path / "a") == b"data", "a miss still reads the source"
 
 
+def test_a_name_too_long_for_a_key_is_read_from_the_source(fake: FakeKura, make: Make, tmp_path: Path) -> None:
+    file = tmp_path / ("ä" * 100) / ("ö" * 100)
+    file.parent.mkdir()
+    file.write_bytes(b"data")
+    cache = make()
+    assert cache.get_or_load(file) == b"data" and cache.get(file) is None and not cache.put(file, b"x")
+    assert cache.counters() == kura.Counters(errors={"name-too-long": 3}, loads=1)
+    assert fake.requests == []
+    with pytest.raises(kura.CacheError, match="it must have at most 1024"):
+        make(strict=True).get_or_load(file)
+
+
+def test_a_range_that_comes_as_the_whole_object_is_cut(fake: FakeKura, make: Make) -> None:
+    fake.faults.append(lambda handler: handler.answer(200, BODY, {"ETag": '"1"'}))
+    assert make().get("a", 0, 10) == BODY[:10]
+
+
+def test_a_range_of_an_object_that_was_replaced_during_a_break_is_an_error(fake: FakeKura, make: Make) -> None:
+    def cut_and_replace(handler: object) -> None:
+        cut_after(1_500_000)(handler)  # type: ignore[arg-type]
+        fake.store("vision/a", BODY[::-1])
+
+    fake.store("vision/a", BODY)
+    fake.faults.append(cut_and_replace)
+    with pytest.raises(kura.CacheError, match="the object changed while it was read"):
+        make(strict=True).get("a", 10, 3_000_000)
+
+
 def test_an_error_can_be_pickled(make: Make) -> None:
     error = pickle.loads(pickle.dumps(kura.AccessError("why", "403 forbidden")))
     assert (type(error), str(error), error.kind) == (kura.AccessError, "why", "403 forbidden")

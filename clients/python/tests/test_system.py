@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import os
 import random
@@ -72,6 +73,18 @@ def test_get_or_load_reads_the_source_once(system: System, prefix: str, tmp_path
     assert second.get_or_load("from another file", names[0]) == os.fsencode(names[0])
     with pytest.raises(FileNotFoundError, match="/does/not/exist"):
         second.get_or_load("/does/not/exist")
+
+
+def test_envoy_keeps_the_keys_of_the_package(system: System) -> None:
+    cache = system.cache("vision", strict=True)
+    token = Path(system.tokens["vision/trainer"]).read_text().strip()
+    connection = http.client.HTTPConnection(system.server.removeprefix("http://"))
+    for vector in json.loads(Path(os.environ["KURA_TEST_VECTORS"]).read_text()):
+        name = bytes.fromhex(vector["bytes"]) if "bytes" in vector else vector["name"].encode()
+        assert cache.put(name, name)
+        connection.request("GET", f"/objects/{vector['key']}", headers={"Authorization": f"Bearer {token}"})
+        assert connection.getresponse().read() == name, "another client finds it under the key of the vector"
+    connection.close()
 
 
 def test_a_token_that_is_replaced_is_taken_up(system: System, prefix: str, tmp_path: Path) -> None:
