@@ -5,15 +5,12 @@ from __future__ import annotations
 import errno
 import io
 import os
-import tempfile
-from collections.abc import Callable
-from typing import Any, BinaryIO, NoReturn, cast
+from typing import Any, BinaryIO, NoReturn
 
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 
 from .cache import DEFAULT_BLOCK_BYTES, Cache
-
-MAX_UPLOAD_IN_MEMORY_BYTES = 16 << 20
+from .object_file import ObjectUpload
 
 
 class KuraFileSystem(AbstractFileSystem):  # type: ignore[misc]
@@ -73,7 +70,7 @@ class KuraFileSystem(AbstractFileSystem):  # type: ignore[misc]
         if mode == "rb":
             return self.cache.open(path, block_size or DEFAULT_BLOCK_BYTES)
         if mode == "wb":
-            return _Upload(lambda file: self._store(path, file))
+            return ObjectUpload(lambda file: self._store(path, file))
         raise ValueError(f"the mode is {mode!r}; it must be rb or wb, because kura stores whole objects")
 
     def _store(self, name: str, file: BinaryIO) -> None:
@@ -99,43 +96,6 @@ class KuraFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def du(self, path: str, *_: Any, **__: Any) -> NoReturn:
         raise _no_listing("du", path)
-
-
-class _Upload(io.BufferedIOBase):
-    """A file that becomes an object when it is closed without an error."""
-
-    def __init__(self, store: Callable[[BinaryIO], None]) -> None:
-        super().__init__()
-        self._store = store
-        self._file = cast(BinaryIO, tempfile.SpooledTemporaryFile(MAX_UPLOAD_IN_MEMORY_BYTES))
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        return self._file.write(data)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def close(self) -> None:
-        if self.closed:
-            return
-        try:
-            self._file.seek(0)
-            self._store(self._file)
-        finally:
-            self._discard()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.close() if kind is None else self._discard()
-
-    def __del__(self) -> None:  # A file that the program forgot is not whole.
-        self._discard()
-
-    def _discard(self) -> None:
-        self._file.close()
-        super().close()
 
 
 def _absent(name: str) -> FileNotFoundError:

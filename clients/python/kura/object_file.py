@@ -1,12 +1,16 @@
-"""An object as a file, read in ranges."""
+"""An object as a file: read in ranges, or written at once."""
 
 from __future__ import annotations
 
 import io
 import os
+import tempfile
 from collections.abc import Callable
+from typing import Any, BinaryIO, cast
 
 from .transport import Stat
+
+MAX_UPLOAD_IN_MEMORY_BYTES = 16 << 20
 
 
 class ObjectFile(io.BufferedReader):
@@ -19,6 +23,43 @@ class ObjectFile(io.BufferedReader):
     @property
     def size(self) -> int:
         return self.stat.size
+
+
+class ObjectUpload(io.BufferedIOBase):
+    """A file that becomes an object when it is closed without an error."""
+
+    def __init__(self, store: Callable[[BinaryIO], None]) -> None:
+        super().__init__()
+        self._store = store
+        self._file = cast(BinaryIO, tempfile.SpooledTemporaryFile(MAX_UPLOAD_IN_MEMORY_BYTES))
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        try:
+            self._file.seek(0)
+            self._store(self._file)
+        finally:
+            self._discard()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close() if kind is None else self._discard()
+
+    def __del__(self) -> None:  # A file that the program forgot is not whole.
+        self._discard()
+
+    def _discard(self) -> None:
+        self._file.close()
+        super().close()
 
 
 class _Ranges(io.RawIOBase):
