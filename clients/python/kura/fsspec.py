@@ -8,6 +8,7 @@ import os
 from typing import Any, BinaryIO, NoReturn
 
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
+from fsspec.core import has_magic  # type: ignore[import-untyped]
 
 from .cache import DEFAULT_BLOCK_BYTES, Cache
 from .object_file import ObjectUpload
@@ -91,8 +92,11 @@ class KuraFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def walk(self, path: str, *_: Any, **__: Any) -> NoReturn:
         raise _no_listing("walk", path)
 
-    def glob(self, path: str, *_: Any, **__: Any) -> NoReturn:
-        raise _no_listing("glob", path)
+    def glob(self, path: str, maxdepth: int | None = None, **options: Any) -> Any:
+        """Finds one object by its whole name. Libraries call it for each path that they receive."""
+        if has_magic(path):
+            raise _no_listing("glob", path)
+        return super().glob(path, maxdepth=maxdepth, **options)
 
     def du(self, path: str, *_: Any, **__: Any) -> NoReturn:
         raise _no_listing("du", path)

@@ -79,6 +79,15 @@ def test_a_listing_is_a_clear_error(operation: str, options: dict[str, Any]) -> 
         getattr(files, operation)("folder/*")
 
 
+def test_glob_finds_a_name_without_wildcards(options: dict[str, Any]) -> None:
+    files = fsspec.filesystem("kura", **options)
+    files.pipe_file("a", b"x")
+    assert files.glob("kura://a") == ["a"] and files.glob("absent") == []
+    assert files.glob("a", detail=True)["a"]["size"] == 1
+    with pytest.raises(PermissionError):
+        fsspec.filesystem("kura", **options | {"prefix": "nlp/x"}).glob("a")
+
+
 def test_a_file_that_is_not_closed_properly_is_not_stored(options: dict[str, Any]) -> None:
     files = fsspec.filesystem("kura", **options)
     with pytest.raises(RuntimeError, match="half"), files.open("half", "wb") as file:
