@@ -142,6 +142,12 @@ test.serial('the Pod of train.yaml fills the cache and then reads from it', asyn
   }
 });
 
+test.serial('the types of the package are complete', async (t) => {
+  if (python === undefined) return t.pass();
+  const words = ['-m', 'mypy', '--config-file', path.join(client, 'pyproject.toml'), '--cache-dir', path.join(folder, 'mypy')];
+  await t.notThrowsAsync(run(python.executable, [...words, path.join(client, 'kura')], { env: { PYTHONPATH: python.testPackages } }));
+});
+
 test.serial('the tests of the package pass', async (t) => {
   t.timeout(5 * 60_000);
   if (python === undefined) return t.pass();

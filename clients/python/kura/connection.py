@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import selectors
 import ssl
 from collections.abc import Iterator
@@ -26,6 +27,16 @@ def parts_of(body: bytes | memoryview | BinaryIO) -> Iterator[bytes | memoryview
         yield from (view[start : start + PART_BYTES] for start in range(0, len(view), PART_BYTES))
     else:
         yield from iter(lambda: body.read(PART_BYTES), b"")
+
+
+class _HidesTickets(logging.Filter):
+    """Until a ticket expires, its address opens an object without a token."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (isinstance(record.args, tuple) and any(str(part).startswith("/ticket/") for part in record.args))
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_HidesTickets())
 
 
 class _WatchesResponse(HTTPConnection):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import ssl
 import time
@@ -11,18 +10,19 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import BinaryIO, TypeVar
 
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, ReadTimeoutError, SSLError
+from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
 from .connection import create_pools, parts_of
 from .counters import Recorder
+from .download import Download
 from .errors import AccessError, CacheError, ConfigError
+from .failures import connection_error, read_problem, reason_of, retry_after
 from .retry import MAX_ATTEMPTS, Breaker, Patience
 from .settings import Settings
 from .token_file import TokenFile
 
 T = TypeVar("T")
-MAX_PROBLEM_BYTES = 65_536
 CHUNK_BYTES = 1 << 20
 # Connections that stay open between requests. More threads open more for the time of a request.
 MAX_IDLE_CONNECTIONS = 64
@@ -62,7 +62,7 @@ class Transport:
             return b""
 
         def operation(patience: Patience) -> bytes | None:
-            download = _Download(start, end, if_match)
+            download = Download(start, end, if_match)
             while not download.is_complete:
                 received = download.received
                 try:
@@ -126,7 +126,7 @@ class Transport:
             return operation(Patience(seconds, MAX_ATTEMPTS))
         return self._breaker.run(operation, seconds, is_read)
 
-    def _open_body(self, key: str, download: _Download) -> BaseHTTPResponse | None:
+    def _open_body(self, key: str, download: Download) -> BaseHTTPResponse | None:
         """The response to the next request of a download; None for a miss."""
         headers = download.request_headers()
         response = self._open_direct(key, headers) if self._uses_direct() else None
@@ -139,7 +139,7 @@ class Transport:
             raise CacheError(f"GET {key}: the object was removed while it was read", "changed")
         return response
 
-    def _receive(self, response: BaseHTTPResponse, download: _Download) -> None:
+    def _receive(self, response: BaseHTTPResponse, download: Download) -> None:
         if not download.accept(response):
             response.drain_conn()
             return
@@ -148,7 +148,7 @@ class Transport:
             for chunk in response.stream(CHUNK_BYTES, decode_content=False):
                 download.append(chunk)
         except (HTTPError, OSError) as error:
-            raise CacheError(f"a body ended after {download.received} bytes: {_reason(error)}", "body-cut", 0.0) from error
+            raise CacheError(f"a body ended after {download.received} bytes: {reason_of(error)}", "body-cut", 0.0) from error
         finally:
             # A connection with the rest of a body must not serve another request.
             response.close() if response.length_remaining else response.release_conn()
@@ -209,7 +209,7 @@ class Transport:
             return self._pools.urlopen(method, url, headers=fields, body=body, redirect=False, retries=False, preload_content=False)
         except (HTTPError, OSError) as error:
             host = url.split("/", 3)[2]
-            raise _connection_error(error, host, is_tls=url.startswith("https://")) from None
+            raise connection_error(error, host, is_tls=url.startswith("https://")) from None
 
     @staticmethod
     def _is_miss(response: BaseHTTPResponse) -> bool:
@@ -223,82 +223,14 @@ class Transport:
             response.drain_conn()
             fields = {"Range": "bytes=0-0", "Authorization": f"Bearer {self._token.read()}"}
             response = self._send("GET", f"{self._settings.server}/objects/{key}", fields)
-        code, detail = _read_problem(response)
+        code, detail = read_problem(response)
         kind = f"{status} {code}".strip()
         message = f"{method} {key}: {kind}" + (f": {detail}" if detail else "")
         if status in (401, 403):
             return AccessError(message, kind)
         if status == 404 and code == "":
             message += f": {self._settings.server} is not kura (KURA_SERVER)"
-        return CacheError(message, kind, _retry_after(response) if status in RETRIED_STATUSES else None)
-
-
-class _Download:
-    """The received part of a body. It continues after a break while the version stays the same."""
-
-    def __init__(self, start: int, end: int | None, if_match: str | None) -> None:
-        self._start, self._end, self._if_match = start, end, if_match
-        self._etag: str | None = None
-        self._parts: list[bytes] = []
-        self._expected: int | None = None
-        self.received = 0
-        self.is_complete = False
-
-    def request_headers(self) -> dict[str, str]:
-        headers = {"If-Match": self._if_match} if self._if_match else {}
-        first = self._start + self.received
-        if first > 0 or self._end is not None:
-            headers["Range"] = f"bytes={first}-" + (str(self._end - 1) if self._end is not None else "")
-        if self.received > 0 and self._etag:
-            headers["If-Range"] = self._etag
-        return headers
-
-    def accept(self, response: BaseHTTPResponse) -> bool:
-        """Whether the body is the next part. Completes the download when the range lies past the end."""
-        if response.status == 416:
-            if self.received > 0:
-                raise CacheError("the object changed while it was read", "changed")
-            self.is_complete = True
-            return False
-        if response.status not in (200, 206):
-            raise CacheError(f"a GET returned the unexpected status {response.status}", f"{response.status}")
-        length = response.headers.get("content-length")
-        if length is None or not length.isdigit():
-            # Without a length, a broken transfer looks complete.
-            raise CacheError("a response has no Content-Length: is a proxy between this job and kura?", "no-length")
-        first = self._start + self.received
-        if response.status == 206 and _range_start(response) != first:
-            raise CacheError("a response has another range than the request", "bad-range")
-        if response.status == 200 and first > 0:
-            self._restart(response)
-        if self._expected is None:
-            self._expected = int(length)
-        elif self.received + int(length) != self._expected:
-            raise CacheError("a resumed response has another length than the first one", "bad-range")
-        self._etag = response.headers.get("etag")
-        return True
-
-    def _restart(self, response: BaseHTTPResponse) -> None:
-        """The object was replaced since the break, so the whole new version arrives."""
-        if self._start > 0 or self._if_match:
-            raise CacheError("the object changed while it was read", "changed")
-        self._parts.clear()
-        self.received = 0
-        self._expected = None
-
-    def append(self, chunk: bytes) -> None:
-        self._parts.append(chunk)
-        self.received += len(chunk)
-
-    def finish(self) -> None:
-        if self.received != self._expected:
-            raise CacheError(f"a body has {self.received} bytes; {self._expected} were announced", "body-cut", 0.0)
-        self.is_complete = True
-
-    def content(self) -> bytes:
-        whole = b"".join(self._parts)
-        # A response with status 200 to a range has the whole object.
-        return whole if self._end is None else whole[: self._end - self._start]
+        return CacheError(message, kind, retry_after(response) if status in RETRIED_STATUSES else None)
 
 
 def _repeat(attempt: Callable[[], T], patience: Patience) -> T:
@@ -315,55 +247,6 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
     except OSError as error:  # An SSLError, for a file that holds no certificate, is one too.
         reason = "it holds no certificate in PEM form" if isinstance(error, ssl.SSLError) else error.strerror
         raise ConfigError(f"the CA file {settings.ca_file} (KURA_CA_FILE) cannot be used: {reason}") from None
-
-
-def _connection_error(error: Exception, host: str, is_tls: bool) -> CacheError:
-    reason = _reason(error)
-    if isinstance(error, SSLError):
-        cause = error.args[0] if error.args else error
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return CacheError(f"the certificate of {host} is not valid: {cause.verify_message} (KURA_CA_FILE)", "certificate")
-        return CacheError(f"no TLS with {host}: {reason} (does the server use TLS? KURA_SERVER begins with https://)", "tls")
-    if isinstance(error, ConnectTimeoutError | NewConnectionError):
-        return CacheError(f"cannot connect to {host}: {reason}", "unreachable", 0.0)
-    if isinstance(error, ReadTimeoutError):
-        return CacheError(f"no response of {host} in time", "unreachable", 0.0)
-    hint = "" if is_tls else " (if the server uses TLS, KURA_SERVER must begin with https://)"
-    return CacheError(f"{host} closed the connection without a response: {reason}{hint}", "unreachable", 0.0)
-
-
-def _reason(error: BaseException) -> str:
-    """The words of the operating system, where there are some. Never a URL, which can contain a ticket."""
-    inner: BaseException | None = error
-    while inner is not None:
-        if isinstance(inner, OSError) and inner.strerror:
-            return inner.strerror
-        if isinstance(inner, TimeoutError):
-            return "timed out"
-        inner = next((each for each in inner.args if isinstance(each, BaseException)), inner.__cause__)
-    return "it took too long" if isinstance(error, ConnectTimeoutError | ReadTimeoutError) else type(error).__name__
-
-
-def _read_problem(response: BaseHTTPResponse) -> tuple[str, str]:
-    """Code and detail of a failure (RFC 9457)."""
-    try:
-        raw = response.read(MAX_PROBLEM_BYTES)
-        response.drain_conn()
-        problem = json.loads(raw)
-        return str(problem["code"])[:64], str(problem.get("detail", ""))[:1000]
-    except (HTTPError, OSError, ValueError, KeyError, TypeError):
-        return "", ""
-
-
-def _retry_after(response: BaseHTTPResponse) -> float:
-    value = response.headers.get("retry-after", "")
-    return float(value) if value.isdigit() else 0.0
-
-
-def _range_start(response: BaseHTTPResponse) -> int | None:
-    unit, _, rest = response.headers.get("content-range", "").partition(" ")
-    first = rest.partition("-")[0]
-    return int(first) if unit == "bytes" and first.isdigit() else None
 
 
 def _modified(headers: Mapping[str, str]) -> float | None:

@@ -279,7 +279,8 @@ def test_an_open_file_reads_one_version(fake: FakeKura, make: Make) -> None:
         file.read(10)
 
 
-def test_a_redirect_is_followed_without_the_token(fake: FakeKura, make: Make) -> None:
+def test_a_redirect_is_followed_without_the_token(fake: FakeKura, make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
     shard = FakeKura()
     fake.redirect_to = f"http://127.0.0.1:{shard.port}"
     shard.store("vision/a", BODY)
@@ -299,6 +300,7 @@ def test_a_redirect_is_followed_without_the_token(fake: FakeKura, make: Make) ->
     assert cache.get("a") == b"through Envoy"
     assert [path for _, path, _ in fake.requests[asked:]] == ["/objects/vision/a"], "no more redirects for a minute"
     assert cache.counters().errors == {"direct": 1}
+    assert "/direct/vision/a" in caplog.text and "/ticket/" not in caplog.text and "a-token" not in caplog.text
 
 
 def test_a_redirect_to_another_scheme_is_not_followed(fake: FakeKura, make: Make) -> None:
