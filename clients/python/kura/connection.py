@@ -21,12 +21,25 @@ def create_pools(ssl_context: ssl.SSLContext | None, timeout_seconds: float, max
     return pools
 
 
-def parts_of(body: bytes | memoryview | BinaryIO) -> Iterator[bytes | memoryview]:
+class ReadError(Exception):
+    """The file that is sent cannot be read. Its cause is the error, which urllib3 must not take for one of the connection."""
+
+
+def parts_of(body: bytes | memoryview | BinaryIO, length: int) -> Iterator[bytes | memoryview]:
     if isinstance(body, bytes | memoryview):
         view = memoryview(body)
         yield from (view[start : start + PART_BYTES] for start in range(0, len(view), PART_BYTES))
-    else:
-        yield from iter(lambda: body.read(PART_BYTES), b"")
+        return
+    left = length
+    while left > 0:
+        try:
+            part = body.read(min(PART_BYTES, left))
+            if not part:
+                raise OSError(f"the file ended {left} bytes before its announced length of {length} bytes")
+        except OSError as error:
+            raise ReadError from error
+        left -= len(part)
+        yield part
 
 
 class _HidesTickets(logging.Filter):

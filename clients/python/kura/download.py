@@ -36,18 +36,15 @@ class Download:
             return False
         if response.status not in (200, 206):
             raise CacheError(f"a GET returned the unexpected status {response.status}", f"{response.status}")
-        length = response.headers.get("content-length")
-        if length is None or not length.isdigit():
-            # Without a length, a broken transfer looks complete.
-            raise CacheError("a response has no Content-Length: is a proxy between this job and kura?", "no-length")
+        length = length_of(response)
         first = self._start + self.received
         if response.status == 206 and _range_start(response) != first:
             raise CacheError("a response has another range than the request", "bad-range")
         if response.status == 200 and first > 0:
             self._restart(response)
         if self._expected is None:
-            self._expected = int(length)
-        elif self.received + int(length) != self._expected:
+            self._expected = length
+        elif self.received + length != self._expected:
             raise CacheError("a resumed response has another length than the first one", "bad-range")
         self._etag = response.headers.get("etag")
         return True
@@ -73,6 +70,14 @@ class Download:
         whole = b"".join(self._parts)
         # A response with status 200 to a range has the whole object.
         return whole if self._end is None else whole[: self._end - self._start]
+
+
+def length_of(response: BaseHTTPResponse) -> int:
+    length = response.headers.get("content-length")
+    if length is None or not length.isdigit():
+        # Without a length, a broken transfer looks complete.
+        raise CacheError("a response has no Content-Length: is a proxy between this job and kura?", "no-length")
+    return int(length)
 
 
 def _range_start(response: BaseHTTPResponse) -> int | None:

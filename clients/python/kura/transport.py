@@ -13,9 +13,9 @@ from typing import BinaryIO, TypeVar
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
-from .connection import create_pools, parts_of
+from .connection import ReadError, create_pools, parts_of
 from .counters import Recorder
-from .download import Download
+from .download import Download, length_of
 from .errors import AccessError, CacheError, ConfigError
 from .failures import connection_error, read_problem, reason_of, retry_after
 from .retry import MAX_ATTEMPTS, Breaker, Patience
@@ -84,7 +84,7 @@ class Transport:
             headers = response.headers
             if response.status == 404:
                 return None
-            return Stat(int(headers["content-length"]), headers.get("etag", ""), headers.get("content-type"), _modified(headers))
+            return Stat(length_of(response), headers.get("etag", ""), headers.get("content-type"), _modified(headers))
 
         return self._run(lambda patience: _repeat(attempt, patience), is_read=True)
 
@@ -96,7 +96,10 @@ class Transport:
         def attempt() -> bool:
             if not isinstance(body, bytes | memoryview):
                 body.seek(start)
-            response = self._exchange("PUT", f"/objects/{key}", headers, parts_of(body))
+            try:
+                response = self._exchange("PUT", f"/objects/{key}", headers, parts_of(body, length))
+            except ReadError as error:
+                raise error.__cause__ or error from None
             response.drain_conn()
             return response.headers.get("x-kura-stored") != "no"
 
@@ -170,7 +173,7 @@ class Transport:
                 raise CacheError("a redirect leads to an address that is not http://", "bad-redirect")
             # Without the token: the address contains a ticket, and the shard needs nothing else.
             response = self._send("GET", location, headers)
-            if response.status in (200, 206, 416) or self._is_miss(response):
+            if _is_of_shard(response) and response.status in (200, 206, 404, 416):
                 return response
             if response.status != 403:
                 raise self._error("GET", key, response)
@@ -188,11 +191,11 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         body: Iterable[bytes | memoryview] | None = None,
     ) -> BaseHTTPResponse:
-        """A response to use: success, a redirect, a miss, or a range past the end. Raises everything else."""
+        """A response of a shard to use: success, a redirect, a miss, or a range past the end. Raises everything else."""
         token = self._token.read()
         fields = {**(headers or {}), "Authorization": f"Bearer {token}"}
         response = self._send(method, self._settings.server + path, fields, body)
-        if response.status < 400 or response.status == 416 or self._is_miss(response):
+        if _is_of_shard(response) and (response.status < 400 or response.status in (404, 416)):
             if method == "HEAD":
                 response.drain_conn()
             return response
@@ -211,11 +214,6 @@ class Transport:
             host = url.split("/", 3)[2]
             raise connection_error(error, host, is_tls=url.startswith("https://")) from None
 
-    @staticmethod
-    def _is_miss(response: BaseHTTPResponse) -> bool:
-        """Only a shard reports a miss. A 404 of another server must not look like an empty cache."""
-        return response.status == 404 and "x-kura-shard" in response.headers
-
     def _error(self, method: str, key: str, response: BaseHTTPResponse) -> CacheError:
         status = response.status
         if method == "HEAD" and status not in RETRIED_STATUSES:
@@ -228,9 +226,14 @@ class Transport:
         message = f"{method} {key}: {kind}" + (f": {detail}" if detail else "")
         if status in (401, 403):
             return AccessError(message, kind)
-        if status == 404 and code == "":
+        if code == "" and (status < 400 or status == 404):
             message += f": {self._settings.server} is not kura (KURA_SERVER)"
         return CacheError(message, kind, retry_after(response) if status in RETRIED_STATUSES else None)
+
+
+def _is_of_shard(response: BaseHTTPResponse) -> bool:
+    """A page of another server must not look like an object, and its 404 not like an empty cache."""
+    return "x-kura-shard" in response.headers
 
 
 def _repeat(attempt: Callable[[], T], patience: Patience) -> T:

@@ -60,13 +60,15 @@ def test_a_body_that_breaks_at_the_same_byte_again_and_again_ends(fake: FakeKura
 def test_a_response_without_a_length_is_refused(fake: FakeKura, make: Make) -> None:
     def without_length(handler: object) -> None:
         handler.send_response(200)  # type: ignore[attr-defined]
+        handler.send_header("x-kura-shard", "fake")  # type: ignore[attr-defined]
         handler.end_headers()  # type: ignore[attr-defined]
         handler.wfile.write(b"half")  # type: ignore[attr-defined]
         handler.close_connection = True  # type: ignore[attr-defined]
 
-    fake.faults.append(without_length)
-    with pytest.raises(kura.CacheError, match="a response has no Content-Length: is a proxy between"):
-        make(strict=True).get("a")
+    for operation in (make(strict=True).get, make(strict=True).stat):
+        fake.faults.append(without_length)
+        with pytest.raises(kura.CacheError, match="a response has no Content-Length: is a proxy between"):
+            operation("a")
 
 
 def test_a_connection_that_drops_is_tried_again(fake: FakeKura, make: Make) -> None:
@@ -122,6 +124,40 @@ def test_a_404_that_no_shard_sent_is_an_error_and_not_a_miss(fake: FakeKura, mak
     fake.faults.extend([lambda handler: handler.answer(404, b"<h1>nginx</h1>")])
     with pytest.raises(kura.CacheError, match=r"is not kura \(KURA_SERVER\)"):
         cache.check()
+
+
+def test_a_page_of_another_server_is_an_error_and_not_an_object(fake: FakeKura, make: Make) -> None:
+    fake.faults.extend([lambda handler: handler.answer(200, b"<h1>Log in</h1>")] * 3)
+    cache = make()
+    assert cache.get("a") is None and cache.put("a", b"x") is False
+    assert cache.counters() == kura.Counters(errors={"200": 2})
+    with pytest.raises(kura.CacheError, match=r"GET vision/kura-check: 200: http://127.0.0.1:\d+ is not kura \(KURA_SERVER\)"):
+        cache.check()
+
+
+class BrokenFile(io.BytesIO):
+    def read(self, size: int | None = -1) -> bytes:
+        raise OSError(5, "Input/output error")
+
+
+def test_an_error_of_the_file_that_is_stored_is_not_one_of_the_cache(fake: FakeKura, make: Make) -> None:
+    cache = make()
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        cache.put("a", BrokenFile(b"x"))
+    assert not isinstance(caught.value, kura.CacheError)
+    assert cache.counters() == kura.Counters()
+    assert cache.put("a", b"x"), "the connection that was cut is not used again"
+
+
+def test_a_file_that_shrinks_while_it_is_stored_is_an_error(fake: FakeKura, make: Make) -> None:
+    class Shrinking(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            self.truncate(10)
+            return super().read(size)
+
+    with pytest.raises(OSError, match="the file ended 90 bytes before its announced length of 100 bytes"):
+        make().put("a", Shrinking(b"x" * 100))
+    assert "vision/a" not in fake.objects
 
 
 def test_the_reason_of_a_refused_head_is_known(fake: FakeKura, make: Make) -> None:
@@ -246,7 +282,7 @@ def test_a_name_too_long_for_a_key_is_read_from_the_source(fake: FakeKura, make:
 
 
 def test_a_range_that_comes_as_the_whole_object_is_cut(fake: FakeKura, make: Make) -> None:
-    fake.faults.append(lambda handler: handler.answer(200, BODY, {"ETag": '"1"'}))
+    fake.faults.append(lambda handler: handler.answer(200, BODY, {"ETag": '"1"', "x-kura-shard": "fake"}))
     assert make().get("a", 0, 10) == BODY[:10]
 
 
