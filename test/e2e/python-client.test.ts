@@ -53,27 +53,25 @@ test.after.always(async () => {
 
 /** Undefined without python3 or the package index. With CI=true that is an error. */
 async function installPython(): Promise<Python | undefined> {
-  try {
-    const testPackages = await installTestPackages();
-    const build = [...pip, 'wheel', '--no-deps', '--no-build-isolation', '--wheel-dir', folder, client];
-    await run('python3', build, { env: { ...quiet, PYTHONPATH: testPackages } });
-    const wheel = (await readdir(folder)).find((name) => /^kura_client-.*-py3-none-any\.whl$/.test(name)) as string;
-    const environment = path.join(folder, 'venv');
-    await run('python3', ['-m', 'venv', '--without-pip', environment]);
-    const executable = path.join(environment, 'bin', 'python');
-    const { stdout: packages } = await run(executable, ['-c', 'import site; print(site.getsitepackages()[0])']);
-    const install = [...pip, 'install', '--target', packages.trim(), '--constraint', requirements, path.join(folder, wheel)];
-    await run('python3', install, { env: quiet });
-    return { executable, testPackages };
-  } catch (error) {
+  const packages = await fetchPackages().catch((error: Error) => {
     if (process.env.CI === 'true') throw error;
-    console.warn(`the Python client cannot be installed: skipping its tests: ${(error as Error).message}`);
-    return undefined;
-  }
+    console.warn(`the packages for Python are not available: skipping the tests of the Python client: ${error.message}`);
+  });
+  if (packages === undefined) return undefined;
+  const testPackages = path.join(packages, 'installed');
+  const build = [...pip, 'wheel', '--no-deps', '--no-build-isolation', '--wheel-dir', folder, client];
+  await run('python3', build, { env: { ...quiet, PYTHONPATH: testPackages } });
+  const wheel = (await readdir(folder)).find((name) => /^kura_client-.*-py3-none-any\.whl$/.test(name)) as string;
+  const environment = path.join(folder, 'venv');
+  await run('python3', ['-m', 'venv', '--without-pip', environment]);
+  const executable = path.join(environment, 'bin', 'python');
+  const { stdout: target } = await run(executable, ['-c', 'import site; print(site.getsitepackages()[0])']);
+  await run('python3', [...installFrom(packages), '--target', target.trim(), path.join(folder, wheel)], { env: quiet });
+  return { executable, testPackages };
 }
 
-/** Fetched once for each version of the list. */
-async function installTestPackages(): Promise<string> {
+/** A folder with wheels, and with the same packages installed. Fetched once for each version of the list. */
+async function fetchPackages(): Promise<string> {
   const { stdout: version } = await run('python3', ['-c', 'import sys; print(sys.version_info[:2])']);
   const stamp = createHash('sha256')
     .update(await readFile(requirements))
@@ -85,12 +83,18 @@ async function installTestPackages(): Promise<string> {
   await mkdir(path.dirname(target), { recursive: true });
   const scratch = await mkdtemp(`${target}-`);
   try {
-    await run('python3', [...pip, 'install', '--only-binary=:all:', '--target', scratch, '-r', requirements], { env: quiet });
+    const download = [...pip, 'download', '--only-binary=:all:', '--dest', path.join(scratch, 'wheels'), '-r', requirements];
+    await run('python3', download, { env: quiet });
+    await run('python3', [...installFrom(scratch), '--target', path.join(scratch, 'installed'), '-r', requirements], { env: quiet });
     await rename(scratch, target);
   } finally {
     await rm(scratch, { recursive: true, force: true });
   }
   return target;
+}
+
+function installFrom(packages: string): string[] {
+  return [...pip, 'install', '--no-index', '--find-links', path.join(packages, 'wheels')];
 }
 
 /** The variables of a Pod of vision. */
