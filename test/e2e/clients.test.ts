@@ -69,7 +69,7 @@ async function runClient(t: ExecutionContext, script: string, way = '/objects/')
       env: {
         PATH: process.env.PATH,
         HOME: folder,
-        PYTHONPATH: packages,
+        PYTHONPATH: [packages, path.join(root, 'clients', 'python')].join(path.delimiter),
         PYTHONDONTWRITEBYTECODE: '1',
         KURA_SERVER: url,
         KURA_TOKEN_FILE: token,
@@ -83,11 +83,11 @@ async function runClient(t: ExecutionContext, script: string, way = '/objects/')
 }
 
 for (const [name, script] of [
-  ['the example of k8s/examples reads through, takes up a new token, forks, and does without a cache that is away', 'reader.py'],
   ['pfio reads files and members of a zip file from the cache, with a token that is replaced', 'pfio_client.py'],
   ['fsspec reads whole objects and ranges, and takes a miss for a file that is not there', 'fsspec_client.py'],
   ['requests streams both ways from several processes', 'requests_client.py'],
   ['WebDataset writes and reads shards through curl', 'webdataset_client.py'],
+  ['WebDataset writes and reads shards over kura:// of kura-client, or from their origin', 'webdataset_kura_client.py'],
 ] as const) {
   test.serial(name, (t) => runClient(t, script));
 }
@@ -96,6 +96,7 @@ for (const [name, script] of [
   ['fsspec over aiohttp', 'fsspec_client.py'],
   ['requests', 'requests_client.py'],
   ['WebDataset’s curl', 'webdataset_client.py'],
+  ['WebDataset over kura-client', 'webdataset_kura_client.py'],
 ] as const) {
   test.serial(`${name} follows the redirects of /direct/ to the shards`, async (t) => {
     const before = await shardMetric(system, 'kura_cache_tickets_total', 'used');

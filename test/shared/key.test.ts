@@ -1,13 +1,8 @@
-import { execFile } from 'node:child_process';
-import path from 'node:path';
-import { promisify } from 'node:util';
 import test from 'ava';
 import fc from 'fast-check';
 import { canonicalKey } from '../../services/shared/key.ts';
 import { keyVectors, nearlyEscapes } from '../support/key-vectors.ts';
 
-const run = promisify(execFile);
-const examples = path.resolve(import.meta.dirname, '..', '..', 'k8s', 'examples');
 const literal = "ABCXYZabcxyz0129-._~!$&'()*+,;=:@";
 
 for (const { input, output } of keyVectors) {
@@ -48,23 +43,6 @@ test('two different strings never have one canonical spelling', (t) => {
   const segment = fc.string({ unit: fc.constantFrom('a', '%', '2', '5', '4', '1', ' ', 'ä'), minLength: 1, maxLength: 6 });
   const encoded = (text: string): string | undefined => canonicalKey(encodeURIComponent(text));
   t.notThrows(() => fc.assert(fc.property(segment, segment, (a, b) => (encoded(a) === encoded(b)) === (a === b))));
-});
-
-test('the rule in Python gives each vector and each random key the same spelling', async (t) => {
-  const keys = [...keyVectors.map(({ input }) => input), ...fc.sample(nearlyEscapes, 2_000)];
-  const script =
-    'import json, sys; from kura_reader import canonical_key; print(json.dumps([canonical_key(k) for k in json.load(sys.stdin)]))';
-  const running = run('python3', ['-c', script], { env: { PATH: process.env.PATH, PYTHONPATH: examples, PYTHONDONTWRITEBYTECODE: '1' } });
-  running.child.stdin?.end(JSON.stringify(keys));
-  const found: (string | null)[] = JSON.parse((await running).stdout);
-  t.deepEqual(
-    found,
-    keys.map((key) => canonicalKey(key) ?? null),
-  );
-  t.deepEqual(
-    found.slice(0, keyVectors.length),
-    keyVectors.map(({ output }) => output),
-  );
 });
 
 /** One of the ways in which clients write a string into a path. */

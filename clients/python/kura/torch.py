@@ -1,0 +1,164 @@
+"""Datasets for torch.utils.data.DataLoader and torchdata's StatefulDataLoader. torch itself is not required to use them."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from .cache import Cache, map_in_threads
+
+try:
+    from torch.utils.data import Dataset, IterableDataset  # type: ignore[import-not-found,unused-ignore]
+except ImportError:
+    Dataset = IterableDataset = object
+
+#: A sequence of names, or a manifest: a text file with a name on each line.
+Names = Sequence[str] | str | os.PathLike[str]
+#: A folder or URL that holds the files, or a function that returns the bytes of a name.
+Origin = str | os.PathLike[str] | Callable[[str], bytes]
+DEFAULT_THREADS = 8
+
+
+class KuraDataset(Dataset):  # type: ignore[misc,unused-ignore]
+    """A map-style dataset: sample i is `decode(name, data)` of name i, from the cache or from its origin."""
+
+    def __init__(
+        self,
+        names: Names,
+        origin: Origin,
+        decode: Callable[[str, bytes], Any] | None = None,
+        cache: Cache | None = None,
+        threads: int = DEFAULT_THREADS,
+    ) -> None:
+        self._samples = _Samples(origin, decode, cache)
+        self._threads = threads
+        self.names = read_names(names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._samples.read(self.names[index])
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """A whole batch, which DataLoader requests where this method exists."""
+        names = [self.names[index] for index in indices]
+        return [sample for _, sample in map_in_threads(self._samples.read, names, self._threads)]
+
+
+class KuraIterableDataset(IterableDataset):  # type: ignore[misc,unused-ignore]
+    """An iterable dataset that gives each name to one worker of one rank.
+
+    Every rank gets the same number of samples, as with DistributedSampler: the first names of the order are repeated, or
+    with `drop_last` the last ones are left out. Create it after torch.distributed.init_process_group.
+    """
+
+    def __init__(
+        self,
+        names: Names,
+        origin: Origin,
+        decode: Callable[[str, bytes], Any] | None = None,
+        cache: Cache | None = None,
+        threads: int = DEFAULT_THREADS,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
+        self._samples = _Samples(origin, decode, cache)
+        self._threads = threads
+        self.names = read_names(names)
+        self._shuffle, self._seed, self._drop_last = shuffle, seed, drop_last
+        # Here, because a worker process that was spawned does not know the process group.
+        known_rank, known_size = _process_group()
+        self._rank = known_rank if rank is None else rank
+        self._world_size = known_size if world_size is None else world_size
+        if not 0 <= self._rank < self._world_size:
+            raise ValueError(f"rank is {self._rank}; it must be from 0 to {self._world_size - 1}, below world_size")
+        self._epoch = 0
+        self._position = 0
+        self._first = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Changes the order of the next epoch. A complete epoch adds 1 by itself in the process that iterates."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """The samples of this rank, by all its workers."""
+        size, ranks = len(self.names), self._world_size
+        return size // ranks if self._drop_last else -(-size // ranks)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._position, self._first = self._first, 0
+        worker, workers = _worker()
+        own = self._order()[self._rank :: self._world_size][worker::workers]
+        for _, sample in map_in_threads(self._samples.read, own[self._position :], self._threads):
+            # Before the yield: a state that is taken now includes this sample.
+            self._position += 1
+            yield sample
+        self._epoch += 1
+        self._position = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """The place of this worker in its epoch. StatefulDataLoader keeps it for each worker."""
+        return {"epoch": self._epoch, "position": self._position, **self._layout()}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        for field, value in self._layout().items():
+            if state[field] != value:
+                raise ValueError(f"the state was saved with {field} {state[field]}; this dataset has {value}, so the order differs")
+        self._epoch, self._first = state["epoch"], state["position"]
+        self._position = self._first
+
+    def _layout(self) -> dict[str, int]:
+        """What decides which samples a worker gets."""
+        return {"world_size": self._world_size, "workers": _worker()[1], "names": len(self.names), "seed": self._seed}
+
+    def _order(self) -> Sequence[str]:
+        order = list(self.names)
+        if self._shuffle:
+            random.Random(f"{self._seed}/{self._epoch}").shuffle(order)
+        total = len(self) * self._world_size
+        while 0 < len(order) < total:
+            order += order[: total - len(order)]
+        return order[:total]
+
+
+class _Samples:
+    def __init__(self, origin: Origin, decode: Callable[[str, bytes], Any] | None, cache: Cache | None) -> None:
+        self._origin = origin if callable(origin) else os.fspath(origin)
+        self._decode = decode
+        self._cache = Cache() if cache is None else cache
+
+    def read(self, name: str) -> Any:
+        origin = self._origin
+        source = origin if callable(origin) else f"{origin.rstrip('/')}/{name}"
+        data = self._cache.get_or_load(name, source)
+        return data if self._decode is None else self._decode(name, data)
+
+
+def read_names(names: Names) -> Sequence[str]:
+    if not isinstance(names, str | os.PathLike):
+        return names
+    with open(names, encoding="utf-8", errors="surrogateescape", newline="\n") as manifest:
+        return [line.rstrip("\r\n") for line in manifest if line.strip()]
+
+
+def _worker() -> tuple[int, int]:
+    """Number of this DataLoader worker, and how many there are. torch is loaded in every worker."""
+    data = sys.modules.get("torch.utils.data")
+    info = data.get_worker_info() if data is not None else None
+    return (0, 1) if info is None else (info.id, info.num_workers)
+
+
+def _process_group() -> tuple[int, int]:
+    """Rank and world size, from torch or from the variables of torchrun."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
