@@ -23,13 +23,30 @@ export const settings = {
     '100ms',
   ),
   debounceLimit: duration('Maximum delay of a change while further changes arrive.', { min: 0, max: 60_000 }, '500ms'),
-  unhealthy: duration('Time for which a shard that does not serve stays listed as UNHEALTHY.', { min: 0, max: 3_600_000 }, '30s'),
+  unhealthy: duration('Time for which a shard that does not serve stays listed.', { min: 0, max: 3_600_000 }, '30s'),
+  // Node leases end up to 15 s apart, when all kubelets lose the API at the same moment.
+  lossDelay: duration(
+    'Time for which a shard that lost its health stays listed as it was, then as UNHEALTHY. Losses within this time count together.',
+    { min: 0, max: 600_000 },
+    '15s',
+  ),
   collapsePercent: integer(
-    'When more than this percentage of the shards vanishes at once, eds keeps them for a time. 100, or fewer than four shards: never.',
+    'When more than this percentage of the shards vanishes or loses its health together, eds keeps them as they were. 100: never.',
     { min: 1, max: 100 },
     '50',
   ),
-  collapseHold: duration('Time for which eds keeps shards that vanished in a collapse.', { min: 0, max: 3_600_000 }, '30s'),
+  // Long enough for a person to react to the alert. It costs little: Envoy's own checks remove the dead shards.
+  collapseHold: duration(
+    'Time for which eds keeps shards that were lost in a collapse, and holds back a first list that looks like a collapse.',
+    { min: 0, max: 86_400_000 },
+    '10m',
+  ),
+  returnWait: duration(
+    'After a time in which no shard served: how long the first ones wait until half of the listed shards serve.',
+    { min: 0, max: 3_600_000 },
+    '1m',
+  ),
+  stateFile: optional(text('File for the last assignment. After a restart, eds serves it until the Kubernetes API answers.')),
   maxStreams: integer(
     'Maximum number of open streams. eds rejects further streams with RESOURCE_EXHAUSTED.',
     { min: 1, max: 100_000 },

@@ -15,8 +15,12 @@ import { createMetrics, createPropagation } from './metrics.ts';
 import { Publisher } from './publisher.ts';
 import { startDiscoveryServer } from './server.ts';
 import { readSlices } from './shard.ts';
+import { StateFile } from './state-file.ts';
 import { startStatus } from './status/http.ts';
 import { StreamList } from './stream-list.ts';
+
+/** An API that is there lists within this time. After it, eds serves the saved assignment. */
+const firstListMs = 1_000;
 
 await runService('eds', async () => {
   const config = readSettings('KURA_EDS_', settings, process.env);
@@ -51,6 +55,7 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
     registry,
     notReady: () => {
       if (publisher.isReady) return undefined;
+      if (publisher.isWaiting) return 'the first list has too few healthy shards; waiting for more';
       return `the first list of ${slices.synced ? 'Pods' : 'EndpointSlices'} has not arrived yet`;
     },
     routes: {
@@ -69,17 +74,31 @@ function publish(
   { namespace, service, placement, identity, podSelector, ...config }: Settings<typeof settings>,
   { client, encoder, log, closer }: { client: KubernetesClient; encoder: Encoder; log: Logger; closer: Closer },
 ): { publisher: Publisher; slices: Reflector<V1EndpointSlice>; pods: Reflector<KubernetesObject> } {
+  const state = config.stateFile === undefined ? undefined : new StateFile({ file: config.stateFile, service, log });
+  closer.add('state file', () => state?.close());
   const publisher = new Publisher({
     name: service,
+    base: state?.read(),
     placement,
     read: () => readSlices(slices.objects(), { identity, podOf: (name) => pods.get(`${namespace}/${name}`)?.metadata }),
     encoder,
-    limits: { unhealthyMs: config.unhealthy, collapseShare: config.collapsePercent / 100, collapseHoldMs: config.collapseHold },
+    limits: {
+      unhealthyMs: config.unhealthy,
+      lossDelayMs: config.lossDelay,
+      collapseShare: config.collapsePercent / 100,
+      collapseHoldMs: config.collapseHold,
+      returnWaitMs: config.returnWait,
+    },
     debounceMs: config.debounce,
     maxDebounceMs: config.debounceLimit,
     log,
   });
-  closer.add('publisher', () => publisher.close());
+  publisher.onPublish(() => state?.save(publisher.shards));
+  const baseTimer = setTimeout(() => publisher.publishBase(), firstListMs);
+  closer.add('publisher', () => {
+    clearTimeout(baseTimer);
+    publisher.close();
+  });
   // Waits for both lists: weights that arrive later would move keys. All changes until then count as one.
   const touch = (): void => {
     if (slices.synced && pods.synced) publisher.touch();

@@ -65,7 +65,7 @@ export async function startTestServer(
     placement,
     read: () => ({ candidates: current, problems: [] }),
     encoder,
-    limits: { unhealthyMs: 30_000, collapseShare: 1, collapseHoldMs: 30_000 },
+    limits: { unhealthyMs: 30_000, lossDelayMs: 0, collapseShare: 1, collapseHoldMs: 30_000, returnWaitMs: 0 },
     debounceMs,
     maxDebounceMs,
     log: logger,
