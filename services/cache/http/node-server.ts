@@ -15,17 +15,28 @@ import type { ObjectService } from './service.ts';
 
 /** A larger head is refused: a key has at most 1 KiB, and Envoy's own limit is 60 KiB. */
 const maxHeadBytes = 16 * 1024;
+/**
+ * Envoy compares it with `service_name_matcher` of its health check (envoy/bootstrap.yaml). An address that belongs to another Pod by now
+ * gets no requests.
+ */
+const checkedCluster = 'kura-cache';
 /** A slower head is a slow-loris attack. */
 export const headTimeoutMs = 10_000;
 
-/** The server, which does not listen: object-server.ts gives it connections. Unless it `keepsAlive`, each ends with its first response. */
-export function createNodeServer(service: ObjectService, { keepsAlive }: { keepsAlive: boolean }): Server {
+/**
+ * The server, which does not listen: object-server.ts gives it connections. Unless it `keepsAlive`, each ends with its first response to
+ * anything but a health check.
+ */
+export function createNodeServer(service: ObjectService, { keepsAlive, keepAliveMs }: { keepsAlive: boolean; keepAliveMs: number }): Server {
   const server = createServer({ maxHeaderSize: maxHeadBytes, connectionsCheckingInterval: headTimeoutMs / 5, requireHostHeader: false });
   // Node's 300 s for a whole request would turn a long PUT into a 408; writerTimeout bounds a stall.
   server.requestTimeout = 0;
   server.headersTimeout = headTimeoutMs;
+  server.keepAliveTimeout = keepAliveMs;
   const handle = (message: IncomingMessage, response: ServerResponse) => {
-    if (!keepsAlive) response.setHeader('connection', 'close');
+    // Every Envoy checks every shard each second, and a new connection for each check costs both of them.
+    const isKept = keepsAlive || message.url === '/healthz';
+    if (!isKept || service.isClosing()) response.setHeader('connection', 'close');
     void respond(service, message, response);
   };
   server.on('request', handle);
@@ -74,7 +85,9 @@ async function answer(service: ObjectService, message: IncomingMessage, response
 function sendHealth(service: ObjectService, message: IncomingMessage, response: ServerResponse): void {
   const reason = service.notReady();
   message.resume();
-  response.writeHead(reason === undefined ? 200 : 503, { 'content-type': 'text/plain' }).end(`${reason ?? 'ok'}\n`);
+  response
+    .writeHead(reason === undefined ? 200 : 503, { 'content-type': 'text/plain', 'x-envoy-upstream-healthchecked-cluster': checkedCluster })
+    .end(`${reason ?? 'ok'}\n`);
 }
 
 class NodeReply implements Reply {

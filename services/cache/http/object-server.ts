@@ -29,7 +29,7 @@ const maxConnections = 50_000;
 export async function startObjectServer({ service, address, keepAliveMs, parser }: ObjectServerOptions): Promise<ObjectServer> {
   const heads = new ResponseHeads(service.name);
   heads.setDate(new Date());
-  const http = createNodeServer(service, { keepsAlive: parser === 'node' });
+  const http = createNodeServer(service, { keepsAlive: parser === 'node', keepAliveMs });
   // Starts its watch over slow heads, which otherwise begins with listening; connections are given to it below.
   http.emit('listening');
   const plain = new Map<Socket, PlainConnection>();
@@ -70,6 +70,7 @@ export async function startObjectServer({ service, address, keepAliveMs, parser 
     const closed = once(server, 'close');
     server.close();
     for (const connection of plain.values()) if (connection.waitsFor === 'request') connection.socket.end();
+    http.closeIdleConnections();
     const timer = setTimeout(cutAll, graceMs);
     await closed;
     clearTimeout(timer);
