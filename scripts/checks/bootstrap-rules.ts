@@ -162,6 +162,11 @@ const shardRows: readonly Row[] = [
   ],
   [`${cache}.common_lb_config.healthy_panic_threshold.value`, 0, 'Envoy would send keys to dead shards'],
   [`${cache}.ignore_health_on_host_removal`, true, 'a removed shard would stay while its health check passes'],
+  [
+    `${cache}.health_checks[0].http_health_check.service_name_matcher`,
+    { exact: 'kura-cache' },
+    'Envoy would send requests to any Pod that got the address of a former shard',
+  ],
   [`${cache}.outlier_detection.enforcing_consecutive_5xx`, 0, 'Envoy would eject a shard that correctly returns 507'],
 ];
 

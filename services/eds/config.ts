@@ -52,6 +52,11 @@ export const settings = {
     { min: 1, max: 100_000 },
     '10000',
   ),
+  maxStreamsPerPeer: integer(
+    'Maximum number of open streams from one address. An Envoy opens one; behind address translation many Envoys can share an address.',
+    { min: 1, max: 100_000 },
+    '100',
+  ),
   statusInterval: duration(
     'Interval for reading the metrics of the shards, which the status page shows; `0s` = never.',
     { min: 0, max: 3_600_000 },

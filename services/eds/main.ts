@@ -43,7 +43,8 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
   const lastContact = (): number | undefined =>
     slices.lastContact === undefined || pods.lastContact === undefined ? undefined : Math.min(slices.lastContact, pods.lastContact);
   const metrics = createMetrics({ registry, publisher, streams, lastContact });
-  const context = { publisher, encoder, streams, maxStreams: config.maxStreams, metrics, log };
+  const { maxStreams, maxStreamsPerPeer } = config;
+  const context = { publisher, encoder, streams, maxStreams, maxStreamsPerPeer, metrics, log };
   const grpc = await startDiscoveryServer(protos, context, { target: config.listen, credentials: certificates?.credentials });
   closer.add('gRPC server', () => grpc.close());
   publisher.onPublish(() => grpc.setServing(true));

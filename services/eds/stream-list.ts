@@ -18,6 +18,8 @@ export interface StreamView {
 
 export class StreamList {
   readonly #streams = new Set<StreamView>();
+  /** Number of streams by address without port. */
+  readonly #sizes = new Map<string, number>();
   /** Streams that have not received a change yet, with the time of that change. */
   readonly #behind = new Map<StreamView, number>();
   readonly #onLast: (seconds: number) => void;
@@ -36,18 +38,28 @@ export class StreamList {
     return this.#behind.size;
   }
 
+  /** How many streams come from the address of `peer`, from any port. */
+  sizeOf(peer: string): number {
+    return this.#sizes.get(hostOf(peer)) ?? 0;
+  }
+
   views(): Iterable<StreamView> {
     return this.#streams;
   }
 
   add(stream: StreamView): void {
     this.#streams.add(stream);
+    this.#sizes.set(hostOf(stream.peer), this.sizeOf(stream.peer) + 1);
   }
 
   /** False when the stream was not in the list. */
   remove(stream: StreamView): boolean {
     if (this.#behind.delete(stream)) this.#settle();
-    return this.#streams.delete(stream);
+    if (!this.#streams.delete(stream)) return false;
+    const size = this.sizeOf(stream.peer) - 1;
+    if (size === 0) this.#sizes.delete(hostOf(stream.peer));
+    else this.#sizes.set(hostOf(stream.peer), size);
+    return true;
   }
 
   /** Records that a change must be sent. `changedAt` is a time of performance.now. An older pending change keeps its time. */
@@ -93,4 +105,8 @@ export class StreamList {
     this.#onLast(this.#worstMs / 1_000);
     this.#worstMs = 0;
   }
+}
+
+function hostOf(peer: string): string {
+  return peer.replace(/:\d+$/, '');
 }

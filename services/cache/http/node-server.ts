@@ -27,7 +27,10 @@ export const headTimeoutMs = 10_000;
  * The server, which does not listen: object-server.ts gives it connections. Unless it `keepsAlive`, each ends with its first response to
  * anything but a health check.
  */
-export function createNodeServer(service: ObjectService, { keepsAlive, keepAliveMs }: { keepsAlive: boolean; keepAliveMs: number }): Server {
+export function createNodeServer(
+  service: ObjectService,
+  { keepsAlive, keepAliveMs }: { keepsAlive: boolean; keepAliveMs: number },
+): Server {
   const server = createServer({ maxHeaderSize: maxHeadBytes, connectionsCheckingInterval: headTimeoutMs / 5, requireHostHeader: false });
   // Node's 300 s for a whole request would turn a long PUT into a 408; writerTimeout bounds a stall.
   server.requestTimeout = 0;

@@ -207,7 +207,9 @@ for (const { edge, fields } of edges) {
     t.teardown(() => socket.destroy());
     let received = '';
     socket.setEncoding('latin1').on('data', (text) => (received += text));
-    const head = ['GET /healthz HTTP/1.1', `host: ${host}`, ...Object.entries(fields).map((field) => field.join(': ')), '', ''].join('\r\n');
+    const head = ['GET /healthz HTTP/1.1', `host: ${host}`, ...Object.entries(fields).map((field) => field.join(': ')), '', ''].join(
+      '\r\n',
+    );
     for (const count of [1, 2, 3]) {
       socket.write(head);
       await waitFor(`response ${count}`, () => received.match(/\nok\n/g)?.length === count);
