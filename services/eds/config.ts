@@ -37,7 +37,7 @@ export const settings = {
   ),
   // Long enough for a person to react to the alert. It costs little: Envoy's own checks remove the dead shards.
   collapseHold: duration(
-    'Time for which eds keeps shards that were lost in a collapse, and holds back a first list that looks like a collapse.',
+    'Time for which eds keeps shards that vanished in a collapse, and holds back an empty first list.',
     { min: 0, max: 86_400_000 },
     '10m',
   ),

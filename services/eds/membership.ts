@@ -12,7 +12,7 @@ export interface MembershipLimits {
   readonly lossDelayMs: number;
   /** When more than this share of the healthy shards is lost, that is a collapse. */
   readonly collapseShare: number;
-  /** How long the shards that were lost in a collapse stay listed as they were. */
+  /** How long the shards that vanished in a collapse stay listed as they were. Those that Kubernetes still lists stay until it is over. */
   readonly collapseHoldMs: number;
   /** After a time in which no shard served: how long the first ones wait until half of the listed shards serve. */
   readonly returnWaitMs: number;
@@ -64,7 +64,7 @@ export class Membership {
     this.#noteReturn(listed, now);
     if (this.#inForce === undefined) {
       const until = this.#waitsUntil(listed, now);
-      if (until !== undefined) return { shards: [], held: [], nextAt: until, isWaiting: true };
+      if (until !== undefined) return { shards: [], held: [], nextAt: Number.isFinite(until) ? until : undefined, isWaiting: true };
       this.#isOut = !listed.some(isHealthy);
     }
     const current = byKey(listed);
@@ -92,6 +92,8 @@ export class Membership {
   #waitsUntil(listed: readonly Shard[], now: number): number | undefined {
     const { collapseShare, collapseHoldMs, returnWaitMs } = this.#limits;
     const serving = listed.filter(isHealthy).length;
+    // Nothing is gained by a list without any shard that serves.
+    if (collapseShare < 1 && listed.length > 0 && serving === 0) return Number.POSITIVE_INFINITY;
     if (collapseShare >= 1 || serving * 2 >= Math.max(1, listed.filter(({ health }) => health !== 'DRAINING').length)) return undefined;
     const end = (this.#startedAt ?? now) + collapseHoldMs;
     const until = this.#firstBackAt === undefined ? end : Math.min(end, this.#firstBackAt + returnWaitMs);
@@ -111,19 +113,16 @@ export class Membership {
    */
   #hold(current: ReadonlyMap<string, Shard>, now: number): ReadonlyMap<string, Shard> {
     const healthy = [...(this.#inForce?.values() ?? [])].filter((shard) => isHealthy(shard) && isHealthy(current.get(shard.hashKey)));
-    if (this.#losses.size + healthy.length < minVanishingShards) this.#forget((hashKey) => !current.has(hashKey));
+    const until = this.#holdUntil ?? now + this.#limits.collapseHoldMs;
+    const keepsVanished = this.#losses.size + healthy.length >= minVanishingShards && now < until;
+    if (!keepsVanished) this.#forget((hashKey) => !current.has(hashKey));
     if (this.#losses.size <= (this.#losses.size + healthy.length) * this.#limits.collapseShare) {
       this.#forget((hashKey) => !current.has(hashKey));
       if (this.#holdUntil !== undefined) this.#restartLosses(now);
       this.#holdUntil = undefined;
       return new Map();
     }
-    this.#holdUntil ??= now + this.#limits.collapseHoldMs;
-    if (now >= this.#holdUntil) {
-      this.#holdUntil = undefined;
-      this.#losses.clear();
-      return new Map();
-    }
+    this.#holdUntil = until;
     // The address of a vanished shard may belong to a listed shard now, or to another one that vanished later.
     const owners = new Map([...current.values()].map((shard) => [placeOf(shard), shard.hashKey]));
     const held = new Map<string, Shard>();

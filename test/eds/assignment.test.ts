@@ -152,7 +152,7 @@ test('placement by zone puts the own zone first and leaves no gap in the priorit
   t.deepEqual(priorities('a', []), []);
 });
 
-const limits = { unhealthyMs: 1_000_000, lossDelayMs: 15_000, collapseShare: 0.5, collapseHoldMs: 30_000, returnWaitMs: 60_000 };
+const limits = { unhealthyMs: 1_000_000, lossDelayMs: 15_000, collapseShare: 1, collapseHoldMs: 30_000, returnWaitMs: 60_000 };
 
 test('any order of the same events gives the same bytes with unique keys and addresses', (t) => {
   const pods = fc.record({
