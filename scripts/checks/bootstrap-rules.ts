@@ -178,6 +178,7 @@ const addressRows: readonly Row[] = [
     new Condition('atMost', '0s'),
     'Envoy would become ready without shards and return 503',
   ],
+  ['static_resources.clusters[eds].health_checks[0].grpc_health_check', {}, 'Envoy would stay with an eds that has lost the API'],
   ['admin.address.socket_address.port_value', 9901, 'the metrics listener could not reach the admin interface'],
   [`${objects}.address.socket_address.port_value`, 8080, 'the Service kura would reach no listener'],
   ['static_resources.listeners[metrics].address.socket_address.port_value', 9902, 'the probes and Prometheus would reach no listener'],

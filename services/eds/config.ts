@@ -47,6 +47,11 @@ export const settings = {
     '1m',
   ),
   stateFile: optional(text('File for the last assignment. After a restart, eds serves it until the Kubernetes API answers.')),
+  apiSilence: duration(
+    'Time without data from the Kubernetes API after which the gRPC health is NOT_SERVING, so that Envoys use another replica.',
+    { min: 1_000, max: 86_400_000 },
+    '3m',
+  ),
   maxStreams: integer(
     'Maximum number of open streams. eds rejects further streams with RESOURCE_EXHAUSTED.',
     { min: 1, max: 100_000 },

@@ -13,7 +13,7 @@ import { settings } from './config.ts';
 import { createEncoder, type Encoder } from './encoding.ts';
 import { createMetrics, createPropagation } from './metrics.ts';
 import { Publisher } from './publisher.ts';
-import { startDiscoveryServer } from './server.ts';
+import { type DiscoveryServer, startDiscoveryServer } from './server.ts';
 import { readSlices } from './shard.ts';
 import { StateFile } from './state-file.ts';
 import { startStatus } from './status/http.ts';
@@ -21,6 +21,13 @@ import { StreamList } from './stream-list.ts';
 
 /** An API that is there lists within this time. After it, eds serves the saved assignment. */
 const firstListMs = 1_000;
+/**
+ * Envoys check the health every 30 s. Without a current list, streams end this often: an Envoy then uses a healthy replica, if there is
+ * one. Otherwise it may connect here again, has the version already and gets nothing.
+ */
+const maxEndEveryMs = 60_000;
+/** Far below the interval at which Envoys check it. */
+const healthMs = 1_000;
 
 await runService('eds', async () => {
   const config = readSettings('KURA_EDS_', settings, process.env);
@@ -47,8 +54,17 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
   const context = { publisher, encoder, streams, maxStreams, maxStreamsPerPeer, metrics, log };
   const grpc = await startDiscoveryServer(protos, context, { target: config.listen, credentials: certificates?.credentials });
   closer.add('gRPC server', () => grpc.close());
-  publisher.onPublish(() => grpc.setServing(true));
-  grpc.setServing(publisher.isReady);
+  const updateHealth = createHealth({
+    isReady: () => publisher.isReady,
+    isCurrent: () => !publisher.isStale && Date.now() - (lastContact() ?? 0) < config.apiSilence,
+    endEveryMs: Math.min(config.apiSilence, maxEndEveryMs),
+    grpc,
+    streams,
+    log,
+  });
+  publisher.onPublish(updateHealth);
+  const healthTimer = setInterval(updateHealth, healthMs);
+  closer.add('health', () => clearInterval(healthTimer));
   const status = startStatus({ client, namespace, service, placement, publisher, streams, intervalMs: config.statusInterval, log });
   closer.add('status page', () => status.close());
   const metricsServer = await startMetricsServer({
@@ -124,4 +140,34 @@ function publish(
   });
   closer.add('Pods', () => pods.close());
   return { publisher, slices, pods };
+}
+
+/** Returns the function that updates the gRPC health, and ends the streams from time to time while the list is not current. */
+function createHealth({
+  isReady,
+  isCurrent,
+  endEveryMs,
+  grpc,
+  streams,
+  log,
+}: {
+  isReady: () => boolean;
+  isCurrent: () => boolean;
+  endEveryMs: number;
+  grpc: DiscoveryServer;
+  streams: StreamList;
+  log: Logger;
+}): () => void {
+  let endAt: number | undefined;
+  return () => {
+    const now = performance.now();
+    grpc.setServing(isReady() && isCurrent());
+    if (isCurrent()) endAt = undefined;
+    else endAt ??= now + endEveryMs;
+    if (endAt === undefined || now < endAt) return;
+    endAt = now + endEveryMs;
+    if (streams.size > 0)
+      log.warn({ streams: streams.size }, 'no current list; ending the streams, so that Envoys can use another replica');
+    streams.endAll();
+  };
 }

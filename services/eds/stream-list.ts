@@ -14,6 +14,8 @@ export interface StreamView {
   /** By type URL. */
   readonly subscriptions: ReadonlyMap<string, { readonly subscription: Subscription; lastAcknowledgedAt: Date | undefined }>;
   isWriting: boolean;
+  /** Ends the stream, so that the client connects again. */
+  end(): void;
 }
 
 export class StreamList {
@@ -74,6 +76,11 @@ export class StreamList {
     this.#worstMs = Math.max(this.#worstMs, performance.now() - changedAt);
     this.#behind.delete(stream);
     this.#settle();
+  }
+
+  /** Ends all streams. */
+  endAll(): void {
+    for (const stream of [...this.#streams]) stream.end();
   }
 
   /** The body of `/debug/streams`. */

@@ -89,6 +89,11 @@ class Stream implements StreamView {
     for (const event of ['cancelled', 'error', 'close'] as const) call.on(event, () => this.#close());
   }
 
+  end(): void {
+    this.#close();
+    fail(this.#call, grpcStatus.UNAVAILABLE, 'this replica has no current list; connect again');
+  }
+
   #close(): void {
     this.#stopListening();
     this.#context.streams.remove(this);

@@ -175,3 +175,35 @@ test.serial('without a saved assignment, an empty first list makes no eds ready'
   await cluster.set(podsOf(await startShards(t, 2)));
   await waitFor('readiness', async () => (await healthy(eds)) === 2);
 });
+
+test.serial('Envoy leaves a replica that has lost the API for one that has it', async (t) => {
+  const shards = await startShards(t, 2);
+  const sides = await Promise.all(
+    [1, 2].map(async () => {
+      const cluster = await startCluster(t);
+      await cluster.set(podsOf(shards));
+      return { cluster, eds: await cluster.startEds({ KURA_EDS_API_SILENCE: '5s' }) };
+    }),
+  );
+  const [one, two] = sides as [(typeof sides)[number], (typeof sides)[number]];
+  /** Changes a Pod and a slice, so that both watches of eds get something. */
+  const touch = async ({ cluster }: typeof one): Promise<void> => {
+    await cluster.set([...podsOf(shards), { name: 'kura-cache-9', address: '127.0.0.2', conditions: down }]);
+    await cluster.set(podsOf(shards));
+  };
+  await Promise.all([touch(one), touch(two)]);
+  await startDataPath(t, one.eds, two.eds);
+  const streams = ({ eds }: typeof one): Promise<number> => metric(eds, 'kura_eds_streams');
+  const [lost, good] = (await streams(one)) === 1 ? [one, two] : [two, one];
+  t.is(await streams(good), 0);
+  lost.cluster.api.child.kill('SIGSTOP');
+  await waitFor(
+    'the stream at the other replica',
+    async () => {
+      await touch(good);
+      return (await streams(good)) === 1 && (await streams(lost)) === 0;
+    },
+    { everyMs: 1_000 },
+  );
+  lost.cluster.api.child.kill('SIGCONT');
+});

@@ -2,7 +2,9 @@
 import { createServer } from 'node:http';
 import path from 'node:path';
 import type { ExecutionContext } from 'ava';
+import type { Document } from 'yaml';
 import { addCheck } from '../../../services/authz/check.ts';
+import { namedEntry } from '../../../services/local/bootstrap.ts';
 import { startGrpcServer } from '../../../services/shared/grpc.ts';
 import { type Listening, listen } from '../../../services/shared/listen.ts';
 import { createLogger } from '../../../services/shared/log.ts';
@@ -47,8 +49,8 @@ interface DataPath {
   call(method: 'GET' | 'PUT', key: string): Promise<number>;
 }
 
-/** Resolves when Envoy has its first assignment. */
-export async function startDataPath(t: ExecutionContext, eds: Service): Promise<DataPath> {
+/** Resolves when Envoy has its first assignment. Envoy uses any of several replicas, and checks their health each second. */
+export async function startDataPath(t: ExecutionContext, ...replicas: readonly Service[]): Promise<DataPath> {
   const folder = await temporaryFolder(t);
   const socket = path.join(folder, 'authz.sock');
   const log = createLogger({ service: 'authz', level: 'error' });
@@ -58,8 +60,14 @@ export async function startDataPath(t: ExecutionContext, eds: Service): Promise<
     register: (server) => addCheck(server, { decide: async () => allow(undefined), log }),
   });
   t.teardown(() => authz.close());
-  const edsPort = Number(eds.listening.grpc?.split(':').at(-1));
-  const envoy = await startBootstrapEnvoy({ folder, authzSocket: socket, edsPort });
+  const ports = replicas.map(({ listening }) => Number(listening.grpc?.split(':').at(-1)));
+  const edit = (bootstrap: Document): void => {
+    const cluster = namedEntry(bootstrap, ['static_resources', 'clusters'], 'eds');
+    cluster.setIn(['health_checks', 0, 'interval'], '1s');
+    const endpoints = ports.map((port) => ({ endpoint: { address: { socket_address: { address: '127.0.0.1', port_value: port } } } }));
+    cluster.setIn(['load_assignment', 'endpoints', 0, 'lb_endpoints'], bootstrap.createNode(endpoints));
+  };
+  const envoy = await startBootstrapEnvoy({ folder, authzSocket: socket, edsPort: ports[0], edit });
   t.teardown(() => envoy.stop());
   await waitFor('Envoy has an assignment', async () => {
     if (envoy.child.exitCode !== null) throw new Error(envoy.printed.errors);
