@@ -50,6 +50,8 @@ export async function startCluster(count: number, address: (index: number) => st
     KURA_EDS_METRICS_LISTEN: '127.0.0.1:0',
     KURA_EDS_KUBECONFIG: kubeconfig,
     KURA_EDS_LOG_LEVEL: 'error',
+    // All streams come from this machine.
+    KURA_EDS_MAX_STREAMS_PER_PEER: '10000',
   });
   return {
     endpoints,

@@ -209,6 +209,11 @@ const shardRows: readonly Row[] = [
   ],
   [`${cache}.common_lb_config.healthy_panic_threshold.value`, 0, 'Envoy would send keys to dead shards'],
   [`${cache}.ignore_health_on_host_removal`, true, 'a removed shard would stay while its health check passes'],
+  [
+    `${cache}.health_checks[0].http_health_check.service_name_matcher`,
+    { exact: 'kura-cache' },
+    'Envoy would send requests to any Pod that got the address of a former shard',
+  ],
   [`${cache}.outlier_detection.enforcing_consecutive_5xx`, 0, 'Envoy would eject a shard that correctly returns 507'],
 ];
 
@@ -220,6 +225,7 @@ const addressRows: readonly Row[] = [
     new Condition('atMost', '0s'),
     'Envoy would become ready without shards and return 503',
   ],
+  ['static_resources.clusters[eds].health_checks[0].grpc_health_check', {}, 'Envoy would stay with an eds that has lost the API'],
   ['admin.address.socket_address.port_value', 9901, 'the metrics listener could not reach the admin interface'],
   [`${objects}.address.socket_address.port_value`, 8080, 'the Service kura would reach no listener'],
   ['static_resources.listeners[metrics].address.socket_address.port_value', 9902, 'the probes and Prometheus would reach no listener'],

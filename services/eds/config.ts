@@ -23,17 +23,44 @@ export const settings = {
     '100ms',
   ),
   debounceLimit: duration('Maximum delay of a change while further changes arrive.', { min: 0, max: 60_000 }, '500ms'),
-  unhealthy: duration('Time for which a shard that does not serve stays listed as UNHEALTHY.', { min: 0, max: 3_600_000 }, '30s'),
+  unhealthy: duration('Time for which a shard that does not serve stays listed.', { min: 0, max: 3_600_000 }, '30s'),
+  // Node leases end up to 15 s apart, when all kubelets lose the API at the same moment.
+  lossDelay: duration(
+    'Time for which a shard that lost its health stays listed as it was, then as UNHEALTHY. Losses within this time count together.',
+    { min: 0, max: 600_000 },
+    '15s',
+  ),
   collapsePercent: integer(
-    'When more than this percentage of the shards vanishes at once, eds keeps them for a time. 100, or fewer than four shards: never.',
+    'When more than this percentage of the shards vanishes or loses its health together, eds keeps them as they were. 100: never.',
     { min: 1, max: 100 },
     '50',
   ),
-  collapseHold: duration('Time for which eds keeps shards that vanished in a collapse.', { min: 0, max: 3_600_000 }, '30s'),
+  // Long enough for a person to react to the alert. It costs little: Envoy's own checks remove the dead shards.
+  collapseHold: duration(
+    'Time for which eds keeps shards that vanished in a collapse, and holds back an empty first list.',
+    { min: 0, max: 86_400_000 },
+    '10m',
+  ),
+  returnWait: duration(
+    'After a time in which no shard served: how long the first ones wait until half of the listed shards serve.',
+    { min: 0, max: 3_600_000 },
+    '1m',
+  ),
+  stateFile: optional(text('File for the last assignment. After a restart, eds serves it until the Kubernetes API answers.')),
+  apiSilence: duration(
+    'Time without data from the Kubernetes API after which the gRPC health is NOT_SERVING, so that Envoys use another replica.',
+    { min: 1_000, max: 86_400_000 },
+    '3m',
+  ),
   maxStreams: integer(
     'Maximum number of open streams. eds rejects further streams with RESOURCE_EXHAUSTED.',
     { min: 1, max: 100_000 },
     '10000',
+  ),
+  maxStreamsPerPeer: integer(
+    'Maximum number of open streams from one address. An Envoy opens one; behind address translation many Envoys can share an address.',
+    { min: 1, max: 100_000 },
+    '100',
   ),
   statusInterval: duration(
     'Interval for reading the metrics of the shards, which the status page shows; `0s` = never.',

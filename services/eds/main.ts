@@ -13,10 +13,21 @@ import { settings } from './config.ts';
 import { createEncoder, type Encoder } from './encoding.ts';
 import { createMetrics, createPropagation } from './metrics.ts';
 import { Publisher } from './publisher.ts';
-import { startDiscoveryServer } from './server.ts';
+import { type DiscoveryServer, startDiscoveryServer } from './server.ts';
 import { readSlices } from './shard.ts';
+import { StateFile } from './state-file.ts';
 import { startStatus } from './status/http.ts';
 import { StreamList } from './stream-list.ts';
+
+/** An API that is there lists within this time. After it, eds serves the saved assignment. */
+const firstListMs = 1_000;
+/**
+ * Envoys check the health every 30 s. Without a current list, streams end this often: an Envoy then uses a healthy replica, if there is
+ * one. Otherwise it may connect here again, has the version already and gets nothing.
+ */
+const maxEndEveryMs = 60_000;
+/** Far below the interval at which Envoys check it. */
+const healthMs = 1_000;
 
 await runService('eds', async () => {
   const config = readSettings('KURA_EDS_', settings, process.env);
@@ -39,11 +50,21 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
   const lastContact = (): number | undefined =>
     slices.lastContact === undefined || pods.lastContact === undefined ? undefined : Math.min(slices.lastContact, pods.lastContact);
   const metrics = createMetrics({ registry, publisher, streams, lastContact });
-  const context = { publisher, encoder, streams, maxStreams: config.maxStreams, metrics, log };
+  const { maxStreams, maxStreamsPerPeer } = config;
+  const context = { publisher, encoder, streams, maxStreams, maxStreamsPerPeer, metrics, log };
   const grpc = await startDiscoveryServer(protos, context, { target: config.listen, credentials: certificates?.credentials });
   closer.add('gRPC server', () => grpc.close());
-  publisher.onPublish(() => grpc.setServing(true));
-  grpc.setServing(publisher.isReady);
+  const updateHealth = createHealth({
+    isReady: () => publisher.isReady,
+    isCurrent: () => !publisher.isStale && Date.now() - (lastContact() ?? 0) < config.apiSilence,
+    endEveryMs: Math.min(config.apiSilence, maxEndEveryMs),
+    grpc,
+    streams,
+    log,
+  });
+  publisher.onPublish(updateHealth);
+  const healthTimer = setInterval(updateHealth, healthMs);
+  closer.add('health', () => clearInterval(healthTimer));
   const status = startStatus({ client, namespace, service, placement, publisher, streams, intervalMs: config.statusInterval, log });
   closer.add('status page', () => status.close());
   const metricsServer = await startMetricsServer({
@@ -51,6 +72,7 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
     registry,
     notReady: () => {
       if (publisher.isReady) return undefined;
+      if (publisher.isWaiting) return 'the first list has too few healthy shards; waiting for more';
       return `the first list of ${slices.synced ? 'Pods' : 'EndpointSlices'} has not arrived yet`;
     },
     routes: {
@@ -69,17 +91,31 @@ function publish(
   { namespace, service, placement, identity, podSelector, ...config }: Settings<typeof settings>,
   { client, encoder, log, closer }: { client: KubernetesClient; encoder: Encoder; log: Logger; closer: Closer },
 ): { publisher: Publisher; slices: Reflector<V1EndpointSlice>; pods: Reflector<KubernetesObject> } {
+  const state = config.stateFile === undefined ? undefined : new StateFile({ file: config.stateFile, service, log });
+  closer.add('state file', () => state?.close());
   const publisher = new Publisher({
     name: service,
+    base: state?.read(),
     placement,
     read: () => readSlices(slices.objects(), { identity, podOf: (name) => pods.get(`${namespace}/${name}`)?.metadata }),
     encoder,
-    limits: { unhealthyMs: config.unhealthy, collapseShare: config.collapsePercent / 100, collapseHoldMs: config.collapseHold },
+    limits: {
+      unhealthyMs: config.unhealthy,
+      lossDelayMs: config.lossDelay,
+      collapseShare: config.collapsePercent / 100,
+      collapseHoldMs: config.collapseHold,
+      returnWaitMs: config.returnWait,
+    },
     debounceMs: config.debounce,
     maxDebounceMs: config.debounceLimit,
     log,
   });
-  closer.add('publisher', () => publisher.close());
+  publisher.onPublish(() => state?.save(publisher.shards));
+  const baseTimer = setTimeout(() => publisher.publishBase(), firstListMs);
+  closer.add('publisher', () => {
+    clearTimeout(baseTimer);
+    publisher.close();
+  });
   // Waits for both lists: weights that arrive later would move keys. All changes until then count as one.
   const touch = (): void => {
     if (slices.synced && pods.synced) publisher.touch();
@@ -104,4 +140,34 @@ function publish(
   });
   closer.add('Pods', () => pods.close());
   return { publisher, slices, pods };
+}
+
+/** Returns the function that updates the gRPC health, and ends the streams from time to time while the list is not current. */
+function createHealth({
+  isReady,
+  isCurrent,
+  endEveryMs,
+  grpc,
+  streams,
+  log,
+}: {
+  isReady: () => boolean;
+  isCurrent: () => boolean;
+  endEveryMs: number;
+  grpc: DiscoveryServer;
+  streams: StreamList;
+  log: Logger;
+}): () => void {
+  let endAt: number | undefined;
+  return () => {
+    const now = performance.now();
+    grpc.setServing(isReady() && isCurrent());
+    if (isCurrent()) endAt = undefined;
+    else endAt ??= now + endEveryMs;
+    if (endAt === undefined || now < endAt) return;
+    endAt = now + endEveryMs;
+    if (streams.size > 0)
+      log.warn({ streams: streams.size }, 'no current list; ending the streams, so that Envoys can use another replica');
+    streams.endAll();
+  };
 }

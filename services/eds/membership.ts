@@ -1,85 +1,199 @@
-/** Pure: decides over time which listed shards belong to the assignment. The clock is a parameter, in milliseconds of any origin. */
+/**
+ * Pure: decides over time which listed shards belong to the assignment, and with which health. The clock is a parameter, in milliseconds of
+ * any origin. Envoy checks every shard itself, so a shard that is listed as healthy and is dead costs its keys some seconds.
+ */
 import type { Shard } from './shard.ts';
 import { compareText, placeOf } from './unique-shards.ts';
 
 export interface MembershipLimits {
-  /** How long a shard that does not serve stays listed as UNHEALTHY. */
+  /** How long a shard that does not serve stays listed, from the loss of its health. */
   readonly unhealthyMs: number;
-  /** When more than this share of the shards is missing from a list, that is a collapse. */
+  /** How long a shard that lost its health stays listed as it was. Losses within this time count together. */
+  readonly lossDelayMs: number;
+  /** When more than this share of the healthy shards is lost, that is a collapse. */
   readonly collapseShare: number;
-  /** How long the shards that vanished in a collapse are kept. */
+  /** How long the shards that vanished in a collapse stay listed as they were. Those that Kubernetes still lists stay until it is over. */
   readonly collapseHoldMs: number;
+  /** After a time in which no shard served: how long the first ones wait until half of the listed shards serve. */
+  readonly returnWaitMs: number;
 }
 
 export interface Members {
   readonly shards: readonly Shard[];
-  /** hash_keys of the vanished shards that are kept. */
+  /** hash_keys of the shards that a collapse keeps as they were. */
   readonly held: readonly string[];
   /** When to call `take` again although nothing else has changed. */
   readonly nextAt: number | undefined;
+  /** This list is the first one and looks like a collapse. Clients must not get it; they keep what another replica sent them. */
+  readonly isWaiting: boolean;
+}
+
+interface Loss {
+  /** The shard as it was listed before. */
+  readonly was: Shard;
+  readonly at: number;
 }
 
 /** With fewer shards than this, it is normal that half of them vanish. */
-const minCollapseShards = 4;
+const minVanishingShards = 4;
 
 export class Membership {
   readonly #limits: MembershipLimits;
-  /** The last result, by hash_key. */
-  #inForce = new Map<string, Shard>();
+  /** The last result, by hash_key; undefined before the first one. */
+  #inForce: ReadonlyMap<string, Shard> | undefined;
+  /** Shards that were healthy in a result and are gone or no longer serve, until they are removed. */
+  readonly #losses = new Map<string, Loss>();
   /** Since when each unhealthy shard has not served. */
   readonly #unhealthySince = new Map<string, number>();
   #holdUntil: number | undefined;
+  #startedAt: number | undefined;
+  /** According to Kubernetes no shard serves, or too few have returned since. */
+  #isOut: boolean;
+  #firstBackAt: number | undefined;
 
-  constructor(limits: MembershipLimits) {
+  /** `base` is the result of an earlier process. */
+  constructor(limits: MembershipLimits, { base }: { base?: readonly Shard[] | undefined } = {}) {
     this.#limits = limits;
+    this.#inForce = base === undefined ? undefined : byKey(base);
+    this.#isOut = base !== undefined && !base.some(isHealthy);
   }
 
   /** Takes the current list of shards. */
   take(listed: readonly Shard[], now: number): Members {
-    const expired = this.#expire(listed, now);
-    const held = this.#hold(listed, now);
-    const shards = [...listed.filter(({ hashKey }) => !expired.has(hashKey)), ...held].sort((a, b) => compareText(a.hashKey, b.hashKey));
-    this.#inForce = new Map(shards.map((shard) => [shard.hashKey, shard]));
-    const ends = [...this.#unhealthySince]
-      .filter(([hashKey]) => !expired.has(hashKey))
-      .map(([, since]) => since + this.#limits.unhealthyMs)
-      .concat(this.#holdUntil ?? []);
-    return { shards, held: held.map(({ hashKey }) => hashKey), nextAt: ends.length === 0 ? undefined : Math.min(...ends) };
+    this.#startedAt ??= now;
+    this.#noteReturn(listed, now);
+    if (this.#inForce === undefined) {
+      const until = this.#waitsUntil(listed, now);
+      if (until !== undefined) return { shards: [], held: [], nextAt: Number.isFinite(until) ? until : undefined, isWaiting: true };
+      this.#isOut = !listed.some(isHealthy);
+    }
+    const current = byKey(listed);
+    this.#noteLosses(current, now);
+    const held = this.#hold(current, now);
+    const shards = [...this.#inList(listed, held, now), ...held.values()].sort((a, b) => compareText(a.hashKey, b.hashKey));
+    this.#inForce = byKey(shards);
+    return { shards, held: [...held.keys()].sort(compareText), nextAt: this.#nextAt(now), isWaiting: false };
   }
 
-  /** The hash_keys of shards that have been unhealthy for longer than the limit. They return when they serve again. */
-  #expire(listed: readonly Shard[], now: number): ReadonlySet<string> {
-    const unhealthy = new Set(listed.filter(({ health }) => health === 'UNHEALTHY').map(({ hashKey }) => hashKey));
-    for (const hashKey of [...this.#unhealthySince.keys()]) if (!unhealthy.has(hashKey)) this.#unhealthySince.delete(hashKey);
-    const expired = new Set<string>();
-    for (const hashKey of unhealthy) {
-      const since = this.#unhealthySince.get(hashKey) ?? now;
-      this.#unhealthySince.set(hashKey, since);
-      if (now - since >= this.#limits.unhealthyMs) expired.add(hashKey);
+  /** After an outage, notes when the first shard serves, and ends the outage when enough serve. */
+  #noteReturn(listed: readonly Shard[], now: number): void {
+    const serving = listed.filter(isHealthy).length;
+    const expected = listed.filter(({ health }) => health !== 'DRAINING').length;
+    if (serving === 0) {
+      this.#isOut = true;
+      this.#firstBackAt = undefined;
+      return;
     }
-    return expired;
+    this.#firstBackAt ??= now;
+    if (serving * 2 >= expected || now >= this.#firstBackAt + this.#limits.returnWaitMs) this.#isOut = false;
+  }
+
+  /** Until when a first list may not be the answer; undefined when it may. Without a base, a collapse cannot be recognised otherwise. */
+  #waitsUntil(listed: readonly Shard[], now: number): number | undefined {
+    const { collapseShare, collapseHoldMs, returnWaitMs } = this.#limits;
+    const serving = listed.filter(isHealthy).length;
+    // Nothing is gained by a list without any shard that serves.
+    if (collapseShare < 1 && listed.length > 0 && serving === 0) return Number.POSITIVE_INFINITY;
+    if (collapseShare >= 1 || serving * 2 >= Math.max(1, listed.filter(({ health }) => health !== 'DRAINING').length)) return undefined;
+    const end = (this.#startedAt ?? now) + collapseHoldMs;
+    const until = this.#firstBackAt === undefined ? end : Math.min(end, this.#firstBackAt + returnWaitMs);
+    return now < until ? until : undefined;
+  }
+
+  #noteLosses(current: ReadonlyMap<string, Shard>, now: number): void {
+    for (const [hashKey, shard] of this.#inForce ?? []) {
+      if (isHealthy(shard) && !this.#losses.has(hashKey)) this.#losses.set(hashKey, { was: shard, at: now });
+    }
+    for (const [hashKey, { was }] of this.#losses) if (!isLost(was, current.get(hashKey))) this.#losses.delete(hashKey);
   }
 
   /**
-   * The vanished shards that are kept, because more than the allowed share vanished at once. A wrong selector, or an API server that lost
-   * its data, has this effect. Only the removal of shards is delayed: additions, and changes of address or health, apply immediately.
+   * The shards that are kept as they were, because more than the allowed share was lost. A wrong selector, an API server that lost its data,
+   * or kubelets that cannot reach the API have this effect. Everything else applies immediately: additions, addresses and terminations.
    */
-  #hold(listed: readonly Shard[], now: number): Shard[] {
-    const keys = new Set(listed.map(({ hashKey }) => hashKey));
-    const vanished = [...this.#inForce.values()].filter(({ hashKey }) => !keys.has(hashKey));
-    const { size } = this.#inForce;
-    const isCollapse = size >= minCollapseShards && vanished.length > size * this.#limits.collapseShare;
-    if (!isCollapse) {
+  #hold(current: ReadonlyMap<string, Shard>, now: number): ReadonlyMap<string, Shard> {
+    const healthy = [...(this.#inForce?.values() ?? [])].filter((shard) => isHealthy(shard) && isHealthy(current.get(shard.hashKey)));
+    const until = this.#holdUntil ?? now + this.#limits.collapseHoldMs;
+    const keepsVanished = this.#losses.size + healthy.length >= minVanishingShards && now < until;
+    if (!keepsVanished) this.#forget((hashKey) => !current.has(hashKey));
+    if (this.#losses.size <= (this.#losses.size + healthy.length) * this.#limits.collapseShare) {
+      this.#forget((hashKey) => !current.has(hashKey));
+      if (this.#holdUntil !== undefined) this.#restartLosses(now);
       this.#holdUntil = undefined;
-      return [];
+      return new Map();
     }
-    this.#holdUntil ??= now + this.#limits.collapseHoldMs;
-    if (now >= this.#holdUntil) {
-      this.#holdUntil = undefined;
-      return [];
+    this.#holdUntil = until;
+    // The address of a vanished shard may belong to a listed shard now, or to another one that vanished later.
+    const owners = new Map([...current.values()].map((shard) => [placeOf(shard), shard.hashKey]));
+    const held = new Map<string, Shard>();
+    for (const [hashKey, { was }] of this.#losses) {
+      const owner = owners.get(placeOf(was)) ?? hashKey;
+      owners.set(placeOf(was), owner);
+      if (owner === hashKey) held.set(hashKey, { ...(current.get(hashKey) ?? was), health: was.health });
     }
-    // The address of a vanished shard may belong to a listed shard now.
-    const places = new Set(listed.map(placeOf));
-    return vanished.filter((shard) => !places.has(placeOf(shard)));
+    return held;
   }
+
+  /** What remains of a collapse counts as lost now, because these shards are probably about to return. */
+  #restartLosses(now: number): void {
+    for (const [hashKey, { was }] of this.#losses) {
+      this.#losses.set(hashKey, { was, at: now });
+      this.#unhealthySince.set(hashKey, now);
+    }
+  }
+
+  /** The listed shards that are not held: without those that have not served for too long. They return when they serve again. */
+  #inList(listed: readonly Shard[], held: ReadonlyMap<string, Shard>, now: number): Shard[] {
+    const unhealthy = new Set(listed.filter(({ health }) => health === 'UNHEALTHY').map(({ hashKey }) => hashKey));
+    for (const hashKey of [...this.#unhealthySince.keys()]) if (!unhealthy.has(hashKey)) this.#unhealthySince.delete(hashKey);
+    const shards: Shard[] = [];
+    for (const shard of listed) {
+      const { hashKey } = shard;
+      if (unhealthy.has(hashKey)) this.#unhealthySince.set(hashKey, this.#unhealthySince.get(hashKey) ?? now);
+      if (held.has(hashKey)) continue;
+      const loss = this.#losses.get(hashKey);
+      if (loss !== undefined && now < loss.at + this.#limits.lossDelayMs) shards.push({ ...shard, health: loss.was.health });
+      else if (!this.#isExpired(hashKey, now)) shards.push(this.#isTooEarly(shard) ? { ...shard, health: 'UNHEALTHY' } : shard);
+    }
+    this.#forget((hashKey) => !held.has(hashKey) && this.#isExpired(hashKey, now));
+    return shards;
+  }
+
+  #isExpired(hashKey: string, now: number): boolean {
+    return now - (this.#unhealthySince.get(hashKey) ?? now) >= this.#limits.unhealthyMs;
+  }
+
+  /** It would be the only target of all keys: misses for all, and writes that evict its own objects. */
+  #isTooEarly(shard: Shard): boolean {
+    if (!this.#isOut || !isHealthy(shard)) return false;
+    const before = this.#inForce?.get(shard.hashKey);
+    return !(isHealthy(before) && placeOf(before) === placeOf(shard));
+  }
+
+  #forget(condition: (hashKey: string) => boolean): void {
+    for (const hashKey of [...this.#losses.keys()]) if (condition(hashKey)) this.#losses.delete(hashKey);
+  }
+
+  #nextAt(now: number): number | undefined {
+    const { unhealthyMs, lossDelayMs, returnWaitMs } = this.#limits;
+    const times = [
+      ...[...this.#unhealthySince.values()].map((since) => since + unhealthyMs),
+      ...(this.#holdUntil === undefined ? [...this.#losses.values()].map(({ at }) => at + lossDelayMs) : [this.#holdUntil]),
+      ...(this.#isOut && this.#firstBackAt !== undefined ? [this.#firstBackAt + returnWaitMs] : []),
+    ].filter((at) => at > now);
+    return times.length === 0 ? undefined : Math.min(...times);
+  }
+}
+
+function byKey(shards: readonly Shard[]): ReadonlyMap<string, Shard> {
+  return new Map(shards.map((shard) => [shard.hashKey, shard]));
+}
+
+function isHealthy(shard: Shard | undefined): shard is Shard {
+  return shard?.health === 'HEALTHY';
+}
+
+/** Gone, or listed at the same address without serving. A shard at another address is a new Pod, and one that drains announced it. */
+function isLost(was: Shard, is: Shard | undefined): boolean {
+  return is === undefined || (is.health === 'UNHEALTHY' && placeOf(is) === placeOf(was));
 }

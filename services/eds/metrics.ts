@@ -54,12 +54,17 @@ export function createMetrics({
       for (const { zone, health } of publisher.shards) this.inc({ zone, health: health.toLowerCase() });
     },
   });
-  gauge('kura_eds_endpoints_held', 'Shards that vanished in a collapse and are still kept.', () => publisher.held.length);
+  gauge('kura_eds_endpoints_held', 'Shards that were lost in a collapse and are kept as they were.', () => publisher.held.length);
+  gauge('kura_eds_assignment_stale', '1 while eds serves the assignment of the process before it, without a list of its own.', () =>
+    Number(publisher.isStale),
+  );
   gauge('kura_eds_endpoints_refused', 'Endpoints that eds leaves out or changes; the log has the reasons.', () => publisher.refused.length);
-  gauge('kura_eds_kubernetes_contact_age_seconds', 'Time since the last data from the Kubernetes API.', () => {
-    const at = lastContact();
-    return at === undefined ? undefined : (Date.now() - at) / 1_000;
-  });
+  const startedAt = Date.now();
+  gauge(
+    'kura_eds_kubernetes_contact_age_seconds',
+    'Time since the last data from the Kubernetes API, or since the start.',
+    () => (Date.now() - (lastContact() ?? startedAt)) / 1_000,
+  );
   gauge('kura_eds_streams', 'Open streams.', () => streams.size);
   gauge('kura_eds_streams_behind', 'Streams that have not received the newest assignment yet.', () => streams.behind);
   const total = (name: string, help: string, read: () => number): void => {
@@ -74,7 +79,11 @@ export function createMetrics({
     });
   };
   total('kura_eds_refusals_total', 'Endpoints refused. An endpoint that stays refused counts once.', () => publisher.refusals);
-  total('kura_eds_collapses_total', 'Collapses: most shards vanished at once, and eds kept them for a time.', () => publisher.collapses);
+  total(
+    'kura_eds_collapses_total',
+    'Collapses: most shards vanished or lost their health together, and eds kept them for a time.',
+    () => publisher.collapses,
+  );
   return {
     acks: new Counter({ name: 'kura_eds_acks_total', help: 'Responses that a client accepted.', registers }),
     nacks: new Counter({ name: 'kura_eds_nacks_total', help: 'Responses that a client rejected.', registers }),

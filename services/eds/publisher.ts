@@ -23,6 +23,8 @@ interface PublisherOptions {
   readonly read: () => Reading;
   readonly encoder: Encoder;
   readonly limits: MembershipLimits;
+  /** The last assignment of the process before this one. */
+  readonly base?: readonly Shard[] | undefined;
   readonly debounceMs: number;
   readonly maxDebounceMs: number;
   readonly log: Logger;
@@ -43,25 +45,37 @@ export class Publisher {
   #debounce: NodeJS.Timeout | undefined;
   #later: NodeJS.Timeout | undefined;
   #changedAt: number | undefined;
+  #isStale = false;
+  #isWaiting = false;
   /** Endpoints refused since the start. An endpoint that stays refused counts once. */
   refusals = 0;
   collapses = 0;
 
   constructor(options: PublisherOptions) {
     this.#options = options;
-    this.#membership = new Membership(options.limits);
+    this.#membership = new Membership(options.limits, { base: options.base });
   }
 
-  /** False before the first full list. eds sends no response until then. */
+  /** False before the first assignment. eds sends no response until then. */
   get isReady(): boolean {
     return this.#members !== undefined;
+  }
+
+  /** True while the assignment is that of the process before this one, because no full list has arrived. */
+  get isStale(): boolean {
+    return this.#isStale;
+  }
+
+  /** True while the first list looks like a collapse and is not sent. */
+  get isWaiting(): boolean {
+    return this.#isWaiting;
   }
 
   get shards(): readonly Shard[] {
     return this.#members?.shards ?? [];
   }
 
-  /** hash_keys of the shards that vanished from Kubernetes and are kept. */
+  /** hash_keys of the shards that a collapse keeps as they were. */
   get held(): readonly string[] {
     return this.#members?.held ?? [];
   }
@@ -71,7 +85,7 @@ export class Publisher {
     return this.#refused;
   }
 
-  /** The resources for an Envoy of `zone` (empty = unknown); undefined before the first full list. */
+  /** The resources for an Envoy of `zone` (empty = unknown); undefined before the first assignment. */
   snapshot(zone: string): ResourceSnapshot | undefined {
     if (this.#members === undefined) return undefined;
     const ownZone = this.#ownZoneOf(zone);
@@ -95,6 +109,16 @@ export class Publisher {
     this.#debounce = setTimeout(() => this.publish(), Math.max(0, Math.min(debounceMs, maxDebounceMs - (now - this.#changedAt))));
   }
 
+  /** Publishes the assignment of the process before this one, if there is one and no full list has arrived. */
+  publishBase(): void {
+    const { base, log } = this.#options;
+    if (base === undefined || this.isReady) return;
+    this.#isStale = true;
+    this.#members = { shards: base, held: [], nextAt: undefined, isWaiting: false };
+    log.warn({ shards: base.length }, 'no list from the Kubernetes API yet; serving the assignment of the process before this one');
+    this.#announce(base, performance.now());
+  }
+
   /** Publishes the current shards, unless they equal the published ones. */
   publish(): void {
     const changedAt = this.#changedAt ?? performance.now();
@@ -106,28 +130,40 @@ export class Publisher {
     const before = this.#members;
     const now = performance.now();
     const members = this.#membership.take(listed, now);
-    this.#members = members;
     // One millisecond more, because a timer may fire slightly too soon.
     if (members.nextAt !== undefined) this.#later = setTimeout(() => this.publish(), members.nextAt - now + 1);
+    if (members.isWaiting && !this.#isWaiting) {
+      log.error({ listed: listed.length, healthy: healthyOf(listed) }, 'the first list has too few healthy shards; not sending it yet');
+    }
+    this.#isWaiting = members.isWaiting;
+    if (members.isWaiting) return;
+    this.#members = members;
+    this.#isStale = false;
+    this.#noteCollapse(before, members);
+    this.#announce(members.shards, changedAt);
+  }
+
+  #noteCollapse(before: Members | undefined, members: Members): void {
+    const { log, limits } = this.#options;
     if (members.held.length > 0 && (before?.held.length ?? 0) === 0) {
       this.collapses += 1;
       log.error(
-        { vanished: members.held.length, of: before?.shards.length, holdMs: this.#options.limits.collapseHoldMs },
-        'most shards vanished from Kubernetes at once; keeping them for a limited time: check the selector of the Service',
+        { lost: members.held.length, of: before?.shards.length, holdMs: limits.collapseHoldMs },
+        'most shards vanished or lost their health in Kubernetes at once; keeping them for a limited time: check the Nodes and the Service',
       );
     } else if (members.held.length === 0 && (before?.held.length ?? 0) > 0) {
-      log.warn({ shards: members.shards.length }, 'the collapse is over: the vanished shards returned or were removed');
+      log.warn({ shards: members.shards.length }, 'the collapse is over: the lost shards returned or the time is over');
     }
-    const snapshot = this.#makeSnapshot(members.shards, undefined);
+  }
+
+  #announce(shards: readonly Shard[], changedAt: number): void {
+    const snapshot = this.#makeSnapshot(shards, undefined);
     const { version } = snapshot;
     if (version === this.#version) return;
     this.#version = version;
     this.#snapshots.clear();
     this.#snapshots.set(undefined, snapshot);
-    log.info(
-      { version, shards: members.shards.length, healthy: members.shards.filter(({ health }) => health === 'HEALTHY').length },
-      'assignment',
-    );
+    this.#options.log.info({ version, shards: shards.length, healthy: healthyOf(shards) }, 'assignment');
     for (const listener of this.#listeners) listener(changedAt);
   }
 
@@ -163,4 +199,8 @@ export class Publisher {
     for (const line of fresh.slice(0, maxLoggedLines)) this.#options.log.warn({ reason: line }, 'endpoint refused');
     if (fresh.length > maxLoggedLines) this.#options.log.warn({ more: fresh.length - maxLoggedLines }, 'further endpoints refused');
   }
+}
+
+function healthyOf(shards: readonly Shard[]): number {
+  return shards.filter(({ health }) => health === 'HEALTHY').length;
 }

@@ -8,22 +8,35 @@ export type AnyDiscoveryRequest = DiscoveryRequest__Output | DeltaDiscoveryReque
 
 /** An Envoy requests one name. A client that requests more than this limit is broken or hostile. */
 export const maxNames = 1_000;
+/** A stream keeps the names, types and versions that a client sends. Envoy's are far shorter. */
+export const maxTextCharacters = 1_024;
 /** Envoy's error message may quote a whole assignment. */
-const maxRefusalCharacters = 2_000;
+const maxRefusalBytes = 2_000;
 
-/** Undefined when the request has more than `maxNames` names. */
+/** The beginning of a text of a client. It is a copy: a slice would keep the whole text in memory. */
+export function cutText(text: string, maxBytes: number): string {
+  return Buffer.from(text.slice(0, maxBytes)).subarray(0, maxBytes).toString();
+}
+
+/** Undefined when the request has more than `maxNames` names, or one that is too long. */
 export function readRequest(kind: StreamKind, request: AnyDiscoveryRequest): SubscriptionRequest | undefined {
-  const refusal = request.error_detail ? (request.error_detail.message || 'no reason given').slice(0, maxRefusalCharacters) : undefined;
+  const refusal = request.error_detail ? cutText(request.error_detail.message || 'no reason given', maxRefusalBytes) : undefined;
   const nonce = request.response_nonce ?? '';
   if (kind === 'full') {
     const { resource_names: names = [], version_info: version = '' } = request as DiscoveryRequest__Output;
-    return names.length > maxNames ? undefined : { kind, names, version, nonce, refusal };
+    return isTooMuch(names) || isTooMuch([version]) ? undefined : { kind, names, version, nonce, refusal };
   }
   const {
     resource_names_subscribe: subscribe = [],
     resource_names_unsubscribe: unsubscribe = [],
     initial_resource_versions: initialVersions = {},
   } = request as DeltaDiscoveryRequest__Output;
-  const count = subscribe.length + unsubscribe.length + Object.keys(initialVersions).length;
-  return count > maxNames ? undefined : { kind, subscribe, unsubscribe, initialVersions, nonce, refusal };
+  const names = [...subscribe, ...unsubscribe, ...Object.keys(initialVersions)];
+  return isTooMuch(names) || isTooMuch(Object.values(initialVersions))
+    ? undefined
+    : { kind, subscribe, unsubscribe, initialVersions, nonce, refusal };
+}
+
+function isTooMuch(texts: readonly string[]): boolean {
+  return texts.length > maxNames || texts.some(({ length }) => length > maxTextCharacters);
 }

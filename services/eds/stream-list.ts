@@ -14,10 +14,14 @@ export interface StreamView {
   /** By type URL. */
   readonly subscriptions: ReadonlyMap<string, { readonly subscription: Subscription; lastAcknowledgedAt: Date | undefined }>;
   isWriting: boolean;
+  /** Ends the stream, so that the client connects again. */
+  end(): void;
 }
 
 export class StreamList {
   readonly #streams = new Set<StreamView>();
+  /** Number of streams by address without port. */
+  readonly #sizes = new Map<string, number>();
   /** Streams that have not received a change yet, with the time of that change. */
   readonly #behind = new Map<StreamView, number>();
   readonly #onLast: (seconds: number) => void;
@@ -36,18 +40,28 @@ export class StreamList {
     return this.#behind.size;
   }
 
+  /** How many streams come from the address of `peer`, from any port. */
+  sizeOf(peer: string): number {
+    return this.#sizes.get(hostOf(peer)) ?? 0;
+  }
+
   views(): Iterable<StreamView> {
     return this.#streams;
   }
 
   add(stream: StreamView): void {
     this.#streams.add(stream);
+    this.#sizes.set(hostOf(stream.peer), this.sizeOf(stream.peer) + 1);
   }
 
   /** False when the stream was not in the list. */
   remove(stream: StreamView): boolean {
     if (this.#behind.delete(stream)) this.#settle();
-    return this.#streams.delete(stream);
+    if (!this.#streams.delete(stream)) return false;
+    const size = this.sizeOf(stream.peer) - 1;
+    if (size === 0) this.#sizes.delete(hostOf(stream.peer));
+    else this.#sizes.set(hostOf(stream.peer), size);
+    return true;
   }
 
   /** Records that a change must be sent. `changedAt` is a time of performance.now. An older pending change keeps its time. */
@@ -62,6 +76,11 @@ export class StreamList {
     this.#worstMs = Math.max(this.#worstMs, performance.now() - changedAt);
     this.#behind.delete(stream);
     this.#settle();
+  }
+
+  /** Ends all streams. */
+  endAll(): void {
+    for (const stream of [...this.#streams]) stream.end();
   }
 
   /** The body of `/debug/streams`. */
@@ -93,4 +112,8 @@ export class StreamList {
     this.#onLast(this.#worstMs / 1_000);
     this.#worstMs = 0;
   }
+}
+
+function hostOf(peer: string): string {
+  return peer.replace(/:\d+$/, '');
 }

@@ -4,7 +4,7 @@ import type { Logger } from '../shared/log.ts';
 import { type Encoder, endpointType, type StreamKind } from './encoding.ts';
 import type { Metrics } from './metrics.ts';
 import type { Publisher, ResourceSnapshot } from './publisher.ts';
-import { type AnyDiscoveryRequest, maxNames, readRequest } from './requests.ts';
+import { type AnyDiscoveryRequest, cutText, maxNames, maxTextCharacters, readRequest } from './requests.ts';
 import type { StreamList, StreamView } from './stream-list.ts';
 import { type RequestOutcome, Subscription } from './subscription.ts';
 
@@ -15,6 +15,9 @@ type DiscoveryStream = ServerDuplexStream<AnyDiscoveryRequest, Buffer>;
 const maxTypes = 16;
 /** Maximum number of names in a delta subscription, over all requests of a stream. */
 const maxKeptNames = 10 * maxNames;
+/** A Pod's name has at most 253 bytes, and a zone's label 63. */
+const maxNodeBytes = 256;
+const tooMuch = `a request may name at most ${maxNames} resources, with at most ${maxTextCharacters} characters each`;
 const emptySnapshot: ResourceSnapshot = { version: '', versions: new Map(), resources: new Map() };
 
 export interface StreamContext {
@@ -22,6 +25,7 @@ export interface StreamContext {
   readonly encoder: Encoder;
   readonly streams: StreamList;
   readonly maxStreams: number;
+  readonly maxStreamsPerPeer: number;
   readonly metrics: Metrics;
   readonly log: Logger;
 }
@@ -31,6 +35,10 @@ export function createStreamHandler(context: StreamContext, kind: StreamKind, { 
   return (call: DiscoveryStream): void => {
     if (context.streams.size >= context.maxStreams) {
       fail(call, grpcStatus.RESOURCE_EXHAUSTED, `${context.maxStreams} streams are open already`);
+      return;
+    }
+    if (context.streams.sizeOf(call.getPeer()) >= context.maxStreamsPerPeer) {
+      fail(call, grpcStatus.RESOURCE_EXHAUSTED, `${context.maxStreamsPerPeer} streams of this address are open already`);
       return;
     }
     new Stream(context, call, kind, isAggregated).open();
@@ -81,6 +89,11 @@ class Stream implements StreamView {
     for (const event of ['cancelled', 'error', 'close'] as const) call.on(event, () => this.#close());
   }
 
+  end(): void {
+    this.#close();
+    fail(this.#call, grpcStatus.UNAVAILABLE, 'this replica has no current list; connect again');
+  }
+
   #close(): void {
     this.#stopListening();
     this.#context.streams.remove(this);
@@ -103,13 +116,13 @@ class Stream implements StreamView {
   #receive(request: AnyDiscoveryRequest): void {
     // “The node identifier”: only the first request of a stream must contain it.
     if (request.node) {
-      this.node = request.node.id || this.node;
-      this.zone = request.node.locality?.zone || this.zone;
+      this.node = cutText(request.node.id || this.node, maxNodeBytes);
+      this.zone = cutText(request.node.locality?.zone || this.zone, maxNodeBytes);
     }
     const typeUrl = this.#typeOf(request);
     const entry = this.subscriptions.get(typeUrl) ?? this.#subscribe(typeUrl);
     const read = readRequest(this.kind, request);
-    if (read === undefined) throw new Refused(grpcStatus.INVALID_ARGUMENT, `a request may name at most ${maxNames} resources`);
+    if (read === undefined) throw new Refused(grpcStatus.INVALID_ARGUMENT, tooMuch);
     const outcome = entry.subscription.receive(read);
     if (entry.subscription.names.size > maxKeptNames) {
       throw new Refused(grpcStatus.RESOURCE_EXHAUSTED, `a stream may subscribe to at most ${maxKeptNames} names of a type`);
@@ -123,10 +136,14 @@ class Stream implements StreamView {
   #typeOf({ type_url: typeUrl }: AnyDiscoveryRequest): string {
     if (this.isAggregated) {
       if (!typeUrl) throw new Refused(grpcStatus.INVALID_ARGUMENT, 'a request over ADS needs a type_url');
+      if (typeUrl.length > maxTextCharacters) throw new Refused(grpcStatus.INVALID_ARGUMENT, 'type_url is too long');
       return typeUrl;
     }
     if (typeUrl && typeUrl !== endpointType)
-      throw new Refused(grpcStatus.INVALID_ARGUMENT, `type_url is ${typeUrl}; this method serves only ${endpointType}`);
+      throw new Refused(
+        grpcStatus.INVALID_ARGUMENT,
+        `type_url is ${cutText(typeUrl, maxNodeBytes)}; this method serves only ${endpointType}`,
+      );
     return endpointType;
   }
 

@@ -29,7 +29,7 @@ for (const adsKind of ['GRPC', 'DELTA_GRPC'] as const) {
     async (t) => {
       const cluster = await startCluster(t);
       await cluster.set(pods(4));
-      const eds = await cluster.startEds({ KURA_EDS_COLLAPSE_HOLD: '500ms', KURA_EDS_UNHEALTHY: '1s' });
+      const eds = await cluster.startEds({ KURA_EDS_COLLAPSE_HOLD: '500ms', KURA_EDS_UNHEALTHY: '1s', KURA_EDS_LOSS_DELAY: '0s' });
       const address = eds.listening.grpc as string;
       const envoy = await startEnvoy({ folder: await temporaryFolder(t), eds: [address], adsKind });
       t.teardown(() => envoy.stop());

@@ -259,3 +259,42 @@ test('a stream above the limit is rejected', async (t) => {
   second.send({ node, resource_names: [name] });
   t.is((await second.ended).code, 8);
 });
+
+test('streams of one address are limited, and a closed one makes room', async (t) => {
+  const server = await startTestServer(t, { initial: candidates(1), maxStreamsPerPeer: 2 });
+  const clients = [1, 2, 3].map(() => connectClient(t, server.address).eds());
+  for (const stream of clients.slice(0, 2)) {
+    stream.send({ node, resource_names: [name] });
+    await stream.next();
+  }
+  clients[2]?.send({ node, resource_names: [name] });
+  t.is((await clients[2]?.ended)?.code, 8);
+  clients[0]?.call.cancel();
+  await waitFor('the closed stream', () => server.streams.size === 1);
+  const fourth = connectClient(t, server.address).eds();
+  fourth.send({ node, resource_names: [name] });
+  t.truthy(await fourth.next());
+});
+
+test('a node id and a zone are cut at 256 bytes, and a long name or type ends the stream', async (t) => {
+  const server = await startTestServer(t, { initial: candidates(1) });
+  const client = connectClient(t, server.address);
+  const stream = client.eds();
+  stream.send({ node: { id: 'é'.repeat(400_000), locality: { zone: 'z'.repeat(300) } }, resource_names: [name] });
+  await stream.next();
+  const [view] = [...server.streams.views()];
+  t.is(view?.node, 'é'.repeat(128));
+  t.is(view?.zone, 'z'.repeat(256));
+  const long = 'x'.repeat(1_025);
+  for (const request of [{ resource_names: [long] }, { version_info: long }]) {
+    const refused = client.eds();
+    refused.send({ node, ...request });
+    t.is((await refused.ended).code, 3);
+  }
+  const delta = client.deltaEds();
+  delta.send({ node, initial_resource_versions: { [name]: long } });
+  t.is((await delta.ended).code, 3);
+  const ads = client.ads();
+  ads.send({ node, type_url: long });
+  t.is((await ads.ended).code, 3);
+});

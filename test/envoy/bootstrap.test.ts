@@ -52,7 +52,7 @@ function copy(): unknown {
 
 test('the table has a row for each setting that kura depends on, and the bootstrap breaks none', (t) => {
   t.deepEqual(breaches(copy(), bootstrapRules), []);
-  t.is(bootstrapRules.length, 64);
+  t.is(bootstrapRules.length, 66);
 });
 
 for (const [index, row] of bootstrapRules.entries()) {
@@ -117,6 +117,7 @@ for (const [from, to, breach] of [
     'healthy_panic_threshold:\n          value: 50',
     /value: is 50; must be 0: .*dead shards/,
   ],
+  ['exact: kura-cache\n', 'prefix: kura\n', /service_name_matcher: is .*to any Pod that got the address of a former shard/],
   ['enforcing_consecutive_5xx: 0', 'enforcing_consecutive_5xx: 100', /correctly returns 507/],
   ['service_name: kura-cache', 'service_name: other', /service_name: is "other"; must be "kura-cache": eds would send no shards/],
   ['initial_fetch_timeout: 0s', 'initial_fetch_timeout: 15s', /ready without shards/],

@@ -14,7 +14,7 @@ export async function startRecorder(): Promise<Recorder> {
   const requests: { method: string; url: string; headers: IncomingHttpHeaders }[] = [];
   const server = createServer((request, response) => {
     if (request.url === '/healthz') {
-      response.end('ok\n');
+      response.writeHead(200, { 'x-envoy-upstream-healthchecked-cluster': 'kura-cache' }).end('ok\n');
       return;
     }
     requests.push({ method: request.method ?? '', url: request.url ?? '', headers: request.headers });

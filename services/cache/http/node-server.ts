@@ -18,17 +18,31 @@ import type { ObjectService } from './service.ts';
 
 /** A larger head gets 431. A key has at most 1 KiB, and Envoy's limit for heads is 60 KiB. */
 const maxHeadBytes = 16 * 1024;
+/**
+ * Envoy compares it with `service_name_matcher` of its health check (envoy/bootstrap.yaml). An address that belongs to another Pod by now
+ * gets no requests.
+ */
+const checkedCluster = 'kura-cache';
 /** Limit against slow-loris attacks. */
 export const headTimeoutMs = 10_000;
 
-/** Creates a server that does not listen: object-server.ts passes connections. Without `keepsAlive`, they close after one response. */
-export function createNodeServer(service: ObjectService, { keepsAlive }: { keepsAlive: boolean }): Server {
+/**
+ * Creates a server that does not listen: object-server.ts passes connections. Without `keepsAlive`, a connection closes after its first
+ * response to anything but a health check.
+ */
+export function createNodeServer(
+  service: ObjectService,
+  { keepsAlive, keepAliveMs }: { keepsAlive: boolean; keepAliveMs: number },
+): Server {
   const server = createServer({ maxHeaderSize: maxHeadBytes, connectionsCheckingInterval: headTimeoutMs / 5, requireHostHeader: false });
   // Node's limit of 300 s for a whole request would end a long PUT with 408. writerTimeout limits stalls.
   server.requestTimeout = 0;
   server.headersTimeout = headTimeoutMs;
+  server.keepAliveTimeout = keepAliveMs;
   const handle = (message: IncomingMessage, response: ServerResponse) => {
-    if (!keepsAlive) response.setHeader('connection', 'close');
+    // Every Envoy checks every shard each second, and a new connection for each check costs both of them.
+    const isKept = keepsAlive || message.url === '/healthz';
+    if (!isKept || service.isClosing()) response.setHeader('connection', 'close');
     void respond(service, message, response);
   };
   server.on('request', handle);
@@ -77,7 +91,9 @@ async function answer(service: ObjectService, message: IncomingMessage, response
 function sendHealth(service: ObjectService, message: IncomingMessage, response: ServerResponse): void {
   const reason = service.notReady();
   message.resume();
-  response.writeHead(reason === undefined ? 200 : 503, { 'content-type': 'text/plain' }).end(`${reason ?? 'ok'}\n`);
+  response
+    .writeHead(reason === undefined ? 200 : 503, { 'content-type': 'text/plain', 'x-envoy-upstream-healthchecked-cluster': checkedCluster })
+    .end(`${reason ?? 'ok'}\n`);
 }
 
 class NodeReply implements Reply {

@@ -34,7 +34,7 @@ export async function startObjectServer({
 }: ObjectServerOptions): Promise<ObjectServer> {
   const heads = new ResponseHeads(service.name);
   heads.setDate(new Date());
-  const http = createNodeServer(service, { keepsAlive: parser === 'node' });
+  const http = createNodeServer(service, { keepsAlive: parser === 'node', keepAliveMs });
   // Node starts its check for slow heads at this event. The server never listens itself.
   http.emit('listening');
   const plain = new Map<Socket, PlainConnection>();
@@ -75,6 +75,7 @@ export async function startObjectServer({
     const closed = once(server, 'close');
     server.close();
     for (const connection of plain.values()) if (connection.waitsFor === 'request') connection.socket.end();
+    http.closeIdleConnections();
     const timer = setTimeout(cutAll, graceMs);
     await closed;
     clearTimeout(timer);

@@ -49,6 +49,7 @@ export function startStatus(options: StatusOptions): { routes: Readonly<Record<s
       at: new Date(now),
       service,
       isAsking: intervalMs > 0,
+      isStale: publisher.isStale,
       shards: publisher.shards,
       held: publisher.held,
       streams: streams.views(),

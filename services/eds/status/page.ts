@@ -65,7 +65,10 @@ function summary(status: Status): Html {
   const current = envoys.filter(({ isCurrent }) => isCurrent).length;
   const tile = (name: string, value: string, more: string) =>
     html`<div><dt>${name}</dt><dd><strong>${value}</strong> <span>${more}</span></dd></div>`;
-  return html`<dl class="tiles">
+  const stale = status.isStale
+    ? html`<p class="bad">The Kubernetes API has not answered since the start of this eds. The assignment is the one that it saved before.</p>\n`
+    : html``;
+  return html`${stale}<dl class="tiles">
 ${tile('Shards in service', `${serving} of ${shards.length}`, `${known.length} respond`)}
 ${tile('Stored', bytes(used), `${percent(limit === 0 ? undefined : used / limit)} of ${bytes(limit)}`)}
 ${tile('Hit ratio, last hour', ratio(hour.hits, hour.misses), `${count(hour.hits + hour.misses)} GETs`)}

@@ -37,6 +37,8 @@ export interface Status {
   readonly service: string;
   readonly version: string | undefined;
   readonly isAsking: boolean;
+  /** The assignment is that of an earlier process of eds, because the Kubernetes API has not answered since its start. */
+  readonly isStale: boolean;
   readonly shards: readonly ShardStatus[];
   readonly envoys: readonly EnvoyStatus[];
   /** Sorted by size, the largest first. */
@@ -50,6 +52,7 @@ interface StatusSources {
   readonly at: Date;
   readonly service: string;
   readonly isAsking: boolean;
+  readonly isStale: boolean;
   readonly shards: readonly Shard[];
   readonly held: readonly string[];
   readonly streams: Iterable<StreamView>;
@@ -64,7 +67,7 @@ interface StatusSources {
 const maxNamespaces = 100;
 
 export function statusOf(sources: StatusSources): Status {
-  const { at, service, isAsking, minutes, countedSince, policy, versionFor } = sources;
+  const { at, service, isAsking, isStale, minutes, countedSince, policy, versionFor } = sources;
   const held = new Set(sources.held);
   const shards = sources.shards.map(({ hashKey, zone, health, address, port, weight }) => ({
     ...{ hashKey, zone, health, address, port, weight },
@@ -75,7 +78,7 @@ export function statusOf(sources: StatusSources): Status {
   const envoys = [...sources.streams].map((stream) => envoyOf(stream, { service, versionFor }));
   envoys.sort((one, other) => one.node.localeCompare(other.node));
   const namespaces = namespacesOf(shards);
-  return { at, service, version: versionFor(''), isAsking, shards, envoys, namespaces, minutes, countedSince, policy };
+  return { at, service, version: versionFor(''), isAsking, isStale, shards, envoys, namespaces, minutes, countedSince, policy };
 }
 
 function envoyOf(stream: StreamView, { service, versionFor }: Pick<StatusSources, 'service' | 'versionFor'>): EnvoyStatus {

@@ -50,7 +50,7 @@ function bar(share: number): Html {
 }
 
 function state({ health, isHeld, numbers }: Pick<ShardStatus, 'health' | 'isHeld' | 'numbers'>): Html {
-  if (isHeld) return mark('bad', 'vanished, still kept');
+  if (isHeld) return mark('bad', 'lost in Kubernetes, still kept');
   if (health === 'UNHEALTHY') return mark('bad', 'not serving');
   if (health === 'DRAINING') return mark('warn', 'draining');
   if (numbers !== undefined && !numbers.isServing) return mark('bad', 'out of service');

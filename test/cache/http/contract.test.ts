@@ -200,6 +200,28 @@ for (const { edge, fields } of edges) {
     t.is((await call(shard.metricsUrl, { path: '/readyz' })).status, 200);
     t.is((await call(shard.metricsUrl, { path: '/livez' })).status, 200);
   });
+  test(`${edge}: a health check names the cluster, keeps its connection, and does not delay the end of the shard`, async (t) => {
+    const shard = await startTestShard(t, { environment: { KURA_CACHE_GRACE: '55s' } });
+    const { host, hostname, port } = new URL(shard.url);
+    const socket = connect(Number(port), hostname);
+    t.teardown(() => socket.destroy());
+    let received = '';
+    socket.setEncoding('latin1').on('data', (text) => (received += text));
+    const head = ['GET /healthz HTTP/1.1', `host: ${host}`, ...Object.entries(fields).map((field) => field.join(': ')), '', ''].join(
+      '\r\n',
+    );
+    for (const count of [1, 2, 3]) {
+      socket.write(head);
+      await waitFor(`response ${count}`, () => received.match(/\nok\n/g)?.length === count);
+    }
+    t.is(received.match(/x-envoy-upstream-healthchecked-cluster: kura-cache\r\n/gi)?.length, 3);
+    t.notRegex(received, /connection: close/i);
+    const ended = once(socket, 'end');
+    const startedAt = performance.now();
+    await Promise.all([shard.close(), ended]);
+    t.true(performance.now() - startedAt < 50_000, 'an idle health connection does not use up the grace time');
+  });
+
   test(`${edge}: only requests that are not plain are handed over to Node's parser`, async (t) => {
     const shard = await startTestShard(t);
     for (const method of ['PUT', 'GET', 'HEAD', 'DELETE'])

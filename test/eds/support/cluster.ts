@@ -10,6 +10,8 @@ const namespace = 'kura-system';
 export interface CachePod {
   readonly name: string;
   readonly address: string;
+  /** 7000 without it. */
+  readonly port?: number;
   readonly zone?: string;
   readonly weight?: number;
   readonly conditions?: { readonly ready: boolean; readonly serving: boolean; readonly terminating: boolean };
@@ -66,7 +68,7 @@ export async function startCluster(t: ExecutionContext): Promise<TestCluster> {
           targetRef: { kind: 'Pod', namespace, name, ...(metadata?.uid === undefined ? {} : { uid: metadata.uid }) },
         },
       ],
-      ports: [{ name: 'shard-0', port: 7000, protocol: 'TCP' }],
+      ports: [{ name: 'shard-0', port: pod.port ?? 7000, protocol: 'TCP' }],
     };
     const isNew = await unlessThere(discovery.createNamespacedEndpointSlice({ namespace, body }));
     if (!isNew) await discovery.replaceNamespacedEndpointSlice({ namespace, name, body });

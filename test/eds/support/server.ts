@@ -38,12 +38,14 @@ export async function startTestServer(
     initial,
     placement = 'global',
     maxStreams = 100,
+    maxStreamsPerPeer = 100,
     debounceMs = 0,
     maxDebounceMs = 0,
   }: {
     initial?: readonly Candidate[];
     placement?: 'global' | 'zone';
     maxStreams?: number;
+    maxStreamsPerPeer?: number;
     debounceMs?: number;
     maxDebounceMs?: number;
   } = {},
@@ -65,7 +67,7 @@ export async function startTestServer(
     placement,
     read: () => ({ candidates: current, problems: [] }),
     encoder,
-    limits: { unhealthyMs: 30_000, collapseShare: 1, collapseHoldMs: 30_000 },
+    limits: { unhealthyMs: 30_000, lossDelayMs: 0, collapseShare: 1, collapseHoldMs: 30_000, returnWaitMs: 0 },
     debounceMs,
     maxDebounceMs,
     log: logger,
@@ -83,7 +85,7 @@ export async function startTestServer(
   if (initial !== undefined) publisher.publish();
   const server = await startDiscoveryServer(
     protos,
-    { publisher, encoder, streams, maxStreams, metrics, log: logger },
+    { publisher, encoder, streams, maxStreams, maxStreamsPerPeer, metrics, log: logger },
     { target: '127.0.0.1:0', credentials: undefined },
   );
   t.teardown(async () => {

@@ -24,6 +24,7 @@ interface PodRunnerOptions {
 
 const startLimitMs = 60_000;
 const restartAfterMs = 500;
+const pollMs = 100;
 
 export class PodRunner {
   readonly #options: PodRunnerOptions;
@@ -169,22 +170,25 @@ export class PodRunner {
     }
   }
 
-  /** Ends a container that fails, within the grace of its probe, so that it starts again. Not before it has started, nor while the Pod ends. */
+  /** Ends a container that fails, within the grace of its probe, so that it starts again. Before it has started, its startup probe counts. */
   async #watchLiveness(spec: V1Container): Promise<void> {
-    const { livenessProbe: probe, startupProbe = probe } = spec;
-    if (probe === undefined || startupProbe === undefined) return;
+    const { livenessProbe, startupProbe = livenessProbe } = spec;
+    if (livenessProbe === undefined || startupProbe === undefined) return;
     let started = this.#containers.get(spec.name);
+    let watched = started;
     let failures = 0;
-    for (;;) {
-      await delay((probe.periodSeconds ?? 10) * 1000, undefined, { ref: false });
-      if (this.#stopping.signal.aborted) return;
+    while (!this.#stopping.signal.aborted) {
       const container = this.#containers.get(spec.name);
-      if (container !== started) {
-        if (await this.#probe(spec, startupProbe)) started = container;
-        failures = 0;
-        continue;
-      }
-      failures = (await this.#probe(spec, probe)) ? 0 : failures + 1;
+      if (container !== watched) failures = 0;
+      watched = container;
+      const probe = container === started ? livenessProbe : startupProbe;
+      const nextMs = container?.hasEnded === false ? (probe.periodSeconds ?? 10) * 1000 : pollMs;
+      // The end of a container is noticed at once.
+      await Promise.race([delay(nextMs, undefined, { ref: false }), ...(container?.hasEnded === false ? [container.ended] : [])]);
+      if (container?.hasEnded !== false || this.#stopping.signal.aborted) continue;
+      const succeeds = await this.#probe(spec, probe);
+      failures = succeeds ? 0 : failures + 1;
+      if (succeeds) started = container;
       if (failures < (probe.failureThreshold ?? 3) || this.#stopping.signal.aborted) continue;
       failures = 0;
       await this.#end(spec, probe.terminationGracePeriodSeconds ?? this.#spec.terminationGracePeriodSeconds ?? 30);
