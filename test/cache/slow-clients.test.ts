@@ -171,6 +171,7 @@ for (const [way, fields] of [
       for (let sent = 0; sent < 240 && !isAnswered && !socket.destroyed; sent += 1) {
         if (!socket.write(framed)) await writable(socket);
       }
+      if (way === 'chunked' && !isAnswered && !socket.destroyed) socket.write('0\r\n\r\n');
       socket.end();
       t.regex(await answer, /^HTTP\/1\.1 413 [\s\S]*"code":"too-large"/);
     }
