@@ -66,8 +66,10 @@ test.serial('a drain that takes too long, and an Envoy that does not answer, are
   const { url, envoyAdminUrl } = await other.local();
   const agent = new Agent({ keepAlive: true });
   t.teardown(() => agent.destroy());
+  // Envoy would close the connection of a request without a token.
+  const headers = { authorization: `Bearer ${await other.token('vision/trainer')}` };
   await new Promise((resolve, reject) => {
-    request(url, { agent }, (response) => response.resume().on('end', resolve))
+    request(`${url}/objects/vision/x`, { agent, headers }, (response) => response.resume().on('end', resolve))
       .on('error', reject)
       .end();
   });
