@@ -10,6 +10,7 @@ const maxAnswerMs = 2_000;
 /** The metrics of a shard have some 30 KiB. */
 const maxPageBytes = 1024 * 1024;
 const maxConcurrent = 8;
+const firstPollMs = 500;
 
 interface ShardWatchOptions {
   readonly shards: () => readonly Shard[];
@@ -43,7 +44,9 @@ export class ShardWatch {
     const { intervalMs } = this.#options;
     const { signal } = this.#stopping;
     while (intervalMs > 0 && !signal.aborted) {
-      const pause = delay(intervalMs, undefined, { signal, ref: false }).catch(() => undefined);
+      // Before the first list there is nobody to ask, and a reader of the page must not wait for a whole interval.
+      const pauseMs = this.#options.shards().length === 0 ? Math.min(intervalMs, firstPollMs) : intervalMs;
+      const pause = delay(pauseMs, undefined, { signal, ref: false }).catch(() => undefined);
       await this.#askAll();
       await pause;
     }
