@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 /**
  * Polls `condition` until it returns a value other than undefined or false, and returns that value. A condition that throws is not yet
- * true. After the deadline, the last error becomes the cause of the failure.
+ * true. After the deadline, the message has the last error.
  */
 export async function waitFor<T>(
   what: string,
@@ -19,7 +19,10 @@ export async function waitFor<T>(
     } catch (error) {
       cause = error;
     }
-    if (performance.now() > deadline) throw new Error(`not within ${withinMs} ms: ${what}`, { cause });
+    if (performance.now() > deadline) {
+      const reason = cause instanceof Error ? `: ${cause.message}` : '';
+      throw new Error(`not within ${withinMs} ms: ${what}${reason}`, { cause });
+    }
     await delay(everyMs);
   }
 }
