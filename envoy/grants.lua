@@ -9,7 +9,7 @@ local max_grants = 5000 -- in each generation
 local generation_ms = 60000 -- the longest lifetime of a grant (KURA_AUTHZ_GRANT)
 local max_asked = 1000 -- checks whose response is still due; the grant of an older check is not kept
 local max_authorization_bytes = 4096 -- tokens of Kubernetes have about 1 KB
-local max_key_bytes = 1024
+local max_path_bytes = 1032 -- /direct/ and a key of 1,024 bytes
 -- Strict base64url, as authz requires it (services/authz/identity/jwt.ts).
 local token_form = "^Bearer [%w_-]+%.[%w_-]+%.[%w_-]+$"
 local own_metadata = "kura.grant"
@@ -73,29 +73,38 @@ local function refuse(handle, reason)
   handle:respond({ [":status"] = "401", ["www-authenticate"] = 'Bearer realm="kura", error="invalid_token"' }, reason)
 end
 
-local function is_under(key, prefixes)
+-- The prefixes of paths that belong to prefixes of keys, by method. It saves each request from cutting its key out of its path.
+local function paths_of(keys_by_method)
+  local paths_by_method = {}
+  for method, keys in pairs(keys_by_method) do
+    local paths = {}
+    for index = 1, #keys do
+      paths[2 * index - 1], paths[2 * index] = "/objects/" .. keys[index], "/direct/" .. keys[index]
+    end
+    paths_by_method[method] = paths
+  end
+  return paths_by_method
+end
+
+local function is_under(path, prefixes)
   if prefixes == nil then return false end
   for index = 1, #prefixes do
     local prefix = prefixes[index]
-    if key:sub(1, #prefix) == prefix then return true end
+    if path:sub(1, #prefix) == prefix then return true end
   end
   return false
 end
 
--- Returns nil for an invalid key (services/shared/key.ts), which authz rejects.
-local function key_of(path)
-  local from = path:sub(1, 9) == "/objects/" and 10 or path:sub(1, 8) == "/direct/" and 9
-  if not from then return nil end
-  local key = path:sub(from)
-  if #key == 0 or #key > max_key_bytes or key:find("[^!-~]") then return nil end
+-- Whether the path has a valid key (services/shared/key.ts). authz rejects the others.
+local function has_key(path)
+  if #path > max_path_bytes or path == "/objects/" or path == "/direct/" or path:find("[^!-~]") then return false end
   -- Few keys have a segment that begins with a dot, and the plain search is cheap.
-  if path:find("/.", from - 1, true) and (path:find("/%.%.?/", from - 1) or path:find("/%.%.?$", from - 1)) then return nil end
-  return key
+  return not (path:find("/.", 1, true) and (path:find("/%.%.?/") or path:find("/%.%.?$")))
 end
 
 local function allows(grant, headers)
-  local method, key = headers:get(":method"), key_of(headers:get(":path"))
-  if key == nil or is_under(key, grant.denied[method]) or not is_under(key, grant.allowed[method]) then return false end
+  local method, path = headers:get(":method"), headers:get(":path")
+  if not is_under(path, grant.allowed[method]) or is_under(path, grant.denied[method]) or not has_key(path) then return false end
   if method ~= "PUT" then return true end
   local length = headers:get("content-length")
   return length == nil or (tonumber(length) or math.huge) <= grant.max_object_bytes
@@ -117,19 +126,16 @@ function envoy_on_request(handle)
     handle:streamInfo():dynamicMetadata():set(own_metadata, "asked", last_asked)
     return
   end
-  -- The same headers as in a response of authz.
+  -- The same headers as in a response of authz. Envoy asks authz only for a request without a caller.
   headers:remove("authorization")
   headers:replace("x-kura-caller", grant.caller)
   headers:replace("x-kura-terms", grant.terms)
-  -- Comes last, because Envoy skips ext_authz if this is set.
-  handle:streamInfo():dynamicMetadata():set(own_metadata, "hit", "1")
 end
 
--- authz announces a grant in a header too, because a header costs less to read than the metadata of a stream. Most responses have no grant.
+-- authz announces a grant in a header too, because a header costs less to read than the metadata of a stream. The route removes it. Most
+-- responses come while no check is due.
 function envoy_on_response(handle)
-  local headers = handle:headers()
-  if headers:get(grant_header) == nil then return end
-  headers:remove(grant_header)
+  if next(asked) == nil or handle:headers():get(grant_header) == nil then return end
   local metadata = handle:streamInfo():dynamicMetadata()
   local own, answer = metadata:get(own_metadata), metadata:get(authz_metadata)
   local question = own ~= nil and asked[own.asked] or nil
@@ -140,6 +146,7 @@ function envoy_on_response(handle)
   grant.from = question.at
   grant.to = question.at + grant.seconds * 1000
   -- The terms are signed for the shard. Here the limit only selects the uploads that authz has to reject.
+  grant.allowed, grant.denied = paths_of(grant.allowed), paths_of(grant.denied)
   grant.max_object_bytes = tonumber(grant.terms:match("max%-object%-bytes=(%d+)")) or 0
   local now = handle:timestamp()
   if now < grant.to then remember(question.authorization, grant, now) end

@@ -14,7 +14,8 @@ const grpcFile = '/etc/envoy/grpc.lua';
 const objects = 'static_resources.listeners[objects]';
 const manager = `${objects}.filter_chains[0].filters[0].typed_config`;
 const mutations = `${manager}.early_header_mutation_extensions[strip].typed_config.mutations`;
-const authorization = `${manager}.http_filters[envoy.filters.http.ext_authz].typed_config`;
+const authzMatcher = `${manager}.http_filters[kura.authz].typed_config.xds_matcher`;
+const authorization = `${authzMatcher}.on_no_match.action.typed_config.typed_config.typed_config`;
 const keys = `${manager}.http_filters[kura.keys].typed_config.xds_matcher.matcher_list.matchers[0]`;
 const grpc = `${manager}.http_filters[kura.grpc].typed_config.xds_matcher.matcher_list.matchers[0]`;
 const grpcChain = `${grpc}.on_match.action.typed_config.filter_chain.typed_config`;
@@ -70,7 +71,7 @@ const accessRows: readonly Row[] = [
   [`${authorization}.failure_mode_allow`, false, 'without authz Envoy would allow every request'],
   [
     `${manager}.http_filters[*].name`,
-    ['kura.grpc', 'local_ratelimit', 'kura.keys', 'lua', 'ext_authz', 'router'].map((name) =>
+    ['kura.grpc', 'local_ratelimit', 'kura.keys', 'lua', 'kura.authz', 'router'].map((name) =>
       name.startsWith('kura.') ? name : `envoy.filters.http.${name}`,
     ),
     'a request could pass unchecked',
@@ -81,10 +82,16 @@ const accessRows: readonly Row[] = [
     'every request would ask authz',
   ],
   [
-    `${authorization}.filter_enabled_metadata`,
-    { filter: 'kura.grant', path: [{ key: 'hit' }], value: { present_match: true }, invert: true },
+    `${authzMatcher}.matcher_list.matchers[0].predicate.single_predicate.input.typed_config`,
+    { '@type': 'type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput', header_name: 'x-kura-caller' },
     'Envoy would skip authz for requests that no grant covers, or ask it for all',
   ],
+  [
+    `${authzMatcher}.matcher_list.matchers[0].predicate.single_predicate.value_match`,
+    { contains: '/' },
+    'Envoy would skip authz for requests that no grant covers, or ask it for all',
+  ],
+  [`${authzMatcher}.on_no_match.action.typed_config.typed_config.name`, 'envoy.filters.http.ext_authz', 'a request could pass unchecked'],
   ['admin.address.socket_address.address', '127.0.0.1', 'any client in the network could stop Envoy'],
   ...['/quitquitquit', '/runtime_modify', '/cpuprofiler'].map(
     (path): Row => ['admin.allow_paths', new Condition('denying', path), 'other containers of the Pod could stop or change Envoy'],

@@ -52,7 +52,7 @@ function copy(): unknown {
 
 test('the table has a row for each setting that kura depends on, and the bootstrap breaks none', (t) => {
   t.deepEqual(breaches(copy(), bootstrapRules), []);
-  t.is(bootstrapRules.length, 66);
+  t.is(bootstrapRules.length, 68);
 });
 
 for (const [index, row] of bootstrapRules.entries()) {
@@ -87,11 +87,13 @@ for (const [from, to, breach] of [
   ['header_name: grpc-status', 'header_name: grpc-message', /a refused request with a gRPC content type would get 200/],
   ['value: "%RESPONSE_CODE%"\n', 'value: "200"\n', /grpc\.lua could not restore the status/],
   ['filename: /etc/envoy/grants.lua', 'filename: /etc/envoy/other.lua', /every request would ask authz/],
-  ['- key: hit\n', '- key: other\n', /skip authz for requests that no grant covers/],
+  ['header_name: x-kura-caller', 'header_name: x-kura-other', /skip authz for requests that no grant covers/],
+  ['contains: /\n', 'prefix: /\n', /skip authz for requests that no grant covers/],
+  ['name: kura.authz', 'name: kura.free', /name: is \[.*"kura\.free".*a request could pass unchecked/],
   [
     'name: envoy.filters.http.ext_authz',
     'name: envoy.filters.http.other',
-    /name: is \[.*"envoy\.filters\.http\.other".*a request could pass unchecked/,
+    /name: is "envoy\.filters\.http\.other"; must be .*a request could pass unchecked/,
   ],
   ['failure_mode_allow: false', 'failure_mode_allow: true', /would allow every request/],
   ['address: 127.0.0.1\n', 'address: 0.0.0.0\n', /address: is "0\.0\.0\.0"; must be "127\.0\.0\.1": any client in the network could stop/],
