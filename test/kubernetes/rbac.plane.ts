@@ -133,6 +133,8 @@ async function start(t: ExecutionContext, account: Right['account']): Promise<Se
     KURA_EDS_LISTEN: '127.0.0.1:0',
     KURA_EDS_METRICS_LISTEN: '127.0.0.1:0',
     KURA_EDS_KUBECONFIG: kubeconfig,
+    // There is no shard here. eds would not answer with an empty first list at once.
+    KURA_EDS_COLLAPSE_PERCENT: '100',
   });
   t.teardown(() => service.stop('SIGKILL'));
   return { output: service.output, readyz: readyz(service.listening.metrics as string) };
