@@ -16,11 +16,14 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => 
 // The reader of the output may close it early: `kura get … | head`.
 process.stdout.on('error', () => process.exit(exitStatuses.failure));
 
+// npm runs its scripts in the clone and passes the folder in which the user typed.
+const isNpmScript = ['kura', 'epoch'].includes(process.env.npm_lifecycle_event ?? '');
+
 const context: CommandContext = {
   environment: process.env,
-  // npm runs scripts in the clone and passes the folder in which the user typed.
-  workingDirectory: process.env.INIT_CWD ?? process.cwd(),
+  workingDirectory: (isNpmScript ? process.env.INIT_CWD : undefined) ?? process.cwd(),
   homeDirectory: homedir(),
+  command: [isNpmScript ? 'npm run kura --' : 'kura', ...process.argv.slice(2).map(quoted)].join(' '),
   stdin: process.stdin,
   terminal: createTerminal(process.stdout),
   errorTerminal: createTerminal(process.stderr),
@@ -38,7 +41,8 @@ Token:  --token-file, KURA_TOKEN_FILE, or "tokenFile" in ~/.config/kura.json.
 Without a server, kura uses the local system that \`npm start\` runs.
 
 Exit status: 0 success, 1 requests failed or bytes differed, 2 the command
-could not start, 3 the object does not exist, 130 interrupted with Ctrl-C.`,
+could not start or the server went away, 3 the object does not exist,
+130 interrupted with Ctrl-C.`,
   );
 for (const add of [addObjectCommands, addFolderCommands, addEpochCommand, addPolicyCommands, addStatusCommands, addTokenCommand])
   add(program, context, runAction);
@@ -53,4 +57,9 @@ async function runAction(action: () => Promise<number>): Promise<void> {
     console.error(`kura: ${(error as Error).message}`);
     process.exit(error instanceof UsageError ? exitStatuses.usage : exitStatuses.failure);
   }
+}
+
+/** One word of a shell. */
+function quoted(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }

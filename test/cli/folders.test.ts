@@ -88,5 +88,5 @@ test.serial('a missing folder, an empty folder and an unreachable server are rep
   await mkdir(path.join(folder, 'data'));
   t.like(await run(['verify', 'data', 'vision']), { status: 2, stderr: `kura: ${folder}/data contains no files\n` });
   await server.close();
-  t.regex((await run(['warm', 'data', 'vision'])).stderr, /^kura: no response from http/);
+  t.regex((await run(['warm', 'data', 'vision'])).stderr, /\nkura: no response from http\S+ for 10 s: /);
 });

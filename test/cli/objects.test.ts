@@ -61,7 +61,13 @@ test.serial('an error response is reported with its code and exit status 1; only
   t.is((await run(['put', 'a', 'nlp/a'])).status, 1);
   t.is(server.requests.length, 6, 'four tries');
   t.is((await run(['put', '-', 'nlp/a'], { stdin: 'a' })).status, 1);
-  t.is(server.requests.length, 7, 'standard input is sent once');
+  t.is(server.requests.length, 10, 'standard input waits until the server accepts it');
+  server.intercept = (request, response) => {
+    request.resume().on('end', () => response.writeHead(503).end());
+    return true;
+  };
+  t.is((await run(['put', '-', 'nlp/a'], { stdin: 'a' })).status, 1);
+  t.is(server.requests.length, 11, 'standard input is sent once');
 });
 
 test.serial('an incomplete transfer exits with 1 and leaves no file', async (t) => {

@@ -8,9 +8,9 @@ import type { Command } from 'commander';
 import { formatBytes } from '../../shared/format.ts';
 import type { ObjectResponse } from '../client/object-client.ts';
 import { problemText } from '../client/problem-text.ts';
-import { startByteProgress } from '../output/progress.ts';
+import { startProgress } from '../output/progress.ts';
 import { orUsageError, UsageError } from '../usage-error.ts';
-import { type CommandContext, exitStatuses, type RunAction } from './command-context.ts';
+import { type CommandContext, exitStatuses, type RunAction, reportTo } from './command-context.ts';
 import { type Connection, connect, type ServerOptions, withDirectOption, withServerOptions } from './connection.ts';
 
 type ObjectAction = (connection: Connection) => Promise<number>;
@@ -67,19 +67,22 @@ async function put(
 ): Promise<number> {
   const key = keyOf(text);
   const source = file === '-' ? undefined : await regularFile(path.resolve(workingDirectory, file));
-  const progress = startByteProgress({ label: 'put', total: source?.size, terminal: errorTerminal });
+  const total = source === undefined ? undefined : { objects: 0, bytes: source.size };
+  const progress = startProgress({ label: 'put', total, waitReason: () => client.waitReason, terminal: errorTerminal });
   let sent = 0;
   const counted = (body: Readable): Readable =>
     meter(body, (bytes) => {
       sent = bytes;
-      progress.update(bytes);
+      progress.update({ objects: 0, bytes });
     });
   const response = await client
     .request('PUT', key, {
-      // Standard input can be read only once, so the client does not retry it.
+      // Standard input can be read only once.
       body: source === undefined ? counted(stdin) : () => counted(createReadStream(source.path)),
       ...(source === undefined ? {} : { length: source.size }),
       signal,
+      // The bar shows it on a terminal.
+      report: errorTerminal.isTerminal ? undefined : reportTo(errorTerminal, 'put'),
     })
     .finally(() => progress.stop());
   const problem = await response.body.text();
@@ -103,7 +106,7 @@ async function get(
 ): Promise<number> {
   const key = keyOf(text);
   if (json && output === undefined) throw new UsageError('--json requires --output, because the object itself goes to standard output');
-  const response = await client.request('GET', key, { signal });
+  const response = await client.request('GET', key, { signal, report: reportTo(errorTerminal, 'get') });
   if (response.status !== 200) return reportFailure(errorTerminal, 'get', key, response.status, await response.body.text());
   if (output === undefined) {
     await pipeline(response.body, terminal.out, { signal, end: false });
@@ -112,10 +115,14 @@ async function get(
   const file = path.resolve(workingDirectory, output);
   const part = `${file}.part`;
   const bytes = Number(response.headers['content-length']);
-  const progress = startByteProgress({ label: 'get', total: bytes, terminal: errorTerminal });
+  const progress = startProgress({ label: 'get', total: { objects: 0, bytes }, waitReason: () => '', terminal: errorTerminal });
   try {
     // This rejects if the body ends early, so that a truncated body never becomes the file.
-    await pipeline(meter(response.body, progress.update), createWriteStream(part), { signal });
+    await pipeline(
+      meter(response.body, (read) => progress.update({ objects: 0, bytes: read })),
+      createWriteStream(part),
+      { signal },
+    );
     await rename(part, file);
   } catch (error) {
     await removeFile(part, { force: true });
@@ -134,7 +141,7 @@ async function stat(
   { key: text, json = false }: { key: string; json?: boolean },
 ): Promise<number> {
   const key = keyOf(text);
-  const response = await client.request('HEAD', key, { signal });
+  const response = await client.request('HEAD', key, { signal, report: reportTo(errorTerminal, 'stat') });
   await response.body.dump();
   if (response.status !== 200) return reportFailure(errorTerminal, 'stat', key, response.status, '');
   const bytes = Number(response.headers['content-length']);
@@ -154,7 +161,7 @@ async function remove(
 ): Promise<number> {
   let worst: number = exitStatuses.success;
   for (const key of keys.map(keyOf)) {
-    const response = await client.request('DELETE', key, { signal });
+    const response = await client.request('DELETE', key, { signal, report: reportTo(errorTerminal, 'rm') });
     const problem = await response.body.text();
     if (json) terminal.print(JSON.stringify({ key, removed: response.status === 204, status: response.status }));
     if (response.status === 204) {

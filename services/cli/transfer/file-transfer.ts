@@ -2,6 +2,7 @@
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
+import { isConnectionFault, UnreachableError } from '../client/connection-fault.ts';
 import type { ObjectClient, ObjectResponse } from '../client/object-client.ts';
 import { problemText } from '../client/problem-text.ts';
 import type { SourceFile } from './source-files.ts';
@@ -14,7 +15,7 @@ type TransferOutcome =
   /** `cause` groups failures of one kind, such as `GET 503`; `detail` describes this failure. */
   | { readonly kind: 'failure'; readonly cause: string; readonly detail: string };
 
-/** An outcome, and the number of retries after 503 responses. */
+/** An outcome, and the number of requests that were sent again. */
 export type TransferResult = TransferOutcome & { readonly retries: number };
 
 interface Transfer {
@@ -52,7 +53,10 @@ export function warmFile(client: ObjectClient, { force, ...transfer }: Transfer 
 
 type CountRetries = (request: () => Promise<ObjectResponse>) => Promise<ObjectResponse>;
 
-/** Counts the retries and turns every error into an outcome. Rejects only when `signal` aborts. */
+/** The client retries a request until it has a response. A body that breaks off later is read again from its beginning. */
+const maxBrokenBodies = 3;
+
+/** Counts the retries and turns errors into outcomes. Rejects when `signal` aborts and with UnreachableError. */
 async function asOutcome(signal: AbortSignal, work: (counted: CountRetries) => Promise<TransferOutcome>): Promise<TransferResult> {
   let retries = 0;
   const counted: CountRetries = async (request) => {
@@ -60,13 +64,19 @@ async function asOutcome(signal: AbortSignal, work: (counted: CountRetries) => P
     retries += response.retries;
     return response;
   };
-  try {
-    return { ...(await work(counted)), retries };
-  } catch (error) {
-    signal.throwIfAborted();
-    const { code, message } = error as NodeJS.ErrnoException;
-    const cause = code === undefined || code.startsWith('UND_ERR') ? 'broken connection' : code;
-    return { kind: 'failure', cause, detail: message, retries };
+  for (let broken = 1; ; broken++) {
+    try {
+      return { ...(await work(counted)), retries };
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof UnreachableError) throw error;
+      const isBroken = isConnectionFault(error);
+      if (isBroken && broken < maxBrokenBodies) retries++;
+      else {
+        const { code, message } = error as NodeJS.ErrnoException;
+        return { kind: 'failure', cause: isBroken ? 'broken connection' : (code ?? 'error'), detail: message, retries };
+      }
+    }
   }
 }
 
