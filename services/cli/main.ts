@@ -1,4 +1,5 @@
 /** The `kura` command. */
+import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { Command } from 'commander';
 import { type CommandContext, exitStatuses } from './commands/command-context.ts';
@@ -9,6 +10,7 @@ import { addPolicyCommands } from './commands/policy.ts';
 import { addStatusCommands } from './commands/status.ts';
 import { addTokenCommand } from './commands/token.ts';
 import { createTerminal } from './output/terminal.ts';
+import { type FileName, fileName } from './transfer/file-name.ts';
 import { UsageError } from './usage-error.ts';
 
 const interrupted = new AbortController();
@@ -23,6 +25,7 @@ const context: CommandContext = {
   environment: process.env,
   workingDirectory: (isNpmScript ? process.env.INIT_CWD : undefined) ?? process.cwd(),
   homeDirectory: homedir(),
+  bytesOf,
   command: [isNpmScript ? 'npm run kura --' : 'kura', ...process.argv.slice(2).map(quoted)].join(' '),
   stdin: process.stdin,
   terminal: createTerminal(process.stdout),
@@ -57,6 +60,18 @@ async function runAction(action: () => Promise<number>): Promise<void> {
     console.error(`kura: ${(error as Error).message}`);
     process.exit(error instanceof UsageError ? exitStatuses.usage : exitStatuses.failure);
   }
+}
+
+/** Node replaces bytes that are not UTF-8 in its arguments, so that different names look the same. Linux has the arguments as they were. */
+function bytesOf(text: string): FileName {
+  if (!text.includes('\uFFFD') || process.platform !== 'linux') return text;
+  const words = readFileSync('/proc/self/cmdline', 'latin1').split('\0');
+  const names = new Map(
+    words.map((word) => Buffer.from(word, 'latin1')).flatMap((word) => (word.toString() === text ? [[word.toString('hex'), word]] : [])),
+  );
+  const [name] = names.values();
+  if (name === undefined || names.size > 1) throw new UsageError(`${text}: an argument that is not UTF-8 must be a word of its own`);
+  return fileName(name);
 }
 
 /** One word of a shell. */

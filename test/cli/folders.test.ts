@@ -75,7 +75,7 @@ test.serial('failures are counted by kind and the exit status is 1; --json print
   const { status, stdout } = await run(['warm', 'data', 'vision/data', '--json']);
   t.is(status, 1);
   t.like(JSON.parse(stdout), { hits: 0, failures: 3, failuresByKind: { 'PUT 507': 3 } });
-  t.regex((await run(['warm', 'data', 'vision/data'])).stdout, /failure: \S+: PUT returned 507 no-room: full/);
+  t.regex((await run(['warm', 'data', 'vision/data'])).stdout, /failure: \S+: PUT \S+ returned 507 no-room: full/);
 });
 
 test.serial('a missing folder, an empty folder and an unreachable server are reported with exit status 2', async (t) => {

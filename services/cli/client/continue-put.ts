@@ -68,8 +68,9 @@ export class ContinuePuts {
       outgoing.on('continue', sendBody);
       outgoing.on('response', (response) => {
         clearTimeout(acceptance);
-        // The server may respond without accepting the body. Then nothing else ends this request.
-        response.on('close', () => outgoing.destroy());
+        const isStored = response.statusCode === 201;
+        // A server that refuses the upload may have read only a part of the body. Then nothing else ends this request.
+        response.on('close', () => isStored || outgoing.destroy());
         const body = Object.assign(response, { text: () => text(response), dump: () => pipeline(response, discard()) });
         resolve({ statusCode: response.statusCode as number, headers: response.headers, body });
       });

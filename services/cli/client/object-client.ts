@@ -43,6 +43,7 @@ interface RequestOptions {
   /** A function is called for each try. A stream can be sent only once. */
   readonly body?: Readable | (() => Readable);
   readonly length?: number;
+  readonly headers?: Headers;
   readonly signal: AbortSignal;
   /** Receives a line when the request begins to wait for the server. */
   readonly report?: ((line: string) => void) | undefined;
@@ -53,6 +54,7 @@ interface ObjectRequest {
   readonly key: string;
   readonly body: RequestBody;
   readonly length: number | undefined;
+  readonly headers: Headers;
   readonly signal: AbortSignal;
 }
 
@@ -101,14 +103,14 @@ export class ObjectClient {
    * server responds to no request for 10 s, with the fault if only this request fails, and when `signal` aborts. The caller must read or
    * dump the response body.
    */
-  async request(method: Method, key: string, { body, length, signal, report }: RequestOptions): Promise<ObjectResponse> {
-    const request = { method, key, body: new RequestBody(body), length, signal };
+  async request(method: Method, key: string, { body, length, headers = {}, signal, report }: RequestOptions): Promise<ObjectResponse> {
+    const request = { method, key, body: new RequestBody(body), length, headers, signal };
     const plan = new RetryPlan();
     for (let retries = 0; ; retries++) {
       const attempt = await this.#attempt(request, plan);
       if ('response' in attempt) {
-        const { statusCode: status, headers, body: responseBody } = attempt.response;
-        return { status, headers, body: responseBody, retries };
+        const { response } = attempt;
+        return { status: response.statusCode, headers: response.headers, body: response.body, retries };
       }
       if (retries === 0) report?.(attempt.reason);
       await delay(attempt.waitMs, undefined, { signal });
@@ -143,7 +145,7 @@ export class ObjectClient {
     let response: RawResponse | undefined;
     try {
       const startedAt = performance.now();
-      response = await this.#exchange(request, { authorization: `Bearer ${await this.#token.read()}` });
+      response = await this.#exchange(request, { ...request.headers, authorization: `Bearer ${await this.#token.read()}` });
       this.#respondedAt = performance.now();
       this.#failingSince = undefined;
       const next = plan.afterResponse(response, this.#respondedAt);

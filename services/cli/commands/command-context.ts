@@ -2,6 +2,7 @@
 import type { Readable } from 'node:stream';
 import { InvalidArgumentError } from 'commander';
 import type { Terminal } from '../output/terminal.ts';
+import type { FileName } from '../transfer/file-name.ts';
 
 /** The environment in which a command runs. */
 export interface CommandContext {
@@ -9,6 +10,8 @@ export interface CommandContext {
   /** The folder in which the user typed the command; relative paths start here. */
   readonly workingDirectory: string;
   readonly homeDirectory: string;
+  /** The bytes of an argument that is not UTF-8; other text is returned as it is. */
+  readonly bytesOf: (text: string) => FileName;
   /** The command as the user can type it again. */
   readonly command: string;
   readonly stdin: Readable;

@@ -1,10 +1,10 @@
 /** `kura epoch`: reads a folder through the cache as a training job does, in a new order each epoch. */
 import { randomInt } from 'node:crypto';
-import path from 'node:path';
 import type { Command } from 'commander';
 import { formatBytes, formatCount, formatPercent } from '../../shared/format.ts';
 import { readShards, type ShardSource } from '../client/shard-numbers.ts';
 import { keyOfFile } from '../transfer/file-key.ts';
+import { baseName, resolveName } from '../transfer/file-name.ts';
 import { readThrough } from '../transfer/file-transfer.ts';
 import { listFolder, type SourceFile, sizeOf } from '../transfer/source-files.ts';
 import { transferFiles } from '../transfer/transfer-files.ts';
@@ -41,9 +41,9 @@ Exit status: 0 success, 1 bytes differed or requests failed.`,
 }
 
 async function runEpochs(dir: string, options: EpochOptions, context: CommandContext): Promise<number> {
-  const { workingDirectory, terminal, errorTerminal, signal, command } = context;
-  const folder = path.resolve(workingDirectory, dir);
-  const fallbackPrefix = keyOfFile('vision', path.basename(folder));
+  const { workingDirectory, terminal, errorTerminal, signal, command, bytesOf } = context;
+  const folder = resolveName(workingDirectory, bytesOf(dir));
+  const fallbackPrefix = keyOfFile('vision', baseName(folder));
   const { client, local, prefix } = connect(options, context, { fallbackPrefix, connections: options.workers });
   try {
     await client.checkReachable(signal, reportTo(errorTerminal, 'epoch'));

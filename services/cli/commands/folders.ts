@@ -1,10 +1,10 @@
 /** `kura warm` and `kura verify`: store or compare whole folders. */
 import { stat } from 'node:fs/promises';
-import path from 'node:path';
 import type { Command } from 'commander';
 import { formatBytes, formatCount } from '../../shared/format.ts';
 import type { ObjectClient } from '../client/object-client.ts';
 import { keyOfFile } from '../transfer/file-key.ts';
+import { resolveName } from '../transfer/file-name.ts';
 import { type TransferResult, verifyFile, warmFile } from '../transfer/file-transfer.ts';
 import { listFolder, readList, type SourceFile, sizeOf } from '../transfer/source-files.ts';
 import { transferFiles } from '../transfer/transfer-files.ts';
@@ -76,13 +76,13 @@ async function transferFolder(
   options: FolderOptions,
   context: CommandContext,
 ): Promise<number> {
-  const { workingDirectory, terminal, errorTerminal, signal, command } = context;
+  const { workingDirectory, terminal, errorTerminal, signal, command, bytesOf } = context;
   const { client, key } = connect(options, context, { firstKey: keys, connections: options.workers });
   try {
     const prefix = key(keys.replace(/\/+$/, ''));
     await client.checkReachable(signal, reportTo(errorTerminal, verb));
     const print = options.json ? () => undefined : terminal.print;
-    const from = path.resolve(workingDirectory, source);
+    const from = resolveName(workingDirectory, bytesOf(source));
     const status = await orUsageError(stat(from));
     const files = verb === 'warm' && status.isFile() ? await readList(from) : await listFolder(from, print);
     print(`${formatCount(files.length)} files, ${formatBytes(sizeOf(files))}, from ${from} to ${prefix}/`);

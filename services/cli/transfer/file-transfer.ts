@@ -45,7 +45,7 @@ export function warmFile(client: ObjectClient, { force, ...transfer }: Transfer 
       const head = await counted(() => client.request('HEAD', key, { signal }));
       await head.body.dump();
       if (head.status === 200 && Number(head.headers['content-length']) === file.size) return { kind: 'hit' };
-      if (head.status !== 200 && head.status !== 404) return rejected('HEAD', head.status, '');
+      if (head.status !== 200 && head.status !== 404) return rejected('HEAD', key, head.status, '');
     }
     return await putFile(client, transfer, counted);
   });
@@ -87,7 +87,7 @@ async function getAndCompare(client: ObjectClient, { key, file, signal }: Transf
     return await compare(body, { file, contentLength: Number(headers['content-length']) }).finally(() => body.destroy());
   }
   const text = await body.text();
-  return status === 404 ? { kind: 'miss' } : rejected('GET', status, text);
+  return status === 404 ? { kind: 'miss' } : rejected('GET', key, status, text);
 }
 
 /** Stores the file of an object that missed. */
@@ -96,11 +96,11 @@ async function putFile(client: ObjectClient, { key, file, signal }: Transfer, co
     client.request('PUT', key, { body: () => createReadStream(file.path), length: file.size, signal }),
   );
   const text = await body.text();
-  return status === 201 ? { kind: 'miss' } : rejected('PUT', status, text);
+  return status === 201 ? { kind: 'miss' } : rejected('PUT', key, status, text);
 }
 
-function rejected(method: string, status: number, text: string): TransferOutcome {
-  return { kind: 'failure', cause: `${method} ${status}`, detail: `${method} returned ${problemText(status, text)}` };
+function rejected(method: string, key: string, status: number, text: string): TransferOutcome {
+  return { kind: 'failure', cause: `${method} ${status}`, detail: `${method} ${key} returned ${problemText(status, text)}` };
 }
 
 /** Compares chunk by chunk, so that memory use does not depend on the size. */

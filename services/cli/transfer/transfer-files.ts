@@ -44,7 +44,7 @@ export async function transferFiles({ label, files, workers, work, waitReason, t
         if (!stop.aborted) throw error;
       });
       if (result === undefined) return;
-      statistics.add(result, { name: file.name, size: file.size, tookMs: performance.now() - from });
+      statistics.add(result, { name: String(file.name), size: file.size, tookMs: performance.now() - from });
       progress.update({ objects: statistics.objects, bytes: statistics.bytes });
     }
   };
