@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { Command } from 'commander';
 import { type CommandContext, exitStatuses } from './commands/command-context.ts';
+import { addCompletionCommand } from './commands/completion.ts';
 import { addEpochCommand } from './commands/epoch.ts';
 import { addFolderCommands } from './commands/folders.ts';
 import { addObjectCommands } from './commands/objects.ts';
@@ -33,8 +34,11 @@ const context: CommandContext = {
   signal: interrupted.signal,
 };
 
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
+
 const program = new Command('kura')
   .description('The command-line client of kura, a cache for training data.')
+  .version(version, '-V, --version', 'print the version')
   .exitOverride((error) => process.exit(error.exitCode === 0 ? exitStatuses.success : exitStatuses.usage))
   .addHelpText(
     'after',
@@ -47,7 +51,15 @@ Exit status: 0 success, 1 requests failed or bytes differed, 2 the command
 could not start or the server went away, 3 the object does not exist,
 130 interrupted with Ctrl-C.`,
   );
-for (const add of [addObjectCommands, addFolderCommands, addEpochCommand, addPolicyCommands, addStatusCommands, addTokenCommand])
+for (const add of [
+  addObjectCommands,
+  addFolderCommands,
+  addEpochCommand,
+  addPolicyCommands,
+  addStatusCommands,
+  addTokenCommand,
+  addCompletionCommand,
+])
   add(program, context, runAction);
 await program.parseAsync();
 

@@ -53,6 +53,7 @@ test.serial('verify finds a byte that differs, and reports missing objects witho
   const { server, run } = await withData(t);
   await run(['warm', 'data', 'vision/data']);
   t.regex((await run(['verify', 'data', 'vision/data'])).stdout, /verify: 3 identical \(100\.0 %\), 0 missing, 0 failures, 0 differences/);
+  t.like(JSON.parse((await run(['verify', 'data', 'vision/data', '--json'])).stdout), { total: 3, hits: 3, differences: 0 });
   server.objects.delete('vision/data/empty');
   const missing = await run(['verify', 'data', 'vision/data']);
   t.is(missing.status, 0);

@@ -173,7 +173,7 @@ test.serial('missing files and arguments are reported with exit status 2', async
 test.serial('every command has help', async (t) => {
   const { run } = await startKura(t);
   const { stdout } = await run(['--help']);
-  for (const command of ['put', 'get', 'stat', 'rm', 'warm', 'verify', 'epoch', 'policy', 'status', 'top', 'token']) {
+  for (const command of ['put', 'get', 'stat', 'rm', 'warm', 'verify', 'epoch', 'policy', 'status', 'top', 'token', 'completion']) {
     t.regex(stdout, new RegExp(`^ {2}${command} `, 'm'));
     t.is((await run([command, '--help'])).status, 0);
   }
