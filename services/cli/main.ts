@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 /** The `kura` command. */
 import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
