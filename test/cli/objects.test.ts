@@ -154,11 +154,14 @@ test.serial('flags override the environment, which overrides ~/.config/kura.json
 
 test.serial('missing files and arguments are reported with exit status 2', async (t) => {
   const { server, folder, tokenFile, run } = await startKura(t);
+  const emptyFile = path.join(folder, 'empty');
+  await writeFile(emptyFile, '\n');
   for (const [args, environment, complaint] of [
     [['get', 'a'], {}, /^kura: \S+local\.json does not exist: start the local system with `npm start`/],
     [['get', 'a'], { KURA_SERVER: server.url }, /^kura: no token for namespace a: set --token-file\n$/],
     [['get', 'a'], { KURA_SERVER: server.url, KURA_TOKEN_FILE: 'absent' }, /^kura: the token file \S+absent does not exist\n$/],
     [['put', 'absent', 'a'], { KURA_SERVER: server.url, KURA_TOKEN_FILE: tokenFile }, /^kura: ENOENT/],
+    [['get', 'a'], { KURA_SERVER: server.url, KURA_TOKEN_FILE: emptyFile }, /^kura: the token file \S+empty is empty\n$/],
     [['put', '.', 'a'], { KURA_SERVER: server.url, KURA_TOKEN_FILE: tokenFile }, /^kura: \S+ is not a file\n$/],
     [['put', 'a'], {}, /missing required argument/],
     [['dance'], {}, /unknown command/],

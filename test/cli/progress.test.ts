@@ -54,6 +54,13 @@ test('the rate is that of the last 30 s, and the time left counts objects and by
   t.deepEqual(rate.perSecond(120_000), { objects: 10, bytes: 10_000 });
   t.is(rate.secondsLeft(120_000, { objects: objects + 100, bytes: (objects + 100) * 1000 }), 10);
 
+  // An upload that is sent again.
+  const again = new AverageRate(0);
+  again.add(10_000, { objects: 0, bytes: 10_000 });
+  again.add(11_000, { objects: 0, bytes: 100 });
+  again.add(12_000, { objects: 0, bytes: 1_100 });
+  t.is(again.perSecond(12_000).bytes, 1_000);
+
   // One large file is left after a thousand empty ones: its bytes count, not its number.
   const mixed = new AverageRate(0);
   mixed.add(10_000, { objects: 1_000, bytes: 0 });

@@ -147,6 +147,19 @@ test.serial('an upload above 1 MiB is refused before its body, and the refusal n
   t.deepEqual(expectations, ['100-continue', '100-continue', undefined]);
 });
 
+test.serial('a refused upload ends while its standard input is still open', async (t) => {
+  const source = await startKura(t);
+  source.server.intercept = (_request, response) => {
+    response.writeHead(403).end('{"status":403,"code":"forbidden"}');
+    return true;
+  };
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, main, 'put', '-', 'vision/a'], {
+    env: { ...passedOn, HOME: source.home, KURA_SERVER: source.server.url, KURA_TOKEN_FILE: source.tokenFile },
+    stdio: ['pipe', 'ignore', 'ignore'],
+  });
+  t.deepEqual(await once(child, 'exit'), [1, null]);
+});
+
 test.serial('large uploads reuse their connections, and a server that ignores the expectation gets the body', async (t) => {
   const { server, folder, run } = await startKura(t);
   await run(['put', '-', 'vision/a'], { stdin: 'a' });

@@ -1,10 +1,11 @@
 /** The `kura` command against a running system, through the real Envoy. */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import anyTest, { type TestFn } from 'ava';
+import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { runProgram } from '../support/program.ts';
 import { temporaryFolder } from '../support/service.ts';
-import { type LocalSystem, root, startLocalSystem } from './support/system.ts';
+import { waitFor } from '../support/wait.ts';
+import { type LocalSystem, root, shardMetric, startLocalSystem } from './support/system.ts';
 
 const test = anyTest as TestFn;
 let system: LocalSystem;
@@ -75,4 +76,36 @@ test.serial('a shard that does not respond is reported with exit status 1', asyn
   t.is(status, 1);
   t.regex(stdout, /^127\.0\.0\.1:1 +no response$/m);
   t.regex(stdout, /^1 of 2 /m);
+});
+
+/** A folder of small files, and the output of `kura warm` of it. */
+async function withFiles(t: ExecutionContext, count: number): Promise<string> {
+  const folder = path.join(await temporaryFolder(t), 'data');
+  await mkdir(folder);
+  for (let index = 0; index < count; index++) await writeFile(path.join(folder, `${index}.bin`), String(index));
+  return folder;
+}
+
+test.serial('warm loses no file when Envoy is killed', async (t) => {
+  const folder = await withFiles(t, 2_000);
+  const stored = () => shardMetric(system, 'kura_cache_requests_total', 'result="stored"');
+  const before = await stored();
+  const warming = kura('warm', folder, 'vision/killed', '--force');
+  await waitFor('some files are stored', async () => (await stored()) > before + 100);
+  await system.restarted('envoy', await system.signal('envoy', 'SIGKILL'));
+  const { status, stdout, stderr } = await warming;
+  t.is(status, 0, stdout + stderr);
+  t.regex(stdout, /2,000 stored, 0 failures; /);
+});
+
+test.serial('warm loses no file in a namespace with a rate limit', async (t) => {
+  const folder = await withFiles(t, 300);
+  const file = (await system.local()).policy as string;
+  const policy = await readFile(file, 'utf8');
+  await writeFile(file, `${policy}\noverrides: [{ namespaces: [vision], limits: { requestsPerSecond: 50 } }]\n`);
+  const ask = async (): Promise<number> => (await system.call({ as: 'vision/trainer', method: 'HEAD', path: '/objects/vision/x' })).status;
+  await waitFor('the limit is in force', async () => (await Promise.all(Array.from({ length: 150 }, ask))).includes(429));
+  const { status, stdout, stderr } = await kura('warm', folder, 'vision/limited', '--force', '--workers', '64');
+  t.is(status, 0, stdout + stderr);
+  t.regex(stdout, /300 stored, 0 failures; .*; \d+ retries/);
 });

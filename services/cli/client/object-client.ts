@@ -14,7 +14,7 @@ const bodyTimeoutMs = 60_000;
 const minDirectBytes = 256 * 1024;
 /** Larger bodies wait for `100 Continue`: a refused upload then sends no body, and no reset can hide its response. */
 const maxPlainPutBytes = 1024 * 1024;
-/** The connection timeout if transfers go directly to the shards. */
+/** Short, because a shard may be unreachable and the server is the fallback. Connections to the server are retried. */
 const connectTimeoutMs = 2_000;
 /** After a failed connection to a shard, all requests use the server for this time: a network policy blocks either all shards or none. */
 const directPauseMs = 30_000;
@@ -83,7 +83,7 @@ export class ObjectClient {
     this.#options = options;
     const { server, tokenFile, connections, isDirect } = options;
     const limits = { headersTimeout: responseTimeoutMs, bodyTimeout: bodyTimeoutMs };
-    this.#agent = new Agent({ connections, pipelining: 1, ...limits, ...(isDirect ? { connect: { timeout: connectTimeoutMs } } : {}) });
+    this.#agent = new Agent({ connections, pipelining: 1, ...limits, connect: { timeout: connectTimeoutMs } });
     this.#continuePuts = new ContinuePuts({ connections, responseTimeoutMs, bodyTimeoutMs });
     this.#token = new TokenFile(tokenFile);
     this.#flow = new FlowControl(connections);

@@ -88,7 +88,11 @@ async function put(
       // The bar shows it on a terminal.
       report: errorTerminal.isTerminal ? undefined : report,
     })
-    .finally(() => progress.stop())
+    .finally(() => {
+      progress.stop();
+      // An open input that nothing reads would keep the process.
+      stdin.destroy();
+    })
     .catch((error: unknown) => {
       if (signal.aborted) report(`interrupted: ${formatBytes(sent)}${source === undefined ? '' : ` of ${formatBytes(source.size)}`} sent`);
       if (signal.aborted && source !== undefined) errorTerminal.print(`Repeat with: ${command}`);

@@ -27,8 +27,11 @@ export class AverageRate {
 
   /** `done` is what has been transferred by `atMs`. */
   add(atMs: number, done: Amount): void {
+    // A body that is sent again starts at its beginning.
+    if (done.bytes < this.#last.bytes) this.#samples.length = 0;
     this.#last = { atMs, ...done };
-    if (atMs - (this.#samples.at(-1) as Sample).atMs >= sampleMs) this.#samples.push(this.#last);
+    const newest = this.#samples.at(-1);
+    if (newest === undefined || atMs - newest.atMs >= sampleMs) this.#samples.push(this.#last);
     while (this.#samples.length > 1 && atMs - (this.#samples[1] as Sample).atMs >= windowMs) this.#samples.shift();
   }
 

@@ -59,8 +59,11 @@ const maxBrokenBodies = 3;
 /** Counts the retries and turns errors into outcomes. Rejects when `signal` aborts and with UnreachableError. */
 async function asOutcome(signal: AbortSignal, work: (counted: CountRetries) => Promise<TransferOutcome>): Promise<TransferResult> {
   let retries = 0;
+  let hasResponse = false;
   const counted: CountRetries = async (request) => {
+    hasResponse = false;
     const response = await request();
+    hasResponse = true;
     retries += response.retries;
     return response;
   };
@@ -71,7 +74,7 @@ async function asOutcome(signal: AbortSignal, work: (counted: CountRetries) => P
       signal.throwIfAborted();
       if (error instanceof UnreachableError) throw error;
       const isBroken = isConnectionFault(error);
-      if (isBroken && broken < maxBrokenBodies) retries++;
+      if (isBroken && hasResponse && broken < maxBrokenBodies) retries++;
       else {
         const { code, message } = error as NodeJS.ErrnoException;
         return { kind: 'failure', cause: isBroken ? 'broken connection' : (code ?? 'error'), detail: message, retries };
