@@ -6,7 +6,10 @@ import { readFile, stat, writeFile } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { createAuthority } from '../../services/fake-kubernetes/certificates.ts';
+import { writeCertificate } from '../support/certificates.ts';
 import { passedOn } from '../support/environment.ts';
+import { startObjectServer } from '../support/object-server.ts';
 import { waitFor } from '../support/wait.ts';
 import { type Kura, startKura } from './support/kura.ts';
 
@@ -181,4 +184,21 @@ test.serial('large uploads reuse their connections, and a server that ignores th
     return true;
   };
   t.is((await run(['put', 'data-a', 'vision/a'])).status, 0);
+});
+
+test.serial('small and large objects go through TLS with a private CA, and another CA is refused', async (t) => {
+  const { folder, tokenFile, run } = await startKura(t);
+  await writeCertificate(folder, { authority: await createAuthority('of kura'), name: 'kura' });
+  const [cert, key] = await Promise.all(['tls.crt', 'tls.key'].map((name) => readFile(path.join(folder, name))));
+  const secure = await startObjectServer({ tls: { cert: cert as Buffer, key: key as Buffer } });
+  t.teardown(() => secure.close());
+  const environment = { KURA_SERVER: secure.url, KURA_TOKEN_FILE: tokenFile, NODE_EXTRA_CA_CERTS: path.join(folder, 'ca.crt') };
+  for (const [name, length] of Object.entries({ small: 1_000, large: 2_000_000 })) {
+    await writeFile(path.join(folder, name), Buffer.alloc(length));
+    t.like(await run(['put', name, 'vision/'], { environment }), { status: 0, stderr: '' });
+    t.is(secure.objects.get(`vision/${name}`)?.length, length);
+    const refused = await run(['put', name, 'vision/'], { environment: { ...environment, NODE_EXTRA_CA_CERTS: '' } });
+    t.is(refused.status, 1);
+    t.regex(refused.stderr, /^kura: .*certificate.*\n$/);
+  }
 });

@@ -1,4 +1,5 @@
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import { listen } from '../../services/shared/listen.ts';
 
 export interface ObjectServer {
@@ -12,7 +13,14 @@ export interface ObjectServer {
 }
 
 /** A fake kura in memory for tests of clients: GET, HEAD, PUT and DELETE of objects. */
-export async function startObjectServer({ port = 0 }: { port?: number } = {}): Promise<ObjectServer> {
+export async function startObjectServer({
+  port = 0,
+  tls,
+}: {
+  port?: number;
+  /** Makes it an HTTPS server. */
+  tls?: { readonly cert: Buffer; readonly key: Buffer };
+} = {}): Promise<ObjectServer> {
   const objects = new Map<string, Buffer>();
   const requests: ObjectServer['requests'] = [];
   const handle = (request: IncomingMessage, response: ServerResponse, accept: () => void): void => {
@@ -44,10 +52,17 @@ export async function startObjectServer({ port = 0 }: { port?: number } = {}): P
     else if (method === 'DELETE') response.writeHead(204).end();
     else response.writeHead(200, { 'content-length': object.length }).end(method === 'HEAD' ? undefined : object);
   };
-  const server = createServer((request, response) => handle(request, response, () => undefined));
+  const plain: RequestListener = (request, response) => handle(request, response, () => undefined);
+  const server = tls === undefined ? createServer(plain) : createSecureServer(tls, plain);
   // Like Envoy, the server refuses an upload before its body.
   server.on('checkContinue', (request, response) => handle(request, response, () => response.writeContinue()));
   const listening = await listen(server, { host: '127.0.0.1', port });
-  const state: ObjectServer = { url: `http://${listening.address}`, objects, requests, intercept: () => false, close: listening.close };
+  const state: ObjectServer = {
+    url: `${tls === undefined ? 'http' : 'https'}://${listening.address}`,
+    objects,
+    requests,
+    intercept: () => false,
+    close: listening.close,
+  };
   return state;
 }
