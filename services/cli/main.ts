@@ -83,7 +83,8 @@ function bytesOf(text: string): FileName {
     words.map((word) => Buffer.from(word, 'latin1')).flatMap((word) => (word.toString() === text ? [[word.toString('hex'), word]] : [])),
   );
   const [name] = names.values();
-  if (name === undefined || names.size > 1) throw new UsageError(`${text}: an argument that is not UTF-8 must be a word of its own`);
+  if (name === undefined || names.size > 1)
+    throw new UsageError(`${text}: an argument that is not UTF-8 must be a separate word, unlike --option=value`);
   return fileName(name);
 }
 

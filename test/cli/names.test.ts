@@ -89,6 +89,9 @@ test.serial('a name that is not UTF-8 works in a folder, in a list and as an arg
   const shell = await promisify(execFile)('sh', ['-c', words, 'sh', process.execPath, main], { cwd: folder, env: environment });
   t.is(server.objects.get('vision/copy/latin-%FC')?.toString(), 'a file');
   t.regex(shell.stdout, /a file$/);
+  const joined = `node=$1 main=$2; "$node" "$main" get a "--prefix=$(printf 'latin-\\374')"; test $? = 2`;
+  const refused = await promisify(execFile)('sh', ['-c', joined, 'sh', process.execPath, main], { cwd: folder, env: environment });
+  t.regex(refused.stderr, /^kura: latin-\uFFFD: an argument that is not UTF-8 must be a separate word, unlike --option=value\n$/);
 });
 
 test.serial('a refusal by the policy names the key and what a default policy allows', async (t) => {
