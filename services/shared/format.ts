@@ -20,3 +20,8 @@ export function formatDuration(seconds: number): string {
 export function formatPercent(share: number): string {
   return `${(share * 100).toFixed(1)} %`;
 }
+
+/** `20,000`. */
+export function formatCount(count: number): string {
+  return count.toLocaleString('en-US');
+}

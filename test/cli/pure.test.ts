@@ -1,6 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { keyOfFile, keyOfText } from '../../services/cli/transfer/file-key.ts';
+import { keyOfEncoded, keyOfFile } from '../../services/cli/transfer/file-key.ts';
 import { expectedHitRatio, percentile } from '../../services/cli/transfer/transfer-statistics.ts';
 import { formatBytes, formatPercent } from '../../services/shared/format.ts';
 import { canonicalKey, isKey } from '../../services/shared/key.ts';
@@ -21,23 +21,16 @@ test('the key of a file is valid and contains nothing that Envoy rejects or rewr
   t.notThrows(() => fc.assert(check));
 });
 
-test('a key of a file, and of a text that can be a key, is canonical', (t) => {
+test('a key of a file, and of an encoded key, is canonical', (t) => {
   const text = fc.string({ unit: fc.constantFrom('a', '/', '%', '4', '1', 'e', '.', ' ', 'ä', '+', '(', '?', '[', '\\') });
   t.notThrows(() =>
     fc.assert(
       fc.property(text, (name) => {
-        const [ofFile, ofText] = [keyOfFile('vision', name), keyOfText(name)];
-        return canonicalKey(ofFile) === ofFile && (canonicalKey(ofText) ?? ofText) === ofText;
+        const [ofFile, ofEncoded] = [keyOfFile('vision', name), keyOfEncoded(name)];
+        return canonicalKey(ofFile) === ofFile && (ofEncoded === undefined || canonicalKey(ofEncoded) === ofEncoded);
       }),
     ),
   );
-  for (const [typed, key] of [
-    ['my data/%28%c3%a4', 'my%20data/(%C3%A4'],
-    ['50% off', '50%25%20off'],
-    ['a%zz?b=%41', 'a%25zz?b=%41'],
-    ['a%2Fb', 'a%2Fb'],
-  ] as const)
-    t.is(keyOfText(typed), key);
 });
 
 test('the expected hit ratio is the closed form', (t) => {

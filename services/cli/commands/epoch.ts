@@ -1,19 +1,21 @@
 /** `kura epoch`: reads a folder through the cache as a training job does, in a new order each epoch. */
 import { randomInt } from 'node:crypto';
-import path from 'node:path';
 import type { Command } from 'commander';
-import { formatBytes, formatPercent } from '../../shared/format.ts';
+import { formatBytes, formatCount, formatPercent } from '../../shared/format.ts';
 import { readShards, type ShardSource } from '../client/shard-numbers.ts';
 import { keyOfFile } from '../transfer/file-key.ts';
+import { baseName, resolveName } from '../transfer/file-name.ts';
 import { readThrough } from '../transfer/file-transfer.ts';
 import { listFolder, type SourceFile, sizeOf } from '../transfer/source-files.ts';
 import { transferFiles } from '../transfer/transfer-files.ts';
 import { describe, expectedHitRatio, isSuccess } from '../transfer/transfer-statistics.ts';
-import { type CommandContext, count, exitStatuses, type RunAction } from './command-context.ts';
+import { type CommandContext, count, exitStatuses, type RunAction, reportTo } from './command-context.ts';
 import { connect, type ServerOptions, withDirectOption, withServerOptions } from './connection.ts';
 
 /** The shards' file system stores a file in blocks of this size. */
 const fileBlockBytes = 4096;
+
+const labels = { hits: 'hits', misses: 'misses', differences: 'differences' };
 
 interface EpochOptions extends ServerOptions {
   readonly epochs: number;
@@ -39,29 +41,32 @@ Exit status: 0 success, 1 bytes differed or requests failed.`,
 }
 
 async function runEpochs(dir: string, options: EpochOptions, context: CommandContext): Promise<number> {
-  const { workingDirectory, terminal, errorTerminal, signal } = context;
-  const folder = path.resolve(workingDirectory, dir);
-  const fallbackPrefix = keyOfFile('vision', path.basename(folder));
+  const { workingDirectory, terminal, errorTerminal, signal, command, bytesOf } = context;
+  const folder = resolveName(workingDirectory, bytesOf(dir));
+  const fallbackPrefix = keyOfFile('vision', baseName(folder));
   const { client, local, prefix } = connect(options, context, { fallbackPrefix, connections: options.workers });
   try {
-    await client.checkReachable(signal);
+    await client.checkReachable(signal, reportTo(errorTerminal, 'epoch'));
     const print = options.json ? () => undefined : terminal.print;
     const files = await listFolder(folder, print);
-    print(`${files.length} files, ${formatBytes(sizeOf(files))}, from ${folder} to ${prefix}/`);
+    print(`${formatCount(files.length)} files, ${formatBytes(sizeOf(files))}, from ${folder} to ${prefix}/`);
     print(await forecast(files, local?.shards ?? []));
     let status: number = exitStatuses.success;
     for (let epoch = 1; epoch <= options.epochs && !signal.aborted; epoch++) {
-      const summary = await transferFiles({
+      const { summary, unreachable } = await transferFiles({
         label: `epoch ${epoch}`,
         files: shuffle(files),
         workers: options.workers,
-        work: (file) => readThrough(client, { key: keyOfFile(prefix, file.name), file, signal }),
+        work: (file, stop) => readThrough(client, { key: keyOfFile(prefix, file.name), file, signal: stop }),
+        waitReason: () => client.waitReason,
         terminal: options.json ? errorTerminal : terminal,
         signal,
       });
       if (!isSuccess(summary)) status = exitStatuses.failure;
       if (options.json) terminal.print(JSON.stringify({ epoch, ...summary }));
-      for (const line of describe(`epoch ${epoch}`, summary)) print(line);
+      for (const line of describe(`epoch ${epoch}`, summary, labels)) print(line);
+      if (summary.objects < summary.total) errorTerminal.print(`Repeat with: ${command}`);
+      if (unreachable !== undefined) throw unreachable;
     }
     return status;
   } finally {

@@ -1,16 +1,16 @@
 /** `kura warm` and `kura verify`: store or compare whole folders. */
 import { stat } from 'node:fs/promises';
-import path from 'node:path';
 import type { Command } from 'commander';
-import { formatBytes } from '../../shared/format.ts';
+import { formatBytes, formatCount } from '../../shared/format.ts';
 import type { ObjectClient } from '../client/object-client.ts';
 import { keyOfFile } from '../transfer/file-key.ts';
+import { resolveName } from '../transfer/file-name.ts';
 import { type TransferResult, verifyFile, warmFile } from '../transfer/file-transfer.ts';
 import { listFolder, readList, type SourceFile, sizeOf } from '../transfer/source-files.ts';
 import { transferFiles } from '../transfer/transfer-files.ts';
-import { describe, isSuccess } from '../transfer/transfer-statistics.ts';
+import { describe, isSuccess, type Labels } from '../transfer/transfer-statistics.ts';
 import { orUsageError } from '../usage-error.ts';
-import { type CommandContext, count, exitStatuses, type RunAction } from './command-context.ts';
+import { type CommandContext, count, exitStatuses, type RunAction, reportTo } from './command-context.ts';
 import { connect, type ServerOptions, withDirectOption, withServerOptions } from './connection.ts';
 
 interface FolderOptions extends ServerOptions {
@@ -22,7 +22,7 @@ interface FolderTransfer {
   readonly verb: 'warm' | 'verify';
   readonly source: string;
   readonly keys: string;
-  readonly labels: { readonly hits: string; readonly misses: string };
+  readonly labels: Labels;
   readonly work: (client: ObjectClient, transfer: { key: string; file: SourceFile; signal: AbortSignal }) => Promise<TransferResult>;
 }
 
@@ -63,7 +63,7 @@ export function addFolderCommands(program: Command, context: CommandContext, run
     .action((source: string, keys: string, options: FolderOptions) =>
       run(() =>
         transferFolder(
-          { verb: 'verify', source, keys, labels: { hits: 'identical', misses: 'missing' }, work: verifyFile },
+          { verb: 'verify', source, keys, labels: { hits: 'identical', misses: 'missing', differences: 'differences' }, work: verifyFile },
           options,
           context,
         ),
@@ -76,26 +76,29 @@ async function transferFolder(
   options: FolderOptions,
   context: CommandContext,
 ): Promise<number> {
-  const { workingDirectory, terminal, errorTerminal, signal } = context;
+  const { workingDirectory, terminal, errorTerminal, signal, command, bytesOf } = context;
   const { client, key } = connect(options, context, { firstKey: keys, connections: options.workers });
   try {
     const prefix = key(keys.replace(/\/+$/, ''));
-    await client.checkReachable(signal);
+    await client.checkReachable(signal, reportTo(errorTerminal, verb));
     const print = options.json ? () => undefined : terminal.print;
-    const from = path.resolve(workingDirectory, source);
+    const from = resolveName(workingDirectory, bytesOf(source));
     const status = await orUsageError(stat(from));
     const files = verb === 'warm' && status.isFile() ? await readList(from) : await listFolder(from, print);
-    print(`${files.length} files, ${formatBytes(sizeOf(files))}, from ${from} to ${prefix}/`);
-    const summary = await transferFiles({
+    print(`${formatCount(files.length)} files, ${formatBytes(sizeOf(files))}, from ${from} to ${prefix}/`);
+    const { summary, unreachable } = await transferFiles({
       label: verb,
       files: files.toReversed(),
       workers: options.workers,
-      work: (file) => work(client, { key: keyOfFile(prefix, file.name), file, signal }),
+      work: (file, stop) => work(client, { key: keyOfFile(prefix, file.name), file, signal: stop }),
+      waitReason: () => client.waitReason,
       terminal: options.json ? errorTerminal : terminal,
       signal,
     });
     if (options.json) terminal.print(JSON.stringify(summary));
     for (const line of describe(verb, summary, labels)) print(line);
+    if (summary.objects < summary.total) errorTerminal.print(`${verb === 'warm' ? 'Resume' : 'Repeat'} with: ${command}`);
+    if (unreachable !== undefined) throw unreachable;
     return isSuccess(summary) ? exitStatuses.success : exitStatuses.failure;
   } finally {
     await client.close();

@@ -1,16 +1,18 @@
 /** `kura put`, `get`, `stat` and `rm`: one object. */
-import { createReadStream, createWriteStream } from 'node:fs';
-import { rm as removeFile, rename, stat as statFile } from 'node:fs/promises';
-import path from 'node:path';
-import { type Readable, Transform } from 'node:stream';
+import { createReadStream } from 'node:fs';
+import { stat as statFile } from 'node:fs/promises';
+import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { Command } from 'commander';
 import { formatBytes } from '../../shared/format.ts';
 import type { ObjectResponse } from '../client/object-client.ts';
 import { problemText } from '../client/problem-text.ts';
-import { startByteProgress } from '../output/progress.ts';
+import { startProgress } from '../output/progress.ts';
+import { download } from '../transfer/download.ts';
+import { type FileName, resolveName } from '../transfer/file-name.ts';
+import { meter } from '../transfer/meter.ts';
 import { orUsageError, UsageError } from '../usage-error.ts';
-import { type CommandContext, exitStatuses, type RunAction } from './command-context.ts';
+import { type CommandContext, exitStatuses, type RunAction, reportTo } from './command-context.ts';
 import { type Connection, connect, type ServerOptions, withDirectOption, withServerOptions } from './connection.ts';
 
 type ObjectAction = (connection: Connection) => Promise<number>;
@@ -28,15 +30,15 @@ export function addObjectCommands(program: Command, context: CommandContext, run
   withDirectOption(withServerOptions(program.command('put')))
     .description('store a file, or standard input (-), as an object')
     .argument('<file>', 'file to store, or - for standard input')
-    .argument('<key>', 'key of the object, such as vision/a.jpg; spaces and non-ASCII letters are percent-encoded')
+    .argument('<key>', 'name of the object, such as vision/a.jpg; a name that ends in / gets the name of the file')
     .addHelpText('after', '\nExamples: kura put model.pt vision/model.pt\n          tar c data | kura put - vision/data.tar')
     .action((file: string, key: string, options: ServerOptions) =>
       withConnection(options, key, (connection) => put(connection, context, { file, key, ...options })),
     );
   withDirectOption(withServerOptions(program.command('get')))
     .description('write an object to standard output or to a file')
-    .argument('<key>', 'key of the object')
-    .option('-o, --output <file>', 'file to write; it appears only when the object is complete')
+    .argument('<key>', 'name of the object')
+    .option('-o, --output <file>', 'file to write; it appears when the object is complete, and a repeated command continues FILE.part')
     .addHelpText(
       'after',
       '\nExample: kura get vision/model.pt -o model.pt\nExit status: 0 success, 1 the request failed, 3 the object does not exist.',
@@ -46,14 +48,14 @@ export function addObjectCommands(program: Command, context: CommandContext, run
     );
   withServerOptions(program.command('stat'))
     .description('show the size, type, ETag and shard of an object')
-    .argument('<key>', 'key of the object')
+    .argument('<key>', 'name of the object')
     .addHelpText('after', '\nExit status: 0 success, 1 the request failed, 3 the object does not exist.')
     .action((key: string, options: ServerOptions) =>
       withConnection(options, key, (connection) => stat(connection, context, { key, ...options })),
     );
   withServerOptions(program.command('rm'))
     .description('remove objects')
-    .argument('<key...>', 'keys of the objects')
+    .argument('<key...>', 'names of the objects')
     .addHelpText('after', '\nExit status: 0 success, 1 a request failed, 3 an object does not exist.')
     .action((keys: string[], options: ServerOptions) =>
       withConnection(options, keys[0] as string, (connection) => remove(connection, context, { keys, ...options })),
@@ -61,29 +63,43 @@ export function addObjectCommands(program: Command, context: CommandContext, run
 }
 
 async function put(
-  { client, key: keyOf }: Connection,
-  { workingDirectory, stdin, terminal, errorTerminal, signal }: CommandContext,
-  { file, key: text, json = false }: { file: string; key: string; json?: boolean },
+  { client, keyFor }: Connection,
+  { workingDirectory, stdin, terminal, errorTerminal, signal, bytesOf, command }: CommandContext,
+  { file, key: typed, json = false }: { file: string; key: string; json?: boolean },
 ): Promise<number> {
-  const key = keyOf(text);
-  const source = file === '-' ? undefined : await regularFile(path.resolve(workingDirectory, file));
-  const progress = startByteProgress({ label: 'put', total: source?.size, terminal: errorTerminal });
+  const source = file === '-' ? undefined : await regularFile(resolveName(workingDirectory, bytesOf(file)));
+  if (source === undefined && typed.endsWith('/')) throw new UsageError(`${typed} ends in a slash, but standard input has no name to add`);
+  const key = keyFor(source?.path ?? '', typed);
+  const total = source === undefined ? undefined : { objects: 0, bytes: source.size };
+  const progress = startProgress({ label: 'put', total, waitReason: () => client.waitReason, terminal: errorTerminal });
+  const report = reportTo(errorTerminal, 'put');
   let sent = 0;
   const counted = (body: Readable): Readable =>
     meter(body, (bytes) => {
       sent = bytes;
-      progress.update(bytes);
+      progress.update({ objects: 0, bytes });
     });
   const response = await client
     .request('PUT', key, {
-      // Standard input can be read only once, so the client does not retry it.
+      // Standard input can be read only once.
       body: source === undefined ? counted(stdin) : () => counted(createReadStream(source.path)),
       ...(source === undefined ? {} : { length: source.size }),
       signal,
+      // The bar shows it on a terminal.
+      report: errorTerminal.isTerminal ? undefined : report,
     })
-    .finally(() => progress.stop());
+    .finally(() => {
+      progress.stop();
+      // An open input that nothing reads would keep the process.
+      stdin.destroy();
+    })
+    .catch((error: unknown) => {
+      if (signal.aborted) report(`interrupted: ${formatBytes(sent)}${source === undefined ? '' : ` of ${formatBytes(source.size)}`} sent`);
+      if (signal.aborted && source !== undefined) errorTerminal.print(`Repeat with: ${command}`);
+      throw error;
+    });
   const problem = await response.body.text();
-  if (response.status !== 201) return reportFailure(errorTerminal, 'put', key, response.status, problem);
+  if (response.status !== 201) return reportFailure(errorTerminal, { verb: 'put', key, response, problem });
   const { etag } = response.headers;
   const isKept = response.headers['x-kura-stored'] !== 'no';
   if (json) terminal.print(JSON.stringify({ key, bytes: sent, etag: etag ?? null, stored: isKept }));
@@ -98,33 +114,28 @@ async function put(
 
 async function get(
   { client, key: keyOf }: Connection,
-  { workingDirectory, terminal, errorTerminal, signal }: CommandContext,
-  { key: text, output, json = false }: { key: string; output?: string; json?: boolean },
+  { workingDirectory, terminal, errorTerminal, signal, bytesOf, command }: CommandContext,
+  { key: typed, output, json = false }: { key: string; output?: string; json?: boolean },
 ): Promise<number> {
-  const key = keyOf(text);
+  const key = keyOf(typed);
   if (json && output === undefined) throw new UsageError('--json requires --output, because the object itself goes to standard output');
-  const response = await client.request('GET', key, { signal });
-  if (response.status !== 200) return reportFailure(errorTerminal, 'get', key, response.status, await response.body.text());
+  const report = reportTo(errorTerminal, 'get');
   if (output === undefined) {
+    const response = await client.request('GET', key, { signal, report });
+    if (response.status !== 200) return reportFailure(errorTerminal, { verb: 'get', key, response, problem: await response.body.text() });
     await pipeline(response.body, terminal.out, { signal, end: false });
     return exitStatuses.success;
   }
-  const file = path.resolve(workingDirectory, output);
-  const part = `${file}.part`;
-  const bytes = Number(response.headers['content-length']);
-  const progress = startByteProgress({ label: 'get', total: bytes, terminal: errorTerminal });
-  try {
-    // This rejects if the body ends early, so that a truncated body never becomes the file.
-    await pipeline(meter(response.body, progress.update), createWriteStream(part), { signal });
-    await rename(part, file);
-  } catch (error) {
-    await removeFile(part, { force: true });
+  const file = resolveName(workingDirectory, bytesOf(output));
+  const result = await download({ client, key, file, terminal: errorTerminal, report, signal }).catch((error: unknown) => {
+    if (signal.aborted) errorTerminal.print(`Resume with: ${command}`);
     throw error;
-  } finally {
-    progress.stop();
-  }
-  if (json) terminal.print(JSON.stringify({ key, bytes, file, ...describe(response) }));
-  else terminal.print(`${file}, ${formatBytes(bytes)}`);
+  });
+  const { response } = result;
+  if (result.kind === 'rejected') return reportFailure(errorTerminal, { verb: 'get', key, response, problem: await response.body.text() });
+  const { bytes, continuedFrom } = result;
+  if (json) terminal.print(JSON.stringify({ key, bytes, continuedFrom, file: String(file), ...describe(response) }));
+  else terminal.print(`${file}, ${formatBytes(bytes)}${continuedFrom === 0 ? '' : `, continued from ${formatBytes(continuedFrom)}`}`);
   return exitStatuses.success;
 }
 
@@ -134,9 +145,9 @@ async function stat(
   { key: text, json = false }: { key: string; json?: boolean },
 ): Promise<number> {
   const key = keyOf(text);
-  const response = await client.request('HEAD', key, { signal });
+  const response = await client.request('HEAD', key, { signal, report: reportTo(errorTerminal, 'stat') });
   await response.body.dump();
-  if (response.status !== 200) return reportFailure(errorTerminal, 'stat', key, response.status, '');
+  if (response.status !== 200) return reportFailure(errorTerminal, { verb: 'stat', key, response, problem: '' });
   const bytes = Number(response.headers['content-length']);
   const { etag, type, shard } = describe(response);
   if (json) terminal.print(JSON.stringify({ key, bytes, etag, type, shard }));
@@ -154,13 +165,13 @@ async function remove(
 ): Promise<number> {
   let worst: number = exitStatuses.success;
   for (const key of keys.map(keyOf)) {
-    const response = await client.request('DELETE', key, { signal });
+    const response = await client.request('DELETE', key, { signal, report: reportTo(errorTerminal, 'rm') });
     const problem = await response.body.text();
     if (json) terminal.print(JSON.stringify({ key, removed: response.status === 204, status: response.status }));
     if (response.status === 204) {
       if (!json) terminal.print(`removed ${key}`);
     } else {
-      const status = reportFailure(errorTerminal, 'rm', key, response.status, problem);
+      const status = reportFailure(errorTerminal, { verb: 'rm', key, response, problem });
       worst = worst === exitStatuses.failure ? worst : status;
     }
   }
@@ -172,32 +183,29 @@ function describe({ headers }: ObjectResponse): { etag: string | null; type: str
   return { etag: text('etag'), type: text('content-type'), shard: text('x-kura-shard') };
 }
 
-function reportFailure(errorTerminal: CommandContext['errorTerminal'], verb: string, key: string, status: number, text: string): number {
+interface Failure {
+  readonly verb: string;
+  readonly key: string;
+  readonly response: ObjectResponse;
+  readonly problem: string;
+}
+
+function reportFailure(
+  errorTerminal: CommandContext['errorTerminal'],
+  { verb, key, response: { status, headers }, problem }: Failure,
+): number {
   if (status === 404) {
     errorTerminal.print(`kura ${verb}: object ${key} does not exist`);
     return exitStatuses.miss;
   }
-  errorTerminal.print(`kura ${verb} ${key}: ${problemText(status, text)}`);
+  const shard = headers['x-kura-shard'];
+  errorTerminal.print(`kura ${verb} ${key}: ${problemText(status, problem)}${shard === undefined ? '' : ` (shard ${shard})`}`);
+  if (status === 403) errorTerminal.print('By default, the policy allows keys that begin with the namespace of the token and a slash.');
   return exitStatuses.failure;
 }
 
-async function regularFile(file: string): Promise<{ path: string; size: number }> {
+async function regularFile(file: FileName): Promise<{ path: FileName; size: number }> {
   const status = await orUsageError(statFile(file));
   if (!status.isFile()) throw new UsageError(`${file} is not a file`);
   return { path: file, size: status.size };
-}
-
-/** Forwards a stream and reports how many bytes have passed. An error of the source becomes an error of the result. */
-function meter(source: Readable, report: (bytes: number) => void): Readable {
-  let bytes = 0;
-  const passing = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      bytes += chunk.length;
-      report(bytes);
-      done(null, chunk);
-    },
-  });
-  // The reader of the result receives the error too.
-  pipeline(source, passing).catch(() => undefined);
-  return passing;
 }

@@ -2,6 +2,7 @@
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
+import { isConnectionFault, UnreachableError } from '../client/connection-fault.ts';
 import type { ObjectClient, ObjectResponse } from '../client/object-client.ts';
 import { problemText } from '../client/problem-text.ts';
 import type { SourceFile } from './source-files.ts';
@@ -14,7 +15,7 @@ type TransferOutcome =
   /** `cause` groups failures of one kind, such as `GET 503`; `detail` describes this failure. */
   | { readonly kind: 'failure'; readonly cause: string; readonly detail: string };
 
-/** An outcome, and the number of retries after 503 responses. */
+/** An outcome, and the number of requests that were sent again. */
 export type TransferResult = TransferOutcome & { readonly retries: number };
 
 interface Transfer {
@@ -44,7 +45,7 @@ export function warmFile(client: ObjectClient, { force, ...transfer }: Transfer 
       const head = await counted(() => client.request('HEAD', key, { signal }));
       await head.body.dump();
       if (head.status === 200 && Number(head.headers['content-length']) === file.size) return { kind: 'hit' };
-      if (head.status !== 200 && head.status !== 404) return rejected('HEAD', head.status, '');
+      if (head.status !== 200 && head.status !== 404) return rejected('HEAD', key, head.status, '');
     }
     return await putFile(client, transfer, counted);
   });
@@ -52,21 +53,33 @@ export function warmFile(client: ObjectClient, { force, ...transfer }: Transfer 
 
 type CountRetries = (request: () => Promise<ObjectResponse>) => Promise<ObjectResponse>;
 
-/** Counts the retries and turns every error into an outcome. Rejects only when `signal` aborts. */
+/** The client retries a request until it has a response. A body that breaks off later is read again from its beginning. */
+const maxBrokenBodies = 3;
+
+/** Counts the retries and turns errors into outcomes. Rejects when `signal` aborts and with UnreachableError. */
 async function asOutcome(signal: AbortSignal, work: (counted: CountRetries) => Promise<TransferOutcome>): Promise<TransferResult> {
   let retries = 0;
+  let hasResponse = false;
   const counted: CountRetries = async (request) => {
+    hasResponse = false;
     const response = await request();
+    hasResponse = true;
     retries += response.retries;
     return response;
   };
-  try {
-    return { ...(await work(counted)), retries };
-  } catch (error) {
-    signal.throwIfAborted();
-    const { code, message } = error as NodeJS.ErrnoException;
-    const cause = code === undefined || code.startsWith('UND_ERR') ? 'broken connection' : code;
-    return { kind: 'failure', cause, detail: message, retries };
+  for (let broken = 1; ; broken++) {
+    try {
+      return { ...(await work(counted)), retries };
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof UnreachableError) throw error;
+      const isBroken = isConnectionFault(error);
+      if (isBroken && hasResponse && broken < maxBrokenBodies) retries++;
+      else {
+        const { code, message } = error as NodeJS.ErrnoException;
+        return { kind: 'failure', cause: isBroken ? 'broken connection' : (code ?? 'error'), detail: message, retries };
+      }
+    }
   }
 }
 
@@ -77,7 +90,7 @@ async function getAndCompare(client: ObjectClient, { key, file, signal }: Transf
     return await compare(body, { file, contentLength: Number(headers['content-length']) }).finally(() => body.destroy());
   }
   const text = await body.text();
-  return status === 404 ? { kind: 'miss' } : rejected('GET', status, text);
+  return status === 404 ? { kind: 'miss' } : rejected('GET', key, status, text);
 }
 
 /** Stores the file of an object that missed. */
@@ -86,11 +99,11 @@ async function putFile(client: ObjectClient, { key, file, signal }: Transfer, co
     client.request('PUT', key, { body: () => createReadStream(file.path), length: file.size, signal }),
   );
   const text = await body.text();
-  return status === 201 ? { kind: 'miss' } : rejected('PUT', status, text);
+  return status === 201 ? { kind: 'miss' } : rejected('PUT', key, status, text);
 }
 
-function rejected(method: string, status: number, text: string): TransferOutcome {
-  return { kind: 'failure', cause: `${method} ${status}`, detail: `${method} returned ${problemText(status, text)}` };
+function rejected(method: string, key: string, status: number, text: string): TransferOutcome {
+  return { kind: 'failure', cause: `${method} ${status}`, detail: `${method} ${key} returned ${problemText(status, text)}` };
 }
 
 /** Compares chunk by chunk, so that memory use does not depend on the size. */

@@ -1,11 +1,13 @@
 /** Pure: counts, times and errors of a transfer of many files. */
 
-import { formatPercent } from '../../shared/format.ts';
+import { formatBytes, formatCount, formatPercent } from '../../shared/format.ts';
 import type { TransferResult } from './file-transfer.ts';
 
 const maxShownProblems = 5;
 
 export interface Summary {
+  /** The objects of the whole run. `objects` is smaller if the run was interrupted. */
+  readonly total: number;
   readonly objects: number;
   readonly hits: number;
   readonly misses: number;
@@ -13,7 +15,7 @@ export interface Summary {
   readonly failures: number;
   /** By cause, such as `GET 503`. */
   readonly failuresByKind: Readonly<Record<string, number>>;
-  /** Requests that were retried after a 503 response. */
+  /** Requests that were sent again, after 429, 503 or a connection failure. */
   readonly retries: number;
   readonly seconds: number;
   readonly bytes: number;
@@ -50,11 +52,12 @@ export class TransferStatistics {
     return this.#bytes;
   }
 
-  summarize(seconds: number): Summary {
+  summarize({ total, seconds }: { total: number; seconds: number }): Summary {
     const { hit, miss, difference, failure } = this.#counts;
     const times = Float64Array.from(this.#times).sort();
     const objects = times.length;
     return {
+      total,
       objects,
       hits: hit,
       misses: miss,
@@ -91,18 +94,29 @@ export function isSuccess({ failures, differences }: Summary): boolean {
   return failures + differences === 0;
 }
 
-/** Formats a summary as one line, and one more line for each shown problem. `labels` names hits and misses. */
-export function describe(
-  label: string,
-  { hits, misses, failures, failuresByKind, retries, differences, objects, seconds, bytes, hitRatio, p50Ms, p99Ms, problems }: Summary,
-  labels: { readonly hits: string; readonly misses: string } = { hits: 'hits', misses: 'misses' },
-): string[] {
-  const speed = `${Math.round(objects / seconds)} objects/s, ${(bytes / seconds / 1e9).toFixed(2)} GB/s`;
-  const times = `p50 ${p50Ms.toFixed(1)} ms, p99 ${p99Ms.toFixed(1)} ms`;
-  const causes = Object.entries(failuresByKind).map(([cause, count]) => `${count} × ${cause}`);
-  const kinds = failures === 0 ? '' : ` (${causes.join(', ')})`;
-  const retried = retries === 0 ? '' : `; ${retries} retries after 503`;
-  const cached = `${hits} ${labels.hits} (${formatPercent(hitRatio)}), ${misses} ${labels.misses}`;
-  const failed = `${failures} failures${kinds}, ${differences} differences`;
-  return [`${label}: ${cached}, ${failed}; ${speed}; ${times}${retried}`, ...problems.map((problem) => `  ${problem}`)];
+/** Names the outcomes of a command. A command that compares no bytes has no `differences`. */
+export interface Labels {
+  readonly hits: string;
+  readonly misses: string;
+  readonly differences?: string;
+}
+
+/** Formats a summary as one line, and one more line for each shown problem. */
+export function describe(label: string, summary: Summary, labels: Labels): string[] {
+  const { total, hits, misses, failures, failuresByKind, retries, differences, objects, seconds, bytes, hitRatio } = summary;
+  const isComplete = objects === total;
+  const causes = Object.entries(failuresByKind).map(([cause, count]) => `${formatCount(count)} × ${cause}`);
+  const outcomes = [
+    // A ratio of a part of the files would look like the ratio of all.
+    `${formatCount(hits)} ${labels.hits}${isComplete ? ` (${formatPercent(hitRatio)})` : ''}`,
+    `${formatCount(misses)} ${labels.misses}`,
+    `${formatCount(failures)} failures${failures === 0 ? '' : ` (${causes.join(', ')})`}`,
+    ...(labels.differences === undefined ? [] : [`${formatCount(differences)} ${labels.differences}`]),
+  ];
+  const start = isComplete ? '' : `interrupted: ${formatCount(objects)} of ${formatCount(total)} files: `;
+  const speed = `${formatCount(Math.round(objects / seconds))} objects/s, ${formatBytes(bytes / seconds)}/s`;
+  const times = `p50 ${summary.p50Ms.toFixed(1)} ms, p99 ${summary.p99Ms.toFixed(1)} ms`;
+  const retried = retries === 0 ? '' : `; ${formatCount(retries)} retries`;
+  const line = `${label}: ${start}${outcomes.join(', ')}; ${speed}; ${times}${retried}`;
+  return [line, ...summary.problems.map((problem) => `  ${problem}`)];
 }

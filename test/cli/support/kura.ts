@@ -34,7 +34,7 @@ export async function startKura(t: ExecutionContext): Promise<Kura> {
   const server = await startObjectServer();
   t.teardown(() => server.close());
   const run: Kura['run'] = async (args, { stdin = '', environment = { KURA_SERVER: server.url, KURA_TOKEN_FILE: tokenFile } } = {}) => {
-    const variables = { HOME: home, INIT_CWD: folder, ...environment };
+    const variables = { HOME: home, ...environment };
     const ended = await runProgram('services/cli/main.ts', args, { cwd: folder, environment: variables, stdin });
     return { ...ended, stdout: ended.stdout.toString('latin1') };
   };
