@@ -123,7 +123,7 @@ export class Membership {
       return new Map();
     }
     this.#holdUntil = until;
-    // The address of a vanished shard may belong to a listed shard now, or to another one that vanished later.
+    // The address of a vanished shard may belong to a listed shard now, or to a shard that vanished later.
     const owners = new Map([...current.values()].map((shard) => [placeOf(shard), shard.hashKey]));
     const held = new Map<string, Shard>();
     for (const [hashKey, { was }] of this.#losses) {
@@ -193,7 +193,7 @@ function isHealthy(shard: Shard | undefined): shard is Shard {
   return shard?.health === 'HEALTHY';
 }
 
-/** Gone, or listed at the same address without serving. A shard at another address is a new Pod, and one that drains announced it. */
+/** Gone, or listed at the same address without serving. A shard at another address is a new Pod, and a draining shard has announced its end. */
 function isLost(was: Shard, is: Shard | undefined): boolean {
   return is === undefined || (is.health === 'UNHEALTHY' && placeOf(is) === placeOf(was));
 }

@@ -55,7 +55,7 @@ export function createMetrics({
     },
   });
   gauge('kura_eds_endpoints_held', 'Shards that were lost in a collapse and are kept as they were.', () => publisher.held.length);
-  gauge('kura_eds_assignment_stale', '1 while eds serves the assignment of the process before it, without a list of its own.', () =>
+  gauge('kura_eds_assignment_stale', '1 while eds serves the assignment of the process before it, because no list has arrived.', () =>
     Number(publisher.isStale),
   );
   gauge('kura_eds_endpoints_refused', 'Endpoints that eds leaves out or changes; the log has the reasons.', () => publisher.refused.length);

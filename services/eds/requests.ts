@@ -18,7 +18,7 @@ export function cutText(text: string, maxBytes: number): string {
   return Buffer.from(text.slice(0, maxBytes)).subarray(0, maxBytes).toString();
 }
 
-/** Undefined when the request has more than `maxNames` names, or one that is too long. */
+/** Undefined when the request has more than `maxNames` names, or a name that is too long. */
 export function readRequest(kind: StreamKind, request: AnyDiscoveryRequest): SubscriptionRequest | undefined {
   const refusal = request.error_detail ? cutText(request.error_detail.message || 'no reason given', maxRefusalBytes) : undefined;
   const nonce = request.response_nonce ?? '';

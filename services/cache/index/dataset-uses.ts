@@ -56,7 +56,7 @@ export class DatasetUses {
     return use;
   }
 
-  /** Compares some data sets and drops one: preferably without a guard time, otherwise the one that was read longest ago. */
+  /** Compares some data sets and drops one: preferably a data set without a guard time, otherwise the least recently read. */
   #forgetOne(): void {
     let worst: readonly [string, DatasetUse] | undefined;
     for (let left = Math.min(maxCompared, this.#byPrefix.size); left > 0; left -= 1) {

@@ -25,13 +25,13 @@ export class IndexedHeap {
     return this.#keys[number] as number;
   }
 
-  /** Adds a number, or lowers the key of one that is present. For a present number, a larger key is ignored (see `raiseTop`). */
+  /** Adds a number, or lowers the key of a present number. A larger key is ignored then (see `raiseTop`). */
   offer(number: number, key: number): void {
     if (this.#places[number] !== 0 && (this.#keys[number] as number) <= key) return;
     this.set(number, key);
   }
 
-  /** Adds a number, or changes the key of one that is present. */
+  /** Adds a number, or changes the key of a present number. */
   set(number: number, key: number): void {
     this.#keys[number] = key;
     if (this.#places[number] === 0) this.#places[number] = this.#numbers.push(number);

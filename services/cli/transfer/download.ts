@@ -95,7 +95,7 @@ async function readPart(part: FileName, key: string): Promise<{ bytes: number; e
     const version = JSON.parse(text) as Partial<PartVersion>;
     return bytes > 0 && version.key === key && typeof version.etag === 'string' ? { bytes, etag: version.etag } : undefined;
   } catch {
-    // No part, or one that another program wrote. It is replaced.
+    // There is no part, or another program wrote it. A new download replaces it.
     return undefined;
   }
 }
