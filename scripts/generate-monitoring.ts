@@ -1,5 +1,5 @@
 /**
- * Writes what follows from the alerts in k8s/overlays/monitoring/kura.rules.yaml: the runbook_url of each one, and the PrometheusRule.
+ * Writes what follows from the alerts in k8s/components/monitoring/plain/kura.rules.yaml: the runbook_url of each one, and the PrometheusRule.
  * `--check` writes nothing and fails when a committed file differs.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -7,8 +7,9 @@ import path from 'node:path';
 import { parse, stringify } from 'yaml';
 
 const root = path.resolve(import.meta.dirname, '..');
-const rulesFile = path.join(root, 'k8s', 'overlays', 'monitoring', 'kura.rules.yaml');
-const operatorFile = path.join(root, 'k8s', 'overlays', 'monitoring', 'operator', 'prometheus-rule.yaml');
+const component = path.join(root, 'k8s', 'components', 'monitoring');
+const rulesFile = path.join(component, 'plain', 'kura.rules.yaml');
+const operatorFile = path.join(component, 'prometheus-rule.yaml');
 const { homepage } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as { homepage: string };
 
 const rules = withRunbooks(readFileSync(rulesFile, 'utf8'));
@@ -18,7 +19,7 @@ const prometheusRule = {
   metadata: { name: 'kura' },
   spec: { groups: (parse(rules) as { groups: object[] }).groups },
 };
-const note = '# Generated from ../kura.rules.yaml by `npm run generate`. Do not edit.\n';
+const note = '# Generated from plain/kura.rules.yaml by `npm run generate`. Do not edit.\n';
 publish(rulesFile, rules);
 publish(operatorFile, note + stringify(prometheusRule, { lineWidth: 100 }));
 
