@@ -5,6 +5,9 @@ import path from 'node:path';
 import { binariesDirectory, kubernetesVersion } from '../test/kubernetes/plane/plane.ts';
 
 const root = path.resolve(import.meta.dirname, '..');
+const helmVersion = '4.3.1';
+/** Helm, for the tests of the chart. */
+export const helmBinary = path.join(root, '.tools', `helm-${helmVersion}`, 'helm');
 const binaries = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kubectl'];
 /** The same version as in test/kubernetes/plane/go.mod. GOTOOLCHAIN=local prevents Go from downloading another version. */
 const minGo = [1, 26] as const;
@@ -18,12 +21,12 @@ export function buildPlane(): string | undefined {
     `building the Kubernetes ${kubernetesVersion} control plane into ${path.relative(root, binariesDirectory)}; this takes some minutes`,
   );
   const script = path.join(root, 'test', 'kubernetes', 'plane', 'build.sh');
-  const { status } = spawnSync('bash', [script, binariesDirectory], { stdio: 'inherit' });
+  const { status } = spawnSync('bash', [script, binariesDirectory, helmBinary], { stdio: 'inherit' });
   return status === 0 ? undefined : 'could not build the control plane: see the output of Go above';
 }
 
 function isPlaneBuilt(): boolean {
-  return binaries.every((name) => existsSync(path.join(binariesDirectory, name)));
+  return [helmBinary, ...binaries.map((name) => path.join(binariesDirectory, name))].every((file) => existsSync(file));
 }
 
 /** Returns the first missing requirement in one line, or undefined. */

@@ -7,7 +7,7 @@ import anyTest, { type TestFn } from 'ava';
 import { parseAllDocuments, stringify } from 'yaml';
 import { type Plane, startPlane } from './plane/plane.ts';
 import { createKubectl, type Kubectl } from './support/kubectl.ts';
-import { componentNames, withNeeds, writeKustomization } from './support/kustomization.ts';
+import { componentNames, sorted, withNeeds, writeKustomization } from './support/kustomization.ts';
 
 interface Manifest {
   kind: string;
@@ -198,17 +198,3 @@ test.serial('in another namespace the services have their rights', async (t) => 
   t.is(await can('kura-envoy', 'create', 'tokenreviews.authentication.k8s.io'), 'yes');
   t.is(await can('kura-envoy', 'watch', 'configmaps/kura-policy', '-n', namespace), 'yes');
 });
-
-/** Without the order of entries that have names. */
-function sorted(value: unknown): unknown {
-  if (Array.isArray(value)) {
-    const items = value.map(sorted);
-    return items.every((item) => typeof item === 'object') ? items.sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1)) : items;
-  }
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(
-    Object.entries(value)
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([key, entry]) => [key, sorted(entry)]),
-  );
-}

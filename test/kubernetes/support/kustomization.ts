@@ -41,3 +41,17 @@ export async function writeKustomization(folder: string, { resource = 'base', co
   await writeFile(path.join(folder, 'kustomization.yaml'), stringify(content));
   return folder;
 }
+
+/** Without the order of entries that have names. */
+export function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) {
+    const items = value.map(sorted);
+    return items.every((item) => typeof item === 'object') ? items.sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1)) : items;
+  }
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([key, entry]) => [key, sorted(entry)]),
+  );
+}

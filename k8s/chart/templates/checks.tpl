@@ -1,0 +1,17 @@
+{{- /* What the schema of the values cannot express. */ -}}
+{{- $c := $.Values.components -}}
+{{- if and $.Values.disks (not $c.hostpath) }}
+{{- fail "disks needs components.hostpath: true" }}
+{{- end }}
+{{- if and $c.monitoring $c.monitoringPlain }}
+{{- fail "set components.monitoring or components.monitoringPlain, not both" }}
+{{- end }}
+{{- /* Without a cluster, as in helm template, lookup finds nothing. */ -}}
+{{- if lookup "v1" "Namespace" "" "kube-system" }}
+{{- $ofTls := ternary (list "kura-tls" "kura-envoy-tls" "kura-eds-tls") (list) $c.tls }}
+{{- range $secret := concat (list $.Values.credentialSecret) $ofTls }}
+{{- if not (lookup "v1" "Secret" $.Release.Namespace $secret) }}
+{{- fail (printf "Secret %s does not exist in namespace %s: create it first (k8s/README.md)" $secret $.Release.Namespace) }}
+{{- end }}
+{{- end }}
+{{- end }}
