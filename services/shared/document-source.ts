@@ -20,7 +20,7 @@ interface DocumentSourceOptions<T> {
   readonly configMap: string;
   /** Key of the document in the ConfigMap. */
   readonly key: string;
-  /** Kind of the document in log lines and Events, such as `policy`; the reasons of Events begin with it, in capitals. */
+  /** Kind of the document in log lines and Events, such as `policy`; the reasons of Events begin with it, such as `PolicyAccepted`. */
   readonly what: string;
   /** Source of the Events, such as `kura-authz`. */
   readonly component: string;
@@ -29,6 +29,8 @@ interface DocumentSourceOptions<T> {
   readonly summary: (value: T) => object;
   /** File that keeps the last valid document for a restart; undefined = no file. */
   readonly lastGoodFile: string | undefined;
+  /** Called with each document that comes into force, the saved one included. */
+  readonly onChange?: (value: T) => void;
   /** Called with the ConfigMap after each change. */
   readonly onConfigMap?: (configMap: V1ConfigMap) => void;
   readonly log: Logger;
@@ -127,13 +129,13 @@ export class DocumentSource<T> {
   }
 
   #take(configMap: V1ConfigMap): void {
-    const { what, key, summary, log } = this.#options;
+    const { what, key, summary, onChange, log } = this.#options;
     const text = configMap.data?.[key] ?? '';
     const hash = hashOf(text);
     // A return to the document in force is reported too: the last Event has to be about the present document.
     if (hash === this.#seenHash) return;
     this.#seenHash = hash;
-    const reason = `${what[0]?.toUpperCase()}${what.slice(1)}`;
+    const reason = what.replace(/(?:^| )([a-z])/g, (_whole, letter: string) => letter.toUpperCase());
     const result = this.compile(text);
     if (result.kind === 'rejected') {
       this.#rejected++;
@@ -146,6 +148,7 @@ export class DocumentSource<T> {
     this.#current = result.value;
     this.#hash = hash;
     this.#accepted++;
+    onChange?.(result.value);
     log.info({ hash, ...summary(result.value), warnings: describeProblems(result.warnings) }, `the ${what} is in force`);
     this.events.report(configMap, {
       reason: `${reason}Accepted`,
@@ -169,7 +172,7 @@ export class DocumentSource<T> {
   }
 
   #restore(file: string): void {
-    const { what, log } = this.#options;
+    const { what, onChange, log } = this.#options;
     let text: string;
     try {
       text = readFileSync(file, 'utf8');
@@ -184,6 +187,7 @@ export class DocumentSource<T> {
     }
     this.#current = result.value;
     this.#hash = hashOf(text);
+    onChange?.(result.value);
     log.info({ file, hash: this.#hash }, `the saved ${what} is in force until the API sends one`);
   }
 }

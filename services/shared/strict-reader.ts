@@ -1,6 +1,6 @@
 /** Pure: reads a YAML document into typed values. Reports each deviation with its line and column, and guesses nothing. */
 import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type Scalar, type YAMLMap } from 'yaml';
-import { parseQuantity } from './quantity.ts';
+import { parseDuration, parseQuantity } from './quantity.ts';
 
 /** Line and column start at 1. */
 export interface Problem {
@@ -149,6 +149,20 @@ export class StrictReader {
     if (typeof value === 'number' && value >= min && value <= max) return value;
     this.wrong(node, `${what} is not a number from ${min} to ${max}`);
     return min;
+  }
+
+  flag(node: unknown, what: string): boolean {
+    const value = isScalar(node) ? node.value : undefined;
+    if (typeof value !== 'boolean') this.wrong(node, `${what} is not true or false`);
+    return value === true;
+  }
+
+  /** In milliseconds. */
+  duration(node: unknown, what: string, { minMs, maxMs }: { minMs: number; maxMs: number }): number {
+    const read = parseDuration(isScalar(node) ? String(node.value) : '');
+    if (read !== undefined && read >= minMs && read <= maxMs) return read;
+    this.wrong(node, `${what} is not a duration such as 10s or 5m, from ${minMs} ms to ${maxMs} ms`);
+    return minMs;
   }
 
   /** A number, or a string such as `64Gi`. */
