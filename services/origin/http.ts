@@ -1,4 +1,4 @@
-/** The HTTP edge for shards: `/fetch/<origin>/<path>` and `/list/<origin>?prefix=&after=`, for requests with signed terms. */
+/** The HTTP edge for shards: `/fetch/<origin>/<key>` and `/list/<origin>?prefix=&after=`, for requests with signed terms. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { ListenAddress } from '../shared/environment.ts';
 import { type Listening, listen } from '../shared/listen.ts';
@@ -8,7 +8,7 @@ import { type FetchOptions, fetchObject } from './fetch.ts';
 import { listObjects } from './list.ts';
 import type { OpenOrigin, OpenOrigins } from './open-origins.ts';
 import { type ProblemCode, problemResponse } from './problems.ts';
-import { originPath } from './sources/origin-path.ts';
+import { type OriginPath, originPath } from './sources/origin-path.ts';
 
 interface OriginServerOptions extends FetchOptions {
   readonly address: ListenAddress;
@@ -21,7 +21,7 @@ interface OriginServerOptions extends FetchOptions {
 interface Target {
   readonly kind: 'fetch' | 'list';
   readonly origin: string;
-  /** After the name of the origin: a path, or the query of a list. */
+  /** After the name of the origin: a key, or the query of a list. */
   readonly rest: string;
 }
 
@@ -66,8 +66,8 @@ interface FetchCall {
 }
 
 async function fetchTo(rest: string, { request, response, origin, caller, signal }: FetchCall, options: FetchOptions): Promise<void> {
-  const path = originPath(rest, { hasQuery: origin.origin.source.kind === 'http' });
-  if (path === undefined || rest === '') return sendProblem(response, 'bad-path');
+  const path = pathOf(rest, origin);
+  if (path === undefined || path.encoded === '') return sendProblem(response, 'bad-path');
   const range = parseRange(request.headers.range);
   if (range === 'bad-range') return sendProblem(response, range);
   const problem = await fetchObject(
@@ -104,16 +104,22 @@ async function list(
   options: FetchOptions,
 ): Promise<void> {
   const values = new URLSearchParams(query);
-  // The values are parts of keys, which are percent-encoded themselves.
-  const prefix = originPath(values.get('prefix') ?? '', { hasQuery: false });
+  // The values are keys, which are percent-encoded themselves.
+  const prefix = pathOf(values.get('prefix') ?? origin.origin.prefix, origin);
   const given = values.get('after');
-  const after = given === null ? undefined : originPath(given, { hasQuery: false });
+  const after = given === null ? undefined : pathOf(given, origin);
   if (prefix === undefined || (given !== null && after === undefined)) return sendProblem(response, 'bad-path');
   const writeHead = (): void => {
     response.writeHead(200, { 'content-type': 'application/x-ndjson' });
   };
   const problem = await listObjects({ origin, prefix, after, signal }, { writeHead, response }, options);
   if (problem !== undefined) sendProblem(response, problem);
+}
+
+/** Undefined for a key that is not of the origin. */
+function pathOf(key: string, { origin }: OpenOrigin): OriginPath | undefined {
+  if (!key.startsWith(origin.prefix)) return undefined;
+  return originPath(key.slice(origin.prefix.length), { hasQuery: origin.source.kind === 'http' });
 }
 
 function parseTarget(url: string): Target | undefined {

@@ -30,10 +30,11 @@ export async function listObjects(
     let next: string | undefined;
     for await (const { path, bytes, modified } of source.list({ prefix, after, signal })) {
       if (count === 0) writeHead();
-      const line = `${JSON.stringify({ path, size: bytes, modified: modified?.toISOString() })}\n`;
+      const key = origin.prefix + path;
+      const line = `${JSON.stringify({ key, size: bytes, modified: modified?.toISOString() })}\n`;
       if (!response.write(line)) await once(response, 'drain', { signal });
       if (++count < maxObjects) continue;
-      next = path;
+      next = key;
       break;
     }
     if (count === 0) writeHead();

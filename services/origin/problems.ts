@@ -4,7 +4,7 @@ import { type Problem, problemBody, problemContentType } from '../shared/problem
 export const problems = {
   'bad-path': {
     status: 400,
-    detail: 'The key is no name at its origin: it has a malformed escape, an escaped slash or NUL, or a dot segment.',
+    detail: 'The key is not under the prefix of the origin, or it has a malformed escape, an escaped slash or NUL, or a dot segment.',
   },
   'bad-range': { status: 400, detail: 'The only supported range is bytes=FIRST- or bytes=FIRST-LAST.' },
   'bad-caller': { status: 401, detail: 'x-kura-caller and x-kura-terms are missing, have expired, or are not signed by authz.' },

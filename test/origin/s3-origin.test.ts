@@ -69,12 +69,12 @@ test('objects, ranges, lists and misses of a bucket', async (t) => {
   t.is((await fetch('train', 'absent', { method: 'HEAD' })).status, 404);
   t.is(codeOf(await fetch('gone', 'k')), 'origin-refused', 'an origin without credentials');
   t.is(codeOf(await fetch('inside', 'k')), 'origin-failed', 'an endpoint on this machine that allowedHosts does not list');
-  const { body } = await call(url, { path: '/list/train?prefix=a', headers: { ...callerHeaders({ fill: 'train' }) } });
+  const { body } = await call(url, { path: '/list/train?prefix=train/a', headers: { ...callerHeaders({ fill: 'train' }) } });
   const [first, last] = String(body)
     .trimEnd()
     .split('\n')
     .map((line) => JSON.parse(line) as object);
-  t.like(first, { path: 'a%20b/%C3%BC.jpg', size: 10 });
+  t.like(first, { key: 'train/a%20b/%C3%BC.jpg', size: 10 });
   t.like(last, { end: true });
   t.notRegex(service.output(), new RegExp(credentials.secretAccessKey));
 });

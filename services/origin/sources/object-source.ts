@@ -38,7 +38,7 @@ export type Opened =
   | { readonly kind: 'failed'; readonly reason: string };
 
 export interface ListedObject {
-  /** As the rest of a key: percent-encoded. */
+  /** The rest of the key, percent-encoded. */
   readonly path: string;
   readonly bytes: number;
   readonly modified: Date | undefined;

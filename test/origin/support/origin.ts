@@ -18,7 +18,7 @@ interface OriginService {
   readonly fake: FakeKubernetes;
   /** The base URL of the service. */
   readonly url: string;
-  /** Sends a request with the terms of a caller that may use `origin`. */
+  /** Requests `path` under the prefix of the origin, which is its name and a slash, for a caller that may use the origin. */
   fetch(origin: string, path: string, options?: Partial<Call>): Promise<Answer>;
   metrics(): Promise<string>;
   setOrigins(yaml: string): Promise<void>;
@@ -51,7 +51,11 @@ export async function startOrigin(
     fake,
     url,
     fetch: (origin, path, options = {}) =>
-      call(url, { path: `/fetch/${origin}/${path}`, ...options, headers: { ...callerHeaders({ fill: origin }), ...options.headers } }),
+      call(url, {
+        path: `/fetch/${origin}/${origin}/${path}`,
+        ...options,
+        headers: { ...callerHeaders({ fill: origin }), ...options.headers },
+      }),
     metrics: async () => String((await call(metricsUrl, { path: '/metrics' })).body),
     setOrigins: async (entries) => {
       await core.replaceNamespacedConfigMap({ namespace: system, name: 'kura-origins', body: body(entries) });
