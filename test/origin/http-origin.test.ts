@@ -11,22 +11,25 @@ function origin(host: string, more = ''): string {
   return `- { name: web, prefix: web/, http: { url: "http://${host}/data/" }, allowedHosts: ["127.0.0.1"], timeout: 2s${more} }\n`;
 }
 
-test.serial('an object arrives whole, with its length, version and date, and the path and the query arrive as the client wrote them', async (t) => {
-  const { host, requests } = await startScripted(t, (_request, response) => {
-    response.writeHead(200, { etag: '"v1"', 'last-modified': 'Tue, 24 Nov 2026 10:00:00 GMT', 'content-length': text.length }).end(text);
-  });
-  const { fetch, metrics } = await startOrigin(t, origin(host));
-  const { status, headers, body } = await fetch('web', 'a%20b/%C3%A9(1).jpg?size=1%2F2');
-  t.is(status, 200);
-  t.is(String(body), text);
-  t.like(headers, { etag: '"v1"', 'last-modified': 'Tue, 24 Nov 2026 10:00:00 GMT', 'content-length': '20' });
-  t.is(requests[0]?.url, '/data/a%20b/%C3%A9(1).jpg?size=1%2F2');
-  t.is(requests[0]?.headers['accept-encoding'], 'identity');
-  const asked = await fetch('web', 'k', { method: 'HEAD' });
-  t.deepEqual([asked.status, asked.headers['content-length'], requests[1]?.method], [200, '20', 'HEAD']);
-  t.regex(await metrics(), /kura_origin_requests_total\{origin="web",result="object"\} 2\n/);
-  t.regex(await metrics(), /kura_origin_bytes_total\{origin="web"\} 20\n/);
-});
+test.serial(
+  'an object arrives whole, with its length, version and date, and the path and the query arrive as the client wrote them',
+  async (t) => {
+    const { host, requests } = await startScripted(t, (_request, response) => {
+      response.writeHead(200, { etag: '"v1"', 'last-modified': 'Tue, 24 Nov 2026 10:00:00 GMT', 'content-length': text.length }).end(text);
+    });
+    const { fetch, metrics } = await startOrigin(t, origin(host));
+    const { status, headers, body } = await fetch('web', 'a%20b/%C3%A9(1).jpg?size=1%2F2');
+    t.is(status, 200);
+    t.is(String(body), text);
+    t.like(headers, { etag: '"v1"', 'last-modified': 'Tue, 24 Nov 2026 10:00:00 GMT', 'content-length': '20' });
+    t.is(requests[0]?.url, '/data/a%20b/%C3%A9(1).jpg?size=1%2F2');
+    t.is(requests[0]?.headers['accept-encoding'], 'identity');
+    const asked = await fetch('web', 'k', { method: 'HEAD' });
+    t.deepEqual([asked.status, asked.headers['content-length'], requests[1]?.method], [200, '20', 'HEAD']);
+    t.regex(await metrics(), /kura_origin_requests_total\{origin="web",result="object"\} 2\n/);
+    t.regex(await metrics(), /kura_origin_bytes_total\{origin="web"\} 20\n/);
+  },
+);
 
 test.serial('a range is passed on, a lying range is a failure, and an origin without ranges sends the whole object', async (t) => {
   const { host } = await startScripted(t, ({ url, headers }, response) => {
@@ -126,28 +129,33 @@ test.serial('a redirect is followed to the same or an allowed host only, without
   t.notRegex(service.output(), /passwd/);
 });
 
-test.serial('addresses of this machine and of a metadata service are refused, by number and by name, unless they are allowed', async (t) => {
-  const { host, requests } = await startScripted(t, (_request, response) => response.end(text));
-  const port = host.split(':')[1];
-  const places = [
-    `127.0.0.1:${port}`,
-    `localhost:${port}`,
-    `[::1]:${port}`,
-    `0.0.0.0:${port}`,
-    `[::ffff:127.0.0.1]:${port}`,
-    '169.254.169.254',
-  ];
-  const yaml = places.map((place, at) => `- { name: o${at}, prefix: o${at}/, http: { url: "http://${place}/" }, timeout: 2s }\n`).join('');
-  const { fetch, service } = await startOrigin(
-    t,
-    `${yaml}- { name: ok, prefix: ok/, http: { url: "http://localhost:${port}/" }, allowedHosts: [localhost] }\n`,
-  );
-  for (const at of places.keys()) t.is(codeOf(await fetch(`o${at}`, 'k')), 'origin-failed', places[at]);
-  t.is(requests.length, 0);
-  await waitFor('the last report', () => service.output().includes('169.254.169.254'));
-  t.regex(service.output(), /localhost has the address [0-9a-f.:]+, which is refused unless allowedHosts lists localhost/);
-  t.is((await fetch('ok', 'k')).status, 200);
-});
+test.serial(
+  'addresses of this machine and of a metadata service are refused, by number and by name, unless they are allowed',
+  async (t) => {
+    const { host, requests } = await startScripted(t, (_request, response) => response.end(text));
+    const port = host.split(':')[1];
+    const places = [
+      `127.0.0.1:${port}`,
+      `localhost:${port}`,
+      `[::1]:${port}`,
+      `0.0.0.0:${port}`,
+      `[::ffff:127.0.0.1]:${port}`,
+      '169.254.169.254',
+    ];
+    const yaml = places
+      .map((place, at) => `- { name: o${at}, prefix: o${at}/, http: { url: "http://${place}/" }, timeout: 2s }\n`)
+      .join('');
+    const { fetch, service } = await startOrigin(
+      t,
+      `${yaml}- { name: ok, prefix: ok/, http: { url: "http://localhost:${port}/" }, allowedHosts: [localhost] }\n`,
+    );
+    for (const at of places.keys()) t.is(codeOf(await fetch(`o${at}`, 'k')), 'origin-failed', places[at]);
+    t.is(requests.length, 0);
+    await waitFor('the last report', () => service.output().includes('169.254.169.254'));
+    t.regex(service.output(), /localhost has the address [0-9a-f.:]+, which is refused unless allowedHosts lists localhost/);
+    t.is((await fetch('ok', 'k')).status, 200);
+  },
+);
 
 test.serial('a name that leads out of its prefix, and a request without good terms, never reach the origin', async (t) => {
   const { host, requests } = await startScripted(t, (_request, response) => response.end(text));
