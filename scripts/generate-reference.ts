@@ -22,6 +22,10 @@ import { createMetrics as createEdsMetrics, createPropagation } from '../service
 import type { Publisher } from '../services/eds/publisher.ts';
 import type { StreamList } from '../services/eds/stream-list.ts';
 import { settings as fakeSettings } from '../services/fake-kubernetes/config.ts';
+import { settings as originSettings } from '../services/origin/config.ts';
+import { Metrics as OriginMetrics } from '../services/origin/metrics.ts';
+import type { OpenOrigins } from '../services/origin/open-origins.ts';
+import { problems as originProblems } from '../services/origin/problems.ts';
 import { type ProblemRow, ReferenceTables } from './reference-tables.ts';
 
 const root = path.resolve(import.meta.dirname, '..');
@@ -68,6 +72,10 @@ ${tables.settings('KURA_AUTHZ_', authzSettings)}
 
 ${tables.settings('KURA_EDS_', edsSettings)}
 
+### Origin service
+
+${tables.settings('KURA_ORIGIN_', originSettings)}
+
 ### Fake Kubernetes API
 
 It runs on the local system only.
@@ -90,6 +98,10 @@ ${await tables.metrics(authzMetrics())}
 
 ${await tables.metrics(edsMetrics())}
 
+### Origin service
+
+${await tables.metrics(originMetrics())}
+
 ## Problem codes
 
 Every failure has a body of type \`application/problem+json\` (RFC 9457): \`{"status":…,"code":…,"detail":…}\`. Programs
@@ -102,6 +114,10 @@ ${tables.problems(Object.entries(cacheProblems).map(([code, problem]) => ({ code
 ### authz
 
 ${tables.problems(authzProblemRows())}
+
+### Origin service
+
+${tables.problems(Object.entries(originProblems).map(([code, problem]) => ({ code, ...problem })))}
 
 ### Envoy
 
@@ -151,6 +167,13 @@ function edsMetrics(): Registry {
   const publisher = { shards: [], held: [], refused: [], refusals: 0, collapses: 0 } as unknown as Publisher;
   const streams = { size: 0, behind: 0 } as unknown as StreamList;
   createEdsMetrics({ registry, publisher, streams, lastContact: () => undefined });
+  return registry;
+}
+
+function originMetrics(): Registry {
+  const registry = new Registry();
+  const origins = [] as unknown as OpenOrigins;
+  new OriginMetrics(registry, { origins, document: { isWatching: false, accepted: 0, rejected: 0 } });
   return registry;
 }
 

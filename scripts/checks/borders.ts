@@ -16,6 +16,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   authz: ['services/authz', 'services/shared', 'proto'],
   eds: ['services/eds', 'services/shared', 'proto'],
   'envoy-bootstrap': ['services/envoy-bootstrap'],
+  origin: ['services/origin', 'services/shared'],
   'envoy-drain': ['services/envoy-drain', 'services/shared'],
   'fake-kubernetes': ['services/fake-kubernetes', 'services/shared'],
   local: ['services', 'proto'],
@@ -35,6 +36,7 @@ const rooms: Readonly<Record<string, { readonly below: Readonly<Record<string, r
     open: [],
   },
   eds: { below: { status: [] }, open: ['assignment.ts', 'publisher.ts', 'shard.ts', 'stream-list.ts', 'membership.ts', 'encoding.ts'] },
+  origin: { below: { sources: [] }, open: [] },
   cli: {
     below: { commands: ['transfer', 'client', 'output'], transfer: ['client', 'output'], client: [], output: [] },
     open: ['usage-error.ts'],
@@ -54,7 +56,7 @@ const mustBePure = [
   'services/shared/key.ts',
 ];
 const grpcEdge = /\/(check|stream|grpc)\.ts$/;
-const httpEdge = /\/(http|check|problems|metrics|main)\.ts$|^services\/(fake-kubernetes|cache\/http)\//;
+const httpEdge = /\/(http|check|problems|metrics|main)\.ts$|^services\/(fake-kubernetes|cache\/http|origin\/sources)\//;
 const httpStatus = /\b(?:status:|statusCode =|writeHead\() ?[1-5]\d{2}\b/;
 
 const breaches: string[] = [];

@@ -1,7 +1,7 @@
 /** Settings of a service: `KURA_<SERVICE>_…` environment variables. Each is described once, and all are checked at the start. */
 
 import { isIP } from 'node:net';
-import { formatQuantity, parseQuantity } from './quantity.ts';
+import { formatQuantity, parseDuration, parseQuantity } from './quantity.ts';
 
 /** One setting: how to parse its text, its default, and its description (one sentence). */
 interface Setting<T> {
@@ -98,9 +98,9 @@ export function bytes(doc: string, bounds: { min: number; max: number }, fallbac
 /** A duration: a number with a unit, such as `250ms`, `10s`, `5m` or `1h`. The value is in milliseconds. */
 export function duration(doc: string, bounds: { min: number; max: number }, fallback?: string): Setting<number> {
   return make(doc, fallback, (value) => {
-    const match = /^(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h)$/.exec(value);
-    if (match === null) throw new Error('is not a duration such as 250ms, 10s or 5m');
-    return within(Number(match[1]) * durationUnits[match[2] as keyof typeof durationUnits], bounds);
+    const read = parseDuration(value);
+    if (read === undefined) throw new Error('is not a duration such as 250ms, 10s or 5m');
+    return within(read, bounds);
   });
 }
 
@@ -144,7 +144,6 @@ function parseAddress(value: string): ListenAddress {
 }
 
 const alternatives = new Intl.ListFormat('en', { type: 'disjunction' });
-const durationUnits = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
 
 function make<T>(doc: string, fallback: string | undefined, parse: (text: string) => T): Setting<T> {
   return { doc, fallback, optional: false, parse };

@@ -2,7 +2,7 @@
  * The two headers with the identity of the caller and its limits. authz signs them for the shards.
  *
  *     x-kura-caller: <namespace>/<service account>/<pod, or ->
- *     x-kura-terms: max-object-bytes=<n>[; max-share=<ratio>][; direct=no]; exp=<unix seconds>; sig=<signature>
+ *     x-kura-terms: max-object-bytes=<n>[; max-share=<ratio>][; direct=no][; fill=<origin>]; exp=<unix seconds>; sig=<signature>
  *
  * The signature is HMAC-SHA-256, in base64url without padding, over three parts: the caller, a line feed, and the terms before `; sig=`. A
  * header contains no line feed, so two different pairs of headers never have the same signed text. Unknown terms are ignored, because the
@@ -23,6 +23,8 @@ export interface SignedTerms {
   readonly maxShare: number | undefined;
   /** Whether a shard may redirect the request to its own address. */
   readonly mayRedirect: boolean;
+  /** Name of the origin from which a miss may be fetched. Absent: a miss stays a miss. */
+  readonly fill?: string | undefined;
   readonly expiresAtSeconds: number;
 }
 
@@ -45,6 +47,8 @@ export const maxSignedNumber = 10 ** 15 - 1;
 const signatureStart = '; sig=';
 const noPod = '-';
 const nameForm = /^[\w.-]{1,253}$/;
+/** Also the name of the folder with the credentials of the origin. */
+export const originNameForm = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 
 /** The values of both headers. Without a key, the terms have no signature. Throws an Error for a name with other characters. */
 export function signHeaders(key: KeyObject | undefined, caller: SignedCaller, terms: SignedTerms): HeaderPair {
@@ -82,9 +86,10 @@ export function parseCaller(text: string): SignedCaller | undefined {
   return { namespace, serviceAccount, pod: pod === noPod ? undefined : pod };
 }
 
-function formatTerms({ maxObjectBytes, maxShare, mayRedirect, expiresAtSeconds }: SignedTerms): string {
+function formatTerms({ maxObjectBytes, maxShare, mayRedirect, fill, expiresAtSeconds }: SignedTerms): string {
   const share = maxShare === undefined ? '' : `; max-share=${maxShare}`;
-  return `max-object-bytes=${maxObjectBytes}${share}${mayRedirect ? '' : '; direct=no'}; exp=${expiresAtSeconds}`;
+  const rest = `${mayRedirect ? '' : '; direct=no'}${fill === undefined ? '' : `; fill=${fill}`}`;
+  return `max-object-bytes=${maxObjectBytes}${share}${rest}; exp=${expiresAtSeconds}`;
 }
 
 /** Undefined if a term is missing, repeated or malformed. */
@@ -96,11 +101,14 @@ function parseTerms(text: string): SignedTerms | undefined {
     values.set(name, value);
   }
   const [maxObjectBytes, expiresAtSeconds] = [wholeNumber(values.get('max-object-bytes')), wholeNumber(values.get('exp'))];
-  const [share, direct] = [values.get('max-share'), values.get('direct')];
+  const [share, direct, fill] = [values.get('max-share'), values.get('direct'), values.get('fill')];
   const maxShare = share === undefined ? undefined : parseShare(share);
-  const isWrong = (share !== undefined && maxShare === undefined) || (direct !== undefined && direct !== 'no');
+  const isWrong =
+    (share !== undefined && maxShare === undefined) ||
+    (direct !== undefined && direct !== 'no') ||
+    (fill !== undefined && !originNameForm.test(fill));
   if (isWrong || maxObjectBytes === undefined || expiresAtSeconds === undefined) return undefined;
-  return { maxObjectBytes, maxShare, mayRedirect: direct === undefined, expiresAtSeconds };
+  return { maxObjectBytes, maxShare, mayRedirect: direct === undefined, ...(fill === undefined ? {} : { fill }), expiresAtSeconds };
 }
 
 function parseShare(text: string): number | undefined {

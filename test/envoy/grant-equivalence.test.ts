@@ -98,8 +98,8 @@ test('each of 900 requests has the same result with a grant as with a full check
 
 function createDecider(grantSeconds: number): Decide {
   const parsed = parsePolicy(policyText);
-  if (!('policy' in parsed)) throw new Error(JSON.stringify(parsed));
-  const compiled = compilePolicy(parsed.policy);
+  if (parsed.kind !== 'document') throw new Error(JSON.stringify(parsed));
+  const compiled = compilePolicy(parsed.value);
   if (compiled.kind !== 'policy') throw new Error(JSON.stringify(compiled));
   const { policy } = compiled;
   const identity = { namespace: 'vision', serviceAccount: 'trainer', pod: { name: 'trainer-0', uid: 'u' } };

@@ -8,12 +8,15 @@ const other = createSecretKey(Buffer.from('second-credential-0123456789'));
 
 const name = fc.stringMatching(/^[a-z0-9]([-a-z0-9.]{0,40}[a-z0-9])?$/);
 const caller = fc.record({ namespace: name, serviceAccount: name, pod: fc.option(name, { nil: undefined }) });
-const terms = fc.record({
-  maxObjectBytes: fc.nat(2 ** 31).map((bytes) => bytes * 1024),
-  maxShare: fc.option(fc.double({ min: 0.0001, max: 1, noNaN: true }), { nil: undefined }),
-  mayRedirect: fc.boolean(),
-  expiresAtSeconds: fc.nat(2 ** 31),
-});
+const terms = fc
+  .record({
+    maxObjectBytes: fc.nat(2 ** 31).map((bytes) => bytes * 1024),
+    maxShare: fc.option(fc.double({ min: 0.0001, max: 1, noNaN: true }), { nil: undefined }),
+    mayRedirect: fc.boolean(),
+    fill: fc.option(fc.stringMatching(/^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$/), { nil: undefined }),
+    expiresAtSeconds: fc.nat(2 ** 31),
+  })
+  .map(({ fill, ...rest }) => (fill === undefined ? rest : { ...rest, fill }));
 /** One character put in, left out or replaced, anywhere. */
 const edit = fc.record({
   header: fc.constantFrom('caller' as const, 'terms' as const),

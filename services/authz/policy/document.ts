@@ -1,8 +1,8 @@
 /** Pure: the text of an AccessPolicy, read strictly: what is not exactly of its form is a problem with line and column, and nothing is guessed. */
-import { isMap, LineCounter, type Node, parseDocument } from 'yaml';
+import { isMap, type Node } from 'yaml';
 import { canonicalKey, maxKeyBytes } from '../../shared/key.ts';
 import { maxSignedNumber } from '../../shared/signed-terms.ts';
-import { offsetOf, type Problem, StrictReader } from './strict-reader.ts';
+import { readStrictly, type StrictReader } from '../../shared/strict-reader.ts';
 
 export const verbs = ['GET', 'HEAD', 'PUT', 'DELETE'] as const;
 export type Verb = (typeof verbs)[number];
@@ -61,18 +61,6 @@ export interface PolicyDocument {
   readonly tests: readonly PolicyTest[];
 }
 
-type ParsedPolicy =
-  | {
-      readonly kind: 'policy';
-      readonly policy: PolicyDocument;
-      /** A problem at a node of the document, which is named by its path. */
-      readonly problemAt: (path: readonly (string | number)[], message: string) => Problem;
-    }
-  | { readonly kind: 'rejected'; readonly problems: readonly Problem[] };
-
-/** A ConfigMap holds 1 MiB in all. */
-const maxPolicyBytes = 2 ** 20;
-const maxProblems = 20;
 /** Kubernetes allows no longer names, so a longer one matches nothing. */
 const maxNamespaceBytes = 63;
 const maxLabelBytes = 63;
@@ -87,24 +75,9 @@ const testIdentity = {
   maxBytes: maxNamespaceBytes + 1 + maxServiceAccountBytes,
 };
 
-/** Reads one document. All its problems are told, up to 20. */
-export function parsePolicy(text: string): ParsedPolicy {
-  if (Buffer.byteLength(text) > maxPolicyBytes) {
-    return { kind: 'rejected', problems: [{ line: 1, column: 1, message: `the document is longer than ${maxPolicyBytes} bytes` }] };
-  }
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: false, version: '1.2', schema: 'core', prettyErrors: false });
-  const at = (offset: number, message: string): Problem => {
-    const { line, col } = lines.linePos(offset);
-    return { line, column: col, message };
-  };
-  const faults = [...document.errors, ...document.warnings].map(({ pos, message }) => at(pos[0], message));
-  if (faults.length > 0) return { kind: 'rejected', problems: faults.slice(0, maxProblems) };
-  const reader = new StrictReader(at);
-  const policy = readDocument(reader, document.contents);
-  if (reader.problems.length > 0) return { kind: 'rejected', problems: reader.problems.slice(0, maxProblems) };
-  const problemAt = (path: readonly (string | number)[], message: string) => at(offsetOf(document.getIn(path, true)), message);
-  return { kind: 'policy', policy, problemAt };
+/** Reads one document. */
+export function parsePolicy(text: string): ReturnType<typeof readStrictly<PolicyDocument>> {
+  return readStrictly(text, readDocument);
 }
 
 function readDocument(reader: StrictReader, contents: unknown): PolicyDocument {

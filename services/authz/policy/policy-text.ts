@@ -1,26 +1,14 @@
 /** Pure: from the text of a document to its policy, or to the reasons why it is rejected. */
+import type { Compiled } from '../../shared/document-source.ts';
 import { parsePolicy } from './document.ts';
-import { type CompiledPolicy, compilePolicy, type Policy } from './policy.ts';
-import type { Problem } from './strict-reader.ts';
+import { compilePolicy, type Policy } from './policy.ts';
 import { warningsOf } from './warnings.ts';
 
-export type CompiledText =
-  | { readonly kind: 'policy'; readonly policy: Policy; readonly warnings: readonly Problem[] }
-  | Extract<CompiledPolicy, { kind: 'rejected' }>;
-
-/** Maximum number of problems of a document in its log line and its Event. */
-const maxShownProblems = 5;
-
-export function compileText(text: string): CompiledText {
+export function compileText(text: string): Compiled<Policy> {
   const parsed = parsePolicy(text);
   if (parsed.kind === 'rejected') return parsed;
-  const compiled = compilePolicy(parsed.policy);
+  const compiled = compilePolicy(parsed.value);
   if (compiled.kind === 'rejected') return compiled;
-  const warnings = warningsOf(parsed.policy, compiled.untested).map(({ path, message }) => parsed.problemAt(path, message));
-  return { kind: 'policy', policy: compiled.policy, warnings };
-}
-
-export function describeProblems(problems: readonly Problem[]): string[] {
-  const shown = problems.slice(0, maxShownProblems).map(({ line, column, message }) => `line ${line}, column ${column}: ${message}`);
-  return problems.length > maxShownProblems ? [...shown, `and ${problems.length - maxShownProblems} more`] : shown;
+  const warnings = warningsOf(parsed.value, compiled.untested).map(({ path, message }) => parsed.problemAt(path, message));
+  return { kind: 'document', value: compiled.policy, warnings };
 }

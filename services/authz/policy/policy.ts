@@ -1,9 +1,9 @@
 /** Pure: a compiled AccessPolicy. A deny rule overrides allow rules in any order. Keys are compared byte for byte. */
 import type { Key } from '../../shared/key.ts';
+import type { Problem } from '../../shared/strict-reader.ts';
 import type { Identity } from '../identity/identity.ts';
 import { byVerb, type Limits, type PolicyDocument, type Rule, type Subject, type Verb } from './document.ts';
 import { globMatches, globsOverlap, isGlob } from './glob.ts';
-import type { Problem } from './strict-reader.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -41,7 +41,7 @@ export interface Policy {
   accessOf(who: Pick<Question, 'identity' | 'labels'>): Access;
 }
 
-export type CompiledPolicy =
+type CompiledPolicy =
   | {
       readonly kind: 'policy';
       readonly policy: Policy;

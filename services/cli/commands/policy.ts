@@ -7,8 +7,8 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { type PolicyDocument, parsePolicy, type Verb, verbs } from '../../authz/policy/document.ts';
 import { compilePolicy, type Labels, type Policy, type Question, type Verdict } from '../../authz/policy/policy.ts';
 import { compileText } from '../../authz/policy/policy-text.ts';
-import type { Problem } from '../../authz/policy/strict-reader.ts';
 import { canonicalKey, isKey } from '../../shared/key.ts';
+import type { Problem } from '../../shared/strict-reader.ts';
 import { orUsageError, UsageError } from '../usage-error.ts';
 import { type CommandContext, exitStatuses, type RunAction } from './command-context.ts';
 import { readDecisions } from './recorded-decisions.ts';
@@ -93,7 +93,7 @@ async function test(
     );
   }
   const compiled = compileText(text);
-  const warnings = compiled.kind === 'policy' ? compiled.warnings : [];
+  const warnings = compiled.kind === 'document' ? compiled.warnings : [];
   for (const { line, column, message } of warnings) errorTerminal.print(`warning: ${file}:${line}:${column}: ${message}`);
   const failed = results.filter(({ passed }) => !passed).length;
   if (json) terminal.print(JSON.stringify(results));
@@ -167,7 +167,7 @@ function describe(verdict: Verdict): string {
 function parse(text: string, file: string): PolicyDocument {
   const parsed = parsePolicy(text);
   if (parsed.kind === 'rejected') throw new UsageError(complaint(file, parsed.problems));
-  return parsed.policy;
+  return parsed.value;
 }
 
 function compile(document: PolicyDocument, file: string): Policy {

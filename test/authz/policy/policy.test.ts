@@ -6,8 +6,8 @@ import { parsePolicy, type Rule, verbs } from '../../../services/authz/policy/do
 import { globMatches, globsOverlap } from '../../../services/authz/policy/glob.ts';
 import { compilePolicy, type Policy } from '../../../services/authz/policy/policy.ts';
 import { compileText } from '../../../services/authz/policy/policy-text.ts';
-import type { Problem } from '../../../services/authz/policy/strict-reader.ts';
 import { readHeaders, signHeaders } from '../../../services/shared/signed-terms.ts';
+import type { Problem } from '../../../services/shared/strict-reader.ts';
 import { documentOf, globText, isAllowedByModel, keyText, rules, toRegExp, who } from '../support/generated.ts';
 
 const head = 'apiVersion: kura/v1\nkind: AccessPolicy\nmode: enforce\ndefault: deny\n';
@@ -43,7 +43,7 @@ tests:
 function compile(text: string): Policy {
   const parsed = parsePolicy(text);
   if (parsed.kind === 'rejected') throw new Error(JSON.stringify(parsed.problems));
-  const compiled = compilePolicy(parsed.policy);
+  const compiled = compilePolicy(parsed.value);
   if (compiled.kind === 'rejected') throw new Error(JSON.stringify(compiled.problems));
   return compiled.policy;
 }
@@ -51,7 +51,7 @@ function compile(text: string): Policy {
 function problemsOf(text: string): readonly Problem[] {
   const parsed = parsePolicy(text);
   if (parsed.kind === 'rejected') return parsed.problems;
-  const compiled = compilePolicy(parsed.policy);
+  const compiled = compilePolicy(parsed.value);
   return compiled.kind === 'rejected' ? compiled.problems : [];
 }
 
@@ -190,7 +190,7 @@ for (const [what, text, place, message] of [
 
 function warningsOf(text: string): string[] {
   const compiled = compileText(text);
-  return compiled.kind === 'policy' ? compiled.warnings.map(({ line, column, message }) => `${line}:${column} ${message}`) : ['rejected'];
+  return compiled.kind === 'document' ? compiled.warnings.map(({ line, column, message }) => `${line}:${column} ${message}`) : ['rejected'];
 }
 
 /** A document with the rule `own`, and a rule `other` that a test matches. */
@@ -346,7 +346,7 @@ test('whatever limits a policy accepts, a shard reads', (t) => {
     );
     if (compiled.kind === 'rejected') return;
     accepted += 1;
-    const { maxObjectBytes, share: maxShare } = compiled.policy.accessOf({ identity: caller, labels: {} }).limits;
+    const { maxObjectBytes, share: maxShare } = compiled.value.accessOf({ identity: caller, labels: {} }).limits;
     const terms = { maxObjectBytes, maxShare, mayRedirect: true, expiresAtSeconds: 2 };
     t.deepEqual(readHeaders(undefined, signHeaders(undefined, caller, terms)), { kind: 'good', caller, terms });
   });

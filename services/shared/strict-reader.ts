@@ -1,6 +1,6 @@
-/** Pure: reads YAML nodes into typed values. Reports each deviation with its line and column. */
-import { isMap, isScalar, isSeq, type Node, type Scalar, type YAMLMap } from 'yaml';
-import { parseQuantity } from '../../shared/quantity.ts';
+/** Pure: reads a YAML document into typed values. Reports each deviation with its line and column, and guesses nothing. */
+import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type Scalar, type YAMLMap } from 'yaml';
+import { parseDuration, parseQuantity } from './quantity.ts';
 
 /** Line and column start at 1. */
 export interface Problem {
@@ -9,11 +9,50 @@ export interface Problem {
   readonly message: string;
 }
 
+type StrictDocument<T> =
+  | {
+      readonly kind: 'document';
+      readonly value: T;
+      /** A problem at a node of the document, which is named by its path. */
+      readonly problemAt: (path: readonly (string | number)[], message: string) => Problem;
+    }
+  | { readonly kind: 'rejected'; readonly problems: readonly Problem[] };
+
+/** A ConfigMap holds 1 MiB in all. */
+const maxDocumentBytes = 2 ** 20;
+const maxProblems = 20;
+/** In a log line and in an Event. */
+const maxShownProblems = 5;
 /** Maximum length of each list and of each mapping. */
 const maxEntries = 1_000;
 /** Over all lists. The tests of a document multiply it: 1,000 tests of the largest document take a second. */
 const maxEntriesInAll = 20_000;
 const alternatives = new Intl.ListFormat('en', { type: 'disjunction' });
+
+/** Reads one document. Returns all its problems, up to 20. */
+export function readStrictly<T>(text: string, read: (reader: StrictReader, contents: unknown) => T): StrictDocument<T> {
+  if (Buffer.byteLength(text) > maxDocumentBytes) {
+    return { kind: 'rejected', problems: [{ line: 1, column: 1, message: `the document is longer than ${maxDocumentBytes} bytes` }] };
+  }
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: false, version: '1.2', schema: 'core', prettyErrors: false });
+  const at = (offset: number, message: string): Problem => {
+    const { line, col } = lines.linePos(offset);
+    return { line, column: col, message };
+  };
+  const faults = [...document.errors, ...document.warnings].map(({ pos, message }) => at(pos[0], message));
+  if (faults.length > 0) return { kind: 'rejected', problems: faults.slice(0, maxProblems) };
+  const reader = new StrictReader(at);
+  const value = read(reader, document.contents);
+  if (reader.problems.length > 0) return { kind: 'rejected', problems: reader.problems.slice(0, maxProblems) };
+  const problemAt = (path: readonly (string | number)[], message: string) => at(offsetOf(document.getIn(path, true)), message);
+  return { kind: 'document', value, problemAt };
+}
+
+export function describeProblems(problems: readonly Problem[]): string[] {
+  const shown = problems.slice(0, maxShownProblems).map(({ line, column, message }) => `line ${line}, column ${column}: ${message}`);
+  return problems.length > maxShownProblems ? [...shown, `and ${problems.length - maxShownProblems} more`] : shown;
+}
 
 /**
  * Reads nodes into values and collects problems. An invalid value becomes a harmless one, because a problem rejects the document anyway.
@@ -80,7 +119,7 @@ export class StrictReader {
     const items = node.items.slice(0, maxEntries);
     const left = maxEntriesInAll - this.#entries;
     this.#entries += items.length;
-    if (left >= 0 && left < items.length) this.wrong(node, `the lists of the policy have more than ${maxEntriesInAll} entries in all`);
+    if (left >= 0 && left < items.length) this.wrong(node, `the lists of the document have more than ${maxEntriesInAll} entries in all`);
     return items.slice(0, Math.max(0, left)).map(read);
   }
 
@@ -112,6 +151,20 @@ export class StrictReader {
     return min;
   }
 
+  flag(node: unknown, what: string): boolean {
+    const value = isScalar(node) ? node.value : undefined;
+    if (typeof value !== 'boolean') this.wrong(node, `${what} is not true or false`);
+    return value === true;
+  }
+
+  /** In milliseconds. */
+  duration(node: unknown, what: string, { minMs, maxMs }: { minMs: number; maxMs: number }): number {
+    const read = parseDuration(isScalar(node) ? String(node.value) : '');
+    if (read !== undefined && read >= minMs && read <= maxMs) return read;
+    this.wrong(node, `${what} is not a duration such as 10s or 5m, from ${minMs} ms to ${maxMs} ms`);
+    return minMs;
+  }
+
   /** A number, or a string such as `64Gi`. */
   bytes(node: unknown, what: string, { min, max }: { min: number; max: number }): number {
     const value = isScalar(node) ? node.value : undefined;
@@ -123,6 +176,6 @@ export class StrictReader {
 }
 
 /** Of the first character of a node. */
-export function offsetOf(node: unknown): number {
+function offsetOf(node: unknown): number {
   return (node as Partial<Node> | undefined)?.range?.[0] ?? 0;
 }

@@ -1,9 +1,9 @@
 import { ApiException, type CoreV1Event } from '@kubernetes/client-node';
 import test from 'ava';
-import { PolicyEvents } from '../../../services/authz/policy/policy-events.ts';
-import type { KubernetesClient } from '../../../services/shared/kubernetes.ts';
-import type { Logger } from '../../../services/shared/log.ts';
-import { waitFor } from '../../support/wait.ts';
+import { ConfigMapEvents } from '../../services/shared/config-map-events.ts';
+import type { KubernetesClient } from '../../services/shared/kubernetes.ts';
+import type { Logger } from '../../services/shared/log.ts';
+import { waitFor } from '../support/wait.ts';
 
 const configMap = { metadata: { name: 'kura-policy', namespace: 'kura-system', uid: 'u' } };
 const accepted = { reason: 'PolicyAccepted', hash: 'a', message: 'm' } as const;
@@ -17,7 +17,7 @@ function eventsWith(api: { create: () => Promise<unknown>; patch?: (body: object
     patchNamespacedEvent: ({ body }: { body: object }) => api.patch?.(body) ?? Promise.reject(new Error('no patch')),
   };
   const client = { api: () => core } as unknown as KubernetesClient;
-  return { events: new PolicyEvents({ client, log }), logged };
+  return { events: new ConfigMapEvents({ client, component: 'kura-authz', log }), logged };
 }
 
 test('an Event that the API does not take is logged, and the next one is written', async (t) => {

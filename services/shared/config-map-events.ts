@@ -1,35 +1,39 @@
-/** Reports the outcome of each policy document as a Kubernetes Event on its ConfigMap. */
+/** Reports the outcome of each document of a ConfigMap as a Kubernetes Event on it. */
 import { ApiException, CoreV1Api, PatchStrategy, setHeaderOptions, type V1ConfigMap } from '@kubernetes/client-node';
-import type { KubernetesClient } from '../../shared/kubernetes.ts';
-import type { Logger } from '../../shared/log.ts';
+import type { KubernetesClient } from './kubernetes.ts';
+import type { Logger } from './log.ts';
 
-interface PolicyOutcome {
-  readonly reason: 'PolicyAccepted' | 'PolicyRejected' | 'NextPolicyAccepted' | 'NextPolicyRejected' | 'NextPolicyRemoved';
+interface DocumentOutcome {
+  /** Such as `PolicyAccepted`. One that ends with `Rejected` is a warning. */
+  readonly reason: string;
   /** Hash of the document. */
   readonly hash: string;
   readonly message: string;
 }
 
 const maxMessageCharacters = 1_000;
-/** Events that wait for the API. Each is a change of the policy that the API has just sent. */
+/** Events that wait for the API. Each is a change of a document that the API has just sent. */
 const maxPending = 100;
 
 /** One Event for each document and outcome. A repetition, also by another replica, updates its count, time and message. */
-export class PolicyEvents {
+export class ConfigMapEvents {
   readonly #core: CoreV1Api;
+  readonly #component: string;
   readonly #log: Logger;
   #lastSeconds = 0;
   #pending = 0;
   /** Chains the calls, because a later report of the same document must win. */
   #work: Promise<void> = Promise.resolve();
 
-  constructor({ client, log }: { client: KubernetesClient; log: Logger }) {
+  /** The Events name `component`, such as `kura-authz`, as their source. */
+  constructor({ client, component, log }: { client: KubernetesClient; component: string; log: Logger }) {
     this.#core = client.api(CoreV1Api);
+    this.#component = component;
     this.#log = log;
   }
 
   /** Does not wait for the API. */
-  report(configMap: V1ConfigMap, outcome: PolicyOutcome): void {
+  report(configMap: V1ConfigMap, outcome: DocumentOutcome): void {
     if (this.#pending >= maxPending) {
       this.#log.warn({ reason: `${maxPending} Events wait for the Kubernetes API` }, 'cannot write the Event');
       return;
@@ -44,7 +48,7 @@ export class PolicyEvents {
       .finally(() => this.#pending--);
   }
 
-  async #write({ metadata }: V1ConfigMap, { reason, hash, message }: PolicyOutcome, at: Date): Promise<void> {
+  async #write({ metadata }: V1ConfigMap, { reason, hash, message }: DocumentOutcome, at: Date): Promise<void> {
     const { name: configMap = '', namespace = '', uid } = metadata ?? {};
     const name = `${configMap}.${reason.toLowerCase()}.${hash}`;
     // A ConfigMap that was created again has another uid, by which kubectl selects its Events.
@@ -54,7 +58,7 @@ export class PolicyEvents {
       lastTimestamp: at,
     };
     const type = reason.endsWith('Rejected') ? 'Warning' : 'Normal';
-    const source = { component: 'kura-authz' };
+    const source = { component: this.#component };
     const body = { metadata: { name, namespace }, reason, type, source, firstTimestamp: at, count: 1, ...changing };
     try {
       await this.#core.createNamespacedEvent({ namespace, body });
@@ -62,7 +66,7 @@ export class PolicyEvents {
       if (!(error instanceof ApiException && error.code === 409)) throw error;
       const patch = (fields: object) =>
         this.#core.patchNamespacedEvent({ namespace, name, body: fields }, setHeaderOptions('Content-Type', PatchStrategy.MergePatch));
-      // The first response has the count. So authz needs no right to read Events.
+      // The first response has the count. So the service needs no right to read Events.
       const { count = 1 } = await patch(changing);
       await patch({ count: count + 1 });
     }

@@ -1,0 +1,143 @@
+/** The HTTP edge for shards: `/fetch/<origin>/<key>` and `/list/<origin>?prefix=&after=`, for requests with signed terms. */
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { ListenAddress } from '../shared/environment.ts';
+import { type Listening, listen } from '../shared/listen.ts';
+import type { SignedCaller } from '../shared/signed-terms.ts';
+import type { Admission } from './admission.ts';
+import { type FetchOptions, fetchObject } from './fetch.ts';
+import { listObjects } from './list.ts';
+import type { OpenOrigin, OpenOrigins } from './open-origins.ts';
+import { type ProblemCode, problemResponse } from './problems.ts';
+import { type OriginPath, originPath } from './sources/origin-path.ts';
+
+interface OriginServerOptions extends FetchOptions {
+  readonly address: ListenAddress;
+  readonly origins: OpenOrigins;
+  readonly admission: Admission;
+  /** Whether a document is in force. */
+  readonly isReady: () => boolean;
+}
+
+interface Target {
+  readonly kind: 'fetch' | 'list';
+  readonly origin: string;
+  /** After the name of the origin: a key, or the query of a list. */
+  readonly rest: string;
+}
+
+/** A shard sends a short head. */
+const maxHeadBytes = 16 * 1024;
+const maxHeadMs = 5_000;
+
+export function startOriginServer(options: OriginServerOptions): Promise<Listening> {
+  const server = createServer({ maxHeaderSize: maxHeadBytes, headersTimeout: maxHeadMs }, (request, response) => {
+    handle(request, response, options).catch((error: unknown) => {
+      options.log.error({ err: error }, 'unexpected fault');
+      if (response.headersSent) response.destroy();
+      else sendProblem(response, 'origin-failed');
+    });
+  });
+  // The time of a request is bounded by the origin's timeout and by its reader.
+  server.requestTimeout = 0;
+  return listen(server, options.address);
+}
+
+async function handle(request: IncomingMessage, response: ServerResponse, options: OriginServerOptions): Promise<void> {
+  const target = parseTarget(request.url ?? '');
+  if (target === undefined) return sendProblem(response, 'no-such-path');
+  if (request.method !== 'GET' && request.method !== 'HEAD') return sendProblem(response, 'method-not-allowed');
+  const admitted = options.admission.admit(request.headers);
+  if (admitted === undefined) return sendProblem(response, 'bad-caller');
+  if (admitted.fill !== target.origin) return sendProblem(response, 'not-your-origin');
+  const origin = options.origins.get(target.origin);
+  if (origin === undefined) return sendProblem(response, options.isReady() ? 'no-such-origin' : 'origins-unavailable');
+  const left = new AbortController();
+  response.on('close', () => left.abort());
+  if (target.kind === 'list') return await list(target.rest, { origin, response, signal: left.signal }, options);
+  await fetchTo(target.rest, { request, response, origin, caller: admitted.caller, signal: left.signal }, options);
+}
+
+interface FetchCall {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly origin: OpenOrigin;
+  readonly caller: SignedCaller;
+  readonly signal: AbortSignal;
+}
+
+async function fetchTo(rest: string, { request, response, origin, caller, signal }: FetchCall, options: FetchOptions): Promise<void> {
+  const path = pathOf(rest, origin);
+  if (path === undefined || path.encoded === '') return sendProblem(response, 'bad-path');
+  const range = parseRange(request.headers.range);
+  if (range === 'bad-range') return sendProblem(response, range);
+  const problem = await fetchObject(
+    {
+      origin,
+      path,
+      caller,
+      method: request.method === 'HEAD' ? 'HEAD' : 'GET',
+      range,
+      version: request.headers['if-match'],
+      signal,
+    },
+    {
+      writeHead: ({ bytes, bodyBytes, first, version, modified }) => {
+        const isPart = first !== undefined && bodyBytes !== undefined;
+        response.writeHead(isPart ? 206 : 200, {
+          'content-type': 'application/octet-stream',
+          ...(bodyBytes === undefined ? {} : { 'content-length': bodyBytes }),
+          ...(isPart ? { 'content-range': `bytes ${first}-${first + bodyBytes - 1}/${bytes ?? '*'}` } : {}),
+          ...(version === undefined ? {} : { etag: version }),
+          ...(modified === undefined ? {} : { 'last-modified': modified.toUTCString() }),
+        });
+      },
+      response,
+    },
+    options,
+  );
+  if (problem !== undefined) sendProblem(response, problem);
+}
+
+async function list(
+  query: string,
+  { origin, response, signal }: { origin: OpenOrigin; response: ServerResponse; signal: AbortSignal },
+  options: FetchOptions,
+): Promise<void> {
+  const values = new URLSearchParams(query);
+  // The values are keys, which are percent-encoded themselves.
+  const prefix = pathOf(values.get('prefix') ?? origin.origin.prefix, origin);
+  const given = values.get('after');
+  const after = given === null ? undefined : pathOf(given, origin);
+  if (prefix === undefined || (given !== null && after === undefined)) return sendProblem(response, 'bad-path');
+  const writeHead = (): void => {
+    response.writeHead(200, { 'content-type': 'application/x-ndjson' });
+  };
+  const problem = await listObjects({ origin, prefix, after, signal }, { writeHead, response }, options);
+  if (problem !== undefined) sendProblem(response, problem);
+}
+
+/** Undefined for a key that is not of the origin. */
+function pathOf(key: string, { origin }: OpenOrigin): OriginPath | undefined {
+  if (!key.startsWith(origin.prefix)) return undefined;
+  return originPath(key.slice(origin.prefix.length), { hasQuery: origin.source.kind === 'http' });
+}
+
+function parseTarget(url: string): Target | undefined {
+  const [, fetched, rest] = /^\/fetch\/([^/?]+)\/(.*)$/.exec(url) ?? [];
+  if (fetched !== undefined && rest !== undefined) return { kind: 'fetch', origin: fetched, rest };
+  const [, listed, query = ''] = /^\/list\/([^/?]+)(?:\?(.*))?$/.exec(url) ?? [];
+  return listed === undefined ? undefined : { kind: 'list', origin: listed, rest: query };
+}
+
+function parseRange(header: string | undefined): { first: number; last: number | undefined } | undefined | 'bad-range' {
+  if (header === undefined) return undefined;
+  const [, first, last] = /^bytes=(\d{1,15})-(\d{1,15})?$/.exec(header) ?? [];
+  if (first === undefined) return 'bad-range';
+  const range = { first: Number(first), last: last === undefined ? undefined : Number(last) };
+  return range.last !== undefined && range.last < range.first ? 'bad-range' : range;
+}
+
+function sendProblem(response: ServerResponse, code: ProblemCode): void {
+  const { status, headers, body } = problemResponse(code);
+  response.writeHead(status, headers).end(body);
+}

@@ -1,0 +1,56 @@
+/** The origins of the document in force, each with its connections and its bound. */
+import { isDeepStrictEqual } from 'node:util';
+import type { Origin } from '../shared/origins.ts';
+import { ConcurrencyLimit } from './concurrency-limit.ts';
+import type { ObjectSource } from './sources/object-source.ts';
+
+export interface OpenOrigin {
+  readonly origin: Origin;
+  readonly source: ObjectSource;
+  readonly limit: ConcurrencyLimit;
+}
+
+const maxWaiting = 1_000;
+
+export class OpenOrigins {
+  readonly #openSource: (origin: Origin) => ObjectSource;
+  #byName = new Map<string, OpenOrigin>();
+
+  constructor({ openSource }: { openSource: (origin: Origin) => ObjectSource }) {
+    this.#openSource = openSource;
+  }
+
+  /** Keeps an origin that has not changed. A replaced one ends its open requests first. */
+  replace(origins: readonly Origin[]): void {
+    const before = this.#byName;
+    this.#byName = new Map(
+      origins.map((origin) => {
+        const known = before.get(origin.name);
+        return [origin.name, known !== undefined && isDeepStrictEqual(known.origin, origin) ? known : this.#open(origin)];
+      }),
+    );
+    for (const old of before.values()) if (this.#byName.get(old.origin.name) !== old && old.limit.open === 0) void old.source.close();
+  }
+
+  get(name: string): OpenOrigin | undefined {
+    return this.#byName.get(name);
+  }
+
+  [Symbol.iterator](): IterableIterator<OpenOrigin> {
+    return this.#byName.values();
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this].map(({ source }) => source.close()));
+  }
+
+  #open(origin: Origin): OpenOrigin {
+    const source = this.#openSource(origin);
+    const onIdle = (): void => {
+      if (this.#byName.get(origin.name) !== opened) void source.close();
+    };
+    const limit = new ConcurrencyLimit({ max: origin.maxConcurrency, maxWaiting, maxWaitMs: origin.timeoutMs, onIdle });
+    const opened = { origin, source, limit };
+    return opened;
+  }
+}
