@@ -11,6 +11,8 @@ export interface BenchServer {
   /** The metrics page of a shard. */
   readonly metricsUrl: string | undefined;
   readonly pid: number;
+  /** Every process whose CPU a request costs, by role. */
+  readonly parts: Readonly<Record<string, number>>;
   stop(): Promise<void>;
 }
 
@@ -42,7 +44,21 @@ export async function startShard(
     once(child, 'exit').then(() => Promise.reject(new Error('the shard did not start'))),
   ])) as [{ listening: { objects: string; metrics: string } }];
   const { objects, metrics } = message.listening;
-  return { name: 'kura', url: `http://${objects}`, metricsUrl: `http://${metrics}`, pid: child.pid as number, stop: () => stop(child) };
+  return { ...oneProcess('kura', child, `http://${objects}`), metricsUrl: `http://${metrics}` };
+}
+
+/** A bare Node server for the files that nginx has. */
+export async function startBareNode(folder: string): Promise<BenchServer> {
+  const child = spawn(
+    'setpriv',
+    ['--pdeathsig', 'KILL', '--', process.execPath, path.join(import.meta.dirname, 'bare-node.ts'), path.join(folder, 'www')],
+    { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] },
+  );
+  const [{ port }] = (await Promise.race([
+    once(child, 'message'),
+    once(child, 'exit').then(() => Promise.reject(new Error('the bare Node server did not start'))),
+  ])) as [{ port: number }];
+  return oneProcess('bare Node', child, `http://127.0.0.1:${port}`);
 }
 
 /** nginx with one worker, sendfile, open_file_cache and WebDAV PUT. */
@@ -69,7 +85,7 @@ server { listen 127.0.0.1:${port}; root ${folder}/www; client_max_body_size 0; d
     }
   }
   const worker = Number(readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim().split(' ')[0]);
-  return { name: `nginx, tcp_nopush ${isTcpNopush ? 'on' : 'off'}`, url, metricsUrl: undefined, pid: worker, stop: () => stop(child) };
+  return { ...oneProcess('nginx', child, url), pid: worker, parts: { nginx: worker } };
 }
 
 /** The seconds that the machine has been busy since it started. */
@@ -95,6 +111,12 @@ export function residentBytes(pid: number, which: 'VmRSS' | 'VmHWM'): number {
 export async function shardMetric(server: BenchServer, name: string): Promise<number> {
   const text = await (await fetch(`${server.metricsUrl}/metrics`)).text();
   return Number(new RegExp(`^${name}(?:\\{[^}]*\\})? (.*)$`, 'm').exec(text)?.[1] ?? Number.NaN);
+}
+
+/** `setpriv` executes the program in the same process. */
+function oneProcess(name: string, child: ChildProcess, url: string): BenchServer {
+  const pid = child.pid as number;
+  return { name, url, metricsUrl: undefined, pid, parts: { [name]: pid }, stop: () => stop(child) };
 }
 
 async function stop(child: ChildProcess): Promise<void> {
