@@ -1,7 +1,7 @@
 /**
  * `npm run bench:path`: compares the whole request path of kura (local system with Envoy, grants, authz and one shard) with a plain
- * Envoy in front of nginx without authorization, and with a plain Envoy in front of bare Node, alternating in one run.
- * Requires nginx and wrk (Debian packages). Takes about five minutes.
+ * Envoy in front of nginx without authorization, and with a plain Envoy in front of the other yardsticks, alternating
+ * in one run. Requires nginx and wrk (Debian packages). Takes about nine minutes.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -11,8 +11,9 @@ import { startPlainEnvoy } from './envoy.ts';
 import { better, type LoadResult, load } from './load.ts';
 import { makeTokens, place, startLocal } from './local.ts';
 import { isQuick, isWanted, makeFolder, progress, requirePrograms, rounds, seconds } from './run.ts';
-import { type BenchServer, startBareNode, startNginx } from './servers.ts';
-import { compare, describe, printTable, type Row } from './table.ts';
+import { type BenchServer, startNginx } from './servers.ts';
+import { against, compare, describe, printTable, type Row } from './table.ts';
+import { startYardsticks, type Yardstick } from './yardsticks.ts';
 
 const [KiB, MiB] = [1024, 1024 ** 2];
 const tokenCount = 64;
@@ -23,7 +24,13 @@ const folder = makeFolder();
 const local = await startLocal(folder);
 const nginx = await startNginx(folder, 18_095, true);
 const baseline = await startPlainEnvoy({ server: nginx, folder, port: 18_096, workers: 2 });
-const node = await startPlainEnvoy({ server: await startBareNode(folder), folder, port: 18_094, workers: 2 });
+const others: readonly Yardstick[] = await Promise.all(
+  (await startYardsticks({ folder, nginx, firstPort: 18_092, maxGiB: 8 })).map(async (yardstick, at) => ({
+    ...yardstick,
+    server: await startPlainEnvoy({ server: yardstick.server, folder, port: 18_086 + at, workers: 2 }),
+  })),
+);
+const node = others[0]?.server as BenchServer;
 const { envoy, authz, 'kura-cache-0': shard, eds, kubernetes } = local.processes as Record<string, number>;
 const ours: BenchServer = {
   name: 'kura',
@@ -46,30 +53,34 @@ for (const { name, bytes, bound } of [
 ]) {
   if (!isWanted(name)) continue;
   const target = `/objects/vision/bench-${bytes}`;
-  await place({ url: ours.url, token: tokens[0] as string, folder }, target, randomBytes(bytes));
-  const script = `${lua}request = function() return wrk.format("GET", "${target}", headers()) end`;
-  const best = await inTurn(`GET ${name}`, [ours, baseline, node], script);
-  rows.push(compareWith(baseline, `GET ${name}`, { bound, best }));
+  const body = randomBytes(bytes);
+  await place({ url: ours.url, token: tokens[0] as string, folder }, target, body);
+  const scripts = new Map([ours, baseline].map((server) => [server, getScript(target)]));
+  for (const yardstick of others) scripts.set(yardstick.server, getScript(await yardstick.place(target, body)));
+  const best = await inTurn(`GET ${name}`, scripts);
+  rows.push(...compareAll(`GET ${name}`, bound, best));
   rows.push(compareShard(`GET ${name}, the shard behind Envoy`, best));
   if (bytes === 4 * KiB) rows.push(await latencies(target));
 }
 if (isWanted('PUT')) {
-  const what = 'PUT 112 KiB, new keys, against nginx WebDAV';
-  const script = `${lua}local body = string.rep("x", ${112 * KiB}); local run = tostring({}):sub(8)
-request = function() local h = headers(); return wrk.format("PUT", "/objects/vision/put-" .. run .. "/" .. n, h, body) end`;
-  rows.push(compareWith(baseline, what, { bound: 1.4, best: await inTurn(what, [ours, baseline], script) }));
+  const what = 'PUT 112 KiB, new keys';
+  const script = (putPath: string) => `${lua}local body = string.rep("x", ${112 * KiB}); local run = tostring({}):sub(10)
+request = function() local h = headers(); return wrk.format("PUT", ${putPath}, h, body) end`;
+  const scripts = new Map([ours, baseline].map((server) => [server, script('"/objects/vision/put-" .. run .. "/" .. n')]));
+  for (const { server, putPath } of others) if (putPath !== undefined) scripts.set(server, script(putPath('run')));
+  rows.push(...compareAll(what, 1.4, await inTurn(what, scripts)));
 }
 if (isWanted('fair')) rows.push(await fairness());
 progress('done');
 printTable(rows, { isQuick });
 process.exit(0);
 
-async function inTurn(what: string, servers: readonly BenchServer[], script: string): Promise<Map<BenchServer, LoadResult>> {
+async function inTurn(what: string, scripts: ReadonlyMap<BenchServer, string>): Promise<Map<BenchServer, LoadResult>> {
   const best = new Map<BenchServer, LoadResult>();
   // Warm-up: Node compiles hot code, and authz reviews every token once.
-  for (const server of servers) await load({ server, path: '/', seconds: 2, folder, script });
+  for (const [server, script] of scripts) await load({ server, path: '/', seconds: 2, folder, script });
   for (let round = 0; round < rounds; round += 1) {
-    for (const server of servers) {
+    for (const [server, script] of scripts) {
       progress(`${what}, ${server.name}`);
       best.set(server, better(await load({ server, path: '/', seconds, folder, script }), best.get(server)));
     }
@@ -77,13 +88,18 @@ async function inTurn(what: string, servers: readonly BenchServer[], script: str
   return best;
 }
 
-function compareWith(
-  other: BenchServer,
-  what: string,
-  { bound, best }: { bound: number | undefined; best: ReadonlyMap<BenchServer, LoadResult> },
-): Row {
-  const [mine, theirs] = [ours, other].map((server) => best.get(server)) as [LoadResult, LoadResult];
-  return compare(what, bound, { ours: mine, theirs, labels: { baseline: 'baseline', theirs: other.name } });
+function getScript(target: string): string {
+  return `${lua}request = function() return wrk.format("GET", "${target}", headers()) end`;
+}
+
+/** Compares kura with the baseline, which has the bound, and with each other server. */
+function compareAll(what: string, bound: number, best: ReadonlyMap<BenchServer, LoadResult>): Row[] {
+  const mine = best.get(ours) as LoadResult;
+  return [...best].flatMap(([server, theirs]) => {
+    if (server === ours) return [];
+    if (server !== baseline) return [against(what, server.name, { ours: mine, theirs })];
+    return [compare(what, bound, { ours: mine, theirs, labels: { baseline: 'baseline', theirs: server.name } })];
+  });
 }
 
 /** Compares the shard alone with bare Node alone, each behind its Envoy. */
@@ -101,7 +117,7 @@ function compareShard(what: string, best: ReadonlyMap<BenchServer, LoadResult>):
 
 /** About half of the maximum rate of the baseline: each connection waits before its next request. */
 async function latencies(target: string): Promise<Row> {
-  const script = `${lua}request = function() return wrk.format("GET", "${target}", headers()) end\ndelay = function() return math.random(1, 3) end`;
+  const script = `${getScript(target)}\ndelay = function() return math.random(1, 3) end`;
   const p99 = new Map<BenchServer, number[]>();
   let rate = 0;
   for (let round = 0; round < rounds; round += 1) {
@@ -126,7 +142,7 @@ async function latencies(target: string): Promise<Row> {
 async function fairness(): Promise<Row> {
   const key = '/objects/vision/calm';
   await place({ url: ours.url, token: tokens[0] as string, folder }, key, randomBytes(4 * KiB));
-  const script = `${lua}request = function() return wrk.format("GET", "${key}", headers()) end\ndelay = function() return math.random(2, 6) end`;
+  const script = `${getScript(key)}\ndelay = function() return math.random(2, 6) end`;
   const calmly = (): Promise<LoadResult> => load({ server: ours, path: '/', seconds, folder, script, connections: 4 });
   const elsewhere = path.join(folder, 'flood');
   mkdirSync(elsewhere);

@@ -73,19 +73,36 @@ events { worker_connections 20000; }
 http { sendfile on; tcp_nopush ${isTcpNopush ? 'on' : 'off'}; access_log off; open_file_cache max=10000; keepalive_requests 100000000; ${temporary}
 server { listen 127.0.0.1:${port}; root ${folder}/www; client_max_body_size 0; dav_methods PUT; create_full_put_path on; } }`,
   );
-  const child = spawn('setpriv', ['--pdeathsig', 'TERM', '--', 'nginx', '-c', config], { stdio: ['ignore', 'ignore', 'inherit'] });
+  return await startProgram({ name: 'nginx', words: ['nginx', '-c', config], port, isForked: true });
+}
+
+/** Starts a program that listens on a port of loopback. `isForked`: a child of the program serves the requests. */
+export async function startProgram({
+  name,
+  words,
+  port,
+  isForked,
+}: {
+  name: string;
+  words: readonly string[];
+  port: number;
+  isForked: boolean;
+}): Promise<BenchServer> {
+  const child = spawn('setpriv', ['--pdeathsig', 'TERM', '--', ...words], { stdio: ['ignore', 'ignore', 'inherit'] });
   const url = `http://127.0.0.1:${port}`;
   for (let tries = 0; ; tries += 1) {
     try {
       await fetch(url);
       break;
     } catch (error) {
-      if (tries > 100 || child.exitCode !== null) throw new Error('nginx did not start', { cause: error });
+      if (tries > 100 || child.exitCode !== null) throw new Error(`${name} did not start`, { cause: error });
       await delay(50);
     }
   }
+  const server = oneProcess(name, child, url);
+  if (!isForked) return server;
   const worker = Number(readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim().split(' ')[0]);
-  return { ...oneProcess('nginx', child, url), pid: worker, parts: { nginx: worker } };
+  return { ...server, pid: worker, parts: { [name]: worker } };
 }
 
 /** The seconds that the machine has been busy since it started. */

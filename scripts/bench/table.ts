@@ -34,6 +34,12 @@ export function compare(
   };
 }
 
+/** A further yardstick for a case whose row has the figures of kura. */
+export function against(what: string, name: string, { ours, theirs }: { ours: LoadResult; theirs: LoadResult }): Row {
+  const row = compare(`${what}, against ${name}`, undefined, { ours, theirs });
+  return { ...row, details: `${name} ${describe(theirs)}` };
+}
+
 export function describe({ machineMicros, serverMicros, parts, requestsPerSecond, p50, p99, failures }: LoadResult): string {
   const each = Object.entries(parts).map(([part, micros]) => `${part} ${micros.toFixed(0)}`);
   const sum = `${serverMicros.toFixed(0)} µs${each.length > 1 ? ` (${each.join(', ')})` : ''}, machine ${machineMicros.toFixed(0)} µs`;
