@@ -115,7 +115,7 @@ async function measure({ name, asks, pids }: Way, key: string, length: number): 
     const script = `${hasToken ? lua : 'local function headers() end\n'}request = function() return wrk.format("GET", "${path}", headers()) end`;
     const used = () => Object.values(pids).map(processSeconds);
     const before = used();
-    const server = { name, url, metricsUrl: undefined, pid: process.pid, stop: async () => {} };
+    const server = { name, url, metricsUrl: undefined, pid: process.pid, parts: {}, stop: async () => {} };
     const { requests, requestsPerSecond, failures } = await load({ server, path: '/', seconds: length, folder, script });
     const each = used().map((busy, at) => ((busy - (before[at] as number)) * 1e6) / requests);
     total.micros += each.reduce((sum, part) => sum + part, 0);

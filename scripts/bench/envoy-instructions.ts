@@ -36,7 +36,14 @@ progress('plain Envoy');
 const server = createServer((_, response) => response.end(body)).listen(0, '127.0.0.1');
 await once(server, 'listening');
 const { port } = server.address() as { port: number };
-const upstream = { name: 'Node', url: `http://127.0.0.1:${port}`, metricsUrl: undefined, pid: process.pid, stop: async () => {} };
+const upstream = {
+  name: 'Node',
+  url: `http://127.0.0.1:${port}`,
+  metricsUrl: undefined,
+  pid: process.pid,
+  parts: {},
+  stop: async () => {},
+};
 const plain = await startPlainEnvoy({ server: upstream, folder, port: 18_097, workers: 1 });
 const baseline = await count(plain.pid, plain.url + target, authorization);
 await plain.stop();

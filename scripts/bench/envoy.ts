@@ -89,6 +89,7 @@ export async function startPlainEnvoy({
     metricsUrl: undefined,
     // setpriv executes Envoy in the same process.
     pid: child.pid as number,
+    parts: { envoy: child.pid as number, ...server.parts },
     stop: async () => {
       child.kill('SIGKILL');
       await exited;

@@ -13,8 +13,9 @@ export interface LoadResult {
   readonly bytesPerSecond: number;
   /** CPU microseconds of the whole machine per request, including the client. */
   readonly machineMicros: number;
-  /** The part of the server process. */
+  /** The same for all processes of the server, and for each of them by role. */
   readonly serverMicros: number;
+  readonly parts: Readonly<Record<string, number>>;
   readonly p50: string;
   readonly p99: string;
   readonly failures: number;
@@ -37,25 +38,28 @@ export async function load({ server, path: target, seconds, folder, script, conn
     'done = function(s, l, r) io.write(string.format("REPORT %d %d %d %d %d %d\\n", s.requests, s.bytes, s.duration, s.errors.status + s.errors.read + s.errors.write + s.errors.timeout + s.errors.connect, l:percentile(50), l:percentile(99))) end';
   const file = path.join(folder, 'wrk.lua');
   writeFileSync(file, `${script ?? ''}\n${report}\n`);
-  const [machineBefore, serverBefore] = [machineBusySeconds(), processSeconds(server.pid)];
+  const used = () => Object.values(server.parts).map(processSeconds);
+  const [machineBefore, before] = [machineBusySeconds(), used()];
   const { stdout } = await run('wrk', [...given, '-s', file, server.url + target]);
-  const [machineAfter, serverAfter] = [machineBusySeconds(), processSeconds(server.pid)];
+  const [machineAfter, after] = [machineBusySeconds(), used()];
   const match = /REPORT (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)/.exec(stdout);
   if (match === null) throw new Error(`unexpected output of wrk: ${stdout}`);
-  const [requests, bytes, micros, failures, p50, p99] = match.slice(1).map(Number) as [number, number, number, number, number, number];
+  const [requests, bytes, tookMicros, failures, p50, p99] = match.slice(1).map(Number) as [number, number, number, number, number, number];
+  const micros = after.map((busy, at) => ((busy - (before[at] as number)) * 1e6) / requests);
   return {
     requests,
-    requestsPerSecond: requests / (micros / 1e6),
-    bytesPerSecond: bytes / (micros / 1e6),
+    requestsPerSecond: requests / (tookMicros / 1e6),
+    bytesPerSecond: bytes / (tookMicros / 1e6),
     machineMicros: ((machineAfter - machineBefore) * 1e6) / requests,
-    serverMicros: ((serverAfter - serverBefore) * 1e6) / requests,
+    serverMicros: micros.reduce((sum, part) => sum + part, 0),
+    parts: Object.fromEntries(Object.keys(server.parts).map((part, at) => [part, micros[at] as number])),
     p50: milliseconds(p50),
     p99: milliseconds(p99),
     failures,
   };
 }
 
-/** The run with less CPU time, because noise only adds. */
+/** The run with less CPU time of the machine, because noise only adds. */
 export function better(one: LoadResult, other: LoadResult | undefined): LoadResult {
   return other === undefined || one.machineMicros < other.machineMicros ? one : other;
 }

@@ -11,6 +11,8 @@ export interface BenchServer {
   /** The metrics page of a shard. */
   readonly metricsUrl: string | undefined;
   readonly pid: number;
+  /** Every process whose CPU a request costs, by role. */
+  readonly parts: Readonly<Record<string, number>>;
   stop(): Promise<void>;
 }
 
@@ -42,7 +44,21 @@ export async function startShard(
     once(child, 'exit').then(() => Promise.reject(new Error('the shard did not start'))),
   ])) as [{ listening: { objects: string; metrics: string } }];
   const { objects, metrics } = message.listening;
-  return { name: 'kura', url: `http://${objects}`, metricsUrl: `http://${metrics}`, pid: child.pid as number, stop: () => stop(child) };
+  return { ...oneProcess('kura', child, `http://${objects}`), metricsUrl: `http://${metrics}` };
+}
+
+/** A bare Node server for the files that nginx has. */
+export async function startBareNode(folder: string): Promise<BenchServer> {
+  const child = spawn(
+    'setpriv',
+    ['--pdeathsig', 'KILL', '--', process.execPath, path.join(import.meta.dirname, 'bare-node.ts'), path.join(folder, 'www')],
+    { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] },
+  );
+  const [{ port }] = (await Promise.race([
+    once(child, 'message'),
+    once(child, 'exit').then(() => Promise.reject(new Error('the bare Node server did not start'))),
+  ])) as [{ port: number }];
+  return oneProcess('bare Node', child, `http://127.0.0.1:${port}`);
 }
 
 /** nginx with one worker, sendfile, open_file_cache and WebDAV PUT. */
@@ -57,19 +73,36 @@ events { worker_connections 20000; }
 http { sendfile on; tcp_nopush ${isTcpNopush ? 'on' : 'off'}; access_log off; open_file_cache max=10000; keepalive_requests 100000000; ${temporary}
 server { listen 127.0.0.1:${port}; root ${folder}/www; client_max_body_size 0; dav_methods PUT; create_full_put_path on; } }`,
   );
-  const child = spawn('setpriv', ['--pdeathsig', 'TERM', '--', 'nginx', '-c', config], { stdio: ['ignore', 'ignore', 'inherit'] });
+  return await startProgram({ name: 'nginx', words: ['nginx', '-c', config], port, isForked: true });
+}
+
+/** Starts a program that listens on a port of loopback. `isForked`: a child of the program serves the requests. */
+export async function startProgram({
+  name,
+  words,
+  port,
+  isForked,
+}: {
+  name: string;
+  words: readonly string[];
+  port: number;
+  isForked: boolean;
+}): Promise<BenchServer> {
+  const child = spawn('setpriv', ['--pdeathsig', 'TERM', '--', ...words], { stdio: ['ignore', 'ignore', 'inherit'] });
   const url = `http://127.0.0.1:${port}`;
   for (let tries = 0; ; tries += 1) {
     try {
       await fetch(url);
       break;
     } catch (error) {
-      if (tries > 100 || child.exitCode !== null) throw new Error('nginx did not start', { cause: error });
+      if (tries > 100 || child.exitCode !== null) throw new Error(`${name} did not start`, { cause: error });
       await delay(50);
     }
   }
+  const server = oneProcess(name, child, url);
+  if (!isForked) return server;
   const worker = Number(readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim().split(' ')[0]);
-  return { name: `nginx, tcp_nopush ${isTcpNopush ? 'on' : 'off'}`, url, metricsUrl: undefined, pid: worker, stop: () => stop(child) };
+  return { ...server, pid: worker, parts: { [name]: worker } };
 }
 
 /** The seconds that the machine has been busy since it started. */
@@ -95,6 +128,12 @@ export function residentBytes(pid: number, which: 'VmRSS' | 'VmHWM'): number {
 export async function shardMetric(server: BenchServer, name: string): Promise<number> {
   const text = await (await fetch(`${server.metricsUrl}/metrics`)).text();
   return Number(new RegExp(`^${name}(?:\\{[^}]*\\})? (.*)$`, 'm').exec(text)?.[1] ?? Number.NaN);
+}
+
+/** `setpriv` executes the program in the same process. */
+function oneProcess(name: string, child: ChildProcess, url: string): BenchServer {
+  const pid = child.pid as number;
+  return { name, url, metricsUrl: undefined, pid, parts: { [name]: pid }, stop: () => stop(child) };
 }
 
 async function stop(child: ChildProcess): Promise<void> {

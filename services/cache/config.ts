@@ -1,5 +1,16 @@
 /** The settings of a shard. `npm run generate` writes them into docs/reference.md. */
-import { advertisedAddress, bytes, choice, duration, integer, listenAddress, logLevel, optional, text } from '../shared/environment.ts';
+import {
+  advertisedAddress,
+  bytes,
+  choice,
+  duration,
+  flag,
+  integer,
+  listenAddress,
+  logLevel,
+  optional,
+  text,
+} from '../shared/environment.ts';
 
 export const settingPrefix = 'KURA_CACHE_';
 
@@ -32,6 +43,10 @@ export const settings = {
     '256Ki',
   ),
   ticketLife: duration('Ticket lifetime. A direct transfer must start within this time.', { min: 100, max: 60_000 }, '10s'),
+  sendfile: flag(
+    'Whether direct transfers use sendfile(2), through the experimental `node:ffi` of Node. It needs Linux 6.5. Without it, they need more CPU and memory.',
+    'true',
+  ),
   maxBytes: optional(
     bytes('Limit for objects, temporary files and folders, counted in blocks of 4 KiB. Default: 90 % of the file system.', {
       min: 16 * 1024 ** 2,

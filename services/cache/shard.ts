@@ -13,6 +13,7 @@ import { Counters } from './counters.ts';
 import { FolderRepair, type Identity, lockDirectory, prepareDirectory } from './disk/directory.ts';
 import { DiskHealth } from './disk/disk-health.ts';
 import { countPending, type Files, systemFiles } from './disk/files.ts';
+import { openSendfile, type SendfileCalls } from './disk/sendfile-calls.ts';
 import { type TimeBudget, timeBudget } from './disk/time-budget.ts';
 import { Callers } from './http/callers.ts';
 import { connectionLimit } from './http/connection-limit.ts';
@@ -38,6 +39,7 @@ interface ReplaceableParts {
   readonly files?: Files;
   readonly parser?: ObjectServerOptions['parser'];
   readonly budget?: TimeBudget;
+  readonly sendfile?: SendfileCalls;
 }
 
 /** Starts a shard. Resolves when it serves; recovery continues in the background. Rejects if it cannot use the directory or an address. */
@@ -71,6 +73,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     counters,
     callers: new Callers({ keys: () => credentials.keys, now: Date.now }),
     direct: createDirect(config, () => objects.address),
+    sendfile: replaced.sendfile ?? (config.advertise !== undefined && config.sendfile ? openSendfile() : undefined),
     notReady,
     health,
     isClosing: () => stopping === 'closing',

@@ -20,7 +20,7 @@ class ReaderGoneError extends Error {
   readonly code = 'READER_GONE';
 }
 
-interface SendBodyOptions {
+export interface SendBodyOptions {
   readonly object: OpenObject;
   readonly start: number;
   readonly end: number;
@@ -121,7 +121,7 @@ async function readPieces(options: SendBodyOptions, from: number, held: Buffer[]
 }
 
 /** Writes all pieces together. Resolves when the system has all of them. */
-function writeWithin(to: Writable, pieces: readonly Buffer[], timeoutMs: number): Promise<void> {
+export function writeWithin(to: Writable, pieces: readonly Buffer[], timeoutMs: number): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => to.destroy(new ReaderGoneError('the client stalled')), timeoutMs);
     const done = (error: Error | null | undefined): void => {

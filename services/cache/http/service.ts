@@ -1,6 +1,7 @@
 /** The parts of a shard that both HTTP edges use. */
 import type { Counters } from '../counters.ts';
 import type { DiskHealth } from '../disk/disk-health.ts';
+import type { SendfileCalls } from '../disk/sendfile-calls.ts';
 import type { TimeBudget } from '../disk/time-budget.ts';
 import type { BufferPool } from '../store/buffer-pool.ts';
 import type { Reader } from '../store/reader.ts';
@@ -18,6 +19,8 @@ export interface ObjectService {
   readonly callers: Callers;
   /** Undefined if all bodies go through Envoy. */
   readonly direct: Direct | undefined;
+  /** For direct transfers. Undefined if they are sent through buffers. */
+  readonly sendfile: SendfileCalls | undefined;
   readonly budget: TimeBudget;
   readonly readerTimeoutMs: number;
   readonly writerTimeoutMs: number;

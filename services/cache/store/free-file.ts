@@ -3,7 +3,10 @@ import type { Files } from '../disk/files.ts';
 import { blocksOf, fileBlockBytes, type Space } from '../index/space.ts';
 import type { OpenObject } from './open-object.ts';
 
-/** Larger files are emptied in steps: unlink of a cached file of 24 GiB takes 6.2 s, one step of 64 MiB at most 16 ms. */
+/**
+ * Larger files are emptied in steps: unlink of a cached file of 24 GiB takes 6.2 s, one step of 64 MiB at most 16 ms. A step is a multiple of
+ * every folio of the page cache. Within a folio, the system would write zeros, which a socket may still have to send (sendfile).
+ */
 const largeFileBytes = 64 * 1024 * 1024;
 
 interface FreedFile {

@@ -6,6 +6,7 @@ import type { ExecutionContext } from 'ava';
 import { pino } from 'pino';
 import { settings } from '../../../services/cache/config.ts';
 import type { Files } from '../../../services/cache/disk/files.ts';
+import type { SendfileCalls } from '../../../services/cache/disk/sendfile-calls.ts';
 import type { TimeBudget } from '../../../services/cache/disk/time-budget.ts';
 import { type ShardSettings, startShard } from '../../../services/cache/shard.ts';
 import { readSettings } from '../../../services/shared/environment.ts';
@@ -24,6 +25,7 @@ interface TestShardOptions {
   readonly directory?: string;
   readonly environment?: Readonly<Record<string, string>>;
   readonly files?: Files;
+  readonly sendfile?: SendfileCalls;
   /** By default a request waits for the disk for up to a minute, so that a busy machine does not fail the test. */
   readonly budget?: TimeBudget;
 }

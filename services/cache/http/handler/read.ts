@@ -5,6 +5,7 @@ import { planRead } from '../conditions.ts';
 import { bodyRoute, type ObjectRequest } from '../object-request.ts';
 import { lastModified, objectFields } from '../response-heads.ts';
 import { sendBody } from '../send-body.ts';
+import { sendDirectly } from '../send-cached.ts';
 import type { ObjectService } from '../service.ts';
 import { type Reply, redirect, refuse } from './reply.ts';
 
@@ -48,7 +49,7 @@ interface ObjectSlice {
 }
 
 async function sendObject(service: ObjectService, request: ObjectRequest, slice: ObjectSlice, reply: Reply): Promise<Result> {
-  const { reader, buffers, readerTimeoutMs: timeoutMs, budget, counters } = service;
+  const { reader, buffers, readerTimeoutMs: timeoutMs, budget, counters, sendfile } = service;
   const { object, start, end } = slice;
   const isPart = slice.kind === 'part';
   const range = isPart ? ['content-range', `bytes ${start}-${end - 1}/${object.length}`] : [];
@@ -66,7 +67,9 @@ async function sendObject(service: ObjectService, request: ObjectRequest, slice:
     sink.begin();
   };
   try {
-    await sendBody({ ...slice, to: sink.to, head: sink.head, reader, buffers, timeoutMs, readMs: budget.readMs }, begin);
+    const body = { ...slice, to: sink.to, head: sink.head, reader, buffers, timeoutMs, readMs: budget.readMs };
+    if (sendfile !== undefined && request.route === 'ticket') await sendDirectly(sendfile, body, begin);
+    else await sendBody(body, begin);
   } catch (error) {
     // In the middle of a body, only a broken connection shows the client that the body is incomplete.
     if (isBegun) throw error;
