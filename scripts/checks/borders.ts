@@ -35,7 +35,13 @@ const rooms: Readonly<Record<string, { readonly below: Readonly<Record<string, r
   },
   eds: { below: { status: [] }, open: ['assignment.ts', 'publisher.ts', 'shard.ts', 'stream-list.ts', 'membership.ts', 'encoding.ts'] },
   cli: {
-    below: { commands: ['transfer', 'client', 'output'], transfer: ['client', 'output'], client: [], output: [] },
+    below: {
+      'kubectl-kura': ['commands', 'client', 'output'],
+      commands: ['transfer', 'client', 'output'],
+      transfer: ['client', 'output'],
+      client: [],
+      output: [],
+    },
     open: ['usage-error.ts', 'size-model.ts'],
   },
 };
