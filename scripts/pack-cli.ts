@@ -28,7 +28,7 @@ try {
     license,
     type: 'module',
     engines,
-    bin: { kura: 'services/cli/main.js' },
+    bin: { kura: 'services/cli/main.js', 'kubectl-kura': 'services/cli/kubectl-kura/main.js' },
     dependencies: Object.fromEntries(importedPackages(stage).map((name) => [name, versionOf(name, dependencies)])),
   };
   writeFileSync(path.join(stage, 'package.json'), `${JSON.stringify(description, undefined, 2)}\n`);

@@ -38,8 +38,14 @@ const rooms: Readonly<Record<string, { readonly below: Readonly<Record<string, r
   eds: { below: { status: [] }, open: ['assignment.ts', 'publisher.ts', 'shard.ts', 'stream-list.ts', 'membership.ts', 'encoding.ts'] },
   origin: { below: { sources: [] }, open: [] },
   cli: {
-    below: { commands: ['transfer', 'client', 'output'], transfer: ['client', 'output'], client: [], output: [] },
-    open: ['usage-error.ts'],
+    below: {
+      'kubectl-kura': ['commands', 'client', 'output'],
+      commands: ['transfer', 'client', 'output'],
+      transfer: ['client', 'output'],
+      client: [],
+      output: [],
+    },
+    open: ['usage-error.ts', 'size-model.ts'],
   },
 };
 const impurePackage = /^(node:(?!assert|util$|buffer$|path$)|pino|prom-client|undici|@grpc\/|@kubernetes\/)/;

@@ -1,54 +1,100 @@
 /**
- * Checks envoy/bootstrap.yaml alone and with the fragments of each combination of components, or the file in the first argument: against
- * the rules in bootstrap-rules.ts and with the real Envoy (`--mode validate`). Prints each breach in one line.
+ * `npm run check:envoy [-- FILE]`: checks FILE, or envoy/bootstrap.yaml alone and with the fragments of each combination of components,
+ * against the rules in bootstrap-rules.ts and with the real Envoy (`--mode validate`). Prints each breach in one line, with line and column.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { parse, parseDocument } from 'yaml';
+import { type Document, LineCounter, type Node, parseDocument } from 'yaml';
 import { removeContainerLimit } from '../../services/local/bootstrap.ts';
 import { envoyBinary } from '../../services/local/envoy-binary.ts';
 import { bootstrapWith, componentsWithFragment } from '../envoy-bootstrap.ts';
 import { bootstrapRules } from './bootstrap-rules.ts';
-import { breaches } from './expectation.ts';
+import { nodeAt, refusalOf, refusedNode } from './envoy-refusal.ts';
+import { breaches, steps } from './expectation.ts';
+
+/** Envoy 1.38 does not know `max_connection_duration_jitter`. */
+const minEnvoyMinor = 39;
+const maxEnvoyMs = 60_000;
 
 const root = path.resolve(import.meta.dirname, '..', '..');
+/** Folders of the files that /etc/envoy holds in a cluster. */
+const placesOfFiles = new RegExp(String.raw`${RegExp.escape(root)}/(?:envoy|k8s/components/[^/]+)/`, 'g');
 const [file] = process.argv.slice(2);
-const subjects =
-  file === undefined
-    ? combinations(componentsWithFragment).map((names) => ({
-        name: ['envoy/bootstrap.yaml', ...names].join(' + '),
-        text: bootstrapWith(names),
-        rules: names.includes('authz-deployment') ? withoutAuthzSocket() : bootstrapRules,
-      }))
-    : [{ name: path.relative(root, file), text: readFileSync(file, 'utf8'), rules: bootstrapRules }];
-for (const { name, text, rules } of subjects) {
-  for (const breach of [...breaches(parse(text), rules), ...validationErrors(text)]) {
-    console.error(`${name}: ${breach}`);
-    process.exitCode = 1;
-  }
+for (const { name, text, rules } of file === undefined ? withFragments() : given(file)) {
+  const found = text === undefined ? ['the file does not exist'] : check(text, rules);
+  for (const breach of found) console.error(`${name}:${breach.startsWith(':') ? breach.slice(1) : ` ${breach}`}`);
+  if (found.length > 0) process.exitCode = 1;
 }
 
-function combinations(names: readonly string[]): string[][] {
-  const found: string[][] = [[]];
-  for (const name of names) found.push(...found.map((each) => [...each, name]));
-  return found;
+interface Subject {
+  readonly name: string;
+  /** Undefined for a file that does not exist. */
+  readonly text: string | undefined;
+  readonly rules: typeof bootstrapRules;
+}
+
+/** npm runs scripts in the root of the clone, and the user names a file from another folder. */
+function given(name: string): Subject[] {
+  const folder = process.env.npm_lifecycle_event === 'check:envoy' ? process.env.INIT_CWD : undefined;
+  const found = path.resolve(folder ?? '.', name);
+  return [{ name, text: existsSync(found) ? readFileSync(found, 'utf8') : undefined, rules: bootstrapRules }];
+}
+
+function withFragments(): Subject[] {
+  const combinations = componentsWithFragment.reduce<string[][]>((found, name) => found.concat(found.map((each) => each.concat(name))), [[]]);
+  return combinations.map((names) => ({
+    name: ['envoy/bootstrap.yaml', ...names].join(' + '),
+    text: bootstrapWith(names),
+    rules: names.includes('authz-deployment') ? withoutAuthzSocket() : bootstrapRules,
+  }));
 }
 
 function withoutAuthzSocket(): typeof bootstrapRules {
   return bootstrapRules.filter(([at]) => !(at.includes('clusters[authz]') && at.endsWith('pipe.path')));
 }
 
-function validationErrors(text: string): string[] {
+/** A breach with a place begins with `:LINE:COLUMN: `. */
+function check(text: string, expected: typeof bootstrapRules): string[] {
+  const counter = new LineCounter();
+  const document = parseDocument(text, { lineCounter: counter, prettyErrors: false });
+  const at = (offset: number | undefined): string => {
+    if (offset === undefined) return '';
+    const { line, col } = counter.linePos(offset);
+    return `:${line}:${col}: `;
+  };
+  const place = (node: Node | undefined): string => at(node?.range?.[0]);
+  if (document.errors.length > 0) return document.errors.map(({ message, pos }) => `${at(pos[0])}is not YAML: ${message}`);
+  const rules = breaches(document.toJS(), expected).map((breach) => {
+    const rule = expected.find(([name]) => breach.startsWith(`${name}: `));
+    return `${place(nodeAt(document, document.contents, steps(rule?.[0] ?? '')))}${breach}`;
+  });
+  return [...rules, ...refusals(document, place)];
+}
+
+function refusals(document: Document, place: (node: Node | undefined) => string): string[] {
   const binary = envoyBinary({ root, override: process.env.KURA_ENVOY });
-  const identity = ['--service-node', 'check', '--service-cluster', 'check', '--service-zone', 'check'];
-  const document = parseDocument(text);
+  const old = versionFault(binary);
+  if (old !== undefined) return [old];
   if (!hasMemoryCgroup()) removeContainerLimit(document);
   const here = document.toString().replaceAll(/\/etc\/envoy\/([\w.-]+)/g, (_, name: string) => sourceOf(name));
+  const identity = ['--service-node', 'check', '--service-cluster', 'check', '--service-zone', 'check'];
   const words = ['--mode', 'validate', '--config-yaml', here, '--log-level', 'error', ...identity];
-  const { status, error, stderr } = spawnSync(binary, words, { encoding: 'utf8' });
+  const { status, error, stderr } = spawnSync(binary, words, { encoding: 'utf8', timeout: maxEnvoyMs, maxBuffer: 16 << 20 });
   if (status === 0) return [];
-  return [`envoy --mode validate: is an error; must be accepted: Envoy would not start: ${error?.message ?? stderr.trim()}`];
+  const rejected = 'envoy --mode validate: is an error; must be accepted: Envoy would not start';
+  if (error !== undefined) return [`${rejected}: ${error.message}`];
+  const refusal = refusalOf(stderr.replaceAll(placesOfFiles, '/etc/envoy/'));
+  return [`${place(refusedNode(document, refusal))}${rejected}: ${refusal.reason}`];
+}
+
+/** An older Envoy would reject a field that it does not know, which reads like a wrong edit. */
+function versionFault(binary: string): string | undefined {
+  const { stdout, error } = spawnSync(binary, ['--version'], { encoding: 'utf8', timeout: maxEnvoyMs });
+  if (error !== undefined) return `Envoy did not run: ${error.message}; run npm run setup, or set KURA_ENVOY to an Envoy binary`;
+  const [version, major, minor] = /(\d+)\.(\d+)\.\d+/.exec(stdout) ?? [];
+  if (version === undefined || Number(major) > 1 || Number(minor) >= minEnvoyMinor) return undefined;
+  return `${binary} is Envoy ${version}; this bootstrap needs Envoy 1.${minEnvoyMinor} or later`;
 }
 
 /** The file of the ConfigMap kura-envoy in this repository. */

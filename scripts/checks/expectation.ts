@@ -62,8 +62,12 @@ export function breaches(document: unknown, rows: readonly Row[]): string[] {
 
 /** The value at a path, or undefined. */
 export function valueAt(document: unknown, path: string): unknown {
-  const names = [...path.matchAll(/\[([^\]]*)\]|[^.[\]]+/g)].map(([whole, inner]) => inner ?? whole);
-  return walk(document, names);
+  return walk(document, steps(path));
+}
+
+/** The keys, names and indexes of a path. */
+export function steps(path: string): string[] {
+  return [...path.matchAll(/\[([^\]]*)\]|[^.[\]]+/g)].map(([whole, inner]) => inner ?? whole);
 }
 
 /** The seconds of a duration of Envoy such as `0.5s`; NaN for anything else. */

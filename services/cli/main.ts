@@ -9,6 +9,7 @@ import { addEpochCommand } from './commands/epoch.ts';
 import { addFolderCommands } from './commands/folders.ts';
 import { addObjectCommands } from './commands/objects.ts';
 import { addPolicyCommands } from './commands/policy.ts';
+import { addSizeCommand } from './commands/size.ts';
 import { addStatusCommands } from './commands/status.ts';
 import { addTokenCommand } from './commands/token.ts';
 import { createTerminal } from './output/terminal.ts';
@@ -58,6 +59,7 @@ for (const add of [
   addEpochCommand,
   addPolicyCommands,
   addStatusCommands,
+  addSizeCommand,
   addTokenCommand,
   addCompletionCommand,
 ])

@@ -40,6 +40,8 @@ test.serial('the package runs with its declared dependencies only, and stores an
   const kura = path.join(empty, 'node_modules', '.bin', 'kura');
   const variables = { ...environment, KURA_SERVER: server.url, KURA_TOKEN_FILE: tokenFile };
   t.is((await run(kura, ['--version'], { cwd: empty, env: variables })).stdout, `${version}\n`);
+  const plugin = path.join(empty, 'node_modules', '.bin', 'kubectl-kura');
+  t.regex((await run(plugin, ['--help'], { cwd: empty, env: variables })).stdout, /^Usage: kubectl kura /);
   await run(kura, ['put', 'package.json', 'vision/'], { cwd: empty, env: variables });
   t.true(server.objects.has('vision/package.json'));
   t.regex((await run(kura, ['get', 'vision/package.json'], { cwd: empty, env: variables })).stdout, /"kura-cli"/);

@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { policyText } from '../../services/cli/commands/policy-document.ts';
 import { type Ended, startKura } from './support/kura.ts';
 
 const policy = `apiVersion: kura/v1
@@ -72,6 +73,40 @@ test.serial('explain prints the deciding rule, the other matching rules, and the
   t.regex(await ask('dry', ...imagenet), /mode dryRun: the request is allowed and counted as would-deny/);
   const { stdout } = await run(['explain', 'policy', ...imagenet, '--json']);
   t.like(JSON.parse(stdout), { allowed: false, rule: 'default', matched: [] });
+});
+
+test.serial('test and explain read a ConfigMap, with the lines and columns of its file', async (t) => {
+  const { folder, run } = await startKura(t);
+  const configMap = (text: string): string =>
+    `apiVersion: v1\ndata:\n  policy.yaml: |\n${text.replace(/^(?=.)/gm, '    ')}kind: ConfigMap\nmetadata:\n  name: kura-policy\n`;
+  const [good, bad] = [path.join(folder, 'good.yaml'), path.join(folder, 'bad.yaml')];
+  await writeFile(good, configMap(policy));
+  await writeFile(bad, configMap(policy.replace('default: deny', 'default: maybe')));
+  await writeFile(path.join(folder, 'plain.yaml'), policy);
+  const explain = ['--as', 'vision/trainer', '--verb', 'GET', '--key', 'vision/x'];
+  t.is((await run(['policy', 'explain', good, ...explain])).stdout, (await run(['policy', 'explain', 'plain.yaml', ...explain])).stdout);
+  const [inMap, plain] = [await run(['policy', 'test', good]), await run(['policy', 'test', 'plain.yaml'])];
+  // Three lines of the ConfigMap are above the policy.
+  t.is(
+    inMap.stdout,
+    plain.stdout.replace(/line (\d+)/g, (_, line) => `line ${Number(line) + 3}`),
+  );
+  t.is(inMap.status, plain.status);
+  const { status, stderr } = await run(['policy', 'test', bad]);
+  t.is(status, 2);
+  const line =
+    configMap(policy)
+      .split('\n')
+      .findIndex((each) => each.includes('default: deny')) + 1;
+  t.regex(stderr, new RegExp(`^kura: ${bad}:${line}:14: .*maybe`));
+});
+
+test.serial('a ConfigMap whose policy is no block, or that has none, is read as YAML gives it', (t) => {
+  const quoted = JSON.stringify({ kind: 'ConfigMap', data: { 'policy.yaml': 'mode: enforce\n' } });
+  t.is(policyText(quoted), 'mode: enforce\n');
+  const marked = 'kind: ConfigMap\ndata:\n  policy.yaml: |\n    ---\n    mode: enforce\n';
+  t.is(policyText(marked), '---\nmode: enforce\n');
+  for (const other of ['kind: ConfigMap\n', 'kind: AccessPolicy\n', 'a: [', '']) t.is(policyText(other), other);
 });
 
 test.serial('diff lists the recorded decisions that differ, from the audit log or a list', async (t) => {

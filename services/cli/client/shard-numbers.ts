@@ -37,7 +37,11 @@ async function readShard(url: string): Promise<Numbers | undefined> {
   const { statusCode, body } = await request(url, { signal: AbortSignal.timeout(responseTimeoutMs) });
   const text = await body.text();
   const page = statusCode === 200 ? readShardNumbers(text) : undefined;
-  if (page === undefined) return undefined;
+  return page === undefined ? undefined : flatNumbers(page);
+}
+
+/** The numbers as a flat object. `namespaces` may be a Map or its entries. */
+export function flatNumbers(page: PageNumbers): Numbers {
   const { isServing, totals, namespaces, ...rest } = page;
   const { hits, misses, sentBytes, receivedBytes } = totals;
   return {

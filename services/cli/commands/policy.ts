@@ -11,6 +11,7 @@ import { canonicalKey, isKey } from '../../shared/key.ts';
 import type { Problem } from '../../shared/strict-reader.ts';
 import { orUsageError, UsageError } from '../usage-error.ts';
 import { type CommandContext, exitStatuses, type RunAction } from './command-context.ts';
+import { policyText } from './policy-document.ts';
 import { readDecisions } from './recorded-decisions.ts';
 
 interface ExplainOptions {
@@ -32,7 +33,7 @@ export function addPolicyCommands(program: Command, context: CommandContext, run
   policy
     .command('test')
     .description('run the tests that a policy contains')
-    .argument('<file>', 'AccessPolicy document')
+    .argument('<file>', 'AccessPolicy document, or the ConfigMap kura-policy')
     .option('--json', 'print the results as JSON')
     .addHelpText(
       'after',
@@ -42,7 +43,7 @@ export function addPolicyCommands(program: Command, context: CommandContext, run
   policy
     .command('explain')
     .description('show which rule decides a request, and which other rules match')
-    .argument('<file>', 'AccessPolicy document')
+    .argument('<file>', 'AccessPolicy document, or the ConfigMap kura-policy')
     .requiredOption('--as <namespace/serviceaccount>', 'identity of the client', identity)
     .requiredOption('--verb <verb>', verbs.join(', '), verb)
     .requiredOption('--key <key>', 'key of the object')
@@ -79,7 +80,7 @@ async function test(
   { json }: { json?: boolean },
   { workingDirectory, terminal, errorTerminal }: CommandContext,
 ): Promise<number> {
-  const text = await readText(file, workingDirectory);
+  const text = await readPolicy(file, workingDirectory);
   const document = parse(text, file);
   const policy = compile({ ...document, tests: [] }, file);
   const results = document.tests.map(({ namespace, serviceAccount, labels, verb: method, key, expect, line }) => {
@@ -110,7 +111,7 @@ async function explain(file: string, options: ExplainOptions, { workingDirectory
     throw new UsageError(
       `${JSON.stringify(options.key)} is not a valid key: 1 to 1,024 bytes of printable ASCII without a . or .. segment`,
     );
-  const policy = compile(parse(await readText(file, workingDirectory), file), file);
+  const policy = compile(parse(await readPolicy(file, workingDirectory), file), file);
   const [namespace, serviceAccount] = as;
   const verdict = policy.decide({ identity: { namespace, serviceAccount }, labels, verb: method, key });
   if (json) {
@@ -135,7 +136,7 @@ async function diff(
   options: DiffOptions,
   { workingDirectory, stdin, terminal, errorTerminal }: CommandContext,
 ): Promise<number> {
-  const [a, b] = (await Promise.all(files.map(async (file) => compile(parse(await readText(file, workingDirectory), file), file)))) as [
+  const [a, b] = (await Promise.all(files.map(async (file) => compile(parse(await readPolicy(file, workingDirectory), file), file)))) as [
     Policy,
     Policy,
   ];
@@ -182,6 +183,10 @@ function complaint(file: string, problems: readonly Problem[]): string {
 
 async function readDecisionsText(file: string, workingDirectory: string, stdin: Readable): Promise<string> {
   return file === '-' ? await readAll(stdin) : await readText(file, workingDirectory);
+}
+
+async function readPolicy(file: string, workingDirectory: string): Promise<string> {
+  return policyText(await readText(file, workingDirectory));
 }
 
 async function readText(file: string, workingDirectory: string): Promise<string> {

@@ -29,16 +29,27 @@ export function addStatusCommands(program: Command, context: CommandContext, run
   withSources(program.command('status'))
     .description('show what each shard stores and has served since its start')
     .addHelpText('after', '\nExit status: 0 success, 1 a shard does not respond or does not serve.')
-    .action((options: StatusOptions) => run(() => status(options, context)));
+    .action((options: StatusOptions) => run(async () => printStatus(reader(options, context), options, context)));
   withSources(program.command('top'))
     .description('show the current request rates of each shard, repeatedly')
     .option('--interval <seconds>', 'time between two updates', count({ max: 3_600 }), 2)
     .option('--times <n>', 'number of updates (default: until Ctrl-C)', count({ max: 1_000_000 }))
-    .action((options: TopOptions) => run(() => top(options, context)));
+    .action((options: TopOptions) => run(async () => printTop(reader(options, context), options, context)));
 }
 
-async function status(options: StatusOptions, { workingDirectory, terminal }: CommandContext): Promise<number> {
-  const shards = await readShards(sources(options, workingDirectory));
+type ReadAll = () => Promise<ShardNumbers[]>;
+
+function reader(options: StatusOptions, { workingDirectory }: CommandContext): ReadAll {
+  const from = sources(options, workingDirectory);
+  return () => readShards(from);
+}
+
+export async function printStatus(
+  read: ReadAll,
+  options: { readonly json?: boolean },
+  { terminal }: Pick<CommandContext, 'terminal'>,
+): Promise<number> {
+  const shards = await read();
   if (options.json) terminal.print(JSON.stringify(shards));
   else terminal.print(describe(shards));
   return shards.every(({ numbers }) => numbers?.serving) ? exitStatuses.success : exitStatuses.failure;
@@ -92,14 +103,17 @@ function describeNamespaces(shards: readonly ShardNumbers[]): string {
   return `\n\n${formatTable([['namespace', 'objects', 'stored'], ...rows])}`;
 }
 
-async function top(options: TopOptions, { workingDirectory, terminal, signal }: CommandContext): Promise<number> {
-  const from = sources(options, workingDirectory);
-  let before = await readShards(from);
+export async function printTop(
+  read: ReadAll,
+  options: Pick<TopOptions, 'interval' | 'times' | 'json'>,
+  { terminal, signal }: Pick<CommandContext, 'terminal' | 'signal'>,
+): Promise<number> {
+  let before = await read();
   let beforeMs = performance.now();
   for (let time = 0; time < (options.times ?? Number.POSITIVE_INFINITY) && !signal.aborted; time++) {
     await delay(options.interval * 1000, undefined, { signal }).catch(() => undefined);
     if (signal.aborted) break;
-    const now = await readShards(from);
+    const now = await read();
     const seconds = (performance.now() - beforeMs) / 1000;
     beforeMs += seconds * 1000;
     const rates = now.map((shard, index) => ({ name: shard.name, rates: ratesBetween(before[index], shard, seconds) }));

@@ -1,0 +1,91 @@
+#!/usr/bin/env node
+/** `kubectl kura`: looks at a kura in a cluster through kubectl, which finds this program in the PATH. */
+import path from 'node:path';
+import { Command } from 'commander';
+import { count, exitStatuses } from '../commands/command-context.ts';
+import { printStatus, printTop } from '../commands/status.ts';
+import { createTerminal } from '../output/terminal.ts';
+import { UsageError } from '../usage-error.ts';
+import { forwardEds, readShardsFrom } from './cluster.ts';
+import { type Forward, Kubectl } from './kubectl.ts';
+import { writeBundle } from './support-bundle.ts';
+
+const interrupted = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupted.abort());
+
+const terminal = createTerminal(process.stdout);
+const context = { terminal, signal: interrupted.signal };
+
+const program = new Command('kubectl kura')
+  .description('Looks at a kura in a cluster.')
+  .option('-n, --namespace <name>', 'namespace of kura', 'kura-system')
+  .option('--context <name>', 'context of the kubeconfig')
+  .option('--kubeconfig <file>', 'kubeconfig')
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? exitStatuses.success : exitStatuses.usage))
+  .addHelpText('after', '\nExit status: 0 success, 1 a shard does not respond or something could not be read, 2 wrong arguments.');
+
+program
+  .command('status')
+  .description('show what each shard stores and has served since its start')
+  .option('--json', 'print the result as JSON')
+  .action((options: { json?: boolean }) => run(() => withEds((eds) => printStatus(() => readShardsFrom(eds), options, context))));
+program
+  .command('top')
+  .description('show the current request rates of each shard, repeatedly')
+  .option('--interval <seconds>', 'time between two updates', count({ max: 3_600 }), 15)
+  .option('--times <n>', 'number of updates (default: until Ctrl-C)', count({ max: 1_000_000 }))
+  .option('--json', 'print the result as JSON')
+  .action((options: { interval: number; times?: number; json?: boolean }) =>
+    run(() => withEds((eds) => printTop(() => readShardsFrom(eds), options, context))),
+  );
+program
+  .command('policy')
+  .description('print the policy, for `kura policy test` and `explain`')
+  .action(() =>
+    run(async () => {
+      terminal.print(
+        (await kubectl().text(['get', 'configmap', 'kura-policy', '-o', String.raw`jsonpath={.data.policy\.yaml}`])).trimEnd(),
+      );
+      return exitStatuses.success;
+    }),
+  );
+program
+  .command('support-bundle')
+  .description('write logs, Envoy configuration, streams and objects to a folder, without tokens and credentials')
+  .argument('[folder]', 'new folder', 'kura-support')
+  .action((folder: string) =>
+    run(async () => {
+      const { files, faults } = await writeBundle(kubectl(), path.resolve(folder));
+      terminal.print(`${files} files in ${folder}; read them before you send them`);
+      for (const fault of faults) console.error(`kubectl kura: ${fault}`);
+      return faults.length === 0 ? exitStatuses.success : exitStatuses.failure;
+    }),
+  );
+await program.parseAsync();
+
+function kubectl(): Kubectl {
+  const { namespace, context: name, kubeconfig } = program.opts<{ namespace: string; context?: string; kubeconfig?: string }>();
+  const optional = Object.entries({ '--context': name, '--kubeconfig': kubeconfig });
+  const flags = optional.flatMap(([flag, value]) => (value === undefined ? [] : [flag, value]));
+  return new Kubectl(['--namespace', namespace, ...flags], interrupted.signal);
+}
+
+async function withEds(use: (eds: Forward) => Promise<number>): Promise<number> {
+  const eds = await forwardEds(kubectl());
+  try {
+    return await use(eds);
+  } finally {
+    await eds.close();
+  }
+}
+
+async function run(action: () => Promise<number>): Promise<void> {
+  try {
+    const status = await action();
+    process.exitCode = interrupted.signal.aborted ? exitStatuses.interrupted : status;
+  } catch (error) {
+    if (interrupted.signal.aborted) process.exit(exitStatuses.interrupted);
+    console.error(`kubectl kura: ${(error as Error).message}`);
+    process.exit(error instanceof UsageError ? exitStatuses.usage : exitStatuses.failure);
+  }
+}
