@@ -35,7 +35,7 @@ class _Opener:
         # The `bufsize` of WebDataset, 8 KiB, would make each block a request.
         name = unquote(url.removeprefix(f"{SCHEME}://"), errors="surrogateescape")
         if mode == "wb":
-            return ObjectUpload(lambda file: self._store(name, file))
+            return ObjectUpload(name, self._store)
         try:
             return self._cache.open(name)
         except (FileNotFoundError, CacheError):
