@@ -1,8 +1,6 @@
 /** The Python package clients/python: built as a wheel, installed into an empty virtual environment, and tested against a running system. */
 import { execFile } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -11,6 +9,7 @@ import anyTest, { type TestFn } from 'ava';
 import { parseAllDocuments } from 'yaml';
 import { createAuthority } from '../../services/fake-kubernetes/certificates.ts';
 import { writeCertificate } from '../support/certificates.ts';
+import { fetchOnce, pip } from '../support/python-packages.ts';
 import { temporaryFolder } from '../support/service.ts';
 import { waitFor } from '../support/wait.ts';
 import { type LocalSystem, root, shardMetric, startLocalSystem } from './support/system.ts';
@@ -19,8 +18,6 @@ const run = promisify(execFile);
 const test = anyTest as TestFn;
 const client = path.join(root, 'clients', 'python');
 const requirements = path.join(client, 'tests', 'requirements.txt');
-const pip = ['-m', 'pip', '--quiet', '--disable-pip-version-check'];
-const quiet = { ...process.env, PIP_ROOT_USER_ACTION: 'ignore' };
 
 interface Python {
   /** The Python of a virtual environment that holds the wheel and what the wheel requires. */
@@ -59,42 +56,26 @@ async function installPython(): Promise<Python | undefined> {
   });
   if (packages === undefined) return undefined;
   const testPackages = path.join(packages, 'installed');
-  const build = [...pip, 'wheel', '--no-deps', '--no-build-isolation', '--wheel-dir', folder, client];
-  await run('python3', build, { env: { ...quiet, PYTHONPATH: testPackages } });
+  await pip(['wheel', '--no-deps', '--no-build-isolation', '--wheel-dir', folder, client], { PYTHONPATH: testPackages });
   const wheel = (await readdir(folder)).find((name) => /^kura_client-.*-py3-none-any\.whl$/.test(name)) as string;
   const environment = path.join(folder, 'venv');
   await run('python3', ['-m', 'venv', '--without-pip', environment]);
   const executable = path.join(environment, 'bin', 'python');
   const { stdout: target } = await run(executable, ['-c', 'import site; print(site.getsitepackages()[0])']);
-  await run('python3', [...installFrom(packages), '--target', target.trim(), path.join(folder, wheel)], { env: quiet });
+  await pip([...installFrom(packages), '--target', target.trim(), path.join(folder, wheel)]);
   return { executable, testPackages };
 }
 
-/** A folder with wheels, and with the same packages installed. Fetched once for each version of the list. */
-async function fetchPackages(): Promise<string> {
-  const { stdout: version } = await run('python3', ['-c', 'import sys; print(sys.version_info[:2])']);
-  const stamp = createHash('sha256')
-    .update(await readFile(requirements))
-    .update(version)
-    .digest('hex')
-    .slice(0, 12);
-  const target = path.join(root, '.tools', `python-package-${stamp}`);
-  if (existsSync(target)) return target;
-  await mkdir(path.dirname(target), { recursive: true });
-  const scratch = await mkdtemp(`${target}-`);
-  try {
-    const download = [...pip, 'download', '--only-binary=:all:', '--dest', path.join(scratch, 'wheels'), '-r', requirements];
-    await run('python3', download, { env: quiet });
-    await run('python3', [...installFrom(scratch), '--target', path.join(scratch, 'installed'), '-r', requirements], { env: quiet });
-    await rename(scratch, target);
-  } finally {
-    await rm(scratch, { recursive: true, force: true });
-  }
-  return target;
+/** A folder with wheels, and with the same packages installed. */
+function fetchPackages(): Promise<string> {
+  return fetchOnce('package', requirements, async (scratch) => {
+    await pip(['download', '--only-binary=:all:', '--dest', path.join(scratch, 'wheels'), '-r', requirements]);
+    await pip([...installFrom(scratch), '--target', path.join(scratch, 'installed'), '-r', requirements]);
+  });
 }
 
 function installFrom(packages: string): string[] {
-  return [...pip, 'install', '--no-index', '--find-links', path.join(packages, 'wheels')];
+  return ['install', '--no-index', '--find-links', path.join(packages, 'wheels')];
 }
 
 /** The variables of a Pod of vision. */
