@@ -7,6 +7,7 @@ import { rememberAccess } from './policy/access.ts';
 import { isRateLimited, type Verb, verbs } from './policy/document.ts';
 import type { Grant } from './policy/grant.ts';
 import type { Labels, Policy } from './policy/policy.ts';
+import { refusalText } from './policy/refusal.ts';
 import type { Excess } from './rate-limit/rate.ts';
 import type { Throttle } from './rate-limit/throttle.ts';
 
@@ -47,7 +48,10 @@ export type Decision =
   | { readonly kind: 'unauthenticated'; readonly reason: string }
   | {
       readonly kind: 'forbidden';
+      /** For the log, which has the key in another field. */
       readonly reason: string;
+      /** For the client. */
+      readonly detail: string;
       readonly identity: Identity;
       readonly rule: string;
       readonly difference: ShadowDifference | undefined;
@@ -138,7 +142,7 @@ export function createDecide({
     const difference = other !== undefined && other.allowed !== allowed ? { next: word(other.allowed), nextRule: other.rule } : undefined;
     if (!allowed && isEnforced) {
       const reason = `the policy does not allow ${identity.namespace}/${identity.serviceAccount} to ${verb} this key`;
-      return { kind: 'forbidden', reason, identity, rule, difference };
+      return { kind: 'forbidden', reason, detail: refusalText({ identity, verb, key }, access.inForce), identity, rule, difference };
     }
     if (folder !== undefined) return { kind: 'folder', answer: folder.answer, identity, rule, cached };
     const { maxObjectBytes, share, bytesPerSecond } = limits;

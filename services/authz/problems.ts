@@ -31,8 +31,8 @@ export const problems: { readonly [D in Denial as RowName<D>]: Row<D> } = {
   forbidden: {
     status: 403,
     code: 'forbidden',
-    detail: ({ reason }) => reason,
-    meaning: 'The policy does not allow this request. The detail names the identity, the verb and the rule.',
+    detail: ({ detail }) => detail,
+    meaning: 'The policy does not allow this request. The detail names the identity, the verb, the key and the prefixes that are allowed.',
   },
   'folder-made': { status: 201, code: 'no-folders', detail: 'kura has no folders, and needs none' },
   'folder-absent': { status: 404, code: 'no-folders', detail: 'kura has no folders' },

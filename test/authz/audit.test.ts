@@ -16,7 +16,7 @@ const allow: Decision = {
   grant: undefined,
   countsBytes: false,
 };
-const deny: Decision = { kind: 'forbidden', identity, rule: 'freeze', reason: 'no', difference: undefined };
+const deny: Decision = { kind: 'forbidden', identity, rule: 'freeze', reason: 'no', detail: 'no', difference: undefined };
 
 interface Line {
   readonly audit?: Record<string, unknown>;

@@ -134,11 +134,18 @@ async function setting(t: ExecutionContext, environment: Record<string, string> 
 }
 
 /** What a denial says: status, problem code and headers. */
-function denial({ denied_response: denied }: CheckResponse__Output): { name: string; code: string; headers: Record<string, string> } {
+interface Denial {
+  readonly name: string;
+  readonly code: string;
+  readonly detail: string;
+  readonly headers: Record<string, string>;
+}
+
+function denial({ denied_response: denied }: CheckResponse__Output): Denial {
   const headers = (denied?.headers ?? []).map(({ header }) => [header?.key ?? '', header?.value ?? ''] as const);
   return {
     name: String(denied?.status?.code),
-    code: (JSON.parse(denied?.body ?? '{}') as { code: string }).code,
+    ...(JSON.parse(denied?.body ?? '{}') as { code: string; detail: string }),
     headers: Object.fromEntries(headers),
   };
 }
@@ -187,7 +194,9 @@ test.serial('every denial has its status, code and headers, and costs no review 
     for (const [header, pattern] of Object.entries(headers)) t.regex(String(denied.headers[header]), pattern);
   }
   t.is(api.reviews, 0);
-  t.is(denial(await check({ target: '/objects/nlp/x' })).code, 'forbidden');
+  const forbidden = denial(await check({ target: '/objects/nlp/x' }));
+  t.is(forbidden.code, 'forbidden');
+  t.is(forbidden.detail, 'the policy does not allow vision/trainer to GET nlp/x: it allows GET under vision/');
   t.is(denial(await check({ target: '/objects/visionary/x' })).code, 'forbidden');
   t.is(denial(await check({ method: 'PUT', headers: { authorization, 'content-length': String(2 ** 40) } })).name, 'PayloadTooLarge');
 });

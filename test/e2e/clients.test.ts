@@ -3,12 +3,13 @@ import { execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { readMetric } from '../support/metrics.ts';
 import { findPeer } from '../support/peers.ts';
+import { installedPackages } from '../support/python-packages.ts';
 import { temporaryFolder } from '../support/service.ts';
 import { waitFor } from '../support/wait.ts';
 import { type LocalSystem, root, shardMetric, startLocalSystem } from './support/system.ts';
@@ -21,36 +22,11 @@ let packages: string;
 
 test.before(async (t) => {
   t.timeout(5 * 60_000);
-  packages = await installPackages();
+  packages = await installedPackages('clients', path.join(scripts, 'requirements.txt'));
   // Most of the files are large enough to go straight under /direct/.
   system = await startLocalSystem({ environment: { KURA_CACHE_DIRECT_MIN_BYTES: '1000' } });
 });
 test.after.always(() => system?.stop());
-
-/** Fetched once for each version of the list. */
-async function installPackages(): Promise<string> {
-  const list = path.join(scripts, 'requirements.txt');
-  const { stdout: version } = await run('python3', ['-c', 'import sys; print(sys.version_info[:2])']);
-  const stamp = createHash('sha256')
-    .update(await readFile(list))
-    .update(version)
-    .digest('hex')
-    .slice(0, 12);
-  const target = path.join(root, '.tools', `python-clients-${stamp}`);
-  if (existsSync(target)) return target;
-  await mkdir(path.dirname(target), { recursive: true });
-  const scratch = await mkdtemp(`${target}-`);
-  try {
-    const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--only-binary=:all:'];
-    await run('python3', [...pip, '--no-warn-conflicts', '--target', scratch, '-r', list], {
-      env: { ...process.env, PIP_ROOT_USER_ACTION: 'ignore' },
-    });
-    await rename(scratch, target);
-  } finally {
-    await rm(scratch, { recursive: true, force: true });
-  }
-  return target;
-}
 
 /** Twelve files of all sizes, and two good tokens, the second to take the place of the first. */
 async function runClient(t: ExecutionContext, script: string, way = '/objects/'): Promise<void> {

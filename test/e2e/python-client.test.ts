@@ -9,7 +9,7 @@ import anyTest, { type TestFn } from 'ava';
 import { parseAllDocuments } from 'yaml';
 import { createAuthority } from '../../services/fake-kubernetes/certificates.ts';
 import { writeCertificate } from '../support/certificates.ts';
-import { findPythonPackages, runPython } from '../support/python-packages.ts';
+import { fetchOnce, pip } from '../support/python-packages.ts';
 import { temporaryFolder } from '../support/service.ts';
 import { waitFor } from '../support/wait.ts';
 import { type LocalSystem, root, shardMetric, startLocalSystem } from './support/system.ts';
@@ -48,20 +48,34 @@ test.after.always(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-/** Undefined without python3 or the package index. */
+/** Undefined without python3 or the package index. With CI=true that is an error. */
 async function installPython(): Promise<Python | undefined> {
-  const packages = await findPythonPackages(requirements);
+  const packages = await fetchPackages().catch((error: Error) => {
+    if (process.env.CI === 'true') throw error;
+    console.warn(`the packages for Python are not available: skipping the tests of the Python client: ${error.message}`);
+  });
   if (packages === undefined) return undefined;
-  const testPackages = packages.installed;
-  const build = ['-m', 'pip', '--quiet', 'wheel', '--no-deps', '--no-build-isolation', '--wheel-dir', folder, client];
-  await runPython(build, { PYTHONPATH: testPackages });
+  const testPackages = path.join(packages, 'installed');
+  await pip(['wheel', '--no-deps', '--no-build-isolation', '--wheel-dir', folder, client], { PYTHONPATH: testPackages });
   const wheel = (await readdir(folder)).find((name) => /^kura_client-.*-py3-none-any\.whl$/.test(name)) as string;
   const environment = path.join(folder, 'venv');
-  await runPython(['-m', 'venv', '--without-pip', environment]);
+  await run('python3', ['-m', 'venv', '--without-pip', environment]);
   const executable = path.join(environment, 'bin', 'python');
   const { stdout: target } = await run(executable, ['-c', 'import site; print(site.getsitepackages()[0])']);
-  await runPython([...packages.install, '--target', target.trim(), path.join(folder, wheel)]);
+  await pip([...installFrom(packages), '--target', target.trim(), path.join(folder, wheel)]);
   return { executable, testPackages };
+}
+
+/** A folder with wheels, and with the same packages installed. */
+function fetchPackages(): Promise<string> {
+  return fetchOnce('package', requirements, async (scratch) => {
+    await pip(['download', '--only-binary=:all:', '--dest', path.join(scratch, 'wheels'), '-r', requirements]);
+    await pip([...installFrom(scratch), '--target', path.join(scratch, 'installed'), '-r', requirements]);
+  });
+}
+
+function installFrom(packages: string): string[] {
+  return ['install', '--no-index', '--find-links', path.join(packages, 'wheels')];
 }
 
 /** The variables of a Pod of vision. */

@@ -6,7 +6,7 @@ import { CreateBucketCommand, PutObjectCommand, S3Client } from '@aws-sdk/client
 import test, { type ExecutionContext } from 'ava';
 import { callerHeaders } from '../support/caller.ts';
 import { call } from '../support/http.ts';
-import { findPythonPackages } from '../support/python-packages.ts';
+import { installedPackages } from '../support/python-packages.ts';
 import { temporaryFolder } from '../support/service.ts';
 import { waitFor } from '../support/wait.ts';
 import { codeOf, startOrigin } from './support/origin.ts';
@@ -16,9 +16,13 @@ const credentials = { accessKeyId: 'AKIAEXAMPLE', secretAccessKey: 'secret-of-th
 /** Undefined without moto. */
 async function startS3(t: ExecutionContext): Promise<{ endpoint: string; put: (key: string, body: string) => Promise<void> } | undefined> {
   t.timeout(180_000);
-  const packages = await findPythonPackages(path.join(import.meta.dirname, 'support', 'requirements.txt'));
-  if (packages === undefined) return undefined;
-  const env = { ...process.env, PYTHONPATH: packages.installed };
+  const requirements = path.join(import.meta.dirname, 'support', 'requirements.txt');
+  const installed = await installedPackages('moto', requirements).catch((error: Error) => {
+    if (process.env.CI === 'true') throw error;
+    console.warn(`moto is not available: skipping the tests of S3: ${error.message}`);
+  });
+  if (installed === undefined) return undefined;
+  const env = { ...process.env, PYTHONPATH: installed };
   const moto = spawn('setpriv', ['--pdeathsig', 'KILL', '--', 'python3', '-m', 'moto.server', '-p', '0'], { env });
   t.teardown(() => moto.kill('SIGKILL'));
   let output = '';

@@ -1,4 +1,4 @@
-/** Python packages that some tests run against kura, from the package index. */
+/** Packages for Python, fetched into .tools once for each version of their list. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
@@ -7,52 +7,45 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 
 const run = promisify(execFile);
-const root = path.resolve(import.meta.dirname, '..', '..');
-const pip = ['-m', 'pip', '--quiet', '--disable-pip-version-check'];
+const tools = path.resolve(import.meta.dirname, '..', '..', '.tools');
 const quiet = { ...process.env, PIP_ROOT_USER_ACTION: 'ignore' };
 
-export interface PythonPackages {
-  /** For PYTHONPATH: the packages of the list, installed. */
-  readonly installed: string;
-  /** Arguments of python3 that install from the same wheels, without the package index. */
-  readonly install: readonly string[];
+export async function pip(words: readonly string[], environment: Readonly<Record<string, string>> = {}): Promise<void> {
+  const [command = '', ...rest] = words;
+  const options = { env: { ...quiet, ...environment }, maxBuffer: 2 ** 26 };
+  await run('python3', ['-m', 'pip', command, '--quiet', '--disable-pip-version-check', ...rest], options);
 }
 
-/**
- * The packages of a pinned list. They are fetched once for each version of the list and of Python. Undefined without python3 or the
- * package index; with CI=true that is an error.
- */
-export async function findPythonPackages(requirements: string): Promise<PythonPackages | undefined> {
-  try {
-    const folder = await fetchPackages(requirements);
-    return { installed: path.join(folder, 'installed'), install: installFrom(folder) };
-  } catch (error) {
-    if (process.env.CI === 'true') throw error;
-    console.warn(`the packages of ${path.relative(root, requirements)} are not available: skipping: ${(error as Error).message}`);
-    return undefined;
-  }
+/** A folder for PYTHONPATH. */
+export function installedPackages(name: string, requirements: string): Promise<string> {
+  const words = ['--only-binary=:all:', '--no-warn-conflicts', '-r', requirements];
+  return fetchOnce(name, requirements, (scratch) => pip(['install', ...words, '--target', scratch]));
 }
 
-/** Runs python3 without the notes of pip. */
-export async function runPython(args: readonly string[], environment: Readonly<Record<string, string>> = {}): Promise<void> {
-  await run('python3', args, { env: { ...quiet, ...environment } });
+/** The Python of a virtual environment. Some packages, such as dill, work only there. */
+export async function virtualEnvironment(name: string, requirements: string): Promise<string> {
+  const folder = await fetchOnce(name, requirements, async (scratch) => {
+    await run('python3', ['-m', 'venv', '--without-pip', scratch]);
+    const { stdout: site } = await run(path.join(scratch, 'bin', 'python'), ['-c', 'import site; print(site.getsitepackages()[0])']);
+    await pip(['install', '--only-binary=:all:', '--target', site.trim(), '-r', requirements]);
+  });
+  return path.join(folder, 'bin', 'python');
 }
 
-/** A folder with wheels, and with the same packages installed. */
-async function fetchPackages(requirements: string): Promise<string> {
+/** A folder that `fetch` fills. */
+export async function fetchOnce(name: string, requirements: string, fetch: (scratch: string) => Promise<void>): Promise<string> {
   const { stdout: version } = await run('python3', ['-c', 'import sys; print(sys.version_info[:2])']);
   const stamp = createHash('sha256')
     .update(await readFile(requirements))
     .update(version)
     .digest('hex')
     .slice(0, 12);
-  const target = path.join(root, '.tools', `python-package-${stamp}`);
+  const target = path.join(tools, `python-${name}-${stamp}`);
   if (existsSync(target)) return target;
-  await mkdir(path.dirname(target), { recursive: true });
+  await mkdir(tools, { recursive: true });
   const scratch = await mkdtemp(`${target}-`);
   try {
-    await runPython([...pip, 'download', '--only-binary=:all:', '--dest', path.join(scratch, 'wheels'), '-r', requirements]);
-    await runPython([...installFrom(scratch), '--target', path.join(scratch, 'installed'), '-r', requirements]);
+    await fetch(scratch);
     await rename(scratch, target);
   } finally {
     await rm(scratch, { recursive: true, force: true });
@@ -60,6 +53,9 @@ async function fetchPackages(requirements: string): Promise<string> {
   return target;
 }
 
-function installFrom(packages: string): string[] {
-  return [...pip, 'install', '--no-index', '--find-links', path.join(packages, 'wheels')];
+/** Builds the package in `source` and installs it without its requirements. Returns a folder for PYTHONPATH. */
+export async function installFromSource(source: string, folder: string): Promise<string> {
+  const target = path.join(folder, 'package');
+  await pip(['install', '--no-deps', '--target', target, source]);
+  return target;
 }

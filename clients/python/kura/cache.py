@@ -19,6 +19,8 @@ from .transport import Stat, Transport
 Name = str | bytes | os.PathLike[str]
 #: A local path, a URL for fsspec, or a function that returns the bytes for a name.
 Source = Name | Callable[[Any], bytes]
+#: A folder or URL that holds the files of a dataset, or a function that returns the bytes of a name.
+Origin = str | os.PathLike[str] | Callable[[str], bytes]
 T = TypeVar("T")
 N = TypeVar("N", bound=Name)
 DEFAULT_BLOCK_BYTES = 4 << 20
@@ -183,6 +185,10 @@ def map_in_threads(function: Callable[[N], T], names: Iterable[N], workers: int)
             yield first, future.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def source_in(origin: Origin, name: str) -> Source:
+    return origin if callable(origin) else f"{os.fspath(origin).rstrip('/')}/{name}"
 
 
 def _body_of(data: bytes | bytearray | memoryview | BinaryIO) -> tuple[bytes | memoryview | BinaryIO, int]:

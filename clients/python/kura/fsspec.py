@@ -8,6 +8,7 @@ import os
 from typing import Any, BinaryIO, NoReturn
 
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
+from fsspec.callbacks import DEFAULT_CALLBACK  # type: ignore[import-untyped]
 from fsspec.core import has_magic  # type: ignore[import-untyped]
 
 from .cache import DEFAULT_BLOCK_BYTES, Cache
@@ -58,20 +59,21 @@ class KuraFileSystem(AbstractFileSystem):  # type: ignore[misc]
             raise _absent(name)
         return data
 
-    def put_file(self, lpath: str, rpath: str, callback: Any = None, mode: str = "overwrite", **_: Any) -> None:
+    def put_file(self, lpath: str, rpath: str, callback: Any = DEFAULT_CALLBACK, mode: str = "overwrite", **options: Any) -> None:
+        if self._intrans or os.path.isdir(lpath):
+            return super().put_file(lpath, rpath, callback, mode, **options)  # type: ignore[no-any-return]
         if mode == "create" and self.exists(rpath):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), rpath)
         with open(lpath, "rb") as file:
             self._store(self._strip_protocol(rpath), file)
-            if callback is not None:
-                callback.set_size(file.tell())
-                callback.relative_update(file.tell())
+            callback.set_size(file.tell())
+            callback.relative_update(file.tell())
 
-    def _open(self, path: str, mode: str = "rb", block_size: int | None = None, **_: Any) -> io.BufferedIOBase:
+    def _open(self, path: str, mode: str = "rb", block_size: int | None = None, autocommit: bool = True, **_: Any) -> io.BufferedIOBase:
         if mode == "rb":
             return self.cache.open(path, block_size or DEFAULT_BLOCK_BYTES)
         if mode == "wb":
-            return ObjectUpload(lambda file: self._store(path, file))
+            return ObjectUpload(path, self._store, autocommit)
         raise ValueError(f"the mode is {mode!r}; it must be rb or wb, because kura stores whole objects")
 
     def _store(self, name: str, file: BinaryIO) -> None:

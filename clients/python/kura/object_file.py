@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
+from .counters import log
 from .transport import Stat
 
 MAX_UPLOAD_IN_MEMORY_BYTES = 16 << 20
@@ -26,12 +28,16 @@ class ObjectFile(io.BufferedReader):
 
 
 class ObjectUpload(io.BufferedIOBase):
-    """A file that becomes an object when it is closed without an error."""
+    """A file that becomes an object when it is closed without an exception. Otherwise nothing is stored.
 
-    def __init__(self, store: Callable[[BinaryIO], None]) -> None:
+    With `autocommit=False`, it becomes an object at `commit`, as in a transaction of fsspec.
+    """
+
+    def __init__(self, name: str, store: Callable[[str, BinaryIO], None], autocommit: bool = True) -> None:
         super().__init__()
-        self._store = store
+        self._name, self._store, self._autocommit = name, store, autocommit
         self._file = cast(BinaryIO, tempfile.SpooledTemporaryFile(MAX_UPLOAD_IN_MEMORY_BYTES))
+        self._handled_before = sys.exc_info()[1]
 
     def writable(self) -> bool:
         return True
@@ -45,21 +51,34 @@ class ObjectUpload(io.BufferedIOBase):
     def close(self) -> None:
         if self.closed:
             return
+        # A wrapper, such as OpenFile of fsspec, TextIOWrapper or GzipFile, closes this file after an exception too.
+        error = sys.exc_info()[1]
+        if error is not None and error is not self._handled_before:
+            log.warning("kura: %s was not stored: it was closed while %s was handled", self._name, type(error).__name__)
+            self.discard()
+        elif self._autocommit:
+            self.commit()
+        else:
+            super().close()
+
+    def commit(self) -> None:
+        if self._file.closed:  # After discard.
+            return
         try:
             self._file.seek(0)
-            self._store(self._file)
+            self._store(self._name, self._file)
         finally:
-            self._discard()
+            self.discard()
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self.close() if kind is None else self._discard()
-
-    def __del__(self) -> None:  # A file that the program forgot is not whole.
-        self._discard()
-
-    def _discard(self) -> None:
+    def discard(self) -> None:
         self._file.close()
         super().close()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close() if kind is None else self.discard()
+
+    def __del__(self) -> None:  # A file that the program forgot is not whole.
+        self.discard()
 
 
 class _Ranges(io.RawIOBase):

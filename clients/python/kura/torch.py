@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from .cache import Cache, map_in_threads
+from .cache import Cache, Origin, map_in_threads, source_in
 
 try:
     from torch.utils.data import Dataset, IterableDataset  # type: ignore[import-not-found,unused-ignore]
@@ -17,13 +17,11 @@ except ImportError:
 
 #: A sequence of names, or a manifest: a text file with a name on each line.
 Names = Sequence[str] | str | os.PathLike[str]
-#: A folder or URL that holds the files, or a function that returns the bytes of a name.
-Origin = str | os.PathLike[str] | Callable[[str], bytes]
 DEFAULT_THREADS = 8
 
 
-class KuraDataset(Dataset):  # type: ignore[misc,unused-ignore]
-    """A map-style dataset: sample i is `decode(name, data)` of name i, from the cache or from its origin."""
+class _Samples:
+    """Sample i is `decode(name, data)` of name i, from the cache or from its origin. Without `decode`, it is the bytes."""
 
     def __init__(
         self,
@@ -33,23 +31,33 @@ class KuraDataset(Dataset):  # type: ignore[misc,unused-ignore]
         cache: Cache | None = None,
         threads: int = DEFAULT_THREADS,
     ) -> None:
-        self._samples = _Samples(origin, decode, cache)
-        self._threads = threads
         self.names = read_names(names)
+        self.cache = Cache() if cache is None else cache
+        self._origin, self._decode, self._threads = origin, decode, threads
+
+    def _read(self, name: str) -> Any:
+        data = self.cache.get_or_load(name, source_in(self._origin, name))
+        return data if self._decode is None else self._decode(name, data)
+
+    def _read_all(self, names: Iterable[str]) -> Iterator[Any]:
+        return (sample for _, sample in map_in_threads(self._read, names, self._threads))
+
+
+class KuraDataset(_Samples, Dataset):  # type: ignore[misc,unused-ignore]
+    """A map-style dataset."""
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Any:
-        return self._samples.read(self.names[index])
+        return self._read(self.names[index])
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
         """A whole batch, which DataLoader requests where this method exists."""
-        names = [self.names[index] for index in indices]
-        return [sample for _, sample in map_in_threads(self._samples.read, names, self._threads)]
+        return list(self._read_all(self.names[index] for index in indices))
 
 
-class KuraIterableDataset(IterableDataset):  # type: ignore[misc,unused-ignore]
+class KuraIterableDataset(_Samples, IterableDataset):  # type: ignore[misc,unused-ignore]
     """An iterable dataset that gives each name to one worker of one rank.
 
     Every rank gets the same number of samples, as with DistributedSampler: the first names of the order are repeated, or
@@ -70,9 +78,7 @@ class KuraIterableDataset(IterableDataset):  # type: ignore[misc,unused-ignore]
         rank: int | None = None,
         world_size: int | None = None,
     ) -> None:
-        self._samples = _Samples(origin, decode, cache)
-        self._threads = threads
-        self.names = read_names(names)
+        super().__init__(names, origin, decode, cache, threads)
         self._shuffle, self._seed, self._drop_last = shuffle, seed, drop_last
         # Here, because a worker process that was spawned does not know the process group.
         known_rank, known_size = _process_group()
@@ -97,7 +103,7 @@ class KuraIterableDataset(IterableDataset):  # type: ignore[misc,unused-ignore]
         self._position, self._first = self._first, 0
         worker, workers = _worker()
         own = self._order()[self._rank :: self._world_size][worker::workers]
-        for _, sample in map_in_threads(self._samples.read, own[self._position :], self._threads):
+        for sample in self._read_all(own[self._position :]):
             # Before the yield: a state that is taken now includes this sample.
             self._position += 1
             yield sample
@@ -127,19 +133,6 @@ class KuraIterableDataset(IterableDataset):  # type: ignore[misc,unused-ignore]
         while 0 < len(order) < total:
             order += order[: total - len(order)]
         return order[:total]
-
-
-class _Samples:
-    def __init__(self, origin: Origin, decode: Callable[[str, bytes], Any] | None, cache: Cache | None) -> None:
-        self._origin = origin if callable(origin) else os.fspath(origin)
-        self._decode = decode
-        self._cache = Cache() if cache is None else cache
-
-    def read(self, name: str) -> Any:
-        origin = self._origin
-        source = origin if callable(origin) else f"{origin.rstrip('/')}/{name}"
-        data = self._cache.get_or_load(name, source)
-        return data if self._decode is None else self._decode(name, data)
 
 
 def read_names(names: Names) -> Sequence[str]:

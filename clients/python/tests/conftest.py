@@ -65,4 +65,4 @@ def system() -> System:
 @pytest.fixture
 def prefix(request: pytest.FixtureRequest) -> str:
     """Each test has its own."""
-    return f"vision/python/{request.node.name}"
+    return f"vision/python/{request.node.name}/{os.urandom(4).hex()}"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import io
 import pickle
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,10 @@ def test_files_are_written_and_read(options: dict[str, Any], tmp_path: Path) -> 
     files.put(str(tmp_path / "source"), "copy")
     files.get("copy", str(tmp_path / "back"))
     assert (tmp_path / "back").read_bytes() == b"source"
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    (tmp_path / "folder" / "inner" / "a").write_bytes(b"a")
+    files.put(str(tmp_path / "folder"), "folder", recursive=True)
+    assert files.cat_file("folder/inner/a") == b"a"
     files.pipe({"one": b"1", "two": b"2"})
     assert files.cat(["one", "two"]) == {"one": b"1", "two": b"2"}
     files.rm("one")
@@ -88,17 +95,106 @@ def test_glob_finds_a_name_without_wildcards(options: dict[str, Any]) -> None:
         fsspec.filesystem("kura", **options | {"prefix": "nlp/x"}).glob("a")
 
 
-def test_a_file_that_is_not_closed_properly_is_not_stored(options: dict[str, Any]) -> None:
+def write_half(file: Any, half: Any) -> None:
+    file.write(half)
+    raise RuntimeError("half")
+
+
+def test_an_exception_stores_nothing(options: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     files = fsspec.filesystem("kura", **options)
-    with pytest.raises(RuntimeError, match="half"), files.open("half", "wb") as file:
-        file.write(b"half")
-        raise RuntimeError("half")
+    half = "kura://half"
+    for file, data in (
+        (files.open("half", "wb"), b"half"),
+        (files.open("half", "w"), "half"),
+        (files.open("half", "wb", compression="gzip"), b"half"),
+        (fsspec.open(half, "wb", **options), b"half"),
+        (fsspec.open(half, "w", **options), "half"),
+        (fsspec.open(half, "w", compression="gzip", **options), "half"),
+        (contextlib.closing(files.open("half", "wb")), b"half"),
+    ):
+        with pytest.raises(RuntimeError, match="half"), file as opened:
+            write_half(opened, data)
+        assert not files.exists("half"), file
+    assert "half was not stored: it was closed while RuntimeError was handled" in caplog.text
+
+    def generate() -> Iterator[int]:
+        with fsspec.open(half, "wb", **options) as file:
+            file.write(b"half")
+            yield 1
+
+    unfinished = generate()
+    next(unfinished)
+    unfinished.close()
+    assert not files.exists("half")
+
+
+def test_a_file_can_be_written_while_an_older_exception_is_handled(options: dict[str, Any]) -> None:
+    files = fsspec.filesystem("kura", **options)
+    try:
+        raise RuntimeError("older")
+    except RuntimeError:
+        with fsspec.open("kura://report", "w", **options) as file:
+            file.write("older")
+        with pytest.raises(RuntimeError, match="half"), fsspec.open("kura://half", "wb", **options) as file:
+            write_half(file, b"half")
+    assert files.cat_file("report") == b"older" and not files.exists("half")
+
+
+def test_a_forgotten_file_stores_nothing(options: dict[str, Any]) -> None:
+    files = fsspec.filesystem("kura", **options)
     forgotten = files.open("half", "wb")
     forgotten.write(b"half")
     del forgotten
+    gc.collect()
+    discarded = files.open("half", "wb")
+    discarded.write(b"half")
+    discarded.discard()
+    discarded.close()
     assert not files.exists("half")
     with pytest.raises(ValueError, match="the mode is 'ab'; it must be rb or wb"):
         files.open("half", "ab")
+
+
+def test_a_transaction_stores_all_files_or_none(options: dict[str, Any], tmp_path: Path) -> None:
+    files = fsspec.filesystem("kura", **options)
+    with files.transaction:
+        with files.open("one", "wb") as file:
+            file.write(b"1")
+        files.pipe_file("two", b"2")
+        assert not files.exists("one") and not files.exists("two")
+    assert files.cat(["one", "two"]) == {"one": b"1", "two": b"2"}
+    (tmp_path / "source").write_bytes(b"source")
+    with pytest.raises(RuntimeError, match="half"), files.transaction:
+        files.put_file(str(tmp_path / "source"), "seven")
+        files.pipe_file("three", b"3")
+        with files.open("four", "wb") as file:
+            write_half(file, b"4")
+    assert not any(files.exists(name) for name in ("three", "four", "seven"))
+    with pytest.raises(RuntimeError, match="half"), files.transaction:
+        try:
+            with files.open("five", "wb") as file:
+                write_half(file, b"5")
+        finally:
+            files.pipe_file("six", b"6")
+    assert not files.exists("five") and not files.exists("six")
+
+
+class Interrupted(io.BytesIO):
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() > 100_000:
+            raise KeyboardInterrupt
+        return super().read(size)
+
+
+def test_an_interrupted_upload_stores_nothing(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    files = fsspec.filesystem("kura", **options)
+    (tmp_path / "half").write_bytes(BODY)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("kura.fsspec.open", lambda *_: Interrupted(BODY), raising=False)
+        files.put_file(str(tmp_path / "half"), "half")
+    assert not files.exists("half")
+    files.pipe_file("half", b"whole")
+    assert files.cat_file("half") == b"whole"
 
 
 def test_a_url_of_fsspec_is_a_source(system: System, prefix: str) -> None:

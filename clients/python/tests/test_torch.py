@@ -49,12 +49,12 @@ def run_worker(arguments: tuple[Any, int, dict[str, int] | None, int | None]) ->
     torch.utils.data.worker_info = torch.utils.data.WorkerInfo(number, WORKERS)
     if isinstance(dataset, KuraDataset):
         own = range(len(dataset))[number::WORKERS]
-        return dataset.__getitems__(own), {}, dataset._samples._cache.counters().hits
+        return dataset.__getitems__(own), {}, dataset.cache.counters().hits
     if state is not None:
         dataset.load_state_dict(state)
     iterator = iter(dataset)
     samples = [next(iterator) for _ in range(count)] if count is not None else list(iterator)
-    return samples, dataset.state_dict(), dataset._samples._cache.counters().hits
+    return samples, dataset.state_dict(), dataset.cache.counters().hits
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

@@ -128,8 +128,8 @@ class NodeReply implements Reply {
   }
 
   /** Drops the body first, unless the client waits for `100 Continue`. Beyond the limits, the rest is dropped after the response. */
-  async refuse(code: ProblemCode, fields: Fields = []): Promise<void> {
-    const problem = problemResponse(code);
+  async refuse(code: ProblemCode, fields: Fields = [], detail?: string): Promise<void> {
+    const problem = problemResponse(code, detail);
     if (!this.#message.complete && hasBody(this.#message) && !this.isAwaited && !(await drain(this.body))) this.#linger();
     this.#response.writeHead(problem.status, [...fields, ...problem.fields]);
     this.#response.end(this.#message.method === 'HEAD' ? undefined : problem.body);

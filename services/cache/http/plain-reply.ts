@@ -50,10 +50,10 @@ export class PlainReply implements Reply {
     return { to: socket, head, begin: onStream, end: () => {} };
   }
 
-  async refuse(code: ProblemCode, fields: Fields = []): Promise<void> {
+  async refuse(code: ProblemCode, fields: Fields = [], detail?: string): Promise<void> {
     const { socket, heads, request, body } = this.#options;
     if (!(await drain(body))) this.close();
-    socket.write(heads.problem(code, { isLast: this.#decideLast(), isHead: request.method === 'HEAD', fields }));
+    socket.write(heads.problem(code, { isLast: this.#decideLast(), isHead: request.method === 'HEAD', fields, detail }));
   }
 
   #decideLast(): boolean {

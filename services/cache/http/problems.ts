@@ -14,7 +14,10 @@ export const problems = {
   'method-not-allowed': { status: 405, detail: 'Objects support GET, HEAD, PUT and DELETE.' },
   'request-timeout': { status: 408, detail: 'The request did not arrive in time.' },
   'precondition-failed': { status: 412, detail: 'The condition of the request does not hold for the stored version.' },
-  'too-large': { status: 413, detail: 'The object is larger than the policy, the share of its namespace or this shard allows.' },
+  'too-large': {
+    status: 413,
+    detail: 'The object is larger than the policy, the share of its namespace or this shard allows. The detail names the limit.',
+  },
   'unsupported-encoding': { status: 415, detail: 'The content encoding aws-chunked is not supported: send the plain body.' },
   'range-not-satisfiable': { status: 416, detail: 'The range begins after the end of the object.' },
   'expectation-failed': { status: 417, detail: 'The only supported expectation is 100-continue.' },
@@ -37,8 +40,8 @@ interface ProblemResponse {
   readonly body: string;
 }
 
-export function problemResponse(code: ProblemCode): ProblemResponse {
-  const problem: Problem = { code, ...problems[code] };
+export function problemResponse(code: ProblemCode, detail: string = problems[code].detail): ProblemResponse {
+  const problem: Problem = { code, status: problems[code].status, detail };
   const body = problemBody(problem);
   const retryAfter = retryAfterSeconds[code];
   const fields = ['content-type', problemContentType, 'content-length', String(Buffer.byteLength(body))];

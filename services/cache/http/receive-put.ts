@@ -4,6 +4,7 @@ import { within } from '../disk/deadline.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
 import { faultKind } from '../disk/files.ts';
 import type { TimeBudget } from '../disk/time-budget.ts';
+import { lowest, type SizeLimit } from '../index/catalog.ts';
 import { type Condition, ConditionError, type Store } from '../store/store.ts';
 import { NoRoomError, type Upload } from '../store/upload.ts';
 import { DigestCheck, type ExpectedDigest } from './digests.ts';
@@ -19,7 +20,7 @@ export const lingerMs = 10_000;
 
 interface Put {
   readonly key: Key;
-  /** Undefined for a chunked body. */
+  /** At most `maxObjectBytes`. Undefined for a chunked body. */
   readonly length: number | undefined;
   readonly contentType: string;
   readonly contentEncoding: string;
@@ -37,7 +38,8 @@ type PutOutcome =
   | { readonly kind: 'stored'; readonly tag: string }
   /** The response is that of `stored`, with `x-kura-stored: no`. */
   | { readonly kind: 'not-kept' }
-  | { readonly kind: 'refused'; readonly code: 'too-large' | 'no-room' | 'disk-fault' | 'digest-mismatch' | 'precondition-failed' };
+  | { readonly kind: 'too-large'; readonly limit: SizeLimit }
+  | { readonly kind: 'refused'; readonly code: 'no-room' | 'disk-fault' | 'digest-mismatch' | 'precondition-failed' };
 
 interface ReceiveOptions {
   readonly store: Store;
@@ -50,10 +52,10 @@ interface ReceiveOptions {
 
 /** Rejects only with an error of `body`. With the outcome `refused`, the rest of the body is unread. */
 export async function receivePut({ store, put, body, health, budget }: ReceiveOptions): Promise<PutOutcome> {
-  if (put.length !== undefined && put.length > put.maxObjectBytes) return { kind: 'refused', code: 'too-large' };
   const begun = store.begin(put);
   switch (begun.kind) {
     case 'too-large':
+      return begun;
     case 'no-room':
       return { kind: 'refused', code: begun.kind };
     case 'not-kept':
@@ -64,12 +66,12 @@ export async function receivePut({ store, put, body, health, budget }: ReceiveOp
       return begun satisfies never;
   }
   const { upload } = begun;
-  const maxBytes = Math.min(put.maxObjectBytes, begun.maxBytes);
+  const limit = lowest({ maxBytes: put.maxObjectBytes, setBy: 'policy' }, begun.limit);
   const digests = new DigestCheck(put.digests);
   let isFinished = false;
   try {
     for await (const chunk of body) {
-      if (upload.receivedBytes + chunk.length > maxBytes) return { kind: 'refused', code: 'too-large' };
+      if (upload.receivedBytes + chunk.length > limit.maxBytes) return { kind: 'too-large', limit };
       digests.update(chunk);
       const fault = await settle(upload.write(chunk), budget.writeMs);
       if (fault !== undefined) return refuse(fault.error, health);
@@ -129,7 +131,7 @@ async function receiveNothing({ store, put, body, health, budget }: ReceiveOptio
   for await (const chunk of body) {
     bytes += chunk.length;
     digests.update(chunk);
-    if (bytes > put.maxObjectBytes) return { kind: 'refused', code: 'too-large' };
+    if (bytes > put.maxObjectBytes) return { kind: 'too-large', limit: { maxBytes: put.maxObjectBytes, setBy: 'policy' } };
   }
   if (!digests.holds()) return { kind: 'refused', code: 'digest-mismatch' };
   try {

@@ -65,8 +65,8 @@ export class ResponseHeads {
     return head;
   }
 
-  problem(code: ProblemCode, options: { isLast: boolean; isHead: boolean; fields: Fields }): string {
-    const { status, fields, body } = problemResponse(code);
+  problem(code: ProblemCode, options: { isLast: boolean; isHead: boolean; fields: Fields; detail?: string | undefined }): string {
+    const { status, fields, body } = problemResponse(code, options.detail);
     return this.make(status, [...options.fields, ...fields], options.isLast) + (options.isHead ? '' : body);
   }
 }

@@ -35,11 +35,16 @@ export interface RemovedRow {
   readonly bytes: number;
 }
 
+/** The size limit of one object, and what sets it. */
+export interface SizeLimit {
+  readonly maxBytes: number;
+  readonly setBy: 'policy' | 'share' | 'shard';
+}
+
 export type UploadAdmission =
-  /** `maxBytes`: the size limit of the object. */
-  | { readonly kind: 'admitted'; readonly pool: Pool; readonly maxBytes: number }
+  | { readonly kind: 'admitted'; readonly pool: Pool; readonly limit: SizeLimit }
   /** The object exceeds its size limit. */
-  | { readonly kind: 'too-large' }
+  | { readonly kind: 'too-large'; readonly limit: SizeLimit }
   /** The room is reserved for other uploads. */
   | { readonly kind: 'no-room' }
   /** Eviction protects all stored objects: the body is read and dropped, and the response has `x-kura-stored: no`. */
@@ -108,11 +113,14 @@ export class Catalog {
   /** Decides on a PUT before its first byte. `length` is 0 for a chunked body; an admitted length is reserved. */
   admitUpload({ namespace, maxShare, length }: { namespace: string; maxShare: number | undefined; length: number }): UploadAdmission {
     const pool = this.shares.learn(namespace, maxShare);
-    const maxBytes = Math.min(Math.floor(this.space.limits.maxBytes * this.#maxObjectShare), this.shares.limitBytes(pool));
-    if (length > maxBytes) return { kind: 'too-large' };
+    const limit = lowest(
+      { maxBytes: Math.floor(this.space.limits.maxBytes * this.#maxObjectShare), setBy: 'shard' },
+      { maxBytes: this.shares.limitBytes(pool), setBy: 'share' },
+    );
+    if (length > limit.maxBytes) return { kind: 'too-large', limit };
     if (!this.space.reserve(length)) return { kind: 'no-room' };
     if (this.#victims.hasShareFor(pool, length, this.#clock.tick()) && this.evictor.canMakeRoom(length))
-      return { kind: 'admitted', pool, maxBytes };
+      return { kind: 'admitted', pool, limit };
     this.space.release(length);
     return { kind: 'not-kept' };
   }
@@ -165,4 +173,8 @@ export class Catalog {
     const group = this.groups.number({ namespace, prefix: prefixOf(key) });
     if (group !== before) this.index.regroup(row, group);
   }
+}
+
+export function lowest(a: SizeLimit, b: SizeLimit): SizeLimit {
+  return a.maxBytes <= b.maxBytes ? a : b;
 }

@@ -7,7 +7,7 @@ import { type Digest, digestOf } from '../digest.ts';
 import { fileName, objectPath, temporaryFolder } from '../disk/file-name.ts';
 import { faultKind } from '../disk/files.ts';
 import { blockBytes, type ObjectMeta } from '../disk/trailer.ts';
-import type { RemovedRow, UploadAdmission } from '../index/catalog.ts';
+import type { RemovedRow, SizeLimit, UploadAdmission } from '../index/catalog.ts';
 import { type Clock, tickMs } from '../index/clock.ts';
 import { flagVerified, noRow } from '../index/object-index.ts';
 import { blocksOf } from '../index/space.ts';
@@ -42,7 +42,7 @@ export class ConditionError extends Error {
 
 type BeginResult =
   | Exclude<UploadAdmission, { kind: 'admitted' }>
-  | { readonly kind: 'upload'; readonly upload: Upload; readonly maxBytes: number };
+  | { readonly kind: 'upload'; readonly upload: Upload; readonly limit: SizeLimit };
 
 export class Store {
   /** Serializes the changes of each file, by file name. */
@@ -115,12 +115,12 @@ export class Store {
     const { files, buffers, directory, catalog } = this.#options;
     const admission = catalog.admitUpload({ ...put, length: put.length ?? 0 });
     if (admission.kind !== 'admitted') return admission;
-    const { pool, maxBytes } = admission;
+    const { pool, limit } = admission;
     this.#temporaryNumber += 1;
     const temporaryPath = `${temporaryFolder(directory)}/${this.runId}-${this.#temporaryNumber}.part`;
     const charge = (bytes: number) => catalog.charge(pool, bytes);
     const upload = new Upload({ ...put, temporaryPath, files, buffers, space: catalog.space, charge });
-    return { kind: 'upload', upload, maxBytes };
+    return { kind: 'upload', upload, limit };
   }
 
   /** Renames the file of an upload to its final name. If it rejects with ConditionError or a disk fault, the stored object is unchanged. */

@@ -1,6 +1,6 @@
 /** Pure: the text of an error response, in one line. */
 
-const maxShownCharacters = 200;
+const maxShownCharacters = 1_000;
 
 /** Returns `403 forbidden: no rule allows …`, or the beginning of the text if it is not a problem document (RFC 9457). */
 export function problemText(status: number, text: string): string {

@@ -200,7 +200,6 @@ function reportFailure(
   }
   const shard = headers['x-kura-shard'];
   errorTerminal.print(`kura ${verb} ${key}: ${problemText(status, problem)}${shard === undefined ? '' : ` (shard ${shard})`}`);
-  if (status === 403) errorTerminal.print('By default, the policy allows keys that begin with the namespace of the token and a slash.');
   return exitStatuses.failure;
 }
 

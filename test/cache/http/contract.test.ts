@@ -169,7 +169,8 @@ for (const { edge, fields } of edges) {
     const body = randomBytes(1001);
     for (const sent of [body, Readable.from([body.subarray(0, 900), body.subarray(900)])]) {
       const answer = await call(shard.url, { method: 'PUT', path: '/objects/a/l', body: sent, headers });
-      t.deepEqual([answer.status, JSON.parse(answer.body.toString()).code], [413, 'too-large']);
+      const { code, detail } = JSON.parse(answer.body.toString());
+      t.deepEqual([answer.status, code, detail], [413, 'too-large', 'The policy limits an object to 1000 bytes.']);
     }
     t.is((await call(shard.url, { path: '/objects/a/l' })).status, 404);
     t.is((await call(shard.url, { method: 'PUT', path: '/objects/a/l', body: body.subarray(1), headers })).status, 201);

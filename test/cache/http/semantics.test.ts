@@ -179,6 +179,11 @@ test('a chunked body has the same size limit as a body with a length', async (t)
     const headers = Buffer.isBuffer(body) ? { 'content-length': body.length } : {};
     const refused = await callPlainly(shard.url, { method: 'PUT', path: '/objects/large', body, headers });
     t.deepEqual([refused.status, codeOf(refused.body)], [413, 'too-large']);
+    t.regex(String(refused.body), /"This shard \(KURA_CACHE_MAX_OBJECT_PERCENT\) limits an object to 16777216 bytes\."/);
+    const share = { ...callerHeaders({ maxShare: 0.1 }), ...headers };
+    const another = Buffer.isBuffer(body) ? body : Readable.from(Array.from({ length: 20 }, () => randomBytes(1_000_000)));
+    const overShare = await callPlainly(shard.url, { method: 'PUT', path: '/objects/large', body: another, headers: share });
+    t.regex(String(overShare.body), /"The share of its namespace on this shard limits an object to \d{7} bytes\."/);
   }
   for (let at = 0; at < 40; at += 1) t.is((await callPlainly(shard.url, { path: `/objects/a/${at}` })).status, 200);
 });

@@ -24,6 +24,14 @@ os.replace(rotated, os.environ["KURA_TOKEN_FILE"])
 assert read("kura://train {0..1}.tar") == sorted(originals)
 assert cache.counters().errors == {} and cache.counters().stored == 2
 
+try:
+    with webdataset.TarWriter("kura://half.tar") as sink:
+        sink.write({"__key__": "one", "bin": b"half"})
+        raise RuntimeError("half")
+except RuntimeError:
+    pass
+assert cache.stat("half.tar") is None
+
 tar = os.path.join(folder, "other.tar")
 with webdataset.TarWriter(tar) as sink:
     sink.write({"__key__": "one", "bin": b"from the origin"})

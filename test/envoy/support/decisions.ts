@@ -53,6 +53,7 @@ export function allow(given: Grant | undefined, changes: Partial<Allow> = {}): A
 export const forbidden: Decision = {
   kind: 'forbidden',
   reason: 'no',
+  detail: 'no',
   identity: { namespace: 'vision', serviceAccount: 'trainer' } as Allow['identity'],
   rule: 'default',
   difference: undefined,

@@ -1,6 +1,7 @@
 /** Handles PUT. */
 import type { Result } from '../../counters.ts';
 import { maxContentEncodingBytes, maxContentTypeBytes, maxNamespaceBytes, maxWriterBytes } from '../../disk/trailer.ts';
+import type { SizeLimit } from '../../index/catalog.ts';
 import { isConditional, mayWrite, type Version } from '../conditions.ts';
 import type { ObjectRequest } from '../object-request.ts';
 import { receivePut } from '../receive-put.ts';
@@ -11,7 +12,7 @@ export async function handlePut(service: ObjectService, request: ObjectRequest, 
   const { store, direct, health, budget } = service;
   const { key, length, maxShare, digests } = request;
   const maxObjectBytes = request.maxObjectBytes ?? Number.POSITIVE_INFINITY;
-  if (length !== undefined && length > maxObjectBytes) return await refuse(reply, 'too-large');
+  if (length !== undefined && length > maxObjectBytes) return await refuseTooLarge(reply, { maxBytes: maxObjectBytes, setBy: 'policy' });
   if (health.isReadOnly) return await refuse(reply, 'read-only');
   const location = reply.isAwaited ? direct?.locateUpload(request, length) : undefined;
   if (location !== undefined) return redirect(reply, location);
@@ -36,12 +37,25 @@ export async function handlePut(service: ObjectService, request: ObjectRequest, 
     case 'not-kept':
       reply.send(201, ['x-kura-stored', 'no', 'content-length', '0']);
       return 'notStored';
+    case 'too-large':
+      return await refuseTooLarge(reply, outcome.limit);
     case 'refused':
       await reply.refuse(outcome.code);
       return 'refused';
     default:
       return outcome satisfies never;
   }
+}
+
+const limitOwners: Readonly<Record<SizeLimit['setBy'], string>> = {
+  policy: 'The policy',
+  share: 'The share of its namespace on this shard',
+  shard: 'This shard (KURA_CACHE_MAX_OBJECT_PERCENT)',
+};
+
+async function refuseTooLarge(reply: Reply, { maxBytes, setBy }: SizeLimit): Promise<Result> {
+  await reply.refuse('too-large', [], `${limitOwners[setBy]} limits an object to ${maxBytes} bytes.`);
+  return 'refused';
 }
 
 /** Returns an empty string for a value that is too long for the trailer or not printable ASCII. */

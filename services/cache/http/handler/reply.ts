@@ -27,7 +27,7 @@ export interface Reply {
   /** Starts a response with a body. Nothing is sent before `begin`. */
   stream(status: number, fields: Fields): BodySink;
   /** Sends a problem, after the rest of the request body was read and dropped. */
-  refuse(code: ProblemCode, fields?: Fields): Promise<void>;
+  refuse(code: ProblemCode, fields?: Fields, detail?: string): Promise<void>;
 }
 
 /** Redirects the client to the address of this shard. */
