@@ -1,5 +1,6 @@
 /**
- * Writes what follows from the alerts in k8s/overlays/monitoring/kura.rules.yaml: the runbook_url of each one, and the PrometheusRule.
+ * Writes what follows from the alerts in k8s/overlays/monitoring/kura.rules.yaml: the runbook_url of each one, and the PrometheusRule. Links
+ * of the dashboard to the documents get the same homepage.
  * `--check` writes nothing and fails when a committed file differs.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -9,6 +10,7 @@ import { parse, stringify } from 'yaml';
 const root = path.resolve(import.meta.dirname, '..');
 const rulesFile = path.join(root, 'k8s', 'overlays', 'monitoring', 'kura.rules.yaml');
 const operatorFile = path.join(root, 'k8s', 'overlays', 'monitoring', 'operator', 'prometheus-rule.yaml');
+const dashboardFile = path.join(root, 'k8s', 'overlays', 'monitoring', 'kura.dashboard.json');
 const { homepage } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as { homepage: string };
 
 const rules = withRunbooks(readFileSync(rulesFile, 'utf8'));
@@ -20,6 +22,7 @@ const prometheusRule = {
 };
 const note = '# Generated from ../kura.rules.yaml by `npm run generate`. Do not edit.\n';
 publish(rulesFile, rules);
+publish(dashboardFile, readFileSync(dashboardFile, 'utf8').replace(/"url": ".*?\/docs\//g, `"url": "${homepage}/docs/`));
 publish(operatorFile, note + stringify(prometheusRule, { lineWidth: 100 }));
 
 /** The first line of the annotations of each alert. */

@@ -63,7 +63,7 @@ export type Decision =
   | { readonly kind: 'no-such-path' }
   | { readonly kind: 'bad-key' }
   | { readonly kind: 'bad-method'; readonly allowed: readonly string[] }
-  | { readonly kind: 'too-large'; readonly maxObjectBytes: number }
+  | { readonly kind: 'too-large'; readonly identity: Identity; readonly maxObjectBytes: number }
   | { readonly kind: 'too-many-requests'; readonly identity: Identity; readonly excess: Excess }
   | Extract<Resolution, { kind: 'unavailable' }>
   | { readonly kind: 'no-policy' };
@@ -142,7 +142,8 @@ export function createDecide({
     }
     if (folder !== undefined) return { kind: 'folder', answer: folder.answer, identity, rule, cached };
     const { maxObjectBytes, share, bytesPerSecond } = limits;
-    if (verb === 'PUT' && contentLength !== undefined && contentLength > maxObjectBytes) return { kind: 'too-large', maxObjectBytes };
+    if (verb === 'PUT' && contentLength !== undefined && contentLength > maxObjectBytes)
+      return { kind: 'too-large', identity, maxObjectBytes };
     const seconds = Math.min(grantSeconds, Math.floor((resolution.goodUntil - now()) / 1000));
     const countsBytes = bytesPerSecond !== undefined;
     // Nobody counts what passes by Envoy: neither the bytes nor the requests that one ticket allows.
