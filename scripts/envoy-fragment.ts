@@ -1,11 +1,11 @@
 /** Pure: merges a fragment into a bootstrap. */
-import { isMap, isSeq, type Node, parseDocument, type YAMLMap, type YAMLSeq } from 'yaml';
+import { isMap, isScalar, isSeq, type Node, parseDocument, type YAMLMap, type YAMLSeq } from 'yaml';
 
 /** The style of the bootstraps in this repository: strings are never folded, and short lists have no padding. */
 export const yamlStyle = { lineWidth: 0, flowCollectionPadding: false } as const;
 
 /**
- * Merges maps by key, and list entries by name or, without a name, by index. Keeps comments.
+ * Merges maps by key, and list entries by name or, without a name, by index. `$patch: add` makes a new entry. Keeps comments.
  * Throws an Error when the bootstrap has no such entry.
  */
 export function mergeFragment(bootstrap: string, fragment: string): string {
@@ -20,6 +20,7 @@ export function mergeFragment(bootstrap: string, fragment: string): string {
 function merge(into: Node, added: Node, where: string): void {
   if (isMap(into) && isMap(added)) mergeMaps(into, added, where);
   else if (isSeq(into) && isSeq(added)) mergeLists(into, added, where);
+  else if (isScalar(into) && isScalar(added)) into.value = added.value;
   else throw new Error(`${where} has another shape than the fragment`);
 }
 
@@ -36,6 +37,11 @@ function mergeLists(into: YAMLSeq, added: YAMLSeq, where: string): void {
   for (const [index, entry] of added.items.entries()) {
     const name = isMap(entry) ? entry.get('name') : undefined;
     const known = name === undefined ? into.items[index] : into.items.find((item) => isMap(item) && item.get('name') === name);
+    if (isMap(entry) && entry.get('$patch') === 'add') {
+      entry.delete('$patch');
+      into.add(entry);
+      continue;
+    }
     if (known === undefined) throw new Error(`${where} has no entry ${name ?? index}`);
     merge(known as Node, entry as Node, `${where}, ${name ?? index}`);
   }

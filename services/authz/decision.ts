@@ -1,5 +1,6 @@
 /** Decides a request: parses it, resolves the identity of its token, and evaluates the policy. */
 import { parseTarget } from '../shared/key.ts';
+import type { TraceContext } from '../shared/trace-context.ts';
 import type { CallerSigner } from './caller-signer.ts';
 import type { Identity, Resolution } from './identity/identity.ts';
 import { maxTokenBytes } from './identity/jwt.ts';
@@ -20,6 +21,10 @@ export interface Question {
   readonly contentLength: number | undefined;
   /** When Envoy received the request, in milliseconds since the epoch. Undefined when Envoy does not send it. */
   readonly receivedAt: number | undefined;
+  /** Set only when Envoy makes request ids. */
+  readonly requestId?: string | undefined;
+  /** Set only when Envoy traces requests. */
+  readonly trace?: TraceContext | undefined;
 }
 
 /** The decision of the next policy, when it differs from that of the policy in force. */

@@ -1,5 +1,16 @@
 /** The settings of a shard. `npm run generate` writes them into docs/reference.md. */
-import { advertisedAddress, bytes, choice, duration, integer, listenAddress, logLevel, optional, text } from '../shared/environment.ts';
+import {
+  advertisedAddress,
+  bytes,
+  choice,
+  duration,
+  flag,
+  integer,
+  listenAddress,
+  logLevel,
+  optional,
+  text,
+} from '../shared/environment.ts';
 
 export const settingPrefix = 'KURA_CACHE_';
 
@@ -76,5 +87,9 @@ export const settings = {
   ),
   scrub: bytes('Bytes per second that the background check of stored objects reads. 0 disables it.', { min: 0, max: 2 ** 40 }, '16Mi'),
   deviceShards: integer('Number of shards that share the file system. It divides the default limits.', { min: 1, max: 1024 }, '1'),
+  requestLog: flag(
+    'Whether the shard logs each request of a sampled trace (`traceparent`), at most 200 a second, with the ids that Envoy gave it.',
+    'false',
+  ),
   logLevel: logLevel(),
 };

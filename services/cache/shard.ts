@@ -18,6 +18,7 @@ import { Callers } from './http/callers.ts';
 import { connectionLimit } from './http/connection-limit.ts';
 import { Direct } from './http/direct.ts';
 import { type ObjectServerOptions, startObjectServer } from './http/object-server.ts';
+import { RequestLog } from './http/request-log.ts';
 import type { ObjectService } from './http/service.ts';
 import { Catalog } from './index/catalog.ts';
 import { Clock } from './index/clock.ts';
@@ -69,6 +70,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     reader,
     buffers,
     counters,
+    requestLog: config.requestLog ? new RequestLog({ log, now: Date.now }) : undefined,
     callers: new Callers({ keys: () => credentials.keys, now: Date.now }),
     direct: createDirect(config, () => objects.address),
     notReady,
