@@ -15,6 +15,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   cache: ['services/cache', 'services/shared', 'proto'],
   authz: ['services/authz', 'services/shared', 'proto'],
   eds: ['services/eds', 'services/shared', 'proto'],
+  'envoy-bootstrap': ['services/envoy-bootstrap'],
   'envoy-drain': ['services/envoy-drain', 'services/shared'],
   'fake-kubernetes': ['services/fake-kubernetes', 'services/shared'],
   local: ['services', 'proto'],

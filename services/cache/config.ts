@@ -24,6 +24,11 @@ export const settings = {
     'Address for /livez and /readyz of the parent of several shards. The Pod is ready while at least one shard serves.',
     '0.0.0.0:7099',
   ),
+  marker: optional(
+    text(
+      'Name of a file that each directory must contain. The shard does not start without it, so a disk that is not mounted never fills the disk below.',
+    ),
+  ),
   name: optional(
     text(
       'Name of the shard, equal to its hash_key in the assignment. The directory stores the name, and a shard with another name does not start on it. With several shards: name of the Pod, to which each shard adds /shard-i.',

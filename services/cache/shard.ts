@@ -10,7 +10,7 @@ import type { Logger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
 import type { settings } from './config.ts';
 import { Counters } from './counters.ts';
-import { FolderRepair, type Identity, lockDirectory, prepareDirectory } from './disk/directory.ts';
+import { FolderRepair, type Identity, lockDirectory, prepareDirectory, requireMarker } from './disk/directory.ts';
 import { DiskHealth } from './disk/disk-health.ts';
 import { countPending, type Files, systemFiles } from './disk/files.ts';
 import { type TimeBudget, timeBudget } from './disk/time-budget.ts';
@@ -44,6 +44,7 @@ interface ReplaceableParts {
 /** Starts a shard. Resolves when it serves; recovery continues in the background. Rejects if it cannot use the directory or an address. */
 export async function startShard(config: ShardSettings, log: Logger, replaced: ReplaceableParts = {}): Promise<Running> {
   return await startWithCloser(async (closer) => {
+    if (config.marker !== undefined) await requireMarker(config.directory, config.marker);
     const lock = await lockDirectory(config.directory);
     closer.add('directory lock', lock.release);
     return await startLocked(config, log, replaced, closer);
@@ -151,7 +152,7 @@ function createParts({ config, identity, log, signal, ...options }: PartsOptions
   });
   const buffers = new BufferPool({ maxBytes: config.bufferBytes });
   const window = new PageCacheWindow({ maxBytes: availableMemory() / 2 / config.deviceShards, startTick: clock.tick() });
-  const repair = new FolderRepair(directory, log);
+  const repair = new FolderRepair({ directory, marker: config.marker }, log);
   const health: DiskHealth = new DiskHealth({
     counters,
     probe: () => probeDisk(files, directory),

@@ -15,7 +15,7 @@ import { type LocalSystem, root, startLocalSystem } from './support/system.ts';
 
 const run = promisify(execFile);
 const test = anyTest as TestFn;
-const overlay = path.join(root, 'k8s', 'overlays', 'monitoring');
+const plain = path.join(root, 'k8s', 'components', 'monitoring', 'plain');
 const [prometheus, promtool] = ['prometheus', 'promtool'].map((program) => findPeer(program, { debianPackage: 'prometheus' }));
 let system: LocalSystem;
 let server: ChildProcess;
@@ -34,7 +34,7 @@ const maxObjectBytes = 1024 * 1024;
 const forbidden = { as: 'vision/trainer', path: '/objects/nlp/x' };
 
 const alerts = async () =>
-  (parse(await readFile(path.join(overlay, 'kura.rules.yaml'), 'utf8')) as Rules).groups.flatMap(({ rules }) => rules);
+  (parse(await readFile(path.join(plain, 'kura.rules.yaml'), 'utf8')) as Rules).groups.flatMap(({ rules }) => rules);
 
 test('the runbook has an entry for each alert, and for no other', async (t) => {
   const runbook = await readFile(path.join(root, 'docs', 'operate.md'), 'utf8');
@@ -51,14 +51,14 @@ test('each alert links its entry of the runbook', async (t) => {
 });
 
 test('the PrometheusRule has the same alerts, and the PodMonitor the same ports and jobs as the scrape configuration', async (t) => {
-  const read = async (file: string) => parse(await readFile(path.join(overlay, file), 'utf8'));
-  t.deepEqual((await read('operator/prometheus-rule.yaml')).spec, await read('kura.rules.yaml'));
+  const read = async (file: string) => parse(await readFile(path.join(plain, file), 'utf8'));
+  t.deepEqual((await read('../prometheus-rule.yaml')).spec, await read('kura.rules.yaml'));
   const [job] = (await read('kura.scrape.yaml')).scrape_configs;
   const [keep, ...labels] = job.relabel_configs;
-  const { podMetricsEndpoints } = (await read('operator/pod-monitor.yaml')).spec;
+  const { podMetricsEndpoints } = (await read('../pod-monitor.yaml')).spec;
   t.deepEqual(
     podMetricsEndpoints.map(({ port }: { port: string }) => port),
-    ['metrics', 'authz-metrics'],
+    ['metrics', ...Array.from({ length: 7 }, (_, index) => `metrics-${index + 1}`), 'authz-metrics'],
   );
   // The operator sets the label pod itself.
   const expected = labels.filter(({ target_label: label }: { target_label: string }) => label !== 'pod');
@@ -99,7 +99,7 @@ if (prometheus !== undefined && promtool !== undefined) {
   });
 
   test.serial('promtool takes the rules, and each alert fires when it should and at nothing else', async (t) => {
-    const { stdout } = await run(promtool, ['check', 'rules', path.join(overlay, 'kura.rules.yaml')]);
+    const { stdout } = await run(promtool, ['check', 'rules', path.join(plain, 'kura.rules.yaml')]);
     t.regex(stdout, /SUCCESS: \d+ rules found/);
     const file = path.join(root, 'test', 'monitoring', 'alerts.yaml');
     await t.notThrowsAsync(run(promtool, ['test', 'rules', file]));
@@ -111,7 +111,7 @@ if (prometheus !== undefined && promtool !== undefined) {
   });
 
   test.serial('every panel of the dashboard shows something', async (t) => {
-    const dashboard = JSON.parse(await readFile(path.join(overlay, 'kura.dashboard.json'), 'utf8')) as Dashboard;
+    const dashboard = JSON.parse(await readFile(path.join(plain, 'kura.dashboard.json'), 'utf8')) as Dashboard;
     const queries = dashboard.panels.flatMap(({ title, targets = [] }) => targets.map(({ expr }) => ({ title, expr })));
     t.true(queries.length > 45);
     for (const { title, expr } of queries) {
@@ -153,7 +153,7 @@ async function startPrometheus(folder: string): Promise<void> {
   });
   const config = {
     global: { scrape_interval: '1s', evaluation_interval: '1s' },
-    rule_files: [path.join(overlay, 'kura.rules.yaml')],
+    rule_files: [path.join(plain, 'kura.rules.yaml')],
     scrape_configs: [
       job(
         'kura-cache',

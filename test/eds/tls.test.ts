@@ -1,4 +1,4 @@
-/** Mutual TLS between Envoy and eds: the operators' fragment envoy/tls.yaml in the real Envoy, and eds as a process. */
+/** Mutual TLS between Envoy and eds: the fragment of the component tls in the real Envoy, and eds as a process. */
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { connect as connectTls } from 'node:tls';
@@ -11,7 +11,7 @@ import { waitFor } from '../support/wait.ts';
 import { startCluster } from './support/cluster.ts';
 import { type Envoy, startEnvoy } from './support/envoy.ts';
 
-const root = path.resolve(import.meta.dirname, '..', '..');
+const component = path.resolve(import.meta.dirname, '..', '..', 'k8s', 'components', 'tls');
 const pods = [{ name: 'kura-cache-0', address: '10.0.0.1' }];
 const expected = { 'kura-cache-0/shard-0': '10.0.0.1 HEALTHY' };
 
@@ -19,10 +19,10 @@ const expected = { 'kura-cache-0/shard-0': '10.0.0.1 HEALTHY' };
 async function startTlsEnvoy(t: ExecutionContext, { eds, certificates }: { eds: string; certificates: string }): Promise<Envoy> {
   const folder = await temporaryFolder(t);
   for (const name of ['eds-client-certificate.yaml', 'eds-authority.yaml']) {
-    const text = await readFile(path.join(root, 'envoy', name), 'utf8');
+    const text = await readFile(path.join(component, name), 'utf8');
     await writeFile(path.join(folder, name), text.replaceAll('/etc/kura/eds-tls', certificates));
   }
-  const fragment = (await readFile(path.join(root, 'envoy', 'tls.yaml'), 'utf8')).replaceAll('/etc/envoy', folder);
+  const fragment = (await readFile(path.join(component, 'fragment-tls.yaml'), 'utf8')).replaceAll('/etc/envoy', folder);
   const { clusters } = (parse(fragment) as { static_resources: { clusters: { name: string; transport_socket: object }[] } })
     .static_resources;
   const transportSocket = clusters.find(({ name }) => name === 'eds')?.transport_socket as object;

@@ -1,4 +1,4 @@
-/** Client TLS: the operators' fragment envoy/tls.yaml merged into the bootstrap, in the real Envoy. */
+/** Client TLS: the fragment of the component tls merged into the bootstrap, in the real Envoy. */
 import { once } from 'node:events';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { connect as connectTcp } from 'node:net';
@@ -6,7 +6,7 @@ import path from 'node:path';
 import { connect } from 'node:tls';
 import test, { type ExecutionContext } from 'ava';
 import { parseDocument } from 'yaml';
-import { mergeFragment } from '../../scripts/envoy-fragment.ts';
+import { mergeFragments } from '../../services/envoy-bootstrap/fragment.ts';
 import { createAuthority } from '../../services/fake-kubernetes/certificates.ts';
 import { namedEntry } from '../../services/local/bootstrap.ts';
 import { writeCertificate } from '../support/certificates.ts';
@@ -16,7 +16,7 @@ import { waitFor } from '../support/wait.ts';
 import { allow } from './support/decisions.ts';
 import { type Rig, startRig } from './support/rig.ts';
 
-const operators = path.resolve(import.meta.dirname, '..', '..', 'envoy');
+const component = path.resolve(import.meta.dirname, '..', '..', 'k8s', 'components', 'tls');
 
 async function setting(
   t: ExecutionContext,
@@ -30,14 +30,14 @@ async function setting(
   const secrets = path.join(folder, 'secrets');
   await mkdir(secrets);
   for (const name of ['server-certificate.yaml', 'eds-client-certificate.yaml', 'eds-authority.yaml']) {
-    const text = await readFile(path.join(operators, name), 'utf8');
+    const text = await readFile(path.join(component, name), 'utf8');
     await writeFile(path.join(secrets, name), text.replaceAll('/etc/kura', folder));
   }
-  const fragment = (await readFile(path.join(operators, 'tls.yaml'), 'utf8')).replaceAll('/etc/envoy', secrets);
+  const fragment = (await readFile(path.join(component, 'fragment-tls.yaml'), 'utf8')).replaceAll('/etc/envoy', secrets);
   const rig = await startRig(t, {
     authority: authority.certificate,
     edit: (bootstrap) => {
-      bootstrap.contents = parseDocument(mergeFragment(bootstrap.toString(), fragment)).contents;
+      bootstrap.contents = parseDocument(mergeFragments(bootstrap.toString(), [{ name: 'tls', text: fragment }])).contents;
       const listener = namedEntry(bootstrap, ['static_resources', 'listeners'], 'objects');
       const handshake = ['filter_chains', 0, 'transport_socket_connect_timeout'];
       if (listener.getIn(handshake) !== '5s') throw new Error('the handshake has another timeout');
@@ -84,22 +84,4 @@ test('a connection that is silent, or stops in its handshake, is closed', async 
   }
   rig.decide = () => allow(undefined);
   t.is(await rig.call({}), 404);
-});
-
-test('a fragment for what the bootstrap has not is refused by name', (t) => {
-  const bootstrap = 'static_resources: { clusters: [{ name: a, type: STATIC }], listeners: [{ name: b, filter_chains: [{}] }] }';
-  t.throws(() => mergeFragment(bootstrap, 'static_resources: { clusters: [{ name: c, x: 1 }] }'), {
-    message: 'the bootstrap under static_resources under clusters has no entry c',
-  });
-  t.throws(() => mergeFragment(bootstrap, 'static_resources: { clusters: { name: a } }'), { message: /under clusters has another shape/ });
-  t.throws(() => mergeFragment(bootstrap, 'static_resources: { clusters: [{ name: a, type: EDS }] }'), {
-    message: /under type has another shape/,
-  });
-  const merged = mergeFragment(
-    bootstrap,
-    'static_resources: { clusters: [{ name: a, x: 1 }], listeners: [{ name: b, filter_chains: [{ y: 2 }] }] }',
-  );
-  t.deepEqual(parseDocument(merged).toJS(), {
-    static_resources: { clusters: [{ name: 'a', type: 'STATIC', x: 1 }], listeners: [{ name: 'b', filter_chains: [{ y: 2 }] }] },
-  });
 });

@@ -1,4 +1,4 @@
-/** The overlay authz-deployment: authz behind a Service instead of beside each Envoy. */
+/** The component authz-deployment: authz behind a Service instead of beside each Envoy. */
 import anyTest, { type TestFn } from 'ava';
 import { waitFor } from '../support/wait.ts';
 import { type Drill, secondsSince, startDrill, system } from './support/drill.ts';
@@ -7,7 +7,7 @@ const test = anyTest as TestFn;
 let drill: Drill;
 test.before(async (t) => {
   t.timeout(180_000);
-  drill = await startDrill({ manifests: 'overlays/authz-deployment' });
+  drill = await startDrill({ components: ['authz-deployment'] });
 });
 test.after.always(() => drill?.stop());
 

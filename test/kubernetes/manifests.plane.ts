@@ -16,10 +16,14 @@ import { parseAllDocuments } from 'yaml';
 import { waitFor } from '../support/wait.ts';
 import { type Plane, startPlane } from './plane/plane.ts';
 import { createKubectl, type Kubectl } from './support/kubectl.ts';
+import { componentNames, withNeeds, writeKustomization } from './support/kustomization.ts';
 
 const root = path.resolve(import.meta.dirname, '..', '..');
 const system = 'kura-system';
-const manifests = ['base', ...(await readdir(path.join(root, 'k8s', 'overlays'))).map((overlay) => `overlays/${overlay}`)];
+const overlays = ['base', ...(await readdir(path.join(root, 'k8s', 'overlays'))).map((overlay) => `overlays/${overlay}`)];
+/** The base with one component each. components.plane.ts has their combinations. */
+const withComponent = componentNames.map((name) => `components/${name}`);
+const manifests = [...overlays, ...withComponent];
 /** The test makes the namespace without kubectl's own note of what it applied; and the API server here is newer than those that know nothing else. */
 const expectedWarnings = [
   'Warning: resource namespaces/kura-system is missing the kubectl.kubernetes.io/last-applied-configuration annotation',
@@ -30,6 +34,8 @@ const test = anyTest as TestFn;
 let folder: string;
 let plane: Plane;
 let kubectl: Kubectl;
+/** The folder of each of `manifests`, for `kubectl … -k`. */
+const folders = new Map(overlays.map((name) => [name, path.join(root, 'k8s', name)]));
 /** Those that the controllers have made of k8s/base. */
 let pods: V1Pod[];
 
@@ -38,11 +44,17 @@ test.before(async () => {
   plane = await startPlane({ directory: path.join(folder, 'plane'), disableAdmission: 'DefaultStorageClass' });
   kubectl = createKubectl({ kubeconfig: plane.kubeconfig, cache: path.join(folder, 'kubectl') });
   await kubectl.ok('create', 'namespace', system);
+  for (const name of withComponent) {
+    const components = withNeeds([name.slice('components/'.length)]);
+    folders.set(name, await writeKustomization(path.join(folder, name.replaceAll('/', '-')), { components, namespace: system }));
+  }
 });
 test.after.always(async () => {
   await plane?.stop();
   await rm(folder, { recursive: true, force: true });
 });
+
+const folderOf = (name: string): string => folders.get(name) as string;
 
 const list = async <T>(...kind: readonly string[]): Promise<T[]> =>
   (await kubectl.json<{ items: T[] }>('-n', system, 'get', ...kind)).items;
@@ -68,9 +80,9 @@ function portsOf({ spec }: V1Pod): (string | undefined)[] {
   return [...(spec?.initContainers ?? []), ...(spec?.containers ?? [])].flatMap(({ ports }) => ports ?? []).map(({ name }) => name);
 }
 
-for (const name of manifests) {
+for (const name of overlays) {
   test.serial(`k8s/${name} is taken by the API server without a word of warning`, async (t) => {
-    const { status, stdout, stderr } = await kubectl.run('apply', '--dry-run=server', '--validate=strict', '-k', `k8s/${name}`);
+    const { status, stdout, stderr } = await kubectl.run('apply', '--dry-run=server', '--validate=strict', '-k', folderOf(name));
     t.deepEqual(warningsIn(stderr), []);
     t.is(status, 0, stdout);
   });
@@ -160,7 +172,7 @@ test.serial('a Service selects one part whole and names a port that its Pods hav
   t.truthy(slices);
 });
 
-test.serial('the autoscaler scales Envoy alone, by a container that it has and that says how much CPU it wants', async (t) => {
+test.serial('the autoscaler scales Envoy alone, by the share of its worker threads that are busy', async (t) => {
   const scalers = await list<V2HorizontalPodAutoscaler>('horizontalpodautoscalers');
   t.is(scalers.length, 1);
   const spec = scalers[0]?.spec;
@@ -170,7 +182,9 @@ test.serial('the autoscaler scales Envoy alone, by a container that it has and t
   t.is(spec?.minReplicas, target.spec?.replicas);
   const measured = spec?.metrics?.[0]?.containerResource;
   const container = target.spec?.template.spec?.containers.find(({ name }) => name === measured?.container);
-  t.truthy(container?.resources?.requests?.[measured?.name as string]);
+  // 60 % of the worker threads: Envoy cannot use more CPUs than it has threads, whatever it requests.
+  const threads = Number(container?.args?.[container.args.indexOf('--concurrency') + 1]);
+  t.deepEqual(measured?.target, { type: 'AverageValue', averageValue: `${threads * 600}m` });
 });
 
 test.serial('what authz and eds ask of the API goes by our FlowSchema, what others ask does not', async (t) => {
@@ -187,16 +201,17 @@ test.serial('what authz and eds ask of the API goes by our FlowSchema, what othe
   }
 });
 
-for (const name of manifests.filter((each) => each !== 'base')) {
+// The API server here has no custom resources of the Prometheus operator.
+for (const name of manifests.filter((each) => each !== 'base' && each !== 'components/monitoring')) {
   test.serial(`k8s/${name} is taken for real too`, async (t) => {
     await kubectl.run('-n', system, 'delete', 'statefulset,daemonset,deployment', '--all', '--cascade=background');
-    const { status, stderr } = await kubectl.run('apply', '--validate=strict', '-k', `k8s/${name}`);
+    const { status, stderr } = await kubectl.run('apply', '--validate=strict', '-k', folderOf(name));
     t.deepEqual(warningsIn(stderr), []);
     t.is(status, 0, stderr);
   });
 }
 
-test('workloads reach shards, and are told where they are, only with the overlay direct', async (t) => {
+test('workloads reach shards, and are told where they are, only with the component direct', async (t) => {
   interface Object {
     kind: string;
     metadata: { name: string };
@@ -206,7 +221,7 @@ test('workloads reach shards, and are told where they are, only with the overlay
     };
   }
   for (const name of manifests) {
-    const objects = parseAllDocuments(await kubectl.ok('kustomize', `k8s/${name}`)).map((document) => document.toJS() as Object);
+    const objects = parseAllDocuments(await kubectl.ok('kustomize', folderOf(name))).map((document) => document.toJS() as Object);
     const find = (...kinds: string[]) => objects.find(({ kind, metadata }) => kinds.includes(kind) && metadata.name === 'kura-cache')?.spec;
     const others = find('NetworkPolicy')?.ingress.filter(
       ({ from, ports }) => !JSON.stringify(from).includes('kura-envoy') && !JSON.stringify(ports).includes('metrics'),
@@ -214,8 +229,8 @@ test('workloads reach shards, and are told where they are, only with the overlay
     const told = find('StatefulSet', 'DaemonSet')?.template.spec.containers[0]?.env.filter(
       ({ name: each }) => each === 'KURA_CACHE_ADVERTISE',
     );
-    const isOpen = name === 'overlays/direct';
-    t.deepEqual(others, isOpen ? [{ from: [{ namespaceSelector: {} }], ports: [{ port: 'shard-0' }] }] : [], name);
+    const isOpen = name === 'components/direct';
+    t.deepEqual(others, isOpen ? [{ from: [{ namespaceSelector: {} }], ports: [{ port: 7000, endPort: 7063 }] }] : [], name);
     const pod = { name: 'KURA_CACHE_ADVERTISE', valueFrom: { fieldRef: { fieldPath: 'status.podIP' } } };
     t.deepEqual(told, isOpen ? [pod] : [], name);
   }
@@ -228,10 +243,14 @@ test('only authz and eds have a token of the Kubernetes API', async (t) => {
     automountServiceAccountToken?: boolean;
     spec?: { template?: { spec: NonNullable<V1Pod['spec']> } };
   }
-  const expected = ['kura-eds/eds', 'kura-envoy/authz'];
+  const zones = ['zone-a', 'zone-b', 'zone-c'];
+  const holders = new Map([
+    ['components/authz-deployment', ['kura-authz/authz', 'kura-eds/eds']],
+    ['components/zone-per-deployment', ['kura-eds/eds', ...zones.map((zone) => `kura-envoy-${zone}/authz`)]],
+  ]);
   for (const name of manifests) {
-    const objects = parseAllDocuments(await kubectl.ok('kustomize', `k8s/${name}`)).map((document) => document.toJS() as Object);
-    const holders = objects.flatMap(({ metadata, spec }) => {
+    const objects = parseAllDocuments(await kubectl.ok('kustomize', folderOf(name))).map((document) => document.toJS() as Object);
+    const found = objects.flatMap(({ metadata, spec }) => {
       const pod = spec?.template?.spec;
       if (pod === undefined) return [];
       const account = objects.find((each) => each.kind === 'ServiceAccount' && each.metadata.name === pod.serviceAccountName);
@@ -242,7 +261,7 @@ test('only authz and eds have a token of the Kubernetes API', async (t) => {
         .filter(({ volumeMounts = [] }) => isAutomatic || volumeMounts.some((mount) => names.includes(mount.name)))
         .map((container) => `${metadata.name}/${container.name}`);
     });
-    t.deepEqual(holders.sort(), name.endsWith('authz-deployment') ? ['kura-authz/authz', 'kura-eds/eds'] : expected, name);
+    t.deepEqual(found.sort(), holders.get(name) ?? ['kura-eds/eds', 'kura-envoy/authz'], name);
   }
 });
 
@@ -253,11 +272,12 @@ test('one shard, Envoy or node that stays broken blocks neither drains nor updat
     spec: { unhealthyPodEvictionPolicy?: string; maxUnavailable?: number | string; updateStrategy?: object };
   }
   for (const name of manifests) {
-    const objects = parseAllDocuments(await kubectl.ok('kustomize', `k8s/${name}`)).map((document) => document.toJS() as Object);
+    const objects = parseAllDocuments(await kubectl.ok('kustomize', folderOf(name))).map((document) => document.toJS() as Object);
     const budgets = objects.filter(({ kind }) => kind === 'PodDisruptionBudget');
     for (const { metadata, spec } of budgets) t.is(spec.unhealthyPodEvictionPolicy, 'AlwaysAllow', `${name}: ${metadata.name}`);
     const shards = objects.find(({ kind, metadata }) => metadata.name === 'kura-cache' && /StatefulSet|DaemonSet/.test(kind));
-    t.deepEqual(shards?.spec.updateStrategy, { type: 'RollingUpdate', rollingUpdate: { maxUnavailable: 2 } }, name);
+    const isLarge = name === 'overlays/nvme';
+    t.deepEqual(shards?.spec.updateStrategy, { type: 'RollingUpdate', rollingUpdate: { maxUnavailable: isLarge ? '5%' : 2 } }, name);
     // A DaemonSet has no scale subresource, so a budget would refuse every eviction.
     const budget = budgets.find(({ metadata }) => metadata.name === 'kura-cache');
     t.is(budget?.spec.maxUnavailable, shards?.kind === 'DaemonSet' ? undefined : 2, name);
@@ -266,7 +286,7 @@ test('one shard, Envoy or node that stays broken blocks neither drains nor updat
 
 test('no manifest names a registry, a machine or a mutable image', async (t) => {
   for (const name of manifests) {
-    for (const document of parseAllDocuments(await kubectl.ok('kustomize', `k8s/${name}`))) {
+    for (const document of parseAllDocuments(await kubectl.ok('kustomize', folderOf(name)))) {
       const images = document.toString().matchAll(/^\s+image: (\S+)$/gm);
       for (const [, image] of images) t.regex(image as string, /^(kura|envoyproxy\/envoy):[\w.-]*\d[\w.-]*$/);
     }

@@ -1,4 +1,4 @@
-/** The overlay tls: clients must use TLS, and Envoy and eds know each other by certificates. */
+/** The component tls: clients must use TLS, and Envoy and eds know each other by certificates. */
 import { once } from 'node:events';
 import { request } from 'node:https';
 import { connect as connectTls } from 'node:tls';
@@ -20,7 +20,7 @@ test.before(async (t) => {
   t.timeout(180_000);
   authority = await createAuthority('of kura');
   drill = await startDrill({
-    manifests: 'overlays/tls',
+    components: ['tls'],
     prepare: async (cluster) => {
       for (const name of Object.keys(secrets) as (keyof typeof secrets)[]) await writeSecret(cluster, name);
     },

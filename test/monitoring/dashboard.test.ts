@@ -10,7 +10,7 @@ import { temporaryFolder } from '../support/service.ts';
 const run = promisify(execFile);
 const root = path.resolve(import.meta.dirname, '..', '..');
 const read = (...name: string[]) => readFile(path.join(root, ...name), 'utf8');
-const dashboard = JSON.parse(await read('k8s', 'overlays', 'monitoring', 'kura.dashboard.json')) as Dashboard;
+const dashboard = JSON.parse(await read('k8s', 'components', 'monitoring', 'plain', 'kura.dashboard.json')) as Dashboard;
 const panels = (dashboard.panels ?? []) as (Panel | RowPanel)[];
 const isRow = (panel: Panel | RowPanel): panel is RowPanel => panel.type === 'row';
 

@@ -2,14 +2,15 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type Document, parseDocument } from 'yaml';
-import { mergeFragment } from '../../scripts/envoy-fragment.ts';
+import { mergeFragments } from '../../services/envoy-bootstrap/fragment.ts';
 import { namedEntry } from '../../services/local/bootstrap.ts';
 
-const fragment = await readFile(path.resolve(import.meta.dirname, '..', '..', 'envoy', 'tracing.yaml'), 'utf8');
+const root = path.resolve(import.meta.dirname, '..', '..');
+const fragment = await readFile(path.join(root, 'k8s', 'components', 'tracing', 'fragment-tracing.yaml'), 'utf8');
 
 /** Adds the fragment, with the collector at a port of this machine. */
 export function addTracing(bootstrap: Document, collectorPort: number): void {
-  const merged = parseDocument(mergeFragment(bootstrap.toString(), fragment));
+  const merged = parseDocument(mergeFragments(bootstrap.toString(), [{ name: 'tracing', text: fragment }]));
   const address = { socket_address: { address: '127.0.0.1', port_value: collectorPort } };
   namedEntry(merged, ['static_resources', 'clusters'], 'tracing').setIn(
     ['load_assignment', 'endpoints', 0, 'lb_endpoints', 0, 'endpoint', 'address'],

@@ -1,6 +1,6 @@
 /** kura on a real control plane: our manifests, Pods as processes in a network of their own, and workloads whose tokens are bound to their Pods. */
 import { randomBytes } from 'node:crypto';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { V1Pod } from '@kubernetes/client-node';
@@ -13,11 +13,11 @@ import { type Plane, startPlane } from '../plane/plane.ts';
 import { createServiceClient, type Load, moved, placementAt, type ServiceClient, startLoad } from './client.ts';
 import { createKubectl, type Kubectl } from './kubectl.ts';
 import { type Kubelet, startKubelet } from './kubelet.ts';
+import { type Kustomization, writeKustomization } from './kustomization.ts';
 import { makeNetwork } from './network.ts';
 import { makeWorkload, type Workload } from './workload.ts';
 
 export const system = 'kura-system';
-const root = path.resolve(import.meta.dirname, '..', '..', '..');
 
 export type Placement = ReadonlyMap<string, string>;
 
@@ -49,12 +49,11 @@ export interface Drill {
   stop(): Promise<void>;
 }
 
-/** `manifests` is a folder of k8s; but for the number of Envoys, which is 2, it is taken as it is. About 20 s. */
+/** The base of k8s with `components` and two Envoys. About 20 s. */
 export async function startDrill({
-  manifests = 'base',
   prepare = () => Promise.resolve(),
-}: {
-  manifests?: string;
+  ...kustomization
+}: Kustomization & {
   /** Makes what the manifests expect to be there. */
   prepare?: (cluster: Cluster) => Promise<void>;
 } = {}): Promise<Drill> {
@@ -67,7 +66,8 @@ export async function startDrill({
     const parts = await startCluster(directory, undo);
     const { cluster, kubectl, kubelet } = parts;
     await prepare(cluster);
-    const folder = await overlay(directory, manifests);
+    const replicas = [{ name: 'kura-envoy', count: 2 }];
+    const folder = await writeKustomization(path.join(directory, 'overlay'), { replicas, namespace: system, ...kustomization });
     const apply = (): Promise<string> => kubectl.ok('apply', '--validate=strict', '-k', folder);
     await apply();
     const { token } = await makeWorkload(cluster);
@@ -134,14 +134,6 @@ async function startCluster(directory: string, undo: (() => Promise<unknown>)[])
   const kubelet = await startKubelet({ cluster, client, namespace: system, directory: state, network, apiPort, log });
   undo.push(() => kubelet.close());
   return { plane, cluster, kubectl, kubelet };
-}
-
-async function overlay(directory: string, manifests: string): Promise<string> {
-  const folder = path.join(directory, 'overlay');
-  await mkdir(folder);
-  const resources = path.relative(folder, path.join(root, 'k8s', manifests));
-  await writeFile(path.join(folder, 'kustomization.yaml'), `resources: [${resources}]\nreplicas: [{ name: kura-envoy, count: 2 }]\n`);
-  return folder;
 }
 
 async function makeNodes(cluster: Cluster): Promise<void> {
