@@ -1,5 +1,6 @@
 /**
- * Writes what follows from the alerts in k8s/components/monitoring/plain/kura.rules.yaml: the runbook_url of each one, and the PrometheusRule.
+ * Writes what follows from the alerts in k8s/components/monitoring/plain/kura.rules.yaml: the runbook_url of each one, and the
+ * PrometheusRule. Links of the dashboard to the documents get the same homepage.
  * `--check` writes nothing and fails when a committed file differs.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -10,6 +11,7 @@ const root = path.resolve(import.meta.dirname, '..');
 const component = path.join(root, 'k8s', 'components', 'monitoring');
 const rulesFile = path.join(component, 'plain', 'kura.rules.yaml');
 const operatorFile = path.join(component, 'prometheus-rule.yaml');
+const dashboardFile = path.join(component, 'plain', 'kura.dashboard.json');
 const { homepage } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as { homepage: string };
 
 const rules = withRunbooks(readFileSync(rulesFile, 'utf8'));
@@ -21,6 +23,7 @@ const prometheusRule = {
 };
 const note = '# Generated from plain/kura.rules.yaml by `npm run generate`. Do not edit.\n';
 publish(rulesFile, rules);
+publish(dashboardFile, readFileSync(dashboardFile, 'utf8').replace(/"url": ".*?\/docs\//g, `"url": "${homepage}/docs/`));
 publish(operatorFile, note + stringify(prometheusRule, { lineWidth: 100 }));
 
 /** The first line of the annotations of each alert. */

@@ -1,4 +1,5 @@
 /** The audit log: each allowed or refused request with its identity and the rule that decided. It never contains a part of a token. */
+import { LineLimit } from '../shared/line-limit.ts';
 import type { Logger } from '../shared/log.ts';
 import type { Decide, Decision, Question } from './decision.ts';
 
@@ -11,6 +12,8 @@ interface AuditOptions {
 
 /** A flood of forged tokens must not fill a disk. In each second, denials above this number are counted but not logged. */
 const maxDenialsPerSecond = 200;
+/** The same for allows of sampled traces, which are all logged. They have their own limit, so that they never hide a denial. */
+const maxTracedAllowsPerSecond = 200;
 /** A client may put a token into the URL, so everything that looks like a part of a JWT is removed. */
 const tokenLike = /eyJ[\w-]+(?:\.[\w-]*)*/g;
 const maxTargetCharacters = 1_100;
@@ -29,20 +32,18 @@ export function audited(decide: Decide, audit: Audit): Decide {
 /** Returns the function that writes the audit log. Call it once for each check. */
 export function createAudit({ log, allowSample, now }: AuditOptions): Audit {
   let allows = 0;
-  let second = 0;
-  let denials = 0;
-  return ({ method, target }, decision) => {
+  const denials = new LineLimit(maxDenialsPerSecond);
+  const tracedAllows = new LineLimit(maxTracedAllowsPerSecond);
+  return (question, decision) => {
+    const { method, target, trace } = question;
     const isAllow = decision.kind === 'folder' || (decision.kind === 'allow' && !decision.wouldDeny && decision.difference === undefined);
-    if (isAllow && (allowSample === 0 || allows++ % allowSample !== 0)) return;
-    if (!isAllow) {
-      const current = Math.floor(now() / 1000);
-      if (current !== second) {
-        if (denials > maxDenialsPerSecond)
-          log.warn({ unwritten: denials - maxDenialsPerSecond }, 'some denials were not logged: the limit for one second was exceeded');
-        second = current;
-        denials = 0;
-      }
-      if (++denials > maxDenialsPerSecond) return;
+    if (isAllow) {
+      const isChosen = allowSample !== 0 && allows++ % allowSample === 0;
+      if (!isChosen && !(trace?.isSampled && tracedAllows.count(now()).isAdmitted)) return;
+    } else {
+      const { isAdmitted, unwritten } = denials.count(now());
+      if (unwritten > 0) log.warn({ unwritten }, 'some denials were not logged: the limit for one second was exceeded');
+      if (!isAdmitted) return;
     }
     log.info(
       {
@@ -51,6 +52,7 @@ export function createAudit({ log, allowSample, now }: AuditOptions): Audit {
           verb: method.slice(0, 16),
           key: readable(target),
           ...detailsOf(decision),
+          ...idsOf(question),
         },
       },
       'check',
@@ -65,6 +67,10 @@ function detailsOf(decision: Decision): object {
   const difference = 'difference' in decision ? decision.difference : {};
   const reason = 'reason' in decision ? { reason: decision.reason } : {};
   return { ...who, ...rule, ...cached, ...difference, ...reason };
+}
+
+function idsOf({ requestId, trace }: Question): object {
+  return { ...(requestId === undefined ? {} : { requestId }), ...(trace === undefined ? {} : { traceId: trace.traceId }) };
 }
 
 function readable(target: string): string {

@@ -1,5 +1,5 @@
 /** Envoy's question (ext_authz `Check`) and its answer: the edge between gRPC, HTTP status codes and decisions. */
-import { status as grpcStatus, type Server, type ServerUnaryCall, type sendUnaryData } from '@grpc/grpc-js';
+import { status as grpcStatus, type Metadata, type Server, type ServerUnaryCall, type sendUnaryData } from '@grpc/grpc-js';
 import type { HeaderValueOption } from '../../proto/generated/envoy/config/core/v3/HeaderValueOption.ts';
 import type { CheckRequest__Output } from '../../proto/generated/envoy/service/auth/v3/CheckRequest.ts';
 import type { CheckResponse } from '../../proto/generated/envoy/service/auth/v3/CheckResponse.ts';
@@ -7,6 +7,7 @@ import type { Value } from '../../proto/generated/google/protobuf/Value.ts';
 import { loadEnvoyProtos } from '../../proto/load.ts';
 import type { Logger } from '../shared/log.ts';
 import { problemBody, problemContentType } from '../shared/problem.ts';
+import { readRequestId, readTraceparent } from '../shared/trace-context.ts';
 import type { Decide, Decision, Question } from './decision.ts';
 import type { Grant } from './policy/grant.ts';
 import { problemOf } from './problems.ts';
@@ -28,8 +29,8 @@ export function addCheck(server: Server, { decide, log }: { decide: Decide; log:
     if (grant !== undefined) encodedAllows.set(grant, onItsOwn(encoded));
     return encoded;
   };
-  const handle = ({ request }: ServerUnaryCall<CheckRequest__Output, Buffer>, callback: sendUnaryData<Buffer>): void => {
-    decide(readQuestion(request))
+  const handle = ({ request, metadata }: ServerUnaryCall<CheckRequest__Output, Buffer>, callback: sendUnaryData<Buffer>): void => {
+    decide(readQuestion(request, metadata))
       .then(encode)
       .then(
         (bytes) => callback(null, bytes),
@@ -50,16 +51,19 @@ function onItsOwn(bytes: Buffer): Buffer {
 }
 
 /** Envoy sends no `headers` at all when none of the allowed ones is there. */
-function readQuestion({ attributes }: CheckRequest__Output): Question {
+function readQuestion({ attributes }: CheckRequest__Output, metadata: Metadata): Question {
   const { http, time } = attributes?.request ?? {};
   const headers = http?.headers ?? {};
   const length = headers['content-length'];
+  const requestId = readRequestId(headers['x-request-id']);
   return {
     method: http?.method ?? '',
     target: http?.path ?? '',
     token: bearer.exec(headers.authorization ?? '')?.[1],
     contentLength: length === undefined ? undefined : Number(length),
     receivedAt: time === undefined ? undefined : Number(time.seconds ?? 0) * 1000 + (time.nanos ?? 0) / 1e6,
+    // Envoy makes both or none. Its own span for this check is in the metadata; the header of the client is not a parent.
+    ...(requestId === undefined ? {} : { requestId, trace: readTraceparent(metadata.get('traceparent')[0]) }),
   };
 }
 

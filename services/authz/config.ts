@@ -45,5 +45,8 @@ export const settings = {
   ),
   cachedTokens: integer('How many tokens are remembered.', { min: 1, max: 10_000_000 }, '100000'),
   grant: duration('How long Envoy may reuse an allow without asking; 0s = not at all.', { min: 0, max: 60_000 }, '5s'),
+  tracesEndpoint: optional(
+    text('URL of an OpenTelemetry collector (OTLP over gRPC), such as `http://kura-tracing:4317`; without it authz sends no spans.'),
+  ),
   logLevel: logLevel(),
 };

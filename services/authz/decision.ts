@@ -1,5 +1,6 @@
 /** Decides a request: parses it, resolves the identity of its token, and evaluates the policy. */
 import { parseTarget } from '../shared/key.ts';
+import type { TraceContext } from '../shared/trace-context.ts';
 import type { CallerSigner } from './caller-signer.ts';
 import type { Identity, Resolution } from './identity/identity.ts';
 import { maxTokenBytes } from './identity/jwt.ts';
@@ -21,6 +22,10 @@ export interface Question {
   readonly contentLength: number | undefined;
   /** When Envoy received the request, in milliseconds since the epoch. Undefined when Envoy does not send it. */
   readonly receivedAt: number | undefined;
+  /** Set only when Envoy makes request ids. */
+  readonly requestId?: string | undefined;
+  /** Set only when Envoy traces requests. */
+  readonly trace?: TraceContext | undefined;
 }
 
 /** The decision of the next policy, when it differs from that of the policy in force. */
@@ -67,7 +72,7 @@ export type Decision =
   | { readonly kind: 'no-such-path' }
   | { readonly kind: 'bad-key' }
   | { readonly kind: 'bad-method'; readonly allowed: readonly string[] }
-  | { readonly kind: 'too-large'; readonly maxObjectBytes: number }
+  | { readonly kind: 'too-large'; readonly identity: Identity; readonly maxObjectBytes: number }
   | { readonly kind: 'too-many-requests'; readonly identity: Identity; readonly excess: Excess }
   | Extract<Resolution, { kind: 'unavailable' }>
   | { readonly kind: 'no-policy' };
@@ -146,7 +151,8 @@ export function createDecide({
     }
     if (folder !== undefined) return { kind: 'folder', answer: folder.answer, identity, rule, cached };
     const { maxObjectBytes, share, bytesPerSecond } = limits;
-    if (verb === 'PUT' && contentLength !== undefined && contentLength > maxObjectBytes) return { kind: 'too-large', maxObjectBytes };
+    if (verb === 'PUT' && contentLength !== undefined && contentLength > maxObjectBytes)
+      return { kind: 'too-large', identity, maxObjectBytes };
     const seconds = Math.min(grantSeconds, Math.floor((resolution.goodUntil - now()) / 1000));
     const countsBytes = bytesPerSecond !== undefined;
     // Nobody counts what passes by Envoy: neither the bytes nor the requests that one ticket allows.

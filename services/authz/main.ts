@@ -49,6 +49,10 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
     maxInFlight: config.reviewsInFlight,
     allowUnbound: config.allowUnbound,
   });
+  // Loaded only here: without a collector, the packages cost neither memory nor start time.
+  const tracing =
+    config.tracesEndpoint === undefined ? undefined : (await import('./tracing.ts')).startTracing({ url: config.tracesEndpoint, log });
+  if (tracing !== undefined) closer.add('tracing', () => tracing.close());
   const registry = createRegistry();
   const outage = new ApiOutage({ log });
   const metrics = new Metrics(registry, {
@@ -60,7 +64,7 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
   const keys = new ClusterKeys({ read: createKeysReader(client), now: () => performance.now() });
   const identities = new IdentityResolver({
     checkLocally: createLocalCheck({ audience: config.audience, findKey: (id) => keys.find(id), now: Date.now }),
-    review: outage.watchReviews(metrics.countReviews(reviewer.review)),
+    review: outage.watchReviews(metrics.countReviews(tracing?.traceReviews(reviewer.review) ?? reviewer.review)),
     pods,
     resultAgeMs: config.resultAge,
     watchedResultAgeMs: config.watchedResultAge,
@@ -81,7 +85,8 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
   closer.add('credentials', () => credentials.close());
   const rates = new NamespaceRates({ now: () => performance.now() });
   const audit = createAudit({ log, allowSample: config.auditSample, now: Date.now });
-  const decide = audited(metrics.countChecks(decideWith(config, { identities, policy, rates, credentials })), audit);
+  const decideOnly = decideWith(config, { identities, policy, rates, credentials });
+  const decide = audited(metrics.countChecks(tracing?.traceChecks(decideOnly) ?? decideOnly), audit);
   // Before the first check, so that no forged token reaches the API; an API that is away delays the start by 2 s at most.
   await keys.refresh();
   let isListening = false;

@@ -11,6 +11,9 @@ interface GaugeSources {
   readonly policy: Pick<PolicySource, 'hash' | 'accepted' | 'rejected' | 'isWatching'>;
 }
 
+/** Namespaces that are counted by name. All others are one sum. Each one has up to 12 series (docs/operate.md, Dashboards and scraping). */
+const maxNamespaces = 100;
+
 /** From a cached response to the deadline of a review. */
 const buckets = [0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1];
 
@@ -23,6 +26,8 @@ export class Metrics {
   readonly #cacheHits: Counter;
   readonly #servedDuringOutage: Counter;
   readonly #shadowDifferences: Counter;
+  /** The namespaces with series under their own name. A counter must keep its label, so the first ones stay named until the next start. */
+  readonly #named = new Set<string>();
   /** Since the last scrape. */
   #oldestServedMs = 0;
 
@@ -30,7 +35,11 @@ export class Metrics {
     const counter = (name: string, help: string, labelNames: string[] = []): Counter =>
       new Counter({ name, help, labelNames, registers: [registry] });
     const histogram = (name: string, help: string): Histogram => new Histogram({ name, help, buckets, registers: [registry] });
-    this.#checks = counter('kura_authz_checks_total', 'Checks by decision and reason.', ['decision', 'reason']);
+    this.#checks = counter('kura_authz_checks_total', 'Checks by decision, reason and namespace of the workload.', [
+      'decision',
+      'reason',
+      'namespace',
+    ]);
     this.#checkSeconds = histogram('kura_authz_check_duration_seconds', 'Duration of a check.');
     this.#reviews = counter('kura_authz_reviews_total', 'TokenReviews by result.', ['result']);
     this.#reviewSeconds = histogram('kura_authz_review_duration_seconds', 'Duration of a TokenReview.');
@@ -42,6 +51,7 @@ export class Metrics {
     );
     this.#shadowDifferences = counter('kura_authz_shadow_differences_total', 'Checks that the next policy would decide differently.', [
       'next',
+      'namespace',
     ]);
     registerGauges(registry, sources, () => this.#takeOldestServedSeconds());
   }
@@ -52,12 +62,15 @@ export class Metrics {
       const end = this.#checkSeconds.startTimer();
       const decision = await decide(question);
       end();
+      const namespace = this.#nameOf(decision);
       this.#checks.inc({
         // Dry-run mode allows a request that the policy denies. It is counted separately.
         decision: decision.kind === 'allow' && decision.wouldDeny ? 'would-deny' : decision.kind,
         reason: reasonOf(decision, question),
+        namespace,
       });
-      if ('difference' in decision && decision.difference !== undefined) this.#shadowDifferences.inc({ next: decision.difference.next });
+      if ('difference' in decision && decision.difference !== undefined)
+        this.#shadowDifferences.inc({ next: decision.difference.next, namespace });
       return decision;
     };
   }
@@ -81,6 +94,16 @@ export class Metrics {
 
   countLocalRefusal(reason: string): void {
     this.#localRefusals.inc({ reason });
+  }
+
+  /** No namespace has parentheses in its name. */
+  #nameOf(decision: Decision): string {
+    if (!('identity' in decision)) return '(unknown)';
+    const { namespace } = decision.identity;
+    if (this.#named.has(namespace)) return namespace;
+    if (this.#named.size === maxNamespaces) return '(others)';
+    this.#named.add(namespace);
+    return namespace;
   }
 
   #takeOldestServedSeconds(): number {

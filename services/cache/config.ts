@@ -24,6 +24,11 @@ export const settings = {
     'Address for /livez and /readyz of the parent of several shards. The Pod is ready while at least one shard serves.',
     '0.0.0.0:7099',
   ),
+  marker: optional(
+    text(
+      'Name of a file that each directory must contain. The shard does not start without it, so a disk that is not mounted never fills the disk below.',
+    ),
+  ),
   name: optional(
     text(
       'Name of the shard, equal to its hash_key in the assignment. The directory stores the name, and a shard with another name does not start on it. With several shards: name of the Pod, to which each shard adds /shard-i.',
@@ -91,5 +96,9 @@ export const settings = {
   ),
   scrub: bytes('Bytes per second that the background check of stored objects reads. 0 disables it.', { min: 0, max: 2 ** 40 }, '16Mi'),
   deviceShards: integer('Number of shards that share the file system. It divides the default limits.', { min: 1, max: 1024 }, '1'),
+  requestLog: flag(
+    'Whether the shard logs each request of a sampled trace (`traceparent`), at most 200 a second, with the ids that Envoy gave it.',
+    'false',
+  ),
   logLevel: logLevel(),
 };

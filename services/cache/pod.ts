@@ -25,16 +25,16 @@ interface ShardPlan {
 
 /** Plans the directory, name and ports of each shard. Throws SettingsError if the settings contradict each other. */
 export function planShards(config: Settings<typeof settings>): ShardPlan[] {
-  const listed = config.directories?.split(',').map((directory) => directory.trim());
+  const listed = config.directories?.split(',').map((directory) => path.resolve(directory.trim()));
   if (listed !== undefined && listed.length !== config.shards)
     throw new SettingsError(`KURA_CACHE_DIRECTORIES has ${listed.length} directories for ${config.shards} shards; set one for each shard`);
-  if (listed !== undefined && new Set(listed).size !== listed.length)
-    throw new SettingsError('KURA_CACHE_DIRECTORIES has a directory twice; set a different one for each shard');
+  const twice = listed?.find((directory, index) => listed.indexOf(directory) !== index);
+  if (twice !== undefined) throw new SettingsError(`KURA_CACHE_DIRECTORIES has ${twice} twice; set a different directory for each shard`);
   if (listed === undefined && config.directory === undefined)
     throw new SettingsError('neither KURA_CACHE_DIRECTORY nor KURA_CACHE_DIRECTORIES is set; set one of them');
   const directories =
     listed ?? Array.from({ length: config.shards }, (_, number) => path.join(config.directory as string, `shard-${number}`));
-  const devices = directories.map(deviceOf);
+  const devices = directories.map((directory) => deviceOf(directory, config.marker));
   return directories.map((directory, number) => ({
     number,
     directory,
@@ -149,9 +149,10 @@ class ShardProcess {
   }
 }
 
-/** Returns the device of a directory. Creates the directory if it does not exist. */
-function deviceOf(directory: string): number {
+/** Creates the directory if it does not exist. With a marker it must exist: a missing one has no device, and its shard reports why. */
+function deviceOf(directory: string, marker: string | undefined): number | string {
   try {
+    if (marker !== undefined) return statSync(directory, { throwIfNoEntry: false })?.dev ?? directory;
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     return statSync(directory).dev;
   } catch (error) {

@@ -10,7 +10,7 @@ import type { Logger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
 import type { settings } from './config.ts';
 import { Counters } from './counters.ts';
-import { FolderRepair, type Identity, lockDirectory, prepareDirectory } from './disk/directory.ts';
+import { FolderRepair, type Identity, lockDirectory, prepareDirectory, requireMarker } from './disk/directory.ts';
 import { DiskHealth } from './disk/disk-health.ts';
 import { countPending, type Files, systemFiles } from './disk/files.ts';
 import { openSendfile, type SendfileCalls } from './disk/sendfile-calls.ts';
@@ -19,6 +19,7 @@ import { Callers } from './http/callers.ts';
 import { connectionLimit } from './http/connection-limit.ts';
 import { Direct } from './http/direct.ts';
 import { type ObjectServerOptions, startObjectServer } from './http/object-server.ts';
+import { RequestLog } from './http/request-log.ts';
 import type { ObjectService } from './http/service.ts';
 import { Catalog } from './index/catalog.ts';
 import { Clock } from './index/clock.ts';
@@ -45,6 +46,7 @@ interface ReplaceableParts {
 /** Starts a shard. Resolves when it serves; recovery continues in the background. Rejects if it cannot use the directory or an address. */
 export async function startShard(config: ShardSettings, log: Logger, replaced: ReplaceableParts = {}): Promise<Running> {
   return await startWithCloser(async (closer) => {
+    if (config.marker !== undefined) await requireMarker(config.directory, config.marker);
     const lock = await lockDirectory(config.directory);
     closer.add('directory lock', lock.release);
     return await startLocked(config, log, replaced, closer);
@@ -71,6 +73,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     reader,
     buffers,
     counters,
+    requestLog: config.requestLog ? new RequestLog({ log, now: Date.now }) : undefined,
     callers: new Callers({ keys: () => credentials.keys, now: Date.now }),
     direct: createDirect(config, () => objects.address),
     sendfile: replaced.sendfile ?? (config.advertise !== undefined && config.sendfile ? openSendfile() : undefined),
@@ -152,7 +155,7 @@ function createParts({ config, identity, log, signal, ...options }: PartsOptions
   });
   const buffers = new BufferPool({ maxBytes: config.bufferBytes });
   const window = new PageCacheWindow({ maxBytes: availableMemory() / 2 / config.deviceShards, startTick: clock.tick() });
-  const repair = new FolderRepair(directory, log);
+  const repair = new FolderRepair({ directory, marker: config.marker }, log);
   const health: DiskHealth = new DiskHealth({
     counters,
     probe: () => probeDisk(files, directory),

@@ -102,3 +102,24 @@ test('an audited decision is returned unchanged, after one call of the audit wit
   t.is(await decide(question), deny);
   t.deepEqual(calls, [[question, deny]]);
 });
+
+test('a line contains the ids of its request, and each allow of a sampled trace is a line', (t) => {
+  const { lines, ask } = setting(0);
+  const trace = { traceId: '0af7651916cd43dd8448eb211c80319c', spanId: 'b7ad6b7169203331', isSampled: true };
+  const requestId = '8c934867-99fc-9089-9784-54d52489f1b0';
+  ask(allow, { requestId, trace: { ...trace, isSampled: false } });
+  t.is(lines.length, 0);
+  ask(deny, { requestId, trace: { ...trace, isSampled: false } });
+  ask(allow, { requestId, trace });
+  for (const { audit } of lines) t.like(audit, { requestId, traceId: trace.traceId });
+  t.is(lines.length, 2);
+});
+
+test('a flood of sampled allows is 200 lines a second, and hides no denial', (t) => {
+  const { lines, ask } = setting(0);
+  const trace = { traceId: '0af7651916cd43dd8448eb211c80319c', spanId: 'b7ad6b7169203331', isSampled: true };
+  for (let index = 0; index < 1000; index++) ask(allow, { trace });
+  t.is(lines.length, 200);
+  ask(deny);
+  t.is(lines.length, 201);
+});

@@ -326,7 +326,7 @@ test.serial('a full cache is not an error', async (t) => {
   for (const index of [1, 2, 3])
     t.truthy((await check({ headers: { authorization: `Bearer ${token({ index, exp: 4e9 })}` } })).ok_response);
   const text = await metrics();
-  t.regex(text, /kura_authz_checks_total\{decision="allow",reason="reviewed"\} 3/);
+  t.regex(text, /kura_authz_checks_total\{decision="allow",reason="reviewed",namespace="vision"\} 3/);
   t.regex(text, /kura_authz_reviews_total\{result="identity"\} 3/);
 });
 

@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, readlink } from 'node:fs/promises';
+import { mkdir, readdir, readFile, readlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test from 'ava';
 import { call } from '../support/http.ts';
@@ -50,6 +50,37 @@ test('the Pod is ready while at least one of its shards serves, and not while al
   process.kill(pids[1] as number, 'SIGCONT');
   pod.child.kill('SIGTERM');
   t.is(await pod.ended, 0);
+});
+
+test('a disk that is not mounted stops its own shard alone, which starts when the disk is there', async (t) => {
+  const directory = await temporaryDirectory(t);
+  const directories = [path.join(directory, 'a'), path.join(directory, 'b')] as const;
+  await mkdir(directories[0]);
+  await writeFile(path.join(directories[0], '.kura-disk'), '');
+  const pod = await startCacheProcess(t, {
+    KURA_CACHE_SHARDS: '2',
+    KURA_CACHE_DIRECTORIES: directories.join(','),
+    KURA_CACHE_MARKER: '.kura-disk',
+    KURA_CACHE_POD_LISTEN: '127.0.0.1:0',
+    KURA_CACHE_LISTEN: '127.0.0.1:0',
+  });
+  t.is((await call(`http://${pod.listening['objects-0']}`, { path: '/healthz' })).status, 200);
+  t.is((await call(`http://${pod.listening.health}`, { path: '/readyz' })).status, 200);
+  t.is(pod.listening['objects-1'], undefined);
+  t.regex(pod.output(), /b has no file \.kura-disk \(ENOENT\): its disk is probably not mounted/);
+  t.deepEqual(await readdir(directory), ['a']);
+  await mkdir(directories[1]);
+  await writeFile(path.join(directories[1], '.kura-disk'), '');
+  await waitFor('the other shard starts', async () => (await shardPid(pod.child.pid as number, directories[1])) > 0);
+  pod.child.kill('SIGTERM');
+  t.is(await pod.ended, 0);
+});
+
+test('a directory that is listed twice stops the parent with one line', async (t) => {
+  const directory = await temporaryDirectory(t);
+  const directories = `${directory}/a,${directory}/a/`;
+  const error = await t.throwsAsync(startCacheProcess(t, { KURA_CACHE_SHARDS: '2', KURA_CACHE_DIRECTORIES: directories }));
+  t.regex(error?.message ?? '', /ended with 2: KURA_CACHE_DIRECTORIES has \S+\/a twice; set a different directory for each shard\n$/);
 });
 
 test('a wrong number of directories stops the parent with one line', async (t) => {

@@ -4,9 +4,11 @@ import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { CoreV1Api } from '@kubernetes/client-node';
 import anyTest, { type TestFn } from 'ava';
 import { parse } from 'yaml';
 import { freePorts } from '../../services/local/free-ports.ts';
+import { readMetric } from '../support/metrics.ts';
 import { findPeer } from '../support/peers.ts';
 import { waitFor } from '../support/wait.ts';
 import { type LocalSystem, root, startLocalSystem } from './support/system.ts';
@@ -27,6 +29,9 @@ interface Rules {
 interface Dashboard {
   readonly panels: readonly { readonly title: string; readonly targets?: readonly { readonly expr: string }[] }[];
 }
+
+const maxObjectBytes = 1024 * 1024;
+const forbidden = { as: 'vision/trainer', path: '/objects/nlp/x' };
 
 const alerts = async () =>
   (parse(await readFile(path.join(plain, 'kura.rules.yaml'), 'utf8')) as Rules).groups.flatMap(({ rules }) => rules);
@@ -74,10 +79,16 @@ if (prometheus !== undefined && promtool !== undefined) {
     system = await startLocalSystem({ args: ['--shard-bytes', '16Mi'] });
     const policyFile = (await system.local()).policy as string;
     const policy = await readFile(policyFile, 'utf8');
-    t.regex(policy, /^limits:\n/m);
-    await writeFile(policyFile, policy.replace('limits:\n', 'limits:\n  share: 0.5\n'));
+    const limited = policy
+      .replace(/^limits:\n.*\n/m, `limits:\n  share: 0.5\n  maxObjectBytes: ${maxObjectBytes}\n`)
+      .replace(/^rules:$/m, 'overrides:\n  - namespaces: [nlp]\n    limits:\n      requestsPerSecond: 1\nrules:');
+    t.not(limited, policy);
+    await writeFile(policyFile, limited);
     await startPrometheus(system.stateDirectory);
     await makeTraffic();
+    await makeRefusals(limited);
+    await writeFile(policyFile, limited.replace('mode: enforce', 'mode: dryRun'));
+    await waitFor('the policy would deny', async () => (await system.call(forbidden)).status === 404);
   });
   test.after.always(async () => {
     if (server !== undefined && server.exitCode === null) {
@@ -102,9 +113,9 @@ if (prometheus !== undefined && promtool !== undefined) {
   test.serial('every panel of the dashboard shows something', async (t) => {
     const dashboard = JSON.parse(await readFile(path.join(plain, 'kura.dashboard.json'), 'utf8')) as Dashboard;
     const queries = dashboard.panels.flatMap(({ title, targets = [] }) => targets.map(({ expr }) => ({ title, expr })));
-    t.true(queries.length > 30);
+    t.true(queries.length > 45);
     for (const { title, expr } of queries) {
-      const query = expr.replaceAll('$__rate_interval', '15s');
+      const query = expr.replaceAll('$__rate_interval', '15s').replaceAll('$namespace', '.*');
       await t.notThrowsAsync(waitFor(`${title}: ${query}`, async () => (await ask(query)).length > 0, { withinMs: 20_000, everyMs: 200 }));
     }
   });
@@ -167,6 +178,25 @@ async function ask(query: string): Promise<{ metric: Record<string, string> }[]>
   const answer = (await response.json()) as { status: string; error?: string; data: { result: { metric: Record<string, string> }[] } };
   if (answer.status !== 'success') throw new Error(`${query}: ${answer.error}`);
   return answer.data.result;
+}
+
+/** One request for each panel of refusals, and a next policy that denies everything. */
+async function makeRefusals(policy: string): Promise<void> {
+  const own = { as: 'vision/trainer', path: '/objects/vision/own' };
+  const forged = 'e30.e30.x';
+  const large = { ...own, method: 'PUT', headers: { 'content-length': maxObjectBytes + 1 }, expect: true };
+  await waitFor('413', async () => (await system.call(large)).status === 413);
+  await waitFor('403', async () => (await system.call(forbidden)).status === 403);
+  await waitFor('401', async () => (await system.call({ path: own.path, token: forged })).status === 401);
+  await waitFor('429', async () => (await system.call({ as: 'nlp/trainer', path: '/objects/nlp/x' })).status === 429);
+  const next = `${policy.slice(0, policy.indexOf('overrides:'))}rules: []\n`;
+  const body = { metadata: { name: 'kura-policy' }, data: { 'policy.yaml': policy, 'policy.next.yaml': next } };
+  await system.kubernetes.api(CoreV1Api).replaceNamespacedConfigMap({ namespace: 'kura-system', name: 'kura-policy', body });
+  const { metricsUrl } = (await system.local()).authz;
+  await waitFor('a difference of the next policy', async () => {
+    await system.call(own);
+    return (await readMetric(metricsUrl, 'kura_authz_shadow_differences_total')) > 0;
+  });
 }
 
 /** Enough that shards evict. */

@@ -19,7 +19,7 @@ const refusals: readonly (readonly [Decision, number, string])[] = [
   [{ kind: 'no-such-path' }, 404, 'no-such-path'],
   [{ kind: 'bad-key' }, 400, 'bad-key'],
   [{ kind: 'bad-method', allowed: ['GET', 'PUT'] }, 405, 'method-not-allowed'],
-  [{ kind: 'too-large', maxObjectBytes: 5 }, 413, 'too-large'],
+  [{ kind: 'too-large', identity, maxObjectBytes: 5 }, 413, 'too-large'],
   [{ kind: 'too-many-requests', identity, excess: { limit: 'requestsPerSecond', perSecond: 5, waitSeconds: 2 } }, 429, 'too-many-requests'],
   [{ kind: 'unavailable', reason: 'away' }, 503, 'identity-unavailable'],
   [{ kind: 'no-policy' }, 503, 'policy-unavailable'],

@@ -35,6 +35,7 @@ const mustBeFirst = new Map([
   ['disks', ['hostpath']],
   ['ipv6', ['authz-deployment']],
   ['priority', ['authz-deployment']],
+  ['tracing', ['authz-deployment']],
 ]);
 /** Those of the Prometheus operator, without their schemas. */
 const operatorKinds = { podmonitors: 'PodMonitor', prometheusrules: 'PrometheusRule' };

@@ -1,6 +1,6 @@
 /** The directory of a shard: its folders, format version, shard name and secret. */
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { access, mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type DirectoryLock, takeDirectoryLock } from '../../shared/directory-lock.ts';
 import type { Logger } from '../../shared/log.ts';
@@ -24,6 +24,15 @@ export interface Identity {
 
 const identityFile = 'kura-cache.json';
 const formatVersion = 1;
+
+/** Throws DirectoryError if the directory does not contain the file `marker`. */
+export async function requireMarker(directory: string, marker: string): Promise<void> {
+  await access(path.join(directory, marker)).catch((error: NodeJS.ErrnoException) => {
+    throw new DirectoryError(
+      `${directory} has no file ${marker} (${error.code}): its disk is probably not mounted; mount it, or create the file once on the disk`,
+    );
+  });
+}
 
 /** Creates missing folders and returns the identity. Throws DirectoryError if the shard cannot use them. The caller holds the lock. */
 export async function prepareDirectory(directory: string, name: string): Promise<Identity> {
@@ -55,22 +64,30 @@ async function makeFolders(directory: string): Promise<void> {
 /** Creates folders again that another program has removed. Only one repair runs at a time. */
 export class FolderRepair {
   readonly #directory: string;
+  readonly #marker: string | undefined;
   readonly #log: Logger;
   #running: Promise<void> | undefined;
 
-  constructor(directory: string, log: Logger) {
+  constructor({ directory, marker }: { directory: string; marker: string | undefined }, log: Logger) {
     this.#directory = directory;
+    this.#marker = marker;
     this.#log = log;
   }
 
   start(): void {
     if (this.#running !== undefined) return;
     this.#log.error('a folder of the shard is missing; creating it again');
-    this.#running = makeFolders(this.#directory)
+    this.#running = this.#repair()
       .catch((error: unknown) => this.#log.error({ err: error }, 'the folders could not be created'))
       .finally(() => {
         this.#running = undefined;
       });
+  }
+
+  /** The folders are not missing when their disk is: it may have been unmounted. */
+  async #repair(): Promise<void> {
+    if (this.#marker !== undefined) await requireMarker(this.#directory, this.#marker);
+    await makeFolders(this.#directory);
   }
 
   /** Resolves when no repair is running. */

@@ -46,6 +46,8 @@ export function readNodeHead({ method = '', url = '', headers }: IncomingMessage
     ifNoneMatch: headers['if-none-match'],
     ifModifiedSince: headers['if-modified-since'],
     ifUnmodifiedSince: headers['if-unmodified-since'],
+    requestId: single(headers['x-request-id']),
+    traceparent: single(headers.traceparent),
   } as const;
   const problem = (code: ProblemCode): NodeHead => ({ kind: 'problem', applicant: { ...applicant, key }, code });
   if (key === undefined) return problem(target.kind === 'bad-key' ? 'bad-key' : 'no-such-path');

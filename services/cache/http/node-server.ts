@@ -63,7 +63,11 @@ async function respond(service: ObjectService, message: IncomingMessage, respons
     return 'failed';
   });
   if (result === undefined) return;
-  service.counters.count(countedMethod(message.method), result, (performance.now() - startedMs) / 1000);
+  const method = countedMethod(message.method);
+  const seconds = (performance.now() - startedMs) / 1000;
+  service.counters.count(method, result, seconds);
+  const { 'x-request-id': requestId, traceparent } = message.headers;
+  service.requestLog?.note({ method, requestId, traceparent }, result, seconds);
 }
 
 /** Resolves with undefined for a request that is not counted. */

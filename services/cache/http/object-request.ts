@@ -28,6 +28,9 @@ export interface ObjectRequest extends Terms {
   readonly ifNoneMatch: string | undefined;
   readonly ifModifiedSince: string | undefined;
   readonly ifUnmodifiedSince: string | undefined;
+  /** The received values of `x-request-id` and `traceparent`, for the request log. */
+  readonly requestId: string | undefined;
+  readonly traceparent: string | undefined;
 }
 
 /** The counter for the body bytes of a request. */

@@ -47,6 +47,8 @@ export class PlainConnection {
   /** The last response had `connection: close`, so further requests must not be processed (RFC 9112, 9.6). */
   #isClosed = false;
   #startedMs = 0;
+  /** The request in progress, when it has to be logged. */
+  #logged: PlainRequest | undefined;
 
   constructor(socket: Socket, options: PlainConnectionOptions) {
     this.socket = socket;
@@ -117,6 +119,7 @@ export class PlainConnection {
         case 'request':
           this.#bytes = head.headBytes === this.#bytes.length ? undefined : this.#bytes.subarray(head.headBytes);
           this.#startedMs = performance.now();
+          if (this.#options.service.requestLog !== undefined) this.#logged = head;
           this.#answer(head);
           break;
         default:
@@ -298,7 +301,12 @@ export class PlainConnection {
   }
 
   #count(method: PlainRequest['method'], result: Result): void {
-    this.#options.service.counters.count(method, result, (performance.now() - this.#startedMs) / 1000);
+    const { counters, requestLog } = this.#options.service;
+    const seconds = (performance.now() - this.#startedMs) / 1000;
+    counters.count(method, result, seconds);
+    if (this.#logged === undefined) return;
+    requestLog?.note(this.#logged, result, seconds);
+    this.#logged = undefined;
   }
 }
 

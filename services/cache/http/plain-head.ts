@@ -95,6 +95,8 @@ export function readPlainHead(bytes: Buffer): PlainHead {
     ifNoneMatch: undefined,
     ifModifiedSince: undefined,
     ifUnmodifiedSince: undefined,
+    requestId: undefined,
+    traceparent: undefined,
     contentType: undefined,
     contentEncoding: undefined,
     digests: noDigests,
@@ -187,6 +189,14 @@ function readField(name: string, head: string, start: number, end: number, reque
     case 'x-kura-terms':
       if (request.terms !== undefined) return false;
       request.terms = head.slice(start, end);
+      return true;
+    case 'x-request-id':
+      if (request.requestId !== undefined) return false;
+      request.requestId = head.slice(start, end);
+      return true;
+    case 'traceparent':
+      if (request.traceparent !== undefined) return false;
+      request.traceparent = head.slice(start, end);
       return true;
     case 'x-forwarded-proto':
       if (request.protocol !== undefined) return false;

@@ -8,6 +8,7 @@ import type { Reader } from '../store/reader.ts';
 import type { Store } from '../store/store.ts';
 import type { Callers } from './callers.ts';
 import type { Direct } from './direct.ts';
+import type { RequestLog } from './request-log.ts';
 
 export interface ObjectService {
   /** Sent as `x-kura-shard` in every response. */
@@ -16,6 +17,8 @@ export interface ObjectService {
   readonly reader: Reader;
   readonly buffers: BufferPool;
   readonly counters: Counters;
+  /** Undefined if the shard logs no requests. */
+  readonly requestLog: RequestLog | undefined;
   readonly callers: Callers;
   /** Undefined if all bodies go through Envoy. */
   readonly direct: Direct | undefined;

@@ -184,7 +184,7 @@ test.serial('a dry run allows every request and counts the ones that it would de
   const { authz, check } = await start();
   await waitFor('the policy is in force', async () => (await check('nlp/x')).startsWith('allow'));
   const metrics = await (await fetch(`http://${authz.listening.metrics}/metrics`)).text();
-  t.regex(metrics, /^kura_authz_checks_total\{decision="would-deny",reason="(reviewed|remembered)"\} 1$/m);
+  t.regex(metrics, /^kura_authz_checks_total\{decision="would-deny",reason="(reviewed|remembered)",namespace="vision"\} 1$/m);
 });
 
 test.serial('a namespace above its rate gets 429 and no grant, and is allowed again within a second', async (t) => {
@@ -252,7 +252,7 @@ test.serial('the next policy decides nothing, counts its differences, and reduce
   t.true((await check('vision/b/x')).startsWith('allow'));
   t.is(await check('nlp/x'), 'forbidden');
   const metrics = await (await fetch(`http://${authz.listening.metrics}/metrics`)).text();
-  t.regex(metrics, /^kura_authz_shadow_differences_total\{next="deny"\} 1$/m);
+  t.regex(metrics, /^kura_authz_shadow_differences_total\{next="deny",namespace="vision"\} 1$/m);
   await apply(fake.client, own, 'nonsense: true\n');
   await waitFor('the log line', () => authz.output().includes('the next policy is rejected'));
   t.true((await check('vision/b/x')).startsWith('allow'));

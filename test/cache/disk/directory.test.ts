@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { readFile, truncate, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test from 'ava';
 import { pino } from 'pino';
@@ -22,6 +23,39 @@ test('a second process does not start on a directory, until kill -9 of the first
   await first.ended;
   const second = await start(directory, { KURA_CACHE_NAME: 'x' });
   await second.close();
+});
+
+test('a shard that needs a marker starts only on a directory with it, and creates nothing without it', async (t) => {
+  const directory = path.join(await temporaryDirectory(t), 'disk');
+  const environment = { KURA_CACHE_MARKER: '.kura-disk' };
+  const refusal = {
+    code: 'DIRECTORY',
+    message: /disk has no file \.kura-disk \(ENOENT\): its disk is probably not mounted; mount it, or /,
+  };
+  await t.throwsAsync(start(directory, environment), refusal);
+  t.false(existsSync(directory));
+  await mkdir(directory);
+  await t.throwsAsync(start(directory, environment), refusal);
+  t.deepEqual(await readdir(directory), []);
+  await writeFile(path.join(directory, '.kura-disk'), '');
+  await (await start(directory, environment)).close();
+});
+
+test('a shard whose disk is unmounted does not create its folders again', async (t) => {
+  const directory = await temporaryDirectory(t);
+  await writeFile(path.join(directory, '.kura-disk'), '');
+  const shard = await startTestShard(t, { directory, environment: { KURA_CACHE_MARKER: '.kura-disk' } });
+  const body = randomBytes(1000);
+  t.is((await put(shard, 'x', body)).status, 201);
+  const away = `${directory}-away`;
+  await rename(directory, away);
+  t.teardown(() => rm(away, { recursive: true, force: true }));
+  await mkdir(directory);
+  t.is((await put(shard, 'y', body)).status, 507);
+  t.deepEqual(await readdir(directory), []);
+  await rm(directory, { recursive: true });
+  await rename(away, directory);
+  await waitFor('the disk is back', async () => (await put(shard, 'y', body)).status === 201);
 });
 
 test('a shard does not start on a directory of another shard, of another format version, or with a damaged identity', async (t) => {

@@ -37,6 +37,7 @@ const fieldName = fc.oneof(
     'if-range',
     'If-Match',
     'if-modified-since',
+    'traceparent',
     'If-Unmodified-Since',
     'Content-Encoding',
     'content-range',

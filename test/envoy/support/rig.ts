@@ -145,7 +145,7 @@ export async function startRig(t: ExecutionContext, { edit, authority }: RigOpti
 }
 
 /** The cluster of the shards with one fixed address, instead of what eds tells. */
-function setShard(bootstrap: Document, port: number): void {
+export function setShard(bootstrap: Document, port: number): void {
   const cache = namedEntry(bootstrap, ['static_resources', 'clusters'], 'kura-cache');
   cache.delete('eds_cluster_config');
   cache.delete('health_checks');

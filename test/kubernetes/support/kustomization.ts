@@ -14,6 +14,7 @@ export const componentNames = [
   'tls',
   'monitoring',
   'monitoring/plain',
+  'tracing',
   'kubernetes-1.33',
   'ipv6',
   'priority',
