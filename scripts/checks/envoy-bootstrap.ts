@@ -18,8 +18,6 @@ const minEnvoyMinor = 39;
 const maxEnvoyMs = 60_000;
 
 const root = path.resolve(import.meta.dirname, '..', '..');
-/** Folders of the files that /etc/envoy holds in a cluster. */
-const placesOfFiles = new RegExp(String.raw`${RegExp.escape(root)}/(?:envoy|k8s/components/[^/]+)/`, 'g');
 const [file] = process.argv.slice(2);
 for (const { name, text, rules } of file === undefined ? withFragments() : given(file)) {
   const found = text === undefined ? ['the file does not exist'] : check(text, rules);
@@ -42,7 +40,10 @@ function given(name: string): Subject[] {
 }
 
 function withFragments(): Subject[] {
-  const combinations = componentsWithFragment.reduce<string[][]>((found, name) => found.concat(found.map((each) => each.concat(name))), [[]]);
+  const combinations = componentsWithFragment.reduce<string[][]>(
+    (found, name) => found.concat(found.map((each) => each.concat(name))),
+    [[]],
+  );
   return combinations.map((names) => ({
     name: ['envoy/bootstrap.yaml', ...names].join(' + '),
     text: bootstrapWith(names),
@@ -84,7 +85,7 @@ function refusals(document: Document, place: (node: Node | undefined) => string)
   if (status === 0) return [];
   const rejected = 'envoy --mode validate: is an error; must be accepted: Envoy would not start';
   if (error !== undefined) return [`${rejected}: ${error.message}`];
-  const refusal = refusalOf(stderr.replaceAll(placesOfFiles, '/etc/envoy/'));
+  const refusal = refusalOf(inCluster(stderr));
   return [`${place(refusedNode(document, refusal))}${rejected}: ${refusal.reason}`];
 }
 
@@ -102,6 +103,11 @@ function sourceOf(name: string): string {
   const components = path.join(root, 'k8s', 'components');
   const folders = [path.join(root, 'envoy'), ...readdirSync(components).map((component) => path.join(components, component))];
   return folders.map((folder) => path.join(folder, name)).find((candidate) => existsSync(candidate)) ?? `/etc/envoy/${name}`;
+}
+
+/** Names the files of this repository as the bootstrap does. */
+function inCluster(text: string): string {
+  return text.replaceAll(`${root}/`, '').replaceAll(/\b(?:envoy|k8s\/components\/[^/\s]+)\/(?=[\w.-]+\.(?:lua|yaml))/g, '/etc/envoy/');
 }
 
 /** Containers have one of these files. The host of version 2 has none. */

@@ -7,6 +7,7 @@ const question = { method: 'GET', target: '/objects/vision/x', token: 'a token',
 const forbidden = (namespace: string, next?: 'allow'): Decision => ({
   kind: 'forbidden',
   reason: 'no',
+  detail: 'no',
   identity: { namespace, serviceAccount: 'trainer' },
   rule: 'default',
   difference: next && { next, nextRule: 'later' },

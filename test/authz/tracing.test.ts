@@ -20,6 +20,7 @@ const question: Question = {
 const forbidden: Decision = {
   kind: 'forbidden',
   reason: 'no',
+  detail: 'no',
   identity: { namespace: 'vision', serviceAccount: 'trainer' },
   rule: 'default',
   difference: undefined,

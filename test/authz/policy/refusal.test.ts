@@ -8,7 +8,7 @@ const head = 'apiVersion: kura/v1\nkind: AccessPolicy\nmode: enforce\ndefault: d
 function refusal(rules: string, verb: 'GET' | 'PUT', key: string): string {
   const compiled = compileText(`${head}rules:\n${rules}`);
   if (compiled.kind === 'rejected') throw new Error(JSON.stringify(compiled.problems));
-  const access = compiled.policy.accessOf({ identity, labels: {} });
+  const access = compiled.value.accessOf({ identity, labels: {} });
   return refusalText({ identity, verb, key }, access);
 }
 
