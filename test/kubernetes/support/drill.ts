@@ -8,7 +8,7 @@ import type { ExecutionContext } from 'ava';
 import { connectKubernetes } from '../../../services/shared/kubernetes.ts';
 import { createLogger } from '../../../services/shared/log.ts';
 import { waitFor } from '../../support/wait.ts';
-import { type Cluster, openCluster } from '../contract/cluster.ts';
+import { type Cluster, openCluster, patchTypes } from '../contract/cluster.ts';
 import { type Plane, startPlane } from '../plane/plane.ts';
 import { createServiceClient, type Load, moved, placementAt, type ServiceClient, startLoad } from './client.ts';
 import { createKubectl, type Kubectl } from './kubectl.ts';
@@ -42,6 +42,8 @@ export interface Drill {
   placed(what: string, condition: (placement: Placement) => boolean, keys?: readonly string[]): Promise<Placement>;
   /** Of every Pod of a part, by the label app.kubernetes.io/name. */
   podsOf(part: string): V1Pod[];
+  /** Reports Pods as not ready, as the node lifecycle controller does when a kubelet has been silent for 40 s. */
+  markNotReady(pods: readonly V1Pod[]): Promise<void>;
   /** Applies the manifests again, as an upgrade does. */
   apply(): Promise<string>;
   /** Resolves when every Pod of our manifests that should be there is there and ready, and the Service has every Envoy. */
@@ -49,12 +51,14 @@ export interface Drill {
   stop(): Promise<void>;
 }
 
-/** `manifests` is a folder of k8s; but for the number of Envoys, which is 2, it is taken as it is. About 20 s. */
+/** `manifests` is a folder of k8s. The drill changes only the number of Envoys. About 20 s. */
 export async function startDrill({
   manifests = 'base',
+  envoys = 2,
   prepare = () => Promise.resolve(),
 }: {
   manifests?: string;
+  envoys?: number;
   /** Makes what the manifests expect to be there. */
   prepare?: (cluster: Cluster) => Promise<void>;
 } = {}): Promise<Drill> {
@@ -67,7 +71,7 @@ export async function startDrill({
     const parts = await startCluster(directory, undo);
     const { cluster, kubectl, kubelet } = parts;
     await prepare(cluster);
-    const folder = await overlay(directory, manifests);
+    const folder = await overlay(directory, { manifests, envoys });
     const apply = (): Promise<string> => kubectl.ok('apply', '--validate=strict', '-k', folder);
     await apply();
     const { token } = await makeWorkload(cluster);
@@ -90,6 +94,7 @@ export async function startDrill({
       },
       placed: (what, condition, asked = keys) => placed(what, { addresses, token, keys: asked }, condition),
       podsOf: (part) => kubelet.pods().filter(({ metadata }) => metadata?.labels?.['app.kubernetes.io/name'] === part),
+      markNotReady: (pods) => markNotReady(cluster, pods),
       apply,
       settled: () => settled(parts),
       stop,
@@ -136,11 +141,12 @@ async function startCluster(directory: string, undo: (() => Promise<unknown>)[])
   return { plane, cluster, kubectl, kubelet };
 }
 
-async function overlay(directory: string, manifests: string): Promise<string> {
+async function overlay(directory: string, { manifests, envoys }: { manifests: string; envoys: number }): Promise<string> {
   const folder = path.join(directory, 'overlay');
   await mkdir(folder);
   const resources = path.relative(folder, path.join(root, 'k8s', manifests));
-  await writeFile(path.join(folder, 'kustomization.yaml'), `resources: [${resources}]\nreplicas: [{ name: kura-envoy, count: 2 }]\n`);
+  const replicas = `[{ name: kura-envoy, count: ${envoys} }]`;
+  await writeFile(path.join(folder, 'kustomization.yaml'), `resources: [${resources}]\nreplicas: ${replicas}\n`);
   return folder;
 }
 
@@ -154,6 +160,14 @@ async function makeNodes(cluster: Cluster): Promise<void> {
       headers: { 'content-type': 'application/merge-patch+json' },
     });
   }
+}
+
+async function markNotReady(cluster: Cluster, pods: readonly V1Pod[]): Promise<void> {
+  const call = {
+    body: { status: { conditions: [{ type: 'Ready', status: 'False' }] } },
+    headers: { 'content-type': patchTypes.strategic },
+  };
+  for (const { metadata } of pods) await cluster.ok('PATCH', `/api/v1/namespaces/${system}/pods/${metadata?.name}/status`, call);
 }
 
 /** Twice in a row, so that no Envoy is on its way from one table to the next. */
