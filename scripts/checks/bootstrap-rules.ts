@@ -232,6 +232,16 @@ const addressRows: readonly Row[] = [
     new Condition('atMost', '0s'),
     'Envoy would become ready without shards and return 503',
   ],
+  [
+    `${cache}.eds_cluster_config.eds_config.api_config_source.grpc_services[0].envoy_grpc.retry_policy.retry_back_off.max_interval`,
+    new Condition('atMost', '0.5s'),
+    'an Envoy that waits for eds would be ready later than 2 s after its return',
+  ],
+  [
+    'static_resources.clusters[eds].dns_refresh_rate',
+    new Condition('atMost', '1s'),
+    'an Envoy that waits for eds would be ready later than 2 s after its return',
+  ],
   ['static_resources.clusters[eds].health_checks[0].grpc_health_check', {}, 'Envoy would stay with an eds that has lost the API'],
   ['admin.address.socket_address.port_value', 9901, 'the metrics listener could not reach the admin interface'],
   [`${objects}.address.socket_address.port_value`, 8080, 'the Service kura would reach no listener'],

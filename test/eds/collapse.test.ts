@@ -2,11 +2,13 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { createAuthority } from '../../services/fake-kubernetes/certificates.ts';
+import { writeCertificate } from '../support/certificates.ts';
 import { readMetric } from '../support/metrics.ts';
 import { type Service, temporaryFolder } from '../support/service.ts';
 import { waitFor } from '../support/wait.ts';
 import { type CachePod, startCluster } from './support/cluster.ts';
-import { FakeShard, startDataPath } from './support/data-path.ts';
+import { FakeShard, startDataPath, startTlsDataPath } from './support/data-path.ts';
 
 const down = { ready: false, serving: false, terminating: false };
 const keys = Array.from({ length: 64 }, (_, index) => `vision/${index}`);
@@ -176,34 +178,52 @@ test.serial('without a saved assignment, an empty first list makes no eds ready'
   await waitFor('readiness', async () => (await healthy(eds)) === 2);
 });
 
-test.serial('Envoy leaves a replica that has lost the API for one that has it', async (t) => {
-  const shards = await startShards(t, 2);
-  const sides = await Promise.all(
-    [1, 2].map(async () => {
-      const cluster = await startCluster(t);
+for (const hasTls of [false, true]) {
+  test.serial(`Envoy leaves a replica that has lost the API for one that has it${hasTls ? ', by mutual TLS' : ''}`, async (t) => {
+    const shards = await startShards(t, 2);
+    const { ofEds, ofEnvoy } = await writeCertificates(t);
+    const tls = hasTls ? { KURA_EDS_TLS_DIRECTORY: ofEds } : {};
+    const sides = await Promise.all(
+      [1, 2].map(async () => {
+        const cluster = await startCluster(t);
+        await cluster.set(podsOf(shards));
+        return { cluster, eds: await cluster.startEds({ KURA_EDS_API_SILENCE: '5s', ...tls }) };
+      }),
+    );
+    const [one, two] = sides as [(typeof sides)[number], (typeof sides)[number]];
+    /** Changes a Pod and a slice, so that both watches of eds get something. */
+    const touch = async ({ cluster }: typeof one): Promise<void> => {
+      await cluster.set([...podsOf(shards), { name: 'kura-cache-9', address: '127.0.0.2', conditions: down }]);
       await cluster.set(podsOf(shards));
-      return { cluster, eds: await cluster.startEds({ KURA_EDS_API_SILENCE: '5s' }) };
-    }),
-  );
-  const [one, two] = sides as [(typeof sides)[number], (typeof sides)[number]];
-  /** Changes a Pod and a slice, so that both watches of eds get something. */
-  const touch = async ({ cluster }: typeof one): Promise<void> => {
-    await cluster.set([...podsOf(shards), { name: 'kura-cache-9', address: '127.0.0.2', conditions: down }]);
-    await cluster.set(podsOf(shards));
-  };
-  await Promise.all([touch(one), touch(two)]);
-  await startDataPath(t, one.eds, two.eds);
-  const streams = ({ eds }: typeof one): Promise<number> => metric(eds, 'kura_eds_streams');
-  const [lost, good] = (await streams(one)) === 1 ? [one, two] : [two, one];
-  t.is(await streams(good), 0);
-  lost.cluster.api.child.kill('SIGSTOP');
-  await waitFor(
-    'the stream at the other replica',
-    async () => {
-      await touch(good);
-      return (await streams(good)) === 1 && (await streams(lost)) === 0;
-    },
-    { everyMs: 1_000 },
-  );
-  lost.cluster.api.child.kill('SIGCONT');
-});
+    };
+    await Promise.all([touch(one), touch(two)]);
+    const { stat } = await (hasTls ? startTlsDataPath(t, [one.eds, two.eds], ofEnvoy) : startDataPath(t, one.eds, two.eds));
+    await waitFor('both replicas are healthy', async () => {
+      await Promise.all([touch(one), touch(two)]);
+      return (await stat('cluster.eds.membership_healthy')) === 2;
+    });
+    if (hasTls) t.true((await stat('cluster.eds.ssl.handshake')) > 0);
+    const streams = ({ eds }: typeof one): Promise<number> => metric(eds, 'kura_eds_streams');
+    const [lost, good] = (await streams(one)) === 1 ? [one, two] : [two, one];
+    t.is(await streams(good), 0);
+    lost.cluster.api.child.kill('SIGSTOP');
+    await waitFor(
+      'the stream at the other replica',
+      async () => {
+        await touch(good);
+        return (await streams(good)) === 1 && (await streams(lost)) === 0 && (await stat('cluster.eds.membership_healthy')) === 1;
+      },
+      { everyMs: 1_000 },
+    );
+    lost.cluster.api.child.kill('SIGCONT');
+  });
+}
+
+/** Folders with the certificates of eds and of Envoy, from one CA. */
+async function writeCertificates(t: ExecutionContext): Promise<{ ofEds: string; ofEnvoy: string }> {
+  const [folder, authority] = [await temporaryFolder(t), await createAuthority('of kura')];
+  const [ofEds, ofEnvoy] = [path.join(folder, 'eds'), path.join(folder, 'envoy')];
+  await writeCertificate(ofEds, { authority, name: 'kura-eds' });
+  await writeCertificate(ofEnvoy, { authority, name: 'kura-envoy' });
+  return { ofEds, ofEnvoy };
+}

@@ -3,29 +3,21 @@ import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { connect as connectTls } from 'node:tls';
 import test, { type ExecutionContext } from 'ava';
-import { parse } from 'yaml';
 import { createAuthority } from '../../services/fake-kubernetes/certificates.ts';
 import { writeCertificate } from '../support/certificates.ts';
 import { startService, temporaryFolder } from '../support/service.ts';
 import { waitFor } from '../support/wait.ts';
 import { startCluster } from './support/cluster.ts';
+import { edsTransportSocket } from './support/data-path.ts';
 import { type Envoy, startEnvoy } from './support/envoy.ts';
 
-const component = path.resolve(import.meta.dirname, '..', '..', 'k8s', 'components', 'tls');
 const pods = [{ name: 'kura-cache-0', address: '10.0.0.1' }];
 const expected = { 'kura-cache-0/shard-0': '10.0.0.1 HEALTHY' };
 
 /** An Envoy with the transport socket of the fragment, its secrets read from `certificates`. */
 async function startTlsEnvoy(t: ExecutionContext, { eds, certificates }: { eds: string; certificates: string }): Promise<Envoy> {
   const folder = await temporaryFolder(t);
-  for (const name of ['eds-client-certificate.yaml', 'eds-authority.yaml']) {
-    const text = await readFile(path.join(component, name), 'utf8');
-    await writeFile(path.join(folder, name), text.replaceAll('/etc/kura/eds-tls', certificates));
-  }
-  const fragment = (await readFile(path.join(component, 'fragment-tls.yaml'), 'utf8')).replaceAll('/etc/envoy', folder);
-  const { clusters } = (parse(fragment) as { static_resources: { clusters: { name: string; transport_socket: object }[] } })
-    .static_resources;
-  const transportSocket = clusters.find(({ name }) => name === 'eds')?.transport_socket as object;
+  const transportSocket = await edsTransportSocket(folder, certificates);
   const envoy = await startEnvoy({ folder, eds: [eds], follow: ['eds'], transportSocket });
   t.teardown(() => envoy.stop());
   return envoy;

@@ -14,6 +14,8 @@ export interface Flood {
   readonly token?: string;
   /** For `long`. */
   readonly bytes?: number;
+  /** Requests that a connection sends before it waits for their responses; 1 without it. */
+  readonly pipeline?: number;
 }
 
 export interface FloodResult {
@@ -37,6 +39,7 @@ const authorizations = {
 } as const satisfies Record<string, (index: number) => string | undefined>;
 
 const flood = JSON.parse(process.argv[2] as string) as Flood;
+const headEnd = '\r\n\r\n';
 const statuses: Record<string, number> = {};
 let closed = 0;
 let sent = 0;
@@ -65,22 +68,34 @@ async function sendRequests(): Promise<void> {
   while (!isOver());
 }
 
-/** Sends requests over one connection, each after the response to the one before. */
+/** Sends requests over one connection, each batch after the responses to the one before. A request without a response is sent again. */
 function sendUntilClosed(): Promise<void> {
   return new Promise((resolve) => {
     let text = '';
-    const socket = open(resolve, (chunk) => {
+    let waiting = 0;
+    const ended = (): void => {
+      sent -= flood.pipeline === undefined ? 0 : waiting;
+      resolve();
+    };
+    const sendBatch = (): void => {
+      waiting = Math.max(1, Math.min(flood.pipeline ?? 1, flood.maxRequests - sent));
+      socket.write(Array.from({ length: waiting }, nextRequest).join(''));
+    };
+    const socket = open(ended, (chunk) => {
       text += chunk;
-      const end = text.indexOf('\r\n\r\n');
-      if (end < 0) return;
-      const status = text.slice(9, 12);
-      statuses[status] = (statuses[status] ?? 0) + 1;
-      const closes = text.includes('connection: close') || text.includes('Connection: close');
-      text = '';
-      if (closes || isOver()) socket.destroy();
-      else socket.write(nextRequest());
+      for (let end = text.indexOf(headEnd); end >= 0; end = text.indexOf(headEnd)) {
+        const head = text.slice(0, end);
+        text = text.slice(end + headEnd.length);
+        waiting -= 1;
+        const status = head.slice(9, 12);
+        statuses[status] = (statuses[status] ?? 0) + 1;
+        if (/connection: close/i.test(head)) socket.destroy();
+      }
+      if (socket.destroyed || waiting > 0) return;
+      if (isOver()) socket.destroy();
+      else sendBatch();
     });
-    socket.write(nextRequest());
+    sendBatch();
   });
 }
 

@@ -1,6 +1,5 @@
 import test from 'ava';
 import { waitFor } from '../../support/wait.ts';
-import { patchTypes } from '../contract/cluster.ts';
 import { moved } from '../support/client.ts';
 import { type Drill, type Placement, secondsSince, system } from '../support/drill.ts';
 
@@ -111,13 +110,7 @@ export function shardDrills(opened: () => Drill): void {
       const load = drill.load(t);
       await drill.kubelet.setNodeLost(node, true);
       await waitFor('a client meets it', () => load.failures.some((failure) => failure.includes('no answer within')));
-      // As the node lifecycle controller does when a kubelet has been silent for 40 s.
-      for (const { metadata } of own) {
-        await drill.cluster.ok('PATCH', `/api/v1/namespaces/${system}/pods/${metadata?.name}/status`, {
-          body: { status: { conditions: [{ type: 'Ready', status: 'False' }] } },
-          headers: { 'content-type': patchTypes.strategic },
-        });
-      }
+      await drill.markNotReady(own);
       await waitFor('the Service has dropped it', () => drill.addresses().length === 1);
       // What was sent before that ends within 3 s; a load begun afterwards meets nothing of it.
       t.log(`until then: ${await load.stop()}`);

@@ -8,7 +8,7 @@ import type { ExecutionContext } from 'ava';
 import { connectKubernetes } from '../../../services/shared/kubernetes.ts';
 import { createLogger } from '../../../services/shared/log.ts';
 import { waitFor } from '../../support/wait.ts';
-import { type Cluster, openCluster } from '../contract/cluster.ts';
+import { type Cluster, openCluster, patchTypes } from '../contract/cluster.ts';
 import { type Plane, startPlane } from '../plane/plane.ts';
 import { createServiceClient, type Load, moved, placementAt, type ServiceClient, startLoad } from './client.ts';
 import { createKubectl, type Kubectl } from './kubectl.ts';
@@ -42,6 +42,8 @@ export interface Drill {
   placed(what: string, condition: (placement: Placement) => boolean, keys?: readonly string[]): Promise<Placement>;
   /** Of every Pod of a part, by the label app.kubernetes.io/name. */
   podsOf(part: string): V1Pod[];
+  /** Reports Pods as not ready, as the node lifecycle controller does when a kubelet has been silent for 40 s. */
+  markNotReady(pods: readonly V1Pod[]): Promise<void>;
   /** Applies the manifests again, as an upgrade does. */
   apply(): Promise<string>;
   /** Resolves when every Pod of our manifests that should be there is there and ready, and the Service has every Envoy. */
@@ -49,11 +51,13 @@ export interface Drill {
   stop(): Promise<void>;
 }
 
-/** The base of k8s with `components` and two Envoys. About 20 s. */
+/** The base of k8s with `components` and a fixed number of Envoys. About 20 s. */
 export async function startDrill({
+  envoys = 2,
   prepare = () => Promise.resolve(),
   ...kustomization
 }: Kustomization & {
+  envoys?: number;
   /** Makes what the manifests expect to be there. */
   prepare?: (cluster: Cluster) => Promise<void>;
 } = {}): Promise<Drill> {
@@ -66,7 +70,7 @@ export async function startDrill({
     const parts = await startCluster(directory, undo);
     const { cluster, kubectl, kubelet } = parts;
     await prepare(cluster);
-    const replicas = [{ name: 'kura-envoy', count: 2 }];
+    const replicas = [{ name: 'kura-envoy', count: envoys }];
     const folder = await writeKustomization(path.join(directory, 'overlay'), { replicas, namespace: system, ...kustomization });
     const apply = (): Promise<string> => kubectl.ok('apply', '--validate=strict', '-k', folder);
     await apply();
@@ -90,6 +94,7 @@ export async function startDrill({
       },
       placed: (what, condition, asked = keys) => placed(what, { addresses, token, keys: asked }, condition),
       podsOf: (part) => kubelet.pods().filter(({ metadata }) => metadata?.labels?.['app.kubernetes.io/name'] === part),
+      markNotReady: (pods) => markNotReady(cluster, pods),
       apply,
       settled: () => settled(parts),
       stop,
@@ -146,6 +151,14 @@ async function makeNodes(cluster: Cluster): Promise<void> {
       headers: { 'content-type': 'application/merge-patch+json' },
     });
   }
+}
+
+async function markNotReady(cluster: Cluster, pods: readonly V1Pod[]): Promise<void> {
+  const call = {
+    body: { status: { conditions: [{ type: 'Ready', status: 'False' }] } },
+    headers: { 'content-type': patchTypes.strategic },
+  };
+  for (const { metadata } of pods) await cluster.ok('PATCH', `/api/v1/namespaces/${system}/pods/${metadata?.name}/status`, call);
 }
 
 /** Twice in a row, so that no Envoy is on its way from one table to the next. */

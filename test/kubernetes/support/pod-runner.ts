@@ -67,9 +67,14 @@ export class PodRunner {
     return container;
   }
 
-  /** While its Node is lost nothing reaches the Pod, and nobody tells the API how it is. */
+  /** While its kubelet has no API, nobody reports how the Pod is. */
+  setSilent(isSilent: boolean): void {
+    this.#status.setSilent(isSilent);
+  }
+
+  /** While its Node is lost nothing reaches the Pod, and nobody reports how it is. */
   async setLost(isLost: boolean): Promise<void> {
-    this.#status.setSilent(isLost);
+    this.setSilent(isLost);
     await this.sandbox.setReachable(!isLost);
   }
 
@@ -91,7 +96,8 @@ export class PodRunner {
     if (container === undefined || container.hasEnded) return;
     const deadline = performance.now() + graceSeconds * 1000;
     const isOver = delay(graceSeconds * 1000, undefined, { ref: false });
-    if (graceSeconds > 0) await Promise.race([this.#runHook(container, spec.lifecycle?.preStop), isOver]);
+    // A Pod that is deleted by force meanwhile does not wait for its hooks.
+    if (graceSeconds > 0) await Promise.race([this.#runHook(container, spec.lifecycle?.preStop), isOver, container.ended]);
     await Promise.race([turn, isOver]);
     container.kill(performance.now() < deadline ? 'SIGTERM' : 'SIGKILL');
     await Promise.race([container.ended, isOver.then(() => container.kill('SIGKILL'))]);
@@ -209,6 +215,6 @@ export class PodRunner {
 
   async #runHook(container: Container, hook: V1LifecycleHandler | undefined): Promise<void> {
     if (hook?.exec?.command !== undefined) await container.exec(hook.exec.command);
-    if (hook?.sleep !== undefined) await delay(hook.sleep.seconds * 1000);
+    if (hook?.sleep !== undefined) await delay(hook.sleep.seconds * 1000, undefined, { ref: false });
   }
 }

@@ -44,7 +44,8 @@ export async function makeVolumes({
     if (volume.emptyDir === undefined && claim === undefined) continue;
     // As fsGroup does for those that can be written: its own group, which may write, and which what is made inside inherits.
     if (group !== undefined && canBecomeOthers) await run('chgrp', [String(group), folder]);
-    await chmod(folder, 0o2775);
+    // Every user may write to an emptyDir.
+    await chmod(folder, volume.emptyDir === undefined ? 0o2775 : 0o2777);
   }
   const refresh = async (): Promise<void> => {
     for (const volume of pod.spec?.volumes ?? []) {
