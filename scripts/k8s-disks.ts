@@ -31,7 +31,7 @@ function comment(paths: readonly string[]): string {
 function componentOf(paths: readonly string[]): object {
   const others = paths.map((_, number) => number).slice(1);
   const jsonPatch = (kind: string, operations: readonly object[]): object => ({
-    target: { kind, name: 'kura-cache' },
+    target: { kind, name: 'kura-cache.*' },
     patch: toYaml(operations).trimEnd(),
   });
   const addPort = (rule: number, port: string): object => ({ op: 'add', path: `/spec/ingress/${rule}/ports/-`, value: { port } });
@@ -44,7 +44,7 @@ function componentOf(paths: readonly string[]): object {
         { op: 'test', path: '/kind', value: 'DaemonSet' },
         { op: 'remove', path: '/spec/template/spec/initContainers' },
       ]),
-      { target: { kind: 'DaemonSet', name: 'kura-cache' }, patch: toYaml(daemonSet(paths)).trimEnd() },
+      { target: { kind: 'DaemonSet', name: 'kura-cache.*' }, patch: toYaml(daemonSet(paths)).trimEnd() },
       { patch: toYaml(service(others)).trimEnd() },
       jsonPatch('NetworkPolicy', [
         ...others.map((number) => addPort(0, `shard-${number}`)),

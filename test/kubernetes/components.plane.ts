@@ -27,12 +27,13 @@ const combinations = [
   ...pairs,
   componentNames.filter((name) => name !== 'monitoring/plain'),
   ['authz-deployment', 'tls', 'ipv6'],
-  ['hostpath', 'disks', 'direct', 'monitoring', 'priority'],
+  ['hostpath', 'disks', 'second-disk-size', 'direct', 'monitoring', 'priority'],
   ['tls', 'monitoring', 'kubernetes-1.33', 'zone-per-deployment'],
 ].filter((names) => !exclusive(names));
 /** In the wrong order these fail, because a patch would miss its object. */
 const mustBeFirst = new Map([
   ['disks', ['hostpath']],
+  ['second-disk-size', ['hostpath']],
   ['ipv6', ['authz-deployment']],
   ['priority', ['authz-deployment']],
   ['tracing', ['authz-deployment']],
@@ -109,7 +110,7 @@ test.serial('the other order of a pair gives the same, or fails with a message',
     const names = withNeeds(pair).reverse();
     const { status, stderr, manifests } = await build(names);
     const isWrong = names.some((name) => mustBeFirst.get(name)?.some((first) => names.includes(first)));
-    if (isWrong) return void t.regex(stderr, /test failed|no matches for Id/, names.join(' + '));
+    if (isWrong) return void t.regex(stderr, /test failed|nothing selected by DaemonSet/, names.join(' + '));
     t.deepEqual([status, sorted(manifests)], [0, sorted(built.get(pair.join(' + ')))], names.join(' + '));
     built.set(names.join(' + '), manifests);
   });
@@ -119,6 +120,7 @@ test.serial('a component that needs another one fails without it', async (t) => 
   const { status, stderr } = await build(['disks']);
   t.is(status, 1);
   t.regex(stderr, /components\/disks.*testing value \/kind failed/);
+  t.regex((await build(['second-disk-size'])).stderr, /second-disk-size.*nothing selected by DaemonSet/);
 });
 
 test.serial('the namespace of the overlay is the only one', (t) => {

@@ -97,6 +97,13 @@ test.serial('the examples of workloads are taken in their own namespace', async 
   }
 });
 
+test.serial('the examples of storage classes are taken', async (t) => {
+  for (const file of await readdir(path.join(root, 'k8s', 'examples', 'storage'))) {
+    const { status, stderr } = await kubectl.run('apply', '--dry-run=server', '--validate=strict', '-f', `k8s/examples/storage/${file}`);
+    t.deepEqual([stderr, status], ['', 0], file);
+  }
+});
+
 test.serial('a field that the API does not know fails', async (t) => {
   const file = path.join(folder, 'unknown');
   await mkdir(file);

@@ -59,17 +59,19 @@ export async function startDrill({
 }: Kustomization & {
   envoys?: number;
   /** Makes what the manifests expect to be there. */
-  prepare?: (cluster: Cluster) => Promise<void>;
+  prepare?: (cluster: Cluster, kubelet: Kubelet) => Promise<void>;
 } = {}): Promise<Drill> {
   const directory = await mkdtemp(path.join(tmpdir(), 'kura-drill-'));
   const undo: (() => Promise<unknown>)[] = [() => rm(directory, { recursive: true, force: true })];
   const stop = async (): Promise<void> => {
-    for (const each of undo.reverse()) await each();
+    const faults: unknown[] = [];
+    for (const each of undo.reverse()) await each().catch((error: unknown) => faults.push(error));
+    if (faults.length > 0) throw faults[0];
   };
   try {
     const parts = await startCluster(directory, undo);
     const { cluster, kubectl, kubelet } = parts;
-    await prepare(cluster);
+    await prepare(cluster, kubelet);
     const replicas = [{ name: 'kura-envoy', count: envoys }];
     const folder = await writeKustomization(path.join(directory, 'overlay'), { replicas, namespace: system, ...kustomization });
     const apply = (): Promise<string> => kubectl.ok('apply', '--validate=strict', '-k', folder);
@@ -100,7 +102,8 @@ export async function startDrill({
       stop,
     };
   } catch (error) {
-    await stop();
+    // The first fault is the one to report.
+    await stop().catch(() => undefined);
     throw error;
   }
 }
@@ -182,20 +185,22 @@ async function placed(
 
 async function settled({ kubelet, kubectl }: Pick<Drill, 'kubelet' | 'kubectl'>): Promise<void> {
   interface Workloads {
-    items: { metadata: { name: string; generation: number }; spec: { replicas: number }; status: Record<string, number> }[];
+    items: { metadata: { name: string; generation: number }; spec: { replicas?: number }; status: Record<string, number> }[];
   }
   await waitFor(
     'every Pod is ready',
     async () => {
       if (kubelet.faults.length > 0) throw new Error(kubelet.faults.join('\n'));
-      const { items } = await kubectl.json<Workloads>('-n', system, 'get', 'statefulsets,deployments');
-      const areReady = items.every(
-        ({ metadata, spec: { replicas }, status }) =>
+      const { items } = await kubectl.json<Workloads>('-n', system, 'get', 'statefulsets,deployments,daemonsets');
+      const areReady = items.every(({ metadata, spec: { replicas }, status }) => {
+        const wanted = replicas ?? status.desiredNumberScheduled;
+        return (
           status.observedGeneration === metadata.generation &&
-          status.replicas === replicas &&
-          status.readyReplicas === replicas &&
-          status.updatedReplicas === replicas,
-      );
+          (status.replicas ?? status.currentNumberScheduled) === wanted &&
+          (status.readyReplicas ?? status.numberReady) === wanted &&
+          (status.updatedReplicas ?? status.updatedNumberScheduled) === wanted
+        );
+      });
       // The EndpointSlices follow the Pods a moment later.
       const envoys = items.find(({ metadata }) => metadata.name === 'kura-envoy')?.spec.replicas;
       return areReady && kubelet.addresses('kura').length === envoys;

@@ -9,7 +9,7 @@ import { waitFor } from '../../support/wait.ts';
 import type { Cluster } from '../contract/cluster.ts';
 import { resolvConf, startDns } from './dns.ts';
 import type { Network } from './network.ts';
-import { PodRunner } from './pod-runner.ts';
+import { nodeFolder, PodRunner } from './pod-runner.ts';
 
 interface KubeletOptions {
   readonly cluster: Cluster;
@@ -32,6 +32,8 @@ export interface Kubelet {
   keepPending(name: string): void;
   /** Cuts a Node off, its kubelet included, or brings it back. */
   setNodeLost(node: string, isLost: boolean): Promise<void>;
+  /** The root folder of a Node, for volumes of the kind hostPath. */
+  nodeFolder(node: string): string;
   /** Brings changed ConfigMaps and Secrets to every Pod, as a kubelet does every minute or so. */
   refreshVolumes(): Promise<void>;
   /** What the containers of that name have printed, Pod by Pod, by the label app.kubernetes.io/name. */
@@ -85,6 +87,7 @@ export async function startKubelet({ cluster, client, namespace, directory, netw
       const own = [...pods.objects()].filter(({ spec }) => spec?.nodeName === node);
       await Promise.all(own.map(({ metadata }) => runners.get(metadata?.uid ?? '')?.setLost(isLost)));
     },
+    nodeFolder: (node) => nodeFolder(directory, node),
     refreshVolumes: async () => {
       await Promise.all([...runners.values()].map(({ volumes }) => volumes.refresh()));
     },
@@ -148,7 +151,7 @@ export async function startKubelet({ cluster, client, namespace, directory, netw
     );
   }
 
-  /** Onto the Node that has the fewest Pods of its kind, and is not closed to new ones. */
+  /** Onto the Node that its DaemonSet names, or the one that has the fewest Pods of its kind and is not closed to new ones. */
   async function schedule(pod: V1Pod): Promise<void> {
     const { name = '', uid = '' } = pod.metadata ?? {};
     if (bound.has(uid) || neverBound.has(name)) return;
@@ -156,7 +159,7 @@ export async function startKubelet({ cluster, client, namespace, directory, netw
     const kin = [...pods.objects()].filter((each) => kindOf(each) === kindOf(pod));
     const count = (node: string): number => kin.filter(({ metadata }) => bound.get(metadata?.uid ?? '') === node).length;
     const open = [...nodes.objects()].filter(({ spec }) => spec?.unschedulable !== true).map(({ metadata }) => metadata?.name as string);
-    const node = open.sort((a, b) => count(a) - count(b))[0] as string;
+    const node = ownNodeOf(pod) ?? (open.sort((a, b) => count(a) - count(b))[0] as string);
     bound.set(uid, node);
     const target = { apiVersion: 'v1', kind: 'Node', name: node };
     await cluster.ok('POST', `/api/v1/namespaces/${namespace}/pods/${name}/binding`, { body: { metadata: { name, uid }, target } });
@@ -167,4 +170,10 @@ export async function startKubelet({ cluster, client, namespace, directory, netw
     const endpoints = own.flatMap((slice) => slice.endpoints ?? []).filter(({ conditions }) => conditions?.ready === true);
     return endpoints.flatMap((endpoint) => endpoint.addresses);
   }
+}
+
+/** Of a Pod of a DaemonSet. */
+function ownNodeOf({ spec }: V1Pod): string | undefined {
+  const [term] = spec?.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution?.nodeSelectorTerms ?? [];
+  return term?.matchFields?.find(({ key }) => key === 'metadata.name')?.values?.[0];
 }

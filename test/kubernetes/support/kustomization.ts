@@ -10,6 +10,7 @@ export const componentNames = [
   'authz-deployment',
   'hostpath',
   'disks',
+  'second-disk-size',
   'direct',
   'tls',
   'monitoring',
@@ -31,7 +32,8 @@ export interface Kustomization {
 
 /** Adds what a component needs. */
 export function withNeeds(names: readonly string[]): string[] {
-  return names.includes('disks') && !names.includes('hostpath') ? ['hostpath', ...names] : [...names];
+  const needsHostpath = names.includes('disks') || names.includes('second-disk-size');
+  return needsHostpath && !names.includes('hostpath') ? ['hostpath', ...names] : [...names];
 }
 
 /** Resolves with the folder, for `kubectl … -k`. */

@@ -26,6 +26,11 @@ const startLimitMs = 60_000;
 const restartAfterMs = 500;
 const pollMs = 100;
 
+/** The root folder of a Node, for volumes of the kind hostPath. `directory` is that of the kubelet. */
+export function nodeFolder(directory: string, node: string): string {
+  return path.join(directory, 'nodes', node);
+}
+
 export class PodRunner {
   readonly #options: PodRunnerOptions;
   readonly #directory: string;
@@ -117,6 +122,7 @@ export class PodRunner {
       cluster,
       directory: path.join(this.#directory, 'volumes'),
       claims: path.join(directory, 'claims'),
+      node: nodeFolder(directory, this.#spec.nodeName as string),
     });
     for (const spec of this.#spec.initContainers ?? []) await this.#run(spec);
     await Promise.all(this.#spec.containers.map((spec) => this.#run(spec)));

@@ -1,7 +1,7 @@
 /** The volumes of a Pod as folders, made as a kubelet makes them. */
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { chmod, mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { access, chmod, mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import type { V1ConfigMap, V1Pod, V1Secret, V1Volume, V1VolumeProjection } from '@kubernetes/client-node';
@@ -22,24 +22,29 @@ export interface Volumes {
   refresh(): Promise<void>;
 }
 
-/** `directory` is the Pod's own and goes with it; `claims` outlives Pods. */
+/** `directory` is the Pod's own and goes with it; `claims` and `node`, the root folder of the Pod's Node, outlive Pods. */
 export async function makeVolumes({
   pod,
   cluster,
   directory,
   claims,
+  node,
 }: {
   pod: V1Pod;
   cluster: Cluster;
   directory: string;
   claims: string;
+  node: string;
 }): Promise<Volumes> {
   const folders = new Map<string, string>();
   const group = pod.spec?.securityContext?.fsGroup;
   for (const volume of pod.spec?.volumes ?? []) {
     const claim = volume.persistentVolumeClaim?.claimName;
-    const folder = claim === undefined ? path.join(directory, volume.name) : path.join(claims, claim);
-    await mkdir(folder, { recursive: true });
+    const ofNode = volume.hostPath === undefined ? undefined : path.join(node, volume.hostPath.path);
+    const folder = ofNode ?? (claim === undefined ? path.join(directory, volume.name) : path.join(claims, claim));
+    // The kubelet creates no folder of the type Directory.
+    if (volume.hostPath?.type === 'Directory') await access(folder);
+    else await mkdir(folder, { recursive: true });
     folders.set(volume.name, folder);
     if (volume.emptyDir === undefined && claim === undefined) continue;
     // As fsGroup does for those that can be written: its own group, which may write, and which what is made inside inherits.
