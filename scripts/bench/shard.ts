@@ -11,6 +11,7 @@ import { better, type LoadResult, load, randomReads } from './load.ts';
 import { benchMixed } from './mixed.ts';
 import { createManyObjects } from './objects.ts';
 import { isQuick, isWanted, makeFolder, progress, requirePrograms, rounds, seconds } from './run.ts';
+import { benchSendfile } from './sendfile.ts';
 import { type BenchServer, residentBytes, shardMetric, startNginx, startShard } from './servers.ts';
 import { against, compare, printTable, type Row } from './table.ts';
 import { startYardsticks } from './yardsticks.ts';
@@ -23,6 +24,7 @@ const folder = makeFolder();
 const steps: readonly (readonly [string, () => Promise<Row[]>])[] = [
   ['cached reads', benchCachedReads],
   ['parser', benchParser],
+  ['sendfile', () => benchSendfile(fresh('sendfile'))],
   ['cold reads', benchColdReads],
   ['uploads', benchUploads],
   ['mixed', benchGetsAndPuts],

@@ -20,7 +20,7 @@ const body = randomBytes(1_000_000);
 let system: LocalSystem;
 
 test.before(async () => {
-  system = await startLocalSystem({ args: ['--shard-bytes', '5Gi'] });
+  system = await startLocalSystem({ args: ['--shard-bytes', '5Gi'], environment: { KURA_CACHE_DIRECT_MIN_BYTES: '256Ki' } });
 });
 test.after.always(() => system?.stop());
 

@@ -11,6 +11,8 @@ import { metric, startTestShard, type TestShard, temporaryDirectory } from '../s
 
 const credential = 'credential-of-envoy-0123456789';
 const body = randomBytes(1_000_000);
+/** Smaller than `body`, unlike the default. */
+const minBytes = '256Ki';
 /** Sends a request to Node's parser. */
 const unusual = { te: 'trailers' };
 
@@ -30,6 +32,7 @@ async function startDirectShard(t: ExecutionContext, environment: Record<string,
       KURA_CACHE_ADVERTISE: '127.0.0.1',
       KURA_CACHE_CREDENTIAL_FILE: file,
       KURA_CACHE_TICKET_LIFE: '60s',
+      KURA_CACHE_DIRECT_MIN_BYTES: minBytes,
       ...environment,
     },
   });
@@ -278,7 +281,12 @@ test('a ticket expires and is counted as expired; a transfer that has started co
 
 test('a shard writes no ticket to its log, and rejects the tickets from before a restart', async (t) => {
   const directory = path.join(await temporaryDirectory(t), 'shard');
-  const environment = { KURA_CACHE_DIRECTORY: directory, KURA_CACHE_ADVERTISE: 'localhost:7000', KURA_CACHE_LOG_LEVEL: 'trace' };
+  const environment = {
+    KURA_CACHE_DIRECTORY: directory,
+    KURA_CACHE_ADVERTISE: 'localhost:7000',
+    KURA_CACHE_LOG_LEVEL: 'trace',
+    KURA_CACHE_DIRECT_MIN_BYTES: minBytes,
+  };
   const first = await startCacheProcess(t, environment);
   const url = `http://${first.listening.objects}`;
   await call(url, { method: 'PUT', path: '/objects/vision/a', body });
@@ -309,6 +317,7 @@ test('each shard of a Pod redirects to its own port', async (t) => {
       KURA_CACHE_DIRECTORY: await temporaryDirectory(t),
       KURA_CACHE_POD_LISTEN: '127.0.0.1:0',
       KURA_CACHE_ADVERTISE: advertise,
+      KURA_CACHE_DIRECT_MIN_BYTES: minBytes,
     });
     for (const number of [0, 1]) {
       const url = `http://${pod.listening[`objects-${number}`]}`;
