@@ -26,17 +26,19 @@ const components: readonly Component[] = [
   { name: 'authz-deployment', flag: '$c.authzDeployment' },
   { name: 'hostpath', flag: '$c.hostpath' },
   { name: 'disks', flag: '$.Values.disks', needs: 'hostpath' },
+  { name: 'second-disk-size', flag: '$c.secondDiskSize', needs: 'hostpath' },
   { name: 'direct', flag: '$c.direct' },
   { name: 'tls', flag: '$c.tls' },
   { name: 'monitoring', flag: '$c.monitoring' },
   { name: 'monitoring/plain', flag: '$c.monitoringPlain' },
+  { name: 'tracing', flag: '$c.tracing' },
   { name: 'kubernetes-1.33', flag: '$c.kubernetes133' },
   { name: 'ipv6', flag: '$c.ipv6' },
   { name: 'priority', flag: '$c.priority' },
   { name: 'zone-per-deployment', flag: '$.Values.zones' },
 ];
 /** They add objects that other components change. */
-const addsChangedObjects: readonly string[] = ['authz-deployment', 'zone-per-deployment'];
+const addsChangedObjects: readonly string[] = ['authz-deployment', 'second-disk-size', 'zone-per-deployment'];
 const autoscaler = 'HorizontalPodAutoscaler';
 /** Fragments of the bootstrap that the user of the chart gives. */
 const extraFragments = `{{- range $name, $fragment := $.Values.envoy.fragments }}
@@ -75,8 +77,9 @@ function writeBuiltComponents(): void {
 function buildAll(): Map<string, Manifest[]> {
   const builds = new Map<string, Manifest[]>();
   for (const adding of ['', ...addsChangedObjects]) {
+    const needed = components.find(({ name }) => name === adding)?.needs;
     for (const { name, needs } of [{ name: '', needs: undefined }, ...components]) {
-      const chosen = components.filter((one) => [adding, name, needs].includes(one.name));
+      const chosen = components.filter((one) => [adding, needed, name, needs].includes(one.name));
       if (!builds.has(keyOf(chosen))) builds.set(keyOf(chosen), build(chosen));
     }
   }
@@ -143,11 +146,11 @@ function casesOf(builds: ReadonlyMap<string, Manifest[]>, id: string, beside: Co
     builds.get(keyOf(components.filter(({ name }) => names.includes(name))))?.find((manifest) => idOf(manifest) === id);
   const others = components.filter(({ name }) => name !== beside?.name);
   return [
-    { flag: undefined, value: find([beside?.name]) },
+    { flag: undefined, value: find([beside?.name, beside?.needs]) },
     ...others.map(({ name, flag, needs }) => ({
       flag,
       parent: components.find((one) => one.name === needs)?.flag,
-      value: find([beside?.name, name, needs]),
+      value: find([beside?.name, beside?.needs, name, needs]),
     })),
   ];
 }

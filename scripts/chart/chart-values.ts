@@ -18,6 +18,11 @@ export const builtDisks = ['/mnt/nvme0', '/mnt/nvme1', '/mnt/nvme2'];
 
 /** Of the component hostpath. */
 const hostPath = '/var/lib/kura';
+/** Fields with a value of one component only. */
+const fields = new Map([
+  ['kura/weight 2', new Template('inline', '{{ $.Values.cache.largeWeight | quote }}')],
+  ['externalName otel-collector.observability.svc.cluster.local', new Template('inline', '{{ $.Values.tracing.collector }}')],
+]);
 const workloads = ['StatefulSet', 'DaemonSet', 'Deployment'];
 
 export function withValues(manifest: Manifest, namespace: string): Manifest {
@@ -100,7 +105,10 @@ function podOf({ initContainers, containers, ...pod }: Fields, part: string): Fi
 
 /** The section of values.yaml. */
 function partOf(name: string): string {
-  const part = name.replace(/^kura-/, '').replace(`-${firstZone}`, '');
+  const part = name
+    .replace(/^kura-/, '')
+    .replace(`-${firstZone}`, '')
+    .replace(/-large$/, '');
   return part === 'authz' ? 'authzDeployment' : part;
 }
 
@@ -138,7 +146,9 @@ function replaceText(input: Value, namespace: string): Value {
   }
   if (Array.isArray(input)) return input.map((item: Value) => replaceText(item, namespace));
   if (typeof input !== 'object' || input === null || input instanceof Template) return input;
-  return Object.fromEntries(Object.entries(input).map(([key, entry]) => [key, replaceText(entry as Value, namespace)]));
+  return Object.fromEntries(
+    Object.entries(input).map(([key, entry]) => [key, fields.get(`${key} ${String(entry)}`) ?? replaceText(entry as Value, namespace)]),
+  );
 }
 
 function value(path: string): Template {

@@ -26,8 +26,11 @@ const measured = {
 /** Values of the manifests, and of the settings of the services. */
 const configured = {
   envoyWorkers: 4,
+  /** The part of its worker threads at which the autoscaler keeps an Envoy. */
   hpaTarget: 0.6,
-  envoyMemoryBytes: 2304 * 1024 ** 2,
+  envoyMemoryBytes: 2004 * 1024 ** 2,
+  /** Grants in Lua. */
+  workerMemoryBytes: 75 * 1024 ** 2,
   authzMemoryBytes: 512 * 1024 ** 2,
   authzMaxTokens: 100_000,
   edsMemoryBytes: 768 * 1024 ** 2,
@@ -60,8 +63,8 @@ export interface SizeInput {
   readonly objectBytes: number;
   readonly bytesPerSecond: number;
   readonly zones: number;
-  /** The CPU request of one Envoy, in cores. */
-  readonly envoyCpu: number;
+  /** Worker threads of one Envoy (`--concurrency`). */
+  readonly envoyThreads: number;
 }
 
 export interface Size {
@@ -133,16 +136,16 @@ export function sizeOf(input: SizeInput): Size {
   return { ...size, warnings: warningsOf(size, input) };
 }
 
-function envoysFor(cores: number, { zones, envoyCpu, bytesPerSecond }: SizeInput): Size['envoys'] {
+function envoysFor(cores: number, { zones, envoyThreads, bytesPerSecond }: SizeInput): Size['envoys'] {
   const least = minEnvoysPerZone * zones;
-  const count = Math.max(least, Math.ceil(cores / (envoyCpu * configured.hpaTarget)));
+  const count = Math.max(least, Math.ceil(cores / (envoyThreads * configured.hpaTarget)));
   return {
     cores,
     count,
     minReplicas: Math.max(least, Math.ceil(count / 2)),
     maxReplicas: Math.ceil(count * headroom),
     bytesPerSecond: bytesPerSecond / count,
-    memoryBytes: configured.envoyMemoryBytes,
+    memoryBytes: configured.envoyMemoryBytes + envoyThreads * configured.workerMemoryBytes,
   };
 }
 
@@ -196,16 +199,16 @@ function costOf(bytes: number): { envoyMs: number; shardMs: number } {
   };
 }
 
-function warningsOf({ shards, envoys, eds }: Omit<Size, 'warnings'>, { clients, envoyCpu }: SizeInput): string[] {
+function warningsOf({ shards, envoys, eds }: Omit<Size, 'warnings'>, { clients, envoyThreads }: SizeInput): string[] {
   return [
     shards.cores > 1 && `a shard needs ${shards.cores.toFixed(1)} cores, but has one event loop: use more shards, or several shards a disk`,
     shards.objectsPerShard > configured.maxObjectsOfShard &&
       `a shard would hold ${shards.objectsPerShard} objects; it holds at most ${configured.maxObjectsOfShard}: use more, smaller shards`,
     clients > configured.authzMaxTokens &&
       `authz remembers ${configured.authzMaxTokens} tokens: set KURA_AUTHZ_CACHED_TOKENS above ${clients}`,
-    envoyCpu > configured.envoyWorkers &&
-      `an Envoy has ${configured.envoyWorkers} worker threads: raise --concurrency and the memory limit too`,
-    envoys.count > 100 && 'use larger Envoys (--envoy-cpu 4), or direct transfers for large objects',
+    envoyThreads !== configured.envoyWorkers &&
+      `the base has ${configured.envoyWorkers} worker threads: set --concurrency, the memory limit and averageValue of the autoscaler too`,
+    envoys.count > 100 && 'use larger Envoys (--envoy-threads 8), or direct transfers for large objects',
     eds.memoryBytes > configured.edsMemoryBytes && `eds needs more than its limit of ${configured.edsMemoryBytes / 1024 ** 2} MiB`,
   ].filter((warning) => warning !== false);
 }

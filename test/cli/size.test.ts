@@ -24,7 +24,7 @@ test('the examples of docs/operate.md are what the command prints', async (t) =>
 test('the values of the manifests that the model assumes are those of the manifests', async (t) => {
   const envoy = await readFile(path.join(root, 'k8s', 'base', 'envoy.yaml'), 'utf8');
   for (const value of [
-    'averageUtilization: 60',
+    'averageValue: 2400m',
     '- --concurrency\n            - "4"',
     'memory: 2304Mi',
     'cpu: "2"',
@@ -45,13 +45,13 @@ const inputs: fc.Arbitrary<SizeInput> = fc.record({
   objectBytes: fc.integer({ min: 1, max: 2 ** 30 }),
   bytesPerSecond: fc.integer({ min: 1, max: 2 ** 38 }),
   zones: fc.integer({ min: 1, max: 9 }),
-  envoyCpu: fc.integer({ min: 1, max: 16 }),
+  envoyThreads: fc.integer({ min: 1, max: 16 }),
 });
 
 test('the autoscaler at its target has the CPU that the load needs, between its minimum and its maximum', (t) => {
   const check = fc.property(inputs, (input) => {
     const { envoys } = sizeOf(input);
-    const isEnough = envoys.count * input.envoyCpu * 0.6 >= envoys.cores - 1e-9;
+    const isEnough = envoys.count * input.envoyThreads * 0.6 >= envoys.cores - 1e-9;
     return isEnough && envoys.minReplicas <= envoys.count && envoys.count <= envoys.maxReplicas && envoys.minReplicas >= 2 * input.zones;
   });
   t.notThrows(() => fc.assert(check));
@@ -89,7 +89,7 @@ const small: SizeInput = {
   objectBytes: 2 ** 20,
   bytesPerSecond: 2 ** 30,
   zones: 3,
-  envoyCpu: 2,
+  envoyThreads: 4,
 };
 
 test('a small cluster gets the numbers of the base, and no warning', (t) => {
@@ -102,7 +102,7 @@ for (const [name, change, warning] of [
   ['one shard for the whole load', { shards: 1, bytesPerSecond: 2 ** 34 }, /a shard needs 7\.2 cores, but has one event loop/],
   ['too many objects', { objectBytes: 4096 }, /it holds at most 134000000: use more, smaller shards/],
   ['more tokens than authz remembers', { clients: 200_000 }, /set KURA_AUTHZ_CACHED_TOKENS above 200000/],
-  ['an Envoy with more cores than threads', { envoyCpu: 8 }, /raise --concurrency/],
+  ['an Envoy with other threads than the base', { envoyThreads: 8 }, /set --concurrency/],
   ['more Envoys than are useful', { shards: 200, bytesPerSecond: 2 ** 39 }, /use larger Envoys/],
   ['too many shards for eds', { shards: 5_000 }, /eds needs more than its limit of 768 MiB/],
 ] as const) {

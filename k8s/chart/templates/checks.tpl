@@ -3,6 +3,9 @@
 {{- if and $.Values.disks (not $c.hostpath) }}
 {{- fail "disks needs components.hostpath: true" }}
 {{- end }}
+{{- if and $c.secondDiskSize (not $c.hostpath) }}
+{{- fail "components.secondDiskSize needs components.hostpath: true" }}
+{{- end }}
 {{- if and $c.monitoring $c.monitoringPlain }}
 {{- fail "set components.monitoring or components.monitoringPlain, not both" }}
 {{- end }}

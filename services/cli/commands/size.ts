@@ -17,7 +17,7 @@ interface SizeOptions {
   readonly throughput?: number;
   readonly gpuThroughput: number;
   readonly zones: number;
-  readonly envoyCpu: number;
+  readonly envoyThreads: number;
   readonly json?: boolean;
 }
 
@@ -38,7 +38,7 @@ export function addSizeCommand(program: Command, { terminal }: CommandContext, r
     .option('--throughput <quantity>', 'bytes a second that all workloads read (default: the GPUs times --gpu-throughput)', quantity)
     .option('--gpu-throughput <quantity>', 'bytes a second that a GPU reads', quantity, 100 * mebi)
     .option('--zones <n>', 'zones of the cluster', count({ max: 100 }), 3)
-    .option('--envoy-cpu <cores>', 'CPU request of an Envoy', count({ max: 64 }), 2)
+    .option('--envoy-threads <n>', 'worker threads of an Envoy', count({ max: 64 }), 4)
     .option('--json', 'print the result as JSON')
     .addHelpText('after', '\nThe figures behind the result are in docs/benchmarks.md. They come from a slow machine.')
     .action((options: SizeOptions) =>
@@ -52,7 +52,7 @@ export function addSizeCommand(program: Command, { terminal }: CommandContext, r
 }
 
 function inputOf(options: SizeOptions): SizeInput {
-  const { nodes, gpusPerNode, disks, diskSize, objectSize, gpuThroughput, zones, envoyCpu } = options;
+  const { nodes, gpusPerNode, disks, diskSize, objectSize, gpuThroughput, zones, envoyThreads } = options;
   const gpus = nodes === undefined ? undefined : nodes * gpusPerNode;
   const clients = options.clients ?? gpus;
   const shards = options.shards ?? (nodes === undefined ? undefined : nodes * disks);
@@ -60,7 +60,7 @@ function inputOf(options: SizeOptions): SizeInput {
   if (clients === undefined || shards === undefined || bytesPerSecond === undefined)
     throw new UsageError('set --nodes, or all of --clients, --shards and --throughput');
   if (objectSize > diskSize) throw new UsageError('--object-size is larger than --disk-size');
-  return { clients, shards, diskBytes: diskSize, objectBytes: objectSize, bytesPerSecond, zones, envoyCpu };
+  return { clients, shards, diskBytes: diskSize, objectBytes: objectSize, bytesPerSecond, zones, envoyThreads };
 }
 
 function describe(input: SizeInput, size: Size): string {
@@ -74,7 +74,7 @@ function describe(input: SizeInput, size: Size): string {
     ['  CPU', `${shards.cores.toFixed(2)} cores a shard`],
     ['  memory', `${formatBytes(shards.memoryBytes)} a shard, and page cache`],
     ['  maxUnavailable', `${shards.maxUnavailable}; a rollout takes about ${formatDuration(shards.rolloutSeconds)}`],
-    ['Envoys', `${envoys.count} for ${envoys.cores.toFixed(1)} cores, with a request of ${input.envoyCpu} CPUs and a target of 60 %`],
+    ['Envoys', `${envoys.count} for ${envoys.cores.toFixed(1)} cores, with ${input.envoyThreads} worker threads at 60 %`],
     ['  autoscaler', `minReplicas ${envoys.minReplicas}, maxReplicas ${envoys.maxReplicas}`],
     ['  network', `${formatBytes(envoys.bytesPerSecond)}/s each, in and out`],
     ['  memory', `${formatBytes(envoys.memoryBytes)} each`],
