@@ -5,6 +5,7 @@ import { alertDrills } from './drills/alerts.ts';
 import { brokenEnvoyDrills } from './drills/broken-envoy.ts';
 import { lostReadinessDrills } from './drills/lost-readiness.ts';
 import { restartDrills } from './drills/restart-without-help.ts';
+import { statusesOf } from './support/client.ts';
 import { type Drill, startDrill } from './support/drill.ts';
 import { type Prometheus, startPrometheus } from './support/prometheus.ts';
 
@@ -14,8 +15,7 @@ let prometheus: Prometheus | undefined;
 test.before(async (t) => {
   t.timeout(180_000);
   drill = await startDrill({ envoys: 4 });
-  const stored = await Promise.all(drill.keys.map((key) => drill.client.send('PUT', key, { token: drill.token, body: `of ${key}` })));
-  t.deepEqual([...new Set(stored.map(({ status }) => status))], [201]);
+  t.deepEqual(await statusesOf(drill.client, 'PUT', drill.keys, drill.token), [201]);
   const program = findPeer('prometheus', { debianPackage: 'prometheus' });
   if (program !== undefined) prometheus = await startPrometheus(program, drill.kubelet.pods);
 });

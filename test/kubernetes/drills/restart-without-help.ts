@@ -4,6 +4,7 @@ import test, { type ExecutionContext } from 'ava';
 import { call } from '../../support/http.ts';
 import { readMetric } from '../../support/metrics.ts';
 import { waitFor } from '../../support/wait.ts';
+import { statusesOf } from '../support/client.ts';
 import { type Drill, secondsSince, system } from '../support/drill.ts';
 import type { PodRunner } from '../support/pod-runner.ts';
 import type { Prometheus } from '../support/prometheus.ts';
@@ -100,8 +101,7 @@ export function restartDrills(opened: () => Drill, prometheus: () => Prometheus 
 }
 
 async function everyKeyIsRead(t: ExecutionContext, { client, keys, token }: Drill): Promise<void> {
-  const replies = await Promise.all(keys.map((key) => client.send('GET', key, { token })));
-  t.deepEqual([...new Set(replies.map(({ status }) => status))], [200]);
+  t.deepEqual(await statusesOf(client, 'GET', keys, token), [200]);
 }
 
 async function isReady(address: string, port: number): Promise<boolean> {

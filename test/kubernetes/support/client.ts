@@ -112,6 +112,20 @@ export function startLoad({
   };
 }
 
+/** The statuses of a request for each key, whose objects are `of <key>`; some at a time, so that none waits long for its connection. */
+export async function statusesOf(client: ServiceClient, method: 'GET' | 'PUT', keys: readonly string[], token: string): Promise<number[]> {
+  const statuses = new Set<number>();
+  const left = [...keys];
+  const worker = async (): Promise<void> => {
+    for (let key = left.pop(); key !== undefined; key = left.pop()) {
+      const { status } = await client.send(method, key, { token, ...(method === 'PUT' ? { body: `of ${key}` } : {}) });
+      statuses.add(status);
+    }
+  };
+  await Promise.all(Array.from({ length: sideBySide }, worker));
+  return [...statuses];
+}
+
 /** The shard of each key by that Envoy, as its answers name it; what is stored under the keys does not matter. */
 export async function placementAt(address: string, token: string, keys: readonly string[]): Promise<Map<string, string>> {
   const shards = new Map<string, string>();

@@ -52,6 +52,7 @@ export async function startKubelet({ cluster, client, namespace, directory, netw
   const bound = new Map<string, string>();
   const neverBound = new Set<string>();
   const faults: string[] = [];
+  let isClosing = false;
   const resolvConfFile = path.join(directory, 'resolv.conf');
   await writeFile(resolvConfFile, resolvConf({ server: network.address, namespace }));
   const given = { KUBERNETES_SERVICE_HOST: network.address, KUBERNETES_SERVICE_PORT: String(apiPort) };
@@ -98,6 +99,7 @@ export async function startKubelet({ cluster, client, namespace, directory, netw
     describe,
     faults,
     close: async () => {
+      isClosing = true;
       await Promise.all([pods.close(), slices.close(), nodes.close()]);
       await Promise.all([...runners.values()].map((runner) => runner.terminate(0)));
       await Promise.all(ending.values());
@@ -143,6 +145,7 @@ export async function startKubelet({ cluster, client, namespace, directory, netw
     await waitFor(
       `the end of ${metadata?.name} is known`,
       async () => {
+        if (isClosing) return true;
         const body = { gracePeriodSeconds: 0, preconditions: { uid: metadata?.uid } };
         const { status } = await cluster.call('DELETE', `/api/v1/namespaces/${namespace}/pods/${metadata?.name}`, { body });
         return [200, 404, 409].includes(status);
