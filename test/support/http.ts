@@ -20,12 +20,14 @@ export interface Call {
   readonly body?: Buffer | string | Readable;
   /** Sends the body only after a 100 response. */
   readonly expect?: boolean;
+  /** Ends the connection. Without it, a peer that vanishes keeps the test's process alive. */
+  readonly signal?: AbortSignal;
 }
 
 /** Sends one request on a new connection. Rejects if there is no response. */
 export function call(
   url: string,
-  { method = 'GET', path, token, headers = {}, body, expect = false }: Call,
+  { method = 'GET', path, token, headers = {}, body, expect = false, signal }: Call,
 ): Promise<Answer & { bodySent: boolean }> {
   const startedAt = performance.now();
   return new Promise((resolve, reject) => {
@@ -34,6 +36,7 @@ export function call(
       method,
       path,
       agent: false,
+      ...(signal === undefined ? {} : { signal }),
       headers: {
         ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
         ...(expect ? { expect: '100-continue' } : {}),

@@ -215,8 +215,11 @@ export class PodRunner {
 
   async #probe(spec: V1Container, probe: V1Probe): Promise<boolean> {
     const url = `http://${this.sandbox.address}:${portOf(spec, probe)}`;
-    const answer = call(url, { path: probe.httpGet?.path ?? '/' }).then(({ status }) => status >= 200 && status < 400);
-    return await Promise.race([answer.catch(() => false), delay((probe.timeoutSeconds ?? 1) * 1000, false, { ref: false })]);
+    const signal = AbortSignal.timeout((probe.timeoutSeconds ?? 1) * 1000);
+    return await call(url, { path: probe.httpGet?.path ?? '/', signal }).then(
+      ({ status }) => status >= 200 && status < 400,
+      () => false,
+    );
   }
 
   async #runHook(container: Container, hook: V1LifecycleHandler | undefined): Promise<void> {
