@@ -56,6 +56,7 @@ class _WatchesResponse(HTTPConnection):
     """urllib3 reads the response after a BrokenPipeError. The connection is closed then."""
 
     _is_cut = False
+    _sends_head = False
 
     def connect(self) -> None:
         self._is_cut = False
@@ -65,10 +66,17 @@ class _WatchesResponse(HTTPConnection):
     def is_connected(self) -> bool:
         return super().is_connected and not self._is_cut
 
+    def endheaders(self, *body: Any, **options: Any) -> None:
+        self._sends_head = True
+        try:
+            super().endheaders(*body, **options)
+        finally:
+            self._sends_head = False
+
     def send(self, data: Any) -> None:
         try:
-            # Over TLS, a session ticket of the server makes the socket readable too. There, only the timeout counts.
-            if self.sock is None or isinstance(self.sock, ssl.SSLSocket):
+            # A head fits the socket. Over TLS, a session ticket of the server makes the socket readable too: only the timeout counts.
+            if self._sends_head or self.sock is None or isinstance(self.sock, ssl.SSLSocket):
                 super().send(data)
             else:
                 self._send_until_response(memoryview(data))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
@@ -55,6 +55,7 @@ class Transport:
         self._direct_paused_until = 0.0
         context = _tls_context(settings) if settings.is_tls else None
         self._pools = create_pools(context, settings.timeout_seconds, MAX_IDLE_CONNECTIONS)
+        self._server = self._pools.connection_from_url(settings.server)  # Finding it for each request takes longer.
 
     def get(self, key: str, start: int = 0, end: int | None = None, if_match: str | None = None) -> bytes | None:
         """The bytes from `start` to `end`, or None for a miss."""
@@ -194,7 +195,7 @@ class Transport:
         """A response of a shard to use: success, a redirect, a miss, or a range past the end. Raises everything else."""
         token = self._token.read()
         fields = {**(headers or {}), "Authorization": f"Bearer {token}"}
-        response = self._send(method, self._settings.server + path, fields, body)
+        response = self._send(method, path, fields, body)
         if _is_of_shard(response) and (response.status < 400 or response.status in (404, 416)):
             if method == "HEAD":
                 response.drain_conn()
@@ -208,11 +209,14 @@ class Transport:
         self, method: str, url: str, headers: Mapping[str, str], body: Iterable[bytes | memoryview] | None = None
     ) -> BaseHTTPResponse:
         fields = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
+        pool: Any = self._server if url.startswith("/") else self._pools
         try:
-            return self._pools.urlopen(method, url, headers=fields, body=body, redirect=False, retries=False, preload_content=False)
+            return pool.urlopen(  # type: ignore[no-any-return]
+                method, url, headers=fields, body=body, redirect=False, retries=False, preload_content=False
+            )
         except (HTTPError, OSError) as error:
-            host = url.split("/", 3)[2]
-            raise connection_error(error, host, is_tls=url.startswith("https://")) from None
+            address = self._settings.server if url.startswith("/") else url
+            raise connection_error(error, address.split("/", 3)[2], is_tls=address.startswith("https://")) from None
 
     def _error(self, method: str, key: str, response: BaseHTTPResponse) -> CacheError:
         status = response.status
@@ -220,7 +224,7 @@ class Transport:
             # The response to a HEAD has no body, so its reason needs another request.
             response.drain_conn()
             fields = {"Range": "bytes=0-0", "Authorization": f"Bearer {self._token.read()}"}
-            response = self._send("GET", f"{self._settings.server}/objects/{key}", fields)
+            response = self._send("GET", f"/objects/{key}", fields)
         code, detail = read_problem(response)
         kind = f"{status} {code}".strip()
         message = f"{method} {key}: {kind}" + (f": {detail}" if detail else "")
