@@ -33,7 +33,8 @@ async function rawClient(t: ExecutionContext, shard: TestShard): Promise<RawClie
 const temporaryFiles = async (shard: TestShard) => (await readdir(path.join(shard.directory, 'temporary'))).length;
 
 test('pipelined requests get their responses in order, also with plain and unusual requests mixed', async (t) => {
-  const shard = await startTestShard(t);
+  // The connection ends after it was idle for this time.
+  const shard = await startTestShard(t, { environment: { KURA_CACHE_KEEP_ALIVE: '2s' } });
   await call(shard.url, { method: 'PUT', path: '/objects/a', body: 'AAAA' });
   const client = await rawClient(t, shard);
   const get = 'GET /objects/a HTTP/1.1\r\nHost: k\r\n\r\n';
