@@ -11,6 +11,7 @@ import { admit } from './admission.ts';
 import { isConditional, planRead } from './conditions.ts';
 import { handleObject } from './handler/handler.ts';
 import { type Fields, redirect, refuse } from './handler/reply.ts';
+import type { KnownFields } from './known-fields.ts';
 import { bodyRoute, type ObjectRequest } from './object-request.ts';
 import { completeRequest, type PlainRequest, readPlainHead } from './plain-head.ts';
 import { PlainReply } from './plain-reply.ts';
@@ -22,6 +23,7 @@ import type { ObjectService } from './service.ts';
 interface PlainConnectionOptions {
   readonly service: ObjectService;
   readonly heads: ResponseHeads;
+  readonly known: KnownFields;
   readonly keepAliveMs: number;
   readonly headTimeoutMs: number;
   /** Hands the connection over to Node's server, with the bytes that were read but not used. */
@@ -107,7 +109,7 @@ export class PlainConnection {
         this.socket.once('drain', () => this.#next(false));
         return;
       }
-      const head = readPlainHead(this.#bytes);
+      const head = readPlainHead(this.#bytes, this.#options.known);
       switch (head.kind) {
         case 'incomplete':
           if (this.waitsFor !== 'head') this.#wait('head');
