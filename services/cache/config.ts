@@ -52,7 +52,11 @@ export const settings = {
     { min: 1, max: 100 },
     '25',
   ),
-  openFiles: integer('Limit for descriptors that stay open between requests.', { min: 0, max: 1_000_000 }, '4096'),
+  openFiles: integer(
+    'Limit for descriptors that stay open between requests. A shard keeps at most a quarter of the limit for open files of its process.',
+    { min: 0, max: 1_000_000 },
+    '16384',
+  ),
   bufferBytes: bytes('Limit for the memory of bodies in transfer.', { min: 4 * 1024 ** 2, max: 2 ** 36 }, '512Mi'),
   readerTimeout: duration(
     'If a client reads no bytes of a response for this time, the shard closes the connection.',

@@ -15,7 +15,7 @@ import { DiskHealth } from './disk/disk-health.ts';
 import { countPending, type Files, systemFiles } from './disk/files.ts';
 import { type TimeBudget, timeBudget } from './disk/time-budget.ts';
 import { Callers } from './http/callers.ts';
-import { connectionLimit } from './http/connection-limit.ts';
+import { divideDescriptors } from './http/connection-limit.ts';
 import { Direct } from './http/direct.ts';
 import { type ObjectServerOptions, startObjectServer } from './http/object-server.ts';
 import type { ObjectService } from './http/service.ts';
@@ -52,7 +52,9 @@ export async function startShard(config: ShardSettings, log: Logger, replaced: R
 async function startLocked(config: ShardSettings, log: Logger, replaced: ReplaceableParts, closer: Closer): Promise<Running['listening']> {
   const identity = await prepareDirectory(config.directory, config.name ?? '');
   const stopped = new AbortController();
-  const parts = createParts({ config, identity, log, files: replaced.files ?? systemFiles, signal: stopped.signal });
+  const descriptors = divideDescriptors(config.openFiles, log);
+  const { openFiles } = descriptors;
+  const parts = createParts({ config, identity, log, openFiles, files: replaced.files ?? systemFiles, signal: stopped.signal });
   const { catalog, repair, store, reader, buffers, counters, window, health, recovery, maintenance } = parts;
   closer.add('open files', () => store.openFiles.shrink(0));
   closer.add('repair of folders', () => repair.settled());
@@ -82,7 +84,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     service,
     address: config.listen,
     keepAliveMs: config.keepAlive,
-    maxConnections: connectionLimit(config.openFiles, log),
+    maxConnections: descriptors.connections,
     parser: replaced.parser ?? 'plain',
   });
   closer.add('object server', async () => {
@@ -133,6 +135,7 @@ interface PartsOptions {
   readonly config: ShardSettings;
   readonly identity: Identity;
   readonly log: Logger;
+  readonly openFiles: number;
   readonly files: Files;
   readonly signal: AbortSignal;
 }
@@ -171,7 +174,7 @@ function createParts({ config, identity, log, signal, ...options }: PartsOptions
   const store: Store = new Store({
     ...common,
     secret: identity.secret,
-    maxOpenFiles: config.openFiles,
+    maxOpenFiles: options.openFiles,
   });
   const reader = new Reader({ ...common, store, diskReads: () => process.resourceUsage().fsRead });
   const recovery = new Recovery({

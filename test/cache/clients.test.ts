@@ -158,7 +158,7 @@ test('after concurrent PUTs of one key, one whole version is stored, and readers
 });
 
 test('after SIGTERM a request in progress completes, health is 503, and idle connections close', async (t) => {
-  const shard = await startTestShard(t, { environment: { KURA_CACHE_DRAIN: '300ms', KURA_CACHE_GRACE: '5s' } });
+  const shard = await startTestShard(t, { environment: { KURA_CACHE_DRAIN: '3s', KURA_CACHE_GRACE: '5s' } });
   const idle = await rawClient(t, shard);
   idle.socket.write('GET /objects/none HTTP/1.1\r\nHost: k\r\n\r\n');
   const upload = await rawClient(t, shard);
