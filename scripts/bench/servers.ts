@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { nodeFlags } from '../../services/cache/config.ts';
 
 export interface BenchServer {
   readonly name: string;
@@ -25,7 +26,7 @@ export async function startShard(
   environment: Readonly<Record<string, string>> = {},
   program = 'services/cache/main.ts',
 ): Promise<BenchServer> {
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, path.join(root, program)], {
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, ...nodeFlags, path.join(root, program)], {
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     env: {
       PATH: process.env.PATH,

@@ -14,6 +14,12 @@ import {
 
 export const settingPrefix = 'KURA_CACHE_';
 
+/**
+ * Flags of Node for a process that serves objects; NODE_OPTIONS does not accept them. Request bodies pass through short-lived buffers, which
+ * fill V8's small first heap and start full collections. Without the flags a PUT of 112 KiB takes 1.4 times the CPU, a GET of 4 KiB 1.1 times.
+ */
+export const nodeFlags = ['--min-semi-space-size=16', '--initial-old-space-size=128'] as const;
+
 export const settings = {
   listen: listenAddress('Address for objects. With several shards, shard i listens i ports higher.', '0.0.0.0:7000'),
   metricsListen: listenAddress('Address for health and metrics. With several shards, shard i listens i ports higher.', '0.0.0.0:7100'),
@@ -66,7 +72,11 @@ export const settings = {
     { min: 1, max: 100 },
     '25',
   ),
-  openFiles: integer('Limit for descriptors that stay open between requests.', { min: 0, max: 1_000_000 }, '4096'),
+  openFiles: integer(
+    'Limit for descriptors that stay open between requests. A shard keeps at most a quarter of the limit for open files of its process.',
+    { min: 0, max: 1_000_000 },
+    '16384',
+  ),
   bufferBytes: bytes('Limit for the memory of bodies in transfer.', { min: 4 * 1024 ** 2, max: 2 ** 36 }, '512Mi'),
   readerTimeout: duration(
     'If a client reads no bytes of a response for this time, the shard closes the connection.',

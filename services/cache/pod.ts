@@ -8,7 +8,7 @@ import { formatAddress } from '../shared/listen.ts';
 import type { Logger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
 import { SupervisedChild } from '../shared/supervise.ts';
-import { settingPrefix, type settings } from './config.ts';
+import { nodeFlags, settingPrefix, type settings } from './config.ts';
 
 const backoff = { firstMs: 500, maxMs: 30_000, stableMs: 60_000 };
 /** Interval and timeout of the readiness requests to each shard. */
@@ -99,7 +99,7 @@ class ShardProcess {
     this.plan = plan;
     this.#child = new SupervisedChild({
       name: `shard ${plan.number}`,
-      command: () => ({ file: process.execPath, args: [program], env: { ...environment, ...plan.environment } }),
+      command: () => ({ file: process.execPath, args: [...nodeFlags, program], env: { ...environment, ...plan.environment } }),
       output: 'inherit',
       hasOwnGroup: false,
       backoff,

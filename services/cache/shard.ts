@@ -16,7 +16,7 @@ import { countPending, type Files, systemFiles } from './disk/files.ts';
 import { openSendfile, type SendfileCalls } from './disk/sendfile-calls.ts';
 import { type TimeBudget, timeBudget } from './disk/time-budget.ts';
 import { Callers } from './http/callers.ts';
-import { connectionLimit } from './http/connection-limit.ts';
+import { divideDescriptors } from './http/connection-limit.ts';
 import { Direct } from './http/direct.ts';
 import { type ObjectServerOptions, startObjectServer } from './http/object-server.ts';
 import { RequestLog } from './http/request-log.ts';
@@ -56,7 +56,9 @@ export async function startShard(config: ShardSettings, log: Logger, replaced: R
 async function startLocked(config: ShardSettings, log: Logger, replaced: ReplaceableParts, closer: Closer): Promise<Running['listening']> {
   const identity = await prepareDirectory(config.directory, config.name ?? '');
   const stopped = new AbortController();
-  const parts = createParts({ config, identity, log, files: replaced.files ?? systemFiles, signal: stopped.signal });
+  const descriptors = divideDescriptors(config.openFiles, log);
+  const { openFiles } = descriptors;
+  const parts = createParts({ config, identity, log, openFiles, files: replaced.files ?? systemFiles, signal: stopped.signal });
   const { catalog, repair, store, reader, buffers, counters, window, health, recovery, maintenance } = parts;
   closer.add('open files', () => store.openFiles.shrink(0));
   closer.add('repair of folders', () => repair.settled());
@@ -88,7 +90,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     service,
     address: config.listen,
     keepAliveMs: config.keepAlive,
-    maxConnections: connectionLimit(config.openFiles, log),
+    maxConnections: descriptors.connections,
     parser: replaced.parser ?? 'plain',
   });
   closer.add('object server', async () => {
@@ -139,6 +141,7 @@ interface PartsOptions {
   readonly config: ShardSettings;
   readonly identity: Identity;
   readonly log: Logger;
+  readonly openFiles: number;
   readonly files: Files;
   readonly signal: AbortSignal;
 }
@@ -177,7 +180,7 @@ function createParts({ config, identity, log, signal, ...options }: PartsOptions
   const store: Store = new Store({
     ...common,
     secret: identity.secret,
-    maxOpenFiles: config.openFiles,
+    maxOpenFiles: options.openFiles,
   });
   const reader = new Reader({ ...common, store, diskReads: () => process.resourceUsage().fsRead });
   const recovery = new Recovery({

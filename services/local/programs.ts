@@ -1,6 +1,7 @@
 /** The command line and the settings of each process of a local system. */
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { nodeFlags } from '../cache/config.ts';
 import { localBootstrap } from './bootstrap.ts';
 import { zone } from './cluster.ts';
 import { credentialFile } from './credential.ts';
@@ -42,7 +43,7 @@ export function shardProgram(
   context: ProgramContext,
   { pod, hashKey, maxBytes }: { pod: string; hashKey: string; maxBytes: number },
 ): Program {
-  return service(context, { name: pod, folder: 'cache', prefix: 'KURA_CACHE_' }, () => ({
+  return service(context, { name: pod, folder: 'cache', prefix: 'KURA_CACHE_', flags: nodeFlags }, () => ({
     LISTEN: anyPort,
     METRICS_LISTEN: anyPort,
     ADVERTISE: '127.0.0.1',
@@ -115,7 +116,7 @@ export function portOf(address: string | undefined): number {
 
 function service(
   { root, environment, settings }: ProgramContext,
-  { name, folder, prefix }: { name: string; folder: string; prefix: string },
+  { name, folder, prefix, flags = [] }: { name: string; folder: string; prefix: string; flags?: readonly string[] },
   ownSettings: () => Readonly<Record<string, string>>,
 ): Program {
   const inherited = Object.fromEntries(Object.entries(settings).filter(([variable]) => variable.startsWith(prefix)));
@@ -123,7 +124,7 @@ function service(
     name,
     command: () => ({
       file: process.execPath,
-      args: [path.join(root, 'services', folder, 'main.ts')],
+      args: [...flags, path.join(root, 'services', folder, 'main.ts')],
       env: {
         ...environment,
         ...inherited,

@@ -33,7 +33,8 @@ async function rawClient(t: ExecutionContext, shard: TestShard): Promise<RawClie
 const temporaryFiles = async (shard: TestShard) => (await readdir(path.join(shard.directory, 'temporary'))).length;
 
 test('pipelined requests get their responses in order, also with plain and unusual requests mixed', async (t) => {
-  const shard = await startTestShard(t);
+  // The connection ends after it was idle for this time.
+  const shard = await startTestShard(t, { environment: { KURA_CACHE_KEEP_ALIVE: '2s' } });
   await call(shard.url, { method: 'PUT', path: '/objects/a', body: 'AAAA' });
   const client = await rawClient(t, shard);
   const get = 'GET /objects/a HTTP/1.1\r\nHost: k\r\n\r\n';
@@ -157,7 +158,7 @@ test('after concurrent PUTs of one key, one whole version is stored, and readers
 });
 
 test('after SIGTERM a request in progress completes, health is 503, and idle connections close', async (t) => {
-  const shard = await startTestShard(t, { environment: { KURA_CACHE_DRAIN: '300ms', KURA_CACHE_GRACE: '5s' } });
+  const shard = await startTestShard(t, { environment: { KURA_CACHE_DRAIN: '3s', KURA_CACHE_GRACE: '5s' } });
   const idle = await rawClient(t, shard);
   idle.socket.write('GET /objects/none HTTP/1.1\r\nHost: k\r\n\r\n');
   const upload = await rawClient(t, shard);

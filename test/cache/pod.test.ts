@@ -1,6 +1,8 @@
 import { mkdir, readdir, readFile, readlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test from 'ava';
+import { parse } from 'yaml';
+import { nodeFlags } from '../../services/cache/config.ts';
 import { call } from '../support/http.ts';
 import { waitFor } from '../support/wait.ts';
 import { startCacheProcess } from './support/process.ts';
@@ -24,6 +26,8 @@ test('each shard of a Pod serves its own directory, and a killed shard is restar
   }
   t.is((await call(health, { path: '/readyz' })).status, 200);
   const pid = await shardPid(pod.child.pid as number, directories[0] as string);
+  const words = (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0');
+  t.deepEqual(words.slice(1, 1 + nodeFlags.length), [...nodeFlags]);
   process.kill(pid, 'SIGKILL');
   await waitFor('the killed shard is replaced', async () => (await shardPid(pod.child.pid as number, directories[0] as string)) !== pid);
   t.is((await call(urls[1], { path: '/objects/a' })).body.toString(), 'shard 1');
@@ -88,6 +92,15 @@ test('a wrong number of directories stops the parent with one line', async (t) =
   await mkdir(path.join(directory, 'a'));
   const error = await t.throwsAsync(startCacheProcess(t, { KURA_CACHE_SHARDS: '2', KURA_CACHE_DIRECTORIES: directory }));
   t.regex(error?.message ?? '', /ended with 2: KURA_CACHE_DIRECTORIES has 1 directories for 2 shards; set one for each shard\n$/);
+});
+
+test('the manifest starts a shard with the same flags', async (t) => {
+  const text = await readFile(path.resolve(import.meta.dirname, '../../k8s/base/cache.yaml'), 'utf8');
+  const workload = text
+    .split(/^---$/m)
+    .map((document) => parse(document))
+    .find((document) => document?.kind === 'StatefulSet');
+  t.deepEqual(workload.spec.template.spec.containers[0].args, [...nodeFlags, 'services/cache/main.ts']);
 });
 
 /** The pid of the child of `parent` that holds the lock of a directory. */

@@ -1,4 +1,4 @@
-/** The limit for connections. It leaves enough of the descriptors of this process for files. */
+/** Divides the descriptors of this process into connections and files. */
 import { readFileSync } from 'node:fs';
 import type { Logger } from '../../shared/log.ts';
 
@@ -9,17 +9,21 @@ const enoughConnections = 4_096;
 /** Descriptors for uploads, background work and the runtime. */
 const otherFiles = 1_024;
 
-/** `openFiles`: descriptors that the store keeps open. Logs a warning if the limit is low. */
-export function connectionLimit(openFiles: number, log: Logger, limits = readFileSync('/proc/self/limits', 'utf8')): number {
+interface DescriptorLimits {
+  /** Descriptors that the store keeps open: at most a quarter of all. */
+  readonly openFiles: number;
+  readonly connections: number;
+}
+
+/** Divides the descriptors of this process. `openFiles`: the most that the store may keep. Logs a warning if the limit is low. */
+export function divideDescriptors(openFiles: number, log: Logger, limits = readFileSync('/proc/self/limits', 'utf8')): DescriptorLimits {
   const descriptors = parseOpenFileLimit(limits);
-  const connections = Math.max(1, Math.min(maxConnections, descriptors - openFiles - otherFiles));
+  const kept = Math.min(openFiles, Math.floor(descriptors / 4));
+  const connections = Math.max(1, Math.min(maxConnections, descriptors - kept - otherFiles));
   if (connections < enoughConnections) {
-    log.warn(
-      { descriptors, openFiles, connections },
-      'the limit for open files leaves few connections: raise it, or lower KURA_CACHE_OPEN_FILES',
-    );
+    log.warn({ descriptors, openFiles: kept, connections }, 'the limit for open files leaves few connections; raise the limit');
   }
-  return connections;
+  return { openFiles: kept, connections };
 }
 
 /** The soft limit in the text of `/proc/self/limits` (proc(5)); Infinity without a limit. Node raises the soft limit at its start. */

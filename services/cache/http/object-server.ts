@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import type { ListenAddress } from '../../shared/environment.ts';
 import { formatAddress, type Listening } from '../../shared/listen.ts';
+import { KnownFields } from './known-fields.ts';
 import { createNodeServer, headTimeoutMs } from './node-server.ts';
 import { PlainConnection } from './plain-connection.ts';
 import { ResponseHeads } from './response-heads.ts';
@@ -34,6 +35,7 @@ export async function startObjectServer({
 }: ObjectServerOptions): Promise<ObjectServer> {
   const heads = new ResponseHeads(service.name);
   heads.setDate(new Date());
+  const known = new KnownFields();
   const http = createNodeServer(service, { keepsAlive: parser === 'node', keepAliveMs });
   // Node starts its check for slow heads at this event. The server never listens itself.
   http.emit('listening');
@@ -51,7 +53,7 @@ export async function startObjectServer({
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     sockets.add(socket);
     if (parser === 'node') http.emit('connection', socket);
-    else plain.set(socket, new PlainConnection(socket, { service, heads, keepAliveMs, headTimeoutMs, handOver }));
+    else plain.set(socket, new PlainConnection(socket, { service, heads, known, keepAliveMs, headTimeoutMs, handOver }));
     socket.once('close', () => {
       sockets.delete(socket);
       plain.delete(socket);

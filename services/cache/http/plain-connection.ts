@@ -6,10 +6,12 @@
 import type { Socket } from 'node:net';
 import type { Result } from '../counters.ts';
 import { blockBytes } from '../disk/trailer.ts';
+import { maxWriteBytes } from '../store/buffer-pool.ts';
 import { admit } from './admission.ts';
 import { isConditional, planRead } from './conditions.ts';
 import { handleObject } from './handler/handler.ts';
 import { type Fields, redirect, refuse } from './handler/reply.ts';
+import type { KnownFields } from './known-fields.ts';
 import { bodyRoute, type ObjectRequest } from './object-request.ts';
 import { completeRequest, type PlainRequest, readPlainHead } from './plain-head.ts';
 import { PlainReply } from './plain-reply.ts';
@@ -21,6 +23,7 @@ import type { ObjectService } from './service.ts';
 interface PlainConnectionOptions {
   readonly service: ObjectService;
   readonly heads: ResponseHeads;
+  readonly known: KnownFields;
   readonly keepAliveMs: number;
   readonly headTimeoutMs: number;
   /** Hands the connection over to Node's server, with the bytes that were read but not used. */
@@ -108,7 +111,7 @@ export class PlainConnection {
         this.socket.once('drain', () => this.#next(false));
         return;
       }
-      const head = readPlainHead(this.#bytes);
+      const head = readPlainHead(this.#bytes, this.#options.known);
       switch (head.kind) {
         case 'incomplete':
           if (this.waitsFor !== 'head') this.#wait('head');
@@ -154,10 +157,10 @@ export class PlainConnection {
     this.#run(head, (reply) => handleObject(service, request, reply));
   }
 
-  /** The hot path: a warm object of one block, with head and body in one write, or a redirect. Returns false for all other requests. */
+  /** The hot path: a warm object that one write can send, with head and body in one write, or a redirect. Returns false for all other requests. */
   #answerAtOnce(request: ObjectRequest): boolean {
     const { service, heads } = this.#options;
-    const { store, buffers, counters } = service;
+    const { store, reader, buffers, counters } = service;
     if (request.method !== 'GET' || isSelective(request) || service.isClosing()) return false;
     const object = store.openNow(request.key);
     if (object === undefined || object.tag !== (request.version ?? object.tag)) return false;
@@ -168,15 +171,17 @@ export class PlainConnection {
       this.#wait('request');
       return true;
     }
-    if (object.length > blockBytes || object.length === 0 || !store.isWarm(object)) return false;
+    if (object.length === 0 || object.length > maxWriteBytes) return false;
+    if (reader.warmEnd(object, { from: 0, to: object.length }) < object.length) return false;
     const head = heads.whole(object);
     const size = head.length + object.length;
-    const buffer = buffers.tryTake(size);
+    // A slow client holds the buffer. So a large one is only taken while most of the pool is unused.
+    const buffer = object.length > blockBytes ? buffers.trySpare(size) : buffers.tryTake(size);
     if (buffer === undefined) return false;
     head.copy(buffer);
     store.use(object);
     try {
-      service.reader.readNow(object, { from: 0, to: object.length }, buffer, head.length);
+      reader.readNow(object, { from: 0, to: object.length }, buffer, head.length);
     } catch {
       buffers.give(buffer);
       this.socket.write(heads.problem('miss', { isLast: false, isHead: false, fields: [] }));

@@ -3,6 +3,7 @@
  * goes to Node's parser. It never repairs a head. Node's parser accepts every head that it accepts, with the same meaning
  * (test/cache/http/plain-head.test.ts compares both parsers on random heads).
  */
+import type { KnownFields } from './known-fields.ts';
 import type { ObjectRequest, Terms } from './object-request.ts';
 import { readTarget } from './target.ts';
 
@@ -22,20 +23,35 @@ export interface PlainRequest extends ObjectRequest {
   readonly isLast: boolean;
 }
 
-/** A request during parsing. */
-type Draft = { -readonly [Field in keyof PlainRequest]: PlainRequest[Field] } & { protocol: string | undefined };
+/** The fields of a head that a shard uses. */
+export interface PlainFields
+  extends Pick<
+    PlainRequest,
+    | 'range'
+    | 'ifRange'
+    | 'ifMatch'
+    | 'ifNoneMatch'
+    | 'ifModifiedSince'
+    | 'ifUnmodifiedSince'
+    | 'requestId'
+    | 'traceparent'
+    | 'contentType'
+    | 'caller'
+    | 'terms'
+    | 'isLast'
+  > {
+  readonly length: number | undefined;
+  /** The value of `x-forwarded-proto`. */
+  readonly protocol: string | undefined;
+}
+
+type Draft<Whole> = { -readonly [Field in keyof Whole]: Whole[Field] };
 
 type PlainHead = PlainRequest | { readonly kind: 'unusual' } | { readonly kind: 'incomplete' };
 
 const noDigests: readonly never[] = [];
 const unusual: PlainHead = { kind: 'unusual' };
 const incomplete: PlainHead = { kind: 'incomplete' };
-const methodStarts = [
-  ['GET', 'GET '],
-  ['PUT', 'PUT '],
-  ['HEAD', 'HEAD '],
-  ['DELETE', 'DELETE '],
-] as const;
 /** The characters of a ticket. node-server.ts rejects other tickets. */
 const ticketForm = /^[\w.-]+$/;
 const requestEnd = ' HTTP/1.1\r\n';
@@ -64,30 +80,79 @@ const unusualFields = new Set([
   'x-amz-content-sha256',
 ]);
 
-/** Parses the head at the start of `bytes`. */
-export function readPlainHead(bytes: Buffer): PlainHead {
+/** Parses the head at the start of `bytes`. With `known`, it parses fields with a known text only once. */
+export function readPlainHead(bytes: Buffer, known?: KnownFields): PlainHead {
   const end = bytes.indexOf('\r\n\r\n', 0, 'latin1');
   if (end === -1) return bytes.length > maxPlainBytes || hasBareLineFeed(bytes) ? unusual : incomplete;
   if (end > maxPlainBytes) return unusual;
   // Includes the line end of the last field, but not the empty line.
   const head = bytes.toString('latin1', 0, end + 2);
   const lineEnd = head.indexOf('\r\n') + 2;
-  const start = methodStarts.find(([, text]) => head.startsWith(text));
+  const method = methodOf(head);
   const targetEnd = lineEnd - requestEnd.length;
-  if (start === undefined || targetEnd < start[1].length || !head.startsWith(requestEnd, targetEnd)) return unusual;
-  const target = readTarget(head.slice(start[1].length, targetEnd));
+  if (method === undefined || targetEnd <= method.length || !head.startsWith(requestEnd, targetEnd)) return unusual;
+  const target = readTarget(head.slice(method.length + 1, targetEnd));
   // A fragment is not allowed in a request target. Node's parser decides on it.
   if (target.kind === 'bad-key' || target.kind === 'other-path' || target.key === undefined || target.key.includes('#')) return unusual;
   const ticket = target.kind === 'ticket' ? target.ticket : undefined;
   if (ticket !== undefined && !ticketForm.test(ticket)) return unusual;
-  const request: Draft = {
+  const fields = fieldsOf(head, lineEnd, known);
+  if (fields === undefined || (method === 'PUT') !== (fields.length !== undefined)) return unusual;
+  // A shard speaks no TLS (node-head.ts).
+  const mayRedirect = target.kind === 'key' && target.isDirect && (fields.protocol === undefined || fields.protocol === 'http');
+  return {
     kind: 'request',
-    method: start[0],
+    method,
     key: target.key,
-    route: target.kind === 'ticket' ? 'ticket' : target.isDirect ? 'direct' : 'objects',
+    route: target.kind === 'ticket' ? 'ticket' : mayRedirect ? 'direct' : 'objects',
     ticket,
     headBytes: end + 4,
-    length: -1,
+    length: fields.length ?? 0,
+    isLast: fields.isLast,
+    range: fields.range,
+    ifRange: fields.ifRange,
+    ifMatch: fields.ifMatch,
+    ifNoneMatch: fields.ifNoneMatch,
+    ifModifiedSince: fields.ifModifiedSince,
+    ifUnmodifiedSince: fields.ifUnmodifiedSince,
+    requestId: fields.requestId,
+    traceparent: fields.traceparent,
+    contentType: fields.contentType,
+    contentEncoding: undefined,
+    digests: noDigests,
+    caller: fields.caller,
+    terms: fields.terms,
+    // Admission decides these.
+    namespace: undefined,
+    serviceAccount: undefined,
+    pod: undefined,
+    maxObjectBytes: undefined,
+    maxShare: undefined,
+    version: undefined,
+  };
+}
+
+function methodOf(head: string): PlainRequest['method'] | undefined {
+  if (head.startsWith('GET ')) return 'GET';
+  if (head.startsWith('PUT ')) return 'PUT';
+  if (head.startsWith('HEAD ')) return 'HEAD';
+  return head.startsWith('DELETE ') ? 'DELETE' : undefined;
+}
+
+function fieldsOf(head: string, from: number, known: KnownFields | undefined): PlainFields | undefined {
+  if (known === undefined) return readFields(head, from);
+  const text = head.slice(from);
+  const same = known.get(text);
+  if (same !== undefined) return same;
+  const fields = readFields(head, from);
+  if (fields !== undefined) known.note(text, fields);
+  return fields;
+}
+
+/** Returns undefined if a field is not in plain form. */
+function readFields(head: string, from: number): PlainFields | undefined {
+  const fields: Draft<PlainFields> = {
+    length: undefined,
     isLast: false,
     range: undefined,
     ifRange: undefined,
@@ -98,111 +163,91 @@ export function readPlainHead(bytes: Buffer): PlainHead {
     requestId: undefined,
     traceparent: undefined,
     contentType: undefined,
-    contentEncoding: undefined,
-    digests: noDigests,
     caller: undefined,
     terms: undefined,
-    // Admission decides these.
-    namespace: undefined,
-    serviceAccount: undefined,
-    pod: undefined,
-    maxObjectBytes: undefined,
-    maxShare: undefined,
     protocol: undefined,
-    version: undefined,
   };
-  if (!readFields(head, lineEnd, request)) return unusual;
-  const isPut = request.method === 'PUT';
-  if (isPut !== request.length >= 0) return unusual;
-  if (!isPut) request.length = 0;
-  return request;
-}
-
-/** Returns false if a field is not in plain form. */
-function readFields(head: string, from: number, request: Draft): boolean {
   let hasHost = false;
   let hasConnection = false;
   for (let at = from; at < head.length; ) {
     const colon = nameEnd(head, at);
-    if (colon === -1) return false;
+    if (colon === -1) return undefined;
     let valueStart = colon + 1;
     while (isBlank(head.charCodeAt(valueStart))) valueStart += 1;
     const lineEnd = valueLineEnd(head, valueStart);
-    if (lineEnd === -1) return false;
+    if (lineEnd === -1) return undefined;
     let valueEnd = lineEnd;
     while (valueEnd > valueStart && isBlank(head.charCodeAt(valueEnd - 1))) valueEnd -= 1;
     const name = head.slice(at, colon).toLowerCase();
     if (name === 'host') {
-      if (hasHost || valueStart === valueEnd) return false;
+      if (hasHost || valueStart === valueEnd) return undefined;
       hasHost = true;
     } else if (name === 'connection') {
-      if (hasConnection) return false;
+      if (hasConnection) return undefined;
       hasConnection = true;
       const value = head.slice(valueStart, valueEnd).toLowerCase();
-      if (value === 'close') request.isLast = true;
-      else if (value !== 'keep-alive') return false;
-    } else if (!readField(name, head, valueStart, valueEnd, request)) return false;
+      if (value === 'close') fields.isLast = true;
+      else if (value !== 'keep-alive') return undefined;
+    } else if (!readField(name, head, valueStart, valueEnd, fields)) return undefined;
     at = lineEnd + 2;
   }
-  return hasHost;
+  return hasHost ? fields : undefined;
 }
 
 /** Stores the fields that a shard uses. Returns false for a repeated or unusual field. */
-function readField(name: string, head: string, start: number, end: number, request: Draft): boolean {
+function readField(name: string, head: string, start: number, end: number, fields: Draft<PlainFields>): boolean {
   switch (name) {
     case 'content-length':
-      if (request.length !== -1) return false;
-      request.length = wholeNumber(head, start, end);
-      return request.length !== -1;
+      if (fields.length !== undefined) return false;
+      fields.length = wholeNumber(head, start, end);
+      return fields.length !== undefined;
     case 'range':
-      if (request.range !== undefined) return false;
-      request.range = head.slice(start, end);
+      if (fields.range !== undefined) return false;
+      fields.range = head.slice(start, end);
       return true;
     case 'if-range':
-      if (request.ifRange !== undefined) return false;
-      request.ifRange = head.slice(start, end);
+      if (fields.ifRange !== undefined) return false;
+      fields.ifRange = head.slice(start, end);
       return true;
     case 'if-match':
-      if (request.ifMatch !== undefined) return false;
-      request.ifMatch = head.slice(start, end);
+      if (fields.ifMatch !== undefined) return false;
+      fields.ifMatch = head.slice(start, end);
       return true;
     case 'if-modified-since':
-      if (request.ifModifiedSince !== undefined) return false;
-      request.ifModifiedSince = head.slice(start, end);
+      if (fields.ifModifiedSince !== undefined) return false;
+      fields.ifModifiedSince = head.slice(start, end);
       return true;
     case 'if-unmodified-since':
-      if (request.ifUnmodifiedSince !== undefined) return false;
-      request.ifUnmodifiedSince = head.slice(start, end);
+      if (fields.ifUnmodifiedSince !== undefined) return false;
+      fields.ifUnmodifiedSince = head.slice(start, end);
       return true;
     case 'if-none-match':
-      if (request.ifNoneMatch !== undefined) return false;
-      request.ifNoneMatch = head.slice(start, end);
+      if (fields.ifNoneMatch !== undefined) return false;
+      fields.ifNoneMatch = head.slice(start, end);
       return true;
     case 'content-type':
-      if (request.contentType !== undefined) return false;
-      request.contentType = head.slice(start, end);
+      if (fields.contentType !== undefined) return false;
+      fields.contentType = head.slice(start, end);
       return true;
     case 'x-kura-caller':
-      if (request.caller !== undefined) return false;
-      request.caller = head.slice(start, end);
+      if (fields.caller !== undefined) return false;
+      fields.caller = head.slice(start, end);
       return true;
     case 'x-kura-terms':
-      if (request.terms !== undefined) return false;
-      request.terms = head.slice(start, end);
+      if (fields.terms !== undefined) return false;
+      fields.terms = head.slice(start, end);
       return true;
     case 'x-request-id':
-      if (request.requestId !== undefined) return false;
-      request.requestId = head.slice(start, end);
+      if (fields.requestId !== undefined) return false;
+      fields.requestId = head.slice(start, end);
       return true;
     case 'traceparent':
-      if (request.traceparent !== undefined) return false;
-      request.traceparent = head.slice(start, end);
+      if (fields.traceparent !== undefined) return false;
+      fields.traceparent = head.slice(start, end);
       return true;
     case 'x-forwarded-proto':
-      if (request.protocol !== undefined) return false;
-      request.protocol = head.slice(start, end);
-      // A shard speaks no TLS (node-head.ts).
-      if (request.protocol !== 'http' && request.route === 'direct') request.route = 'objects';
+      if (fields.protocol !== undefined) return false;
+      fields.protocol = head.slice(start, end);
       return true;
     default:
       return !unusualFields.has(name);
@@ -211,7 +256,7 @@ function readField(name: string, head: string, start: number, end: number, reque
 
 /** Writes the terms into the head, which becomes the request. A copy would cost more. */
 export function completeRequest(head: PlainRequest, terms: Terms): ObjectRequest {
-  const request = head as Draft;
+  const request = head as Draft<PlainRequest>;
   request.namespace = terms.namespace;
   request.serviceAccount = terms.serviceAccount;
   request.pod = terms.pod;
@@ -248,13 +293,13 @@ function isBlank(code: number): boolean {
   return code === 0x20 || code === 0x09;
 }
 
-/** A number of 1 to 15 digits, or -1. */
-function wholeNumber(head: string, start: number, end: number): number {
-  if (end === start || end - start > 15) return -1;
+/** A number of 1 to 15 digits, or undefined. */
+function wholeNumber(head: string, start: number, end: number): number | undefined {
+  if (end === start || end - start > 15) return undefined;
   let value = 0;
   for (let at = start; at < end; at += 1) {
     const digit = head.charCodeAt(at) - 0x30;
-    if (digit < 0 || digit > 9) return -1;
+    if (digit < 0 || digit > 9) return undefined;
     value = value * 10 + digit;
   }
   return value;

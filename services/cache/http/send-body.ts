@@ -2,16 +2,10 @@
 import type { Writable } from 'node:stream';
 import { DiskTimeoutError } from '../disk/deadline.ts';
 import { blockBytes } from '../disk/trailer.ts';
-import type { BufferPool } from '../store/buffer-pool.ts';
+import { type BufferPool, maxWriteBytes } from '../store/buffer-pool.ts';
 import type { OpenObject } from '../store/open-object.ts';
 import type { Reader } from '../store/reader.ts';
 
-/**
- * Blocks in the page cache are sent in one write, if spare buffers are available. One write of 1 MiB instead of four of 256 KiB takes 20 %
- * less CPU for an object of 1 MiB (474 instead of 604 µs on the whole machine), because the receiver wakes up less often. For 64 MiB it
- * takes 10 % less. Eight blocks gain nothing more.
- */
-const maxPieces = 4;
 /** Limit for the wait for a buffer. After it, the request is a miss. */
 const bufferLimitMs = 400;
 
@@ -42,34 +36,44 @@ export interface SendBodyOptions {
  */
 export async function sendBody(options: SendBodyOptions, beforeFirst: () => void): Promise<void> {
   if (await sendLoaded(options, beforeFirst)) return;
-  const { object, start, end, to, buffers } = options;
+  const { object, start, end, to, reader, buffers, timeoutMs } = options;
   const headBytes = options.head?.length ?? 0;
   const first = object.nextPiece(start, end);
   // One buffer serves the whole transfer, so that a started transfer never waits for another buffer.
   const ownBytes = first.to >= end ? headBytes + first.to - first.from : headBytes + blockBytes;
-  const held = [await buffers.take(ownBytes, Math.min(bufferLimitMs, options.deadlineMs - performance.now()))];
+  const own = await buffers.take(ownBytes, Math.min(bufferLimitMs, options.deadlineMs - performance.now()));
+  let unfinished: Promise<void> | undefined;
   try {
     for (let at = start; at < end; ) {
-      const { pieces, next } = await readPieces(options, at, held);
-      if (at === start) beforeFirst();
-      at = next;
-      await writeWithin(to, pieces, options.timeoutMs);
-      for (const buffer of held.splice(1)) buffers.give(buffer);
+      const warmEnd = reader.warmEnd(object, { from: at, to: Math.min(end, at + maxWriteBytes) });
+      const isLong = warmEnd > object.nextPiece(at, end).to;
+      const spare = isLong ? buffers.trySpare(headBytes + warmEnd - at) : undefined;
+      try {
+        const piece = warmEnd > at ? readWarm(options, { at, warmEnd }, { own, spare }) : await readCold(options, at, own);
+        // No await between a warm read and its write: the bytes are still in the cache of the CPU.
+        if (at === start) beforeFirst();
+        at = piece.end;
+        await writeWithin(to, piece.bytes, timeoutMs);
+      } finally {
+        if (spare !== undefined) buffers.give(spare);
+      }
     }
   } catch (error) {
-    if (error instanceof DiskTimeoutError) {
-      // The late read still writes into the last buffer.
-      const late = held.pop() as Buffer;
-      object.acquire();
-      void error.ended.then(() => {
-        buffers.give(late);
-        object.release();
-      });
-    }
+    if (error instanceof DiskTimeoutError) unfinished = error.ended;
     throw error;
   } finally {
-    for (const buffer of held) buffers.give(buffer);
+    if (unfinished === undefined) buffers.give(own);
+    else keepUntil(unfinished, options, own);
   }
+}
+
+/** A late read still writes into its buffer. */
+function keepUntil(ended: Promise<void>, { object, buffers }: SendBodyOptions, buffer: Buffer): void {
+  object.acquire();
+  void ended.then(() => {
+    buffers.give(buffer);
+    object.release();
+  });
 }
 
 /** Sends the whole body from memory if it was read with the trailer. Otherwise resolves with false. */
@@ -84,53 +88,54 @@ async function sendLoaded(
     if (offset < 0) return false;
     beforeFirst();
     head?.copy(loaded.buffer, offset);
-    await writeWithin(to, [loaded.buffer.subarray(offset, loaded.offset + end)], timeoutMs);
+    await writeWithin(to, loaded.buffer.subarray(offset, loaded.offset + end), timeoutMs);
     return true;
   } finally {
     buffers.give(loaded.buffer);
   }
 }
 
-/** Reads the pieces of the next write: one piece, or several warm pieces. Adds each buffer after the first to `held`. */
-async function readPieces(options: SendBodyOptions, from: number, held: Buffer[]): Promise<{ pieces: Buffer[]; next: number }> {
-  const { object, start, end, reader, buffers, deadlineMs, readMs } = options;
-  const pieces: Buffer[] = [];
-  let at = from;
-  let head = from === start ? options.head : undefined;
-  for (;;) {
-    const piece = object.nextPiece(at, end);
-    const isWarm = reader.isWarm(object, piece);
-    // Only warm pieces join the first one.
-    if (pieces.length > 0 && !isWarm) break;
-    const offset = head?.length ?? 0;
-    const buffer = pieces.length === 0 ? held[0] : buffers.trySpare(piece.to - piece.from);
-    if (buffer === undefined) break;
-    if (pieces.length > 0) held.push(buffer);
-    if (isWarm) reader.readNow(object, piece, buffer, offset);
-    else await reader.readFromPool(object, piece, buffer, { offset, limitMs: from === start ? deadlineMs - performance.now() : readMs });
-    const stop = Math.min(piece.to, end);
-    // The head goes directly before the first requested byte. A block that is checked whole may start earlier.
-    const first = offset + at - piece.from;
-    head?.copy(buffer, first - offset);
-    pieces.push(buffer.subarray(first - offset, offset + stop - piece.from));
-    head = undefined;
-    at = stop;
-    if (at >= end || pieces.length === maxPieces || !isWarm) break;
-  }
-  return { pieces, next: at };
+interface ReadPiece {
+  readonly bytes: Buffer;
+  /** The position in the object after these bytes. */
+  readonly end: number;
 }
 
-/** Writes all pieces together. Resolves when the system has all of them. */
-export function writeWithin(to: Writable, pieces: readonly Buffer[], timeoutMs: number): Promise<void> {
+/** Reads the warm bytes from `at` with one call: up to `warmEnd` into a spare buffer, otherwise up to the end of the block. */
+function readWarm(
+  { object, start, end, head, reader }: SendBodyOptions,
+  { at, warmEnd }: { at: number; warmEnd: number },
+  { own, spare }: { own: Buffer; spare: Buffer | undefined },
+): ReadPiece {
+  const buffer = spare ?? own;
+  const to = spare === undefined ? Math.min(warmEnd, object.nextPiece(at, end).to) : warmEnd;
+  const offset = (at === start ? head?.copy(buffer) : undefined) ?? 0;
+  reader.readNow(object, { from: at, to }, buffer, offset);
+  return { bytes: buffer.subarray(0, offset + to - at), end: to };
+}
+
+/** Reads the next piece in the thread pool. */
+async function readCold(options: SendBodyOptions, at: number, buffer: Buffer): Promise<ReadPiece> {
+  const { object, start, end, reader, deadlineMs, readMs } = options;
+  const head = at === start ? options.head : undefined;
+  const piece = object.nextPiece(at, end);
+  const offset = head?.length ?? 0;
+  await reader.readFromPool(object, piece, buffer, { offset, limitMs: at === start ? deadlineMs - performance.now() : readMs });
+  const stop = Math.min(piece.to, end);
+  // The head goes directly before the first requested byte. A block that is checked whole may start earlier.
+  const first = at - piece.from;
+  head?.copy(buffer, first);
+  return { bytes: buffer.subarray(first, offset + stop - piece.from), end: stop };
+}
+
+/** Resolves when the system has all bytes. */
+export function writeWithin(to: Writable, bytes: Buffer, timeoutMs: number): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => to.destroy(new ReaderGoneError('the client stalled')), timeoutMs);
-    const done = (error: Error | null | undefined): void => {
+    to.write(bytes, (error) => {
       clearTimeout(timer);
       if (error == null) resolve();
       else reject(new ReaderGoneError('the client disconnected', { cause: error }));
-    };
-    to.cork();
-    for (const [at, piece] of pieces.entries()) to.write(piece, at === pieces.length - 1 ? done : undefined);
-    to.uncork();
+    });
   });
 }

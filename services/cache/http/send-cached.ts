@@ -39,8 +39,8 @@ export async function sendDirectly(calls: SendfileCalls, options: SendBodyOption
 function isForSendfile(body: SendBodyOptions & { readonly calls: SendfileCalls }): body is CachedBody {
   const { calls, object, start, end, to, head } = body;
   if (end - start < minBytes || head === undefined || !(to instanceof Socket)) return false;
-  for (let at = start; at < end; at += blockBytes) if (!object.isChecked(at)) return false;
-  return object.isChecked(end - 1) && readyDescriptor(to) !== undefined && calls.isCached(object.fd, start, end);
+  for (let at = start; at < end; at += blockBytes) if (object.readTick(at) === 0) return false;
+  return object.readTick(end - 1) !== 0 && readyDescriptor(to) !== undefined && calls.isCached(object.fd, start, end);
 }
 
 /** Resolves with the end of the bytes that it has sent. The rest needs another way, for example because a page has left the cache. */
@@ -48,7 +48,7 @@ async function sendCached(body: CachedBody, beforeFirst: () => void): Promise<nu
   const { calls, object, start, end, to, head, reader, timeoutMs } = body;
   beforeFirst();
   const sentHead = Math.max(0, calls.sendHead(readyDescriptor(to) ?? -1, head));
-  if (sentHead < head.length) await writeWithin(to, [head.subarray(sentHead)], timeoutMs);
+  if (sentHead < head.length) await writeWithin(to, head.subarray(sentHead), timeoutMs);
   let at = start;
   let hasWaited = false;
   while (at < end) {
@@ -61,7 +61,7 @@ async function sendCached(body: CachedBody, beforeFirst: () => void): Promise<nu
     if (hasWaited) {
       const piece = Buffer.allocUnsafeSlow(Math.min(waitingBytes, end - at));
       reader.readNow(object, { from: at, to: at + piece.length }, piece, 0);
-      await writeWithin(to, [piece], timeoutMs);
+      await writeWithin(to, piece, timeoutMs);
       at += piece.length;
     } else if (at < end) await nextTurn();
   }

@@ -1,14 +1,16 @@
 /**
- * Reusable buffers of three sizes for bodies in transfer. Their total has a limit for any number of clients. Uploads get at most half of
+ * Reusable buffers of four sizes for bodies in transfer. Their total has a limit for any number of clients. Uploads get at most half of
  * the limit, and the uploads of one namespace a quarter, so that slow uploads never stop readers or other namespaces.
  */
 import { blockBytes } from '../disk/trailer.ts';
 
 /** Space beside a block, for a response head before it or the trailer of a small object after it. */
 const marginBytes = 16 * 1024;
-/** Small: most objects of some data sets (labels, records). Medium: an upload that has just started. Large: a whole block. */
-const sizes = [16 * 1024, 64 * 1024 + marginBytes, blockBytes + marginBytes] as const;
-const largeBytes = sizes[2];
+/** Most bytes of one write to a client. */
+export const maxWriteBytes = 4 * blockBytes;
+/** Small: most objects of some data sets (labels, records). Medium: an upload that has just started. Large: a block. Huge: one write. */
+const sizes = [16 * 1024, 64 * 1024 + marginBytes, blockBytes + marginBytes, maxWriteBytes + marginBytes] as const;
+const [largeBytes, hugeBytes] = [sizes[2], sizes[3]];
 /** Requests that wait for a buffer at the same time. Further requests fail at once. */
 const maxWaiters = 20_000;
 
@@ -57,7 +59,7 @@ export class BufferPool {
     return this.usedBytes >= this.#maxBytes;
   }
 
-  /** A buffer of at least `bytes` (at most one block and its margin), or undefined when the limit is reached. */
+  /** A buffer of at least `bytes` (at most one write and its margin), or undefined when the limit is reached. */
   tryTake(bytes: number, owner?: Owner): Buffer | undefined {
     const size = sizeOf(bytes);
     if (owner !== undefined && !this.#mayUpload(size, owner.namespace)) return undefined;
@@ -175,5 +177,5 @@ export class BufferPool {
 }
 
 function sizeOf(bytes: number): number {
-  return sizes.find((size) => bytes <= size) ?? largeBytes;
+  return sizes.find((size) => bytes <= size) ?? hugeBytes;
 }

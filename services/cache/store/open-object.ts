@@ -25,10 +25,9 @@ export class OpenObject {
   onIdle: (() => void) | undefined;
   readonly #close: (isStored: boolean) => void;
   readonly #closed = Promise.withResolvers<void>();
-  /** Sums of the blocks; undefined when all blocks are checked. */
-  #sums: Uint32Array | undefined;
-  readonly #isChecked: Uint8Array;
-  #unchecked: number;
+  readonly #sums: Uint32Array;
+  /** When each block was last read, as a step of the clock. 0 for a block that was not checked since the object was opened. */
+  readonly #readTicks: Uint32Array;
   /** The caller of the constructor has the first reference. OpenFiles has one too. */
   #references = 1;
 
@@ -46,8 +45,7 @@ export class OpenObject {
     this.row = options.row;
     this.#close = options.close;
     this.#sums = sums;
-    this.#isChecked = new Uint8Array(sums.length);
-    this.#unchecked = sums.length;
+    this.#readTicks = new Uint32Array(sums.length);
   }
 
   /** Resolves when the last reader has released the object and its descriptor is closed. */
@@ -80,23 +78,24 @@ export class OpenObject {
   nextPiece(at: number, end: number): { from: number; to: number } {
     const block = Math.floor(at / blockBytes);
     const blockEnd = Math.min((block + 1) * blockBytes, this.length);
-    if (this.#sums === undefined || this.#isChecked[block] === 1) return { from: at, to: Math.min(end, blockEnd) };
-    return { from: block * blockBytes, to: blockEnd };
+    return this.#readTicks[block] === 0 ? { from: block * blockBytes, to: blockEnd } : { from: at, to: Math.min(end, blockEnd) };
   }
 
-  /** Whether the block with this byte was checked since the object was opened. */
-  isChecked(at: number): boolean {
-    return this.#sums === undefined || this.#isChecked[Math.floor(at / blockBytes)] === 1;
+  /** When the block with this byte was last read, or 0 if it was not checked since the object was opened. */
+  readTick(at: number): number {
+    return this.#readTicks[Math.floor(at / blockBytes)] as number;
   }
 
-  /** Checks a piece that `nextPiece` returned as a whole block. Throws CorruptObjectError. */
-  check(bytes: Buffer, from: number): void {
-    if (this.#sums === undefined) return;
-    const block = Math.floor(from / blockBytes);
-    if (this.#isChecked[block] === 1) return;
-    if (crc32(bytes) !== this.#sums[block]) throw new CorruptObjectError(`block ${block} has a wrong checksum`);
-    this.#isChecked[block] = 1;
-    this.#unchecked -= 1;
-    if (this.#unchecked === 0) this.#sums = undefined;
+  /** Records a read at `tick`. Checks each block that was not checked yet, which must be whole in `bytes`. Throws CorruptObjectError. */
+  accept(bytes: Buffer, from: number, tick: number): void {
+    const to = from + bytes.length;
+    for (let at = from; at < to; ) {
+      const block = Math.floor(at / blockBytes);
+      const blockEnd = Math.min((block + 1) * blockBytes, to);
+      if (this.#readTicks[block] === 0 && crc32(bytes.subarray(at - from, blockEnd - from)) !== this.#sums[block])
+        throw new CorruptObjectError(`block ${block} has a wrong checksum`);
+      this.#readTicks[block] = tick;
+      at = blockEnd;
+    }
   }
 }

@@ -6,6 +6,7 @@ import type { FaultSink } from '../disk/disk-health.ts';
 import { fileName, objectPath } from '../disk/file-name.ts';
 import { type Files, faultKind } from '../disk/files.ts';
 import type { Catalog } from '../index/catalog.ts';
+import type { Clock } from '../index/clock.ts';
 import { flagUnconfirmed, noRow } from '../index/object-index.ts';
 import { type BufferPool, BufferTimeoutError } from './buffer-pool.ts';
 import type { KeyedMutex } from './keyed-mutex.ts';
@@ -24,6 +25,7 @@ export interface StoreParts {
   readonly buffers: BufferPool;
   readonly loaded: LoadedBodies;
   readonly health: FaultSink;
+  readonly clock: Clock;
 }
 
 interface OpenerOptions extends StoreParts {
@@ -129,13 +131,13 @@ export class Opener {
   }
 
   async #readFile(digest: Digest, opening: Readonly<Opening>): Promise<OpenObject | undefined> {
-    const { catalog, files, buffers, directory, loaded, onBodyRead } = this.#options;
+    const { catalog, files, buffers, directory, loaded, clock, onBodyRead } = this.#options;
     const row = catalog.find(digest);
     // A row from a snapshot may have the size of an older version.
     const isSure = row !== noRow && !catalog.index.hasFlag(row, flagUnconfirmed);
     const blocks = isSure ? catalog.index.blocks(row) : undefined;
     try {
-      const { object, body } = await readObject({ files, buffers, path: objectPath(directory, digest), blocks });
+      const { object, body } = await readObject({ files, buffers, path: objectPath(directory, digest), blocks, tick: clock.tick() });
       if (body === undefined) return object;
       loaded.add(object, body);
       onBodyRead(object);

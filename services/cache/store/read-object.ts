@@ -14,6 +14,8 @@ interface ReadObjectOptions {
   readonly path: string;
   /** Size of the file in blocks of 4 KiB, if the index knows it. It saves an fstat(2). */
   readonly blocks: number | undefined;
+  /** The current step of the clock. */
+  readonly tick: number;
 }
 
 /** Space before a body in its buffer. A response head with a content type of 255 bytes fits. */
@@ -34,7 +36,7 @@ interface ReadObject {
  * access. Throws CorruptObjectError or the system error.
  */
 export async function readObject(options: ReadObjectOptions): Promise<ReadObject> {
-  const { files, buffers, path, blocks } = options;
+  const { files, buffers, path, blocks, tick } = options;
   const fd = await files.open(path, 'r');
   let buffer: Buffer | undefined;
   let isKept = false;
@@ -60,7 +62,7 @@ export async function readObject(options: ReadObjectOptions): Promise<ReadObject
       close: (isStored) => (isStored ? files.closeSync(fd) : files.close(fd)),
     });
     if (from === 0 && trailer.length > 0 && trailer.length <= blockBytes) {
-      object.check(tail.subarray(0, trailer.length), 0);
+      object.accept(tail.subarray(0, trailer.length), 0, tick);
       isKept = true;
     }
     return { object, body: isKept ? { buffer, offset: headRoomBytes } : undefined };
@@ -96,14 +98,14 @@ export async function checkFile(options: ReadObjectOptions): Promise<FileCheck> 
   }
 }
 
-async function checkBlocks(object: OpenObject, { files, buffers }: ReadObjectOptions): Promise<void> {
+async function checkBlocks(object: OpenObject, { files, buffers, tick }: ReadObjectOptions): Promise<void> {
   for (let at = 0; at < object.length; ) {
     const { from, to } = object.nextPiece(at, object.length);
     const buffer = await buffers.take(to - from, bufferLimitMs);
     try {
       const got = await files.read(object.fd, buffer, 0, to - from, from);
       if (got !== to - from) throw new CorruptObjectError('the file is shorter than its trailer states');
-      object.check(buffer.subarray(0, got), from);
+      object.accept(buffer.subarray(0, got), from, tick);
     } finally {
       buffers.give(buffer);
     }

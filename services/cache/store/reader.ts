@@ -45,13 +45,17 @@ export class Reader {
     return this.#options.loaded.take(object);
   }
 
-  /** Whether a piece is expected in the page cache. Of several blocks, only those checked since the open of the object are warm. */
-  isWarm(object: OpenObject, { from }: Piece): boolean {
-    if (!this.#options.store.isWarm(object)) return false;
-    return object.length <= blockBytes || object.isChecked(from);
+  /**
+   * The end of the bytes after `from` that are expected in the page cache, at most `to`. A block is warm if it was read and checked since
+   * the open of the object, and if that read is recent.
+   */
+  warmEnd(object: OpenObject, { from, to }: Piece): number {
+    let at = from;
+    while (at < to && this.#options.window.isWarm(object.readTick(at))) at = Math.min(to, (Math.floor(at / blockBytes) + 1) * blockBytes);
+    return at;
   }
 
-  /** Reads a piece synchronously into `buffer` at `offset`, and checks it. Throws a disk fault or CorruptObjectError. */
+  /** Reads a warm piece synchronously into `buffer` at `offset`, and checks it. Throws a disk fault or CorruptObjectError. */
   readNow(object: OpenObject, piece: Piece, buffer: Buffer, offset: number): void {
     this.#options.counters.syncReads += 1;
     this.#untilSample -= 1;
@@ -60,7 +64,7 @@ export class Reader {
     const before = isSample ? this.#options.diskReads() : 0;
     try {
       const got = this.#options.files.readSync(object.fd, buffer, offset, piece.to - piece.from, piece.from);
-      check(object, piece, buffer.subarray(offset, offset + got));
+      this.#accept(object, piece, buffer.subarray(offset, offset + got));
     } catch (error) {
       throw this.#fail(object, error);
     }
@@ -85,17 +89,21 @@ export class Reader {
     });
     try {
       const got = await within(limitMs, reading);
-      check(object, piece, buffer.subarray(offset, offset + got));
+      this.#accept(object, piece, buffer.subarray(offset, offset + got));
     } catch (error) {
       throw this.#fail(object, error);
     }
-    // Smaller objects are counted as a whole when they are used (store.ts).
-    if (object.length > blockBytes) window.entered(to - from, clock.tick());
+    window.entered(to - from, clock.tick());
   }
 
   #noteColdRead(): void {
     this.#options.counters.coldSyncReads += 1;
     this.#options.window.shrink();
+  }
+
+  #accept(object: OpenObject, { from, to }: Piece, bytes: Buffer): void {
+    if (bytes.length !== to - from) throw new CorruptObjectError('the file became shorter');
+    object.accept(bytes, from, this.#options.clock.tick());
   }
 
   /** Drops a damaged object, so that the next GET is a miss. Reports a disk fault. Returns the error. */
@@ -104,9 +112,4 @@ export class Reader {
     else this.#options.health.note(error, 'read');
     return error;
   }
-}
-
-function check(object: OpenObject, { from, to }: Piece, bytes: Buffer): void {
-  if (bytes.length !== to - from) throw new CorruptObjectError('the file became shorter');
-  object.check(bytes, from);
 }

@@ -6,9 +6,9 @@ import type { Counters } from '../counters.ts';
 import { type Digest, digestOf } from '../digest.ts';
 import { fileName, objectPath, temporaryFolder } from '../disk/file-name.ts';
 import { faultKind } from '../disk/files.ts';
-import { blockBytes, type ObjectMeta } from '../disk/trailer.ts';
+import type { ObjectMeta } from '../disk/trailer.ts';
 import type { RemovedRow, SizeLimit, UploadAdmission } from '../index/catalog.ts';
-import { type Clock, tickMs } from '../index/clock.ts';
+import { tickMs } from '../index/clock.ts';
 import { flagVerified, noRow } from '../index/object-index.ts';
 import { blocksOf } from '../index/space.ts';
 import { freeRoom, holdLarge } from './free-file.ts';
@@ -21,7 +21,6 @@ import { checkFile, readObject } from './read-object.ts';
 import { Upload, type WrittenFile } from './upload.ts';
 
 interface StoreOptions extends StoreParts {
-  readonly clock: Clock;
   readonly window: PageCacheWindow;
   readonly counters: Counters;
 }
@@ -51,8 +50,6 @@ export class Store {
   readonly runId = randomBytes(4).toString('hex');
   readonly #options: StoreOptions;
   readonly #opener: Opener;
-  /** Open objects whose body was read with the trailer and has not been used since. */
-  readonly #justRead = new WeakSet<OpenObject>();
   #temporaryNumber = 0;
 
   constructor(options: StoreOptions) {
@@ -60,7 +57,7 @@ export class Store {
     this.#opener = new Opener({
       ...options,
       mutex: this.mutex,
-      onBodyRead: (object) => this.#justRead.add(object),
+      onBodyRead: (object) => options.window.entered(object.length, options.clock.tick()),
       dropDamaged: (digest) => this.#dropDamaged(digest),
     });
   }
@@ -85,29 +82,12 @@ export class Store {
     return object;
   }
 
-  /** Whether the object is expected in the page cache, so that a read does not wait for the disk. */
-  isWarm(object: OpenObject): boolean {
-    const { row } = object;
-    const { window, catalog } = this.#options;
-    if (row !== noRow && object.length <= window.windowBytes / 2) {
-      if (window.isWarm(catalog.index.tick(row)) && catalog.index.hasFlag(row, flagVerified)) return true;
-    }
-    return this.#justRead.has(object);
-  }
-
-  /** Records a use. Returns whether the object was warm before it. */
-  use(object: OpenObject): boolean {
-    const isWarm = this.isWarm(object);
-    const { row } = object;
-    if (row === noRow) return isWarm;
-    const { clock, window, catalog } = this.#options;
-    if (!isWarm || this.#justRead.delete(object)) {
-      // Larger objects are counted block by block, as they are read (reader.ts).
-      if (object.length <= blockBytes) window.entered(object.length, clock.tick());
-      catalog.index.setFlag(row, flagVerified, true);
-    }
+  /** Records a use. */
+  use({ row }: OpenObject): void {
+    if (row === noRow) return;
+    const { catalog } = this.#options;
+    catalog.index.setFlag(row, flagVerified, true);
     catalog.read(row);
-    return isWarm;
   }
 
   /** Admits a PUT and starts its upload. */
@@ -174,11 +154,11 @@ export class Store {
    * never removes another version. Rejects with a disk fault.
    */
   async dropIfDamaged(digest: Digest): Promise<void> {
-    const { files, buffers, directory, counters, catalog } = this.#options;
+    const { files, buffers, directory, counters, catalog, clock } = this.#options;
     const path = objectPath(directory, digest);
     await this.mutex.run(fileName(digest), async () => {
       const row = catalog.find(digest);
-      const checked = await checkFile({ files, buffers, path, blocks: undefined });
+      const checked = await checkFile({ files, buffers, path, blocks: undefined, tick: clock.tick() });
       if (checked.kind === 'absent') return this.#opener.forgetFile(digest);
       if (checked.kind === 'whole' && isDeepStrictEqual(this.#digest(checked.key), digest)) {
         if (row !== noRow && row === catalog.find(digest)) catalog.learnOwner(row, checked);
@@ -236,13 +216,14 @@ export class Store {
   }
 
   async #currentVersion(digest: Digest): Promise<{ tag: string; modifiedSeconds: number } | undefined> {
-    const { catalog, files, buffers, directory } = this.#options;
+    const { catalog, files, buffers, directory, clock } = this.#options;
     const row = catalog.find(digest);
     if (row === noRow && catalog.space.isCounted) return undefined;
     const open = this.openFiles.ofRow(row);
     if (open !== undefined) return open;
     try {
-      const { object, body } = await readObject({ files, buffers, path: objectPath(directory, digest), blocks: undefined });
+      const path = objectPath(directory, digest);
+      const { object, body } = await readObject({ files, buffers, path, blocks: undefined, tick: clock.tick() });
       if (body !== undefined) buffers.give(body.buffer);
       // With a row, `release` closes it as a file that keeps its name.
       object.row = row;

@@ -3,6 +3,7 @@ import { Duplex } from 'node:stream';
 import { isDeepStrictEqual } from 'node:util';
 import test from 'ava';
 import fc from 'fast-check';
+import { KnownFields } from '../../../services/cache/http/known-fields.ts';
 import { readNodeHead } from '../../../services/cache/http/node-head.ts';
 import { readPlainHead } from '../../../services/cache/http/plain-head.ts';
 
@@ -220,4 +221,30 @@ test('a request with two callers or two terms goes to Node, which joins them to 
       t.like(read, { kind: 'request', applicant: { [name]: 'v, v' } });
     }
   }
+});
+
+test('a head with known fields has the meaning that it has without them', async (t) => {
+  const known = new KnownFields();
+  await fc.assert(
+    fc.property(head, (text) => {
+      const bytes = Buffer.from(text, 'latin1');
+      const plain = readPlainHead(bytes);
+      for (let at = 0; at < 10; at += 1) t.deepEqual(readPlainHead(bytes, known), plain);
+    }),
+    { numRuns: 2_000 },
+  );
+  t.true(known.size > 0);
+});
+
+test('known fields have a limit, and fields that hardly repeat are not kept', (t) => {
+  const known = new KnownFields();
+  const read = (fields: string) => readPlainHead(Buffer.from(`GET /objects/a HTTP/1.1\r\nHost: kura\r\n${fields}\r\n\r\n`), known);
+  for (let at = 0; at < 100; at += 1) {
+    for (const fields of [`Range: bytes=0-${at}`, `If-None-Match: "${at}"`, `X: ${'x'.repeat(1_100)}${at}`])
+      t.is(read(fields).kind, 'request');
+    readPlainHead(Buffer.from(`PUT /objects/a HTTP/1.1\r\nHost: kura\r\nContent-Length: ${at}\r\n\r\n`), known);
+  }
+  t.is(known.size, 0);
+  for (let at = 0; at < 50_000; at += 1) t.like(read(`X-Kura-Caller: ${at}`), { kind: 'request', caller: String(at) });
+  t.is(known.size, 4_096);
 });

@@ -33,6 +33,20 @@ test('the first read of each block of a large object goes through the thread poo
   t.deepEqual(await reads(), { now: 40, pool: 40 });
 });
 
+test('a warm body of 1 MiB, and a warm range over several blocks, take one synchronous read', async (t) => {
+  const shard = await startTestShard(t);
+  const body = randomBytes(1024 * 1024);
+  t.is((await put(shard, 'a', body)).status, 201);
+  const reads = () => metric(shard, 'kura_cache_synchronous_reads_total');
+  t.true((await call(shard.url, { path: '/objects/a' })).body.equals(body));
+  t.is(await reads(), 0);
+  t.true((await call(shard.url, { path: '/objects/a' })).body.equals(body));
+  t.is(await reads(), 1);
+  const part = await call(shard.url, { path: '/objects/a', headers: { range: 'bytes=100000-900000' } });
+  t.true(part.body.equals(body.subarray(100_000, 900_001)));
+  t.is(await reads(), 2);
+});
+
 test('the scrub does not change recency: after it, objects that were read stay, and the others are evicted', async (t) => {
   const first = await startTestShard(t, { environment: { KURA_CACHE_MAX_BYTES: '32Mi' } });
   for (let at = 0; at < 56; at += 1) await put(first, `set/${at}`, randomBytes(500_000));
