@@ -14,7 +14,6 @@ local max_path_bytes = 1032 -- /direct/ and a key of 1,024 bytes
 local token_form = "^Bearer [%w_-]+%.[%w_-]+%.[%w_-]+$"
 local own_metadata = "kura.grant"
 local authz_metadata = "envoy.filters.http.ext_authz"
-local grant_header = "x-kura-grant"
 
 local young, old, young_count, young_end = {}, {}, 0, 0
 -- What the response needs of its request, by a number that no other request of this thread has. The metadata of a stream, which logs can
@@ -132,10 +131,8 @@ function envoy_on_request(handle)
   headers:replace("x-kura-terms", grant.terms)
 end
 
--- authz announces a grant in a header too, because a header costs less to read than the metadata of a stream. The route removes it. Most
--- responses come while no check is due.
+-- authz announces a grant in the header x-kura-grant too. Envoy calls this function only for a response with it, and the route removes it.
 function envoy_on_response(handle)
-  if next(asked) == nil or handle:headers():get(grant_header) == nil then return end
   local metadata = handle:streamInfo():dynamicMetadata()
   local own, answer = metadata:get(own_metadata), metadata:get(authz_metadata)
   local question = own ~= nil and asked[own.asked] or nil

@@ -15,6 +15,7 @@ const objects = 'static_resources.listeners[objects]';
 const manager = `${objects}.filter_chains[0].filters[0].typed_config`;
 const mutations = `${manager}.early_header_mutation_extensions[strip].typed_config.mutations`;
 const authzMatcher = `${manager}.http_filters[kura.authz].typed_config.xds_matcher`;
+const grants = `${manager}.http_filters[kura.grants].typed_config`;
 const authorization = `${authzMatcher}.on_no_match.action.typed_config.typed_config.typed_config`;
 const keys = `${manager}.http_filters[kura.keys].typed_config.xds_matcher.matcher_list.matchers[0]`;
 const grpc = `${manager}.http_filters[kura.grpc].typed_config.xds_matcher.matcher_list.matchers[0]`;
@@ -66,20 +67,34 @@ const grpcRows: readonly Row[] = [
   ],
 ];
 
+/** A response that carries a grant: no data of a request decides, so the request half of grants.lua always runs. */
+const withGrant = {
+  input: {
+    name: 'grant',
+    typed_config: { '@type': 'type.googleapis.com/envoy.type.matcher.v3.HttpResponseHeaderMatchInput', header_name: 'x-kura-grant' },
+  },
+  value_match: { exact: '1' },
+};
+const skip = {
+  name: 'skip',
+  typed_config: { '@type': 'type.googleapis.com/envoy.extensions.filters.common.matcher.action.v3.SkipFilter' },
+};
+
 /** Every request passes authz. */
 const accessRows: readonly Row[] = [
   [`${authorization}.failure_mode_allow`, false, 'without authz Envoy would allow every request'],
   [
     `${manager}.http_filters[*].name`,
-    ['kura.grpc', 'local_ratelimit', 'kura.keys', 'lua', 'kura.authz', 'router'].map((name) =>
+    ['kura.grpc', 'local_ratelimit', 'kura.keys', 'kura.grants', 'kura.authz', 'router'].map((name) =>
       name.startsWith('kura.') ? name : `envoy.filters.http.${name}`,
     ),
     'a request could pass unchecked',
   ],
+  [`${grants}.extension_config.typed_config.default_source_code.filename`, grantsFile, 'every request would ask authz'],
   [
-    `${manager}.http_filters[envoy.filters.http.lua].typed_config.default_source_code.filename`,
-    grantsFile,
-    'every request would ask authz',
+    `${grants}.xds_matcher.matcher_list.matchers`,
+    [{ predicate: { not_matcher: { single_predicate: withGrant } }, on_match: { action: skip } }],
+    'Envoy would skip the script for requests, or learn no grant',
   ],
   [
     `${authzMatcher}.matcher_list.matchers[0].predicate.single_predicate.input.typed_config`,

@@ -37,7 +37,7 @@ export function localBootstrap(text: string, addresses: LocalAddresses): string 
   document.setIn(['admin', 'address'], document.createNode(socketAddress(addresses.adminPort)));
   listener('objects').set('address', document.createNode(socketAddress(addresses.objectsPort)));
   listener('metrics').set('address', document.createNode(socketAddress(addresses.metricsPort)));
-  setFile('envoy.filters.http.lua', ['default_source_code', 'filename'], addresses.grantsFile);
+  setFile('kura.grants', ['extension_config', 'typed_config', 'default_source_code', 'filename'], addresses.grantsFile);
   const action = ['xds_matcher', 'matcher_list', 'matchers', 0, 'on_match', 'action', 'typed_config'];
   setFile('kura.keys', [...action, 'typed_config', 'typed_config', 'default_source_code', 'filename'], addresses.keysFile);
   const firstFilter = ['filter_chain', 'typed_config', 0, 'typed_config'];

@@ -85,7 +85,7 @@ function resident({ pid }: Rig): number {
 
 const luaHeader = 'x-lua-kibibytes';
 
-/** Replaces the lifetime of a generation in grants.lua, and adds a response header with the memory of Lua. */
+/** Replaces the lifetime of a generation in grants.lua, and adds the memory of Lua as a header to each response with a grant. */
 function withGenerationsOf(milliseconds: number): (bootstrap: Document) => void {
   const source = readFileSync(new URL('../../envoy/grants.lua', import.meta.url), 'utf8');
   const [lifetime, response] = ['generation_ms = 60000', 'function envoy_on_response(handle)\n'];
@@ -94,9 +94,10 @@ function withGenerationsOf(milliseconds: number): (bootstrap: Document) => void 
     .replace(lifetime, `generation_ms = ${milliseconds}`)
     .replace(response, `${response}  handle:headers():add("${luaHeader}", tostring(collectgarbage("count")))\n`);
   return (bootstrap) =>
-    namedEntry(objectsManager(bootstrap), ['http_filters'], 'envoy.filters.http.lua').setIn(['typed_config', 'default_source_code'], {
-      inline_string: lua,
-    });
+    namedEntry(objectsManager(bootstrap), ['http_filters'], 'kura.grants').setIn(
+      ['typed_config', 'extension_config', 'typed_config', 'default_source_code'],
+      { inline_string: lua },
+    );
 }
 
 /** The memory of live and dead values in Lua, after one more request. */
