@@ -14,7 +14,7 @@
 {{- $ofTls := ternary (list "kura-tls" "kura-envoy-tls" "kura-eds-tls") (list) $c.tls }}
 {{- range $secret := concat (list $.Values.credentialSecret) $ofTls }}
 {{- if not (lookup "v1" "Secret" $.Release.Namespace $secret) }}
-{{- fail (printf "Secret %s does not exist in namespace %s: create it first (k8s/README.md)" $secret $.Release.Namespace) }}
+{{- fail (printf "Secret %s does not exist in namespace %s: create it first (docs/install.md)" $secret $.Release.Namespace) }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -55,9 +55,12 @@ export interface Drill {
 export async function startDrill({
   envoys = 2,
   prepare = () => Promise.resolve(),
+  install,
   ...kustomization
 }: Kustomization & {
   envoys?: number;
+  /** Installs kura instead, from an empty cluster with Nodes: namespace, credential and policy included. */
+  install?: (cluster: { readonly kubeconfig: string; readonly directory: string }) => Promise<void>;
   /** Makes what the manifests expect to be there. */
   prepare?: (cluster: Cluster, kubelet: Kubelet) => Promise<void>;
 } = {}): Promise<Drill> {
@@ -69,13 +72,14 @@ export async function startDrill({
     if (faults.length > 0) throw faults[0];
   };
   try {
-    const parts = await startCluster(directory, undo);
+    const parts = await startCluster(directory, undo, install === undefined);
     const { cluster, kubectl, kubelet } = parts;
     await prepare(cluster, kubelet);
     const replicas = [{ name: 'kura-envoy', count: envoys }];
     const folder = await writeKustomization(path.join(directory, 'overlay'), { replicas, namespace: system, ...kustomization });
     const apply = (): Promise<string> => kubectl.ok('apply', '--validate=strict', '-k', folder);
-    await apply();
+    if (install === undefined) await apply();
+    else await install({ kubeconfig: parts.plane.kubeconfig, directory });
     const { token } = await makeWorkload(cluster);
     const keys = Array.from({ length: 400 }, (_, index) => `vision/drill/${index}`);
     const addresses = (): readonly string[] => kubelet.addresses('kura');
@@ -111,7 +115,7 @@ export async function startDrill({
 type Parts = Pick<Drill, 'plane' | 'cluster' | 'kubectl' | 'kubelet'>;
 
 /** A control plane with Nodes, a kubelet, our namespace, the shards' credential and the first policy; what ends each part goes to `undo` as it is there. */
-async function startCluster(directory: string, undo: (() => Promise<unknown>)[]): Promise<Parts> {
+async function startCluster(directory: string, undo: (() => Promise<unknown>)[], isPrepared: boolean): Promise<Parts> {
   const network = await makeNetwork();
   undo.push(() => network.close());
   const plane = await startPlane({
@@ -128,10 +132,7 @@ async function startCluster(directory: string, undo: (() => Promise<unknown>)[])
   undo.push(() => cluster.close());
   const kubectl = createKubectl({ kubeconfig: plane.kubeconfig, cache: path.join(directory, 'kubectl') });
   await makeNodes(cluster);
-  await kubectl.ok('create', 'namespace', system);
-  const credential = randomBytes(32).toString('hex');
-  await kubectl.ok('-n', system, 'create', 'secret', 'generic', 'kura-credential', `--from-literal=keys=${credential}`);
-  await kubectl.ok('-n', system, 'create', 'configmap', 'kura-policy', '--from-file=policy.yaml=k8s/base/policy.yaml');
+  if (isPrepared) await prepareNamespace(kubectl);
 
   const client = connectKubernetes({ kubeconfig: plane.kubeconfig });
   undo.push(() => client.close());
@@ -142,6 +143,13 @@ async function startCluster(directory: string, undo: (() => Promise<unknown>)[])
   const kubelet = await startKubelet({ cluster, client, namespace: system, directory: state, network, apiPort, log });
   undo.push(() => kubelet.close());
   return { plane, cluster, kubectl, kubelet };
+}
+
+async function prepareNamespace(kubectl: Kubectl): Promise<void> {
+  await kubectl.ok('create', 'namespace', system);
+  const credential = randomBytes(32).toString('hex');
+  await kubectl.ok('-n', system, 'create', 'secret', 'generic', 'kura-credential', `--from-literal=keys=${credential}`);
+  await kubectl.ok('-n', system, 'create', 'configmap', 'kura-policy', '--from-file=policy.yaml=k8s/base/policy.yaml');
 }
 
 async function makeNodes(cluster: Cluster): Promise<void> {

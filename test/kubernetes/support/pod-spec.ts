@@ -15,7 +15,9 @@ const images: Readonly<Record<string, { readonly entrypoint: readonly string[]; 
 
 /** The container's own command and environment. Throws for an image that no manifest of ours names. */
 export function startOf(pod: V1Pod, container: V1Container, given: Readonly<Record<string, string>>): Started {
-  const image = images[(container.image ?? '').split(':')[0] as string];
+  // An overlay names the registry: registry.example/team/kura.
+  const name = (container.image ?? '').split(':')[0] as string;
+  const image = images[name] ?? images[name.split('/').at(-1) as string];
   if (image === undefined) throw new Error(`nobody here has the image ${container.image}`);
   const environment: Record<string, string> = { ...given };
   for (const { name, value = '', valueFrom } of container.env ?? []) {
