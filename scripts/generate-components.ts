@@ -17,7 +17,7 @@ const [kind, folder, ...values] = process.argv.slice(2);
 try {
   if (kind === undefined || kind === '--check') for (const example of examples) publish(example);
   else if (folder === undefined) throw new Error(`usage: npm run k8s:${kind} -- FOLDER VALUE …`);
-  else publish({ kind, folder, values });
+  else publish({ kind, folder: path.resolve(process.env.INIT_CWD ?? '.', folder), values });
 } catch (error) {
   console.error((error as Error).message);
   process.exitCode = 1;

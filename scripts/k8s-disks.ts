@@ -4,7 +4,7 @@ import { stringify } from 'yaml';
 const maxDisks = 64;
 const marker = '.kura-disk';
 
-/** `disks` are the mount points on the nodes. Throws an Error for a disk that is no absolute path, and for one that is listed twice. */
+/** `disks` are the mount points on the nodes. Throws an Error for a disk that is no absolute path, or for a duplicate. */
 export function disksComponent(disks: readonly string[]): string {
   const paths = disks.map(normalized);
   const twice = paths.find((path, index) => paths.indexOf(path) !== index);

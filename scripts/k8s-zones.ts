@@ -4,7 +4,7 @@ import { stringify } from 'yaml';
 const zoneLabel = 'kura/zone';
 const replicas = { min: 2, max: 10 };
 
-/** File name → content. Throws an Error for a zone that is no name, and for one that is listed twice. */
+/** File name → content. Throws an Error for a zone that is no name, or for a duplicate. */
 export function zonesComponent(zones: readonly string[]): Record<string, string> {
   const wrong = zones.find((zone) => !/^[a-z0-9]([-a-z0-9]{0,40}[a-z0-9])?$/.test(zone));
   if (wrong !== undefined) throw new Error(`the zone "${wrong}" is no name; it must have at most 42 lower-case letters, digits and -`);

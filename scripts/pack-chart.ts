@@ -3,7 +3,7 @@
  * kustomize builds of k8s/base with each component, so the manifests have one source. Needs kubectl on the PATH or in .tools.
  */
 import { execFileSync } from 'node:child_process';
-import { cpSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseAllDocuments, stringify } from 'yaml';
@@ -52,6 +52,8 @@ const target = path.resolve(process.env.INIT_CWD ?? process.cwd(), process.argv[
 const scratch = mkdtempSync(path.join(tmpdir(), 'kura-chart-'));
 try {
   writeBuiltComponents();
+  if (existsSync(target) && !existsSync(path.join(target, 'values.schema.json')))
+    throw new Error(`${target} exists and is no chart: name another folder`);
   rmSync(target, { recursive: true, force: true });
   cpSync(path.join(root, 'k8s', 'chart'), target, { recursive: true });
   const { version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as { version: string };
@@ -170,7 +172,7 @@ function writeBootstrap(cases: readonly Case[]): void {
   writeFileSync(path.join(target, 'templates', '_bootstrap.tpl'), `${text}\n`);
 }
 
-/** Entries of lists that stand for all disks. Their numbers become the number of the disk. */
+/** Entries of lists that represent all disks. Their numbers become the number of the disk. */
 function repeatOf(key: string): Repeat | 'skip' | undefined {
   const number = /^(?:shard|metrics|disk)-(\d+)$|^\/data\/(\d+)$/
     .exec(key)

@@ -15,9 +15,10 @@ const tests = path.join(client, 'tests', 'real');
 
 const python = await virtualEnvironment('torch', path.join(tests, 'requirements.txt'));
 const folder = await mkdtemp(path.join(tmpdir(), 'kura-torch-'));
+let system: Awaited<ReturnType<typeof startLocalSystem>> | undefined;
 try {
   const own = await installFromSource(client, folder);
-  const system = await startLocalSystem();
+  system = await startLocalSystem();
   const settings = ['-c', path.join(client, 'pyproject.toml'), '--rootdir', client, '--disable-warnings', '-v'];
   const pytest = spawn(python, ['-m', 'pytest', ...settings, tests, ...process.argv.slice(2)], {
     cwd: folder,
@@ -32,7 +33,7 @@ try {
   });
   const [status] = (await once(pytest, 'exit')) as [number | null];
   process.exitCode = status ?? 1;
-  await system.stop();
 } finally {
+  await system?.stop();
   await rm(folder, { recursive: true, force: true });
 }

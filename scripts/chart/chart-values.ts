@@ -12,7 +12,7 @@ export interface Manifest {
   readonly [field: string]: Value;
 }
 
-/** The zone of the copies that stand for all zones, and the disks of a build that stand for any number. */
+/** The zone of the copies that represents all zones, and the disks that represent any number. */
 export const firstZone = 'zone-a';
 export const builtDisks = ['/mnt/nvme0', '/mnt/nvme1', '/mnt/nvme2'];
 

@@ -34,7 +34,7 @@ export interface Case {
 
 type Present = Case & { readonly value: Value };
 
-/** Lines around an entry, and the changes of its text: for an entry that stands for many. */
+/** Lines around an entry, and the changes of its text: for an entry that represents many. */
 export interface Repeat {
   readonly begin: string;
   readonly change: (line: string) => string;

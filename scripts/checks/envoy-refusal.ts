@@ -1,7 +1,7 @@
 /** Pure: reads the error text of `envoy --mode validate`, and finds the place in the YAML that it is about. */
 import { type Document, isAlias, isMap, isScalar, isSeq, type Node, type Scalar, visit } from 'yaml';
 
-/** What Envoy says against a bootstrap. */
+/** Why Envoy rejects a bootstrap. */
 export interface Refusal {
   /** One line, without the copy of the whole bootstrap that Envoy puts in front or behind. */
   readonly reason: string;
@@ -55,7 +55,7 @@ function childOf(node: Node | undefined, step: string | number): unknown {
     return Number.isInteger(at) ? node.items[at] : node.items.find((item) => isMap(item) && item.get('name') === step);
   }
   if (!isMap(node)) return undefined;
-  // Envoy counts the entries of a map in an order of its own, so a number is clear only where there is one entry.
+  // Envoy counts the entries of a map in another order, so a number is clear only for a map with one entry.
   if (typeof step === 'number') return node.items.length === 1 ? node.items[0]?.value : undefined;
   const pair = node.items.find(({ key }) => isScalar(key) && key.value === step);
   return isScalar(pair?.value) ? pair.key : pair?.value;

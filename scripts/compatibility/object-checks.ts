@@ -1,4 +1,4 @@
-/** What every mixture of parts must do: store, read and remove objects, and refuse who may not. */
+/** Checks of each mixture: it stores, reads and removes objects, and rejects requests without permission. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';

@@ -78,7 +78,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     requestLog: config.requestLog ? new RequestLog({ log, now: Date.now }) : undefined,
     callers: new Callers({ keys: () => credentials.keys, now: Date.now }),
     direct: createDirect(config, () => objects.address),
-    sendfile: replaced.sendfile ?? (config.advertise !== undefined && config.sendfile ? openSendfile() : undefined),
+    sendfile: replaced.sendfile ?? (config.advertise !== undefined && config.sendfile ? openSendfile(log) : undefined),
     notReady,
     health,
     isClosing: () => stopping === 'closing',

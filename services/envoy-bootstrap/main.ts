@@ -1,7 +1,7 @@
 /**
  * Writes the bootstrap of Envoy before Envoy starts: `node services/envoy-bootstrap/main.ts SOURCE_DIRECTORY TARGET_FILE`. It merges every
  * `fragment-*.yaml` of the source into its `bootstrap.yaml`, in the order of their names. Each component of k8s adds its fragment to the
- * ConfigMap, so components can be combined. An init container runs this program. Exit status 1: one line says what is wrong.
+ * ConfigMap, so components can be combined. An init container runs this program. Exit status 1: standard error has the fault in one line.
  */
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';

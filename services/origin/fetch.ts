@@ -42,18 +42,23 @@ export async function fetchObject(call: FetchCall, sink: Sink, options: FetchOpt
   try {
     const opened = await openInTime(call);
     if (call.signal.aborted) {
-      if (opened.kind === 'object') opened.body?.destroy();
+      drop(opened);
       metrics.count(origin.name, 'aborted');
       return 'origin-failed';
     }
     metrics.opened(origin.name, (performance.now() - startedAt) / 1000);
     if (opened.kind !== 'object') return problemOf(opened, call, options);
     if (call.version !== undefined && call.version !== opened.version) {
-      opened.body?.destroy();
+      drop(opened);
       metrics.count(origin.name, 'changed');
       return 'origin-changed';
     }
-    sink.writeHead(opened);
+    try {
+      sink.writeHead(opened);
+    } catch (error) {
+      drop(opened);
+      throw error;
+    }
     metrics.count(origin.name, await sendBody(opened, call, sink, options));
     return undefined;
   } finally {
@@ -61,16 +66,28 @@ export async function fetchObject(call: FetchCall, sink: Sink, options: FetchOpt
   }
 }
 
-/** A source has timeouts of its own for connections. This one bounds the whole time to the head, for a mounted volume too. */
+/** Sources limit the time to connect. This timeout limits the whole time to the head, also on a mounted volume. */
 async function openInTime({ origin: { origin, source }, path, method, range, signal }: FetchCall): Promise<Opened> {
-  const late = AbortSignal.timeout(origin.timeoutMs);
-  const opening = source.open(path, { method, range, signal: AbortSignal.any([signal, late]) });
-  const timeUp = new Promise<Opened>((resolve) => {
-    late.addEventListener('abort', () => resolve({ kind: 'failed', reason: `no response after ${origin.timeoutMs} ms` }), { once: true });
-  });
-  const opened = await Promise.race([opening, timeUp]);
-  if (late.aborted && opened.kind === 'failed') void opening.then((result) => result.kind === 'object' && result.body?.destroy());
-  return opened;
+  const late = new AbortController();
+  const opening = source.open(path, { method, range, signal: AbortSignal.any([signal, late.signal]) });
+  const { promise: timeUp, resolve } = Promise.withResolvers<Opened>();
+  const timer = setTimeout(() => {
+    late.abort();
+    void opening.then(drop);
+    resolve({ kind: 'failed', reason: `no response after ${origin.timeoutMs} ms` });
+  }, origin.timeoutMs);
+  try {
+    return await Promise.race([opening, timeUp]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Closes a body that nobody reads. Its stream may report the end as an error. */
+function drop(opened: Opened): void {
+  if (opened.kind !== 'object') return;
+  opened.body?.on('error', () => undefined);
+  opened.body?.destroy();
 }
 
 function problemOf(

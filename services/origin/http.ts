@@ -28,6 +28,8 @@ interface Target {
 /** A shard sends a short head. */
 const maxHeadBytes = 16 * 1024;
 const maxHeadMs = 5_000;
+/** Each shard opens few connections. */
+const maxConnections = 4_096;
 
 export function startOriginServer(options: OriginServerOptions): Promise<Listening> {
   const server = createServer({ maxHeaderSize: maxHeadBytes, headersTimeout: maxHeadMs }, (request, response) => {
@@ -39,13 +41,14 @@ export function startOriginServer(options: OriginServerOptions): Promise<Listeni
   });
   // The time of a request is bounded by the origin's timeout and by its reader.
   server.requestTimeout = 0;
+  server.maxConnections = maxConnections;
   return listen(server, options.address);
 }
 
 async function handle(request: IncomingMessage, response: ServerResponse, options: OriginServerOptions): Promise<void> {
   const target = parseTarget(request.url ?? '');
   if (target === undefined) return sendProblem(response, 'no-such-path');
-  if (request.method !== 'GET' && request.method !== 'HEAD') return sendProblem(response, 'method-not-allowed');
+  if (request.method !== 'GET' && request.method !== 'HEAD') return sendProblem(response, 'method-not-allowed', { allow: 'GET, HEAD' });
   const admitted = options.admission.admit(request.headers);
   if (admitted === undefined) return sendProblem(response, 'bad-caller');
   if (admitted.fill !== target.origin) return sendProblem(response, 'not-your-origin');
@@ -53,6 +56,8 @@ async function handle(request: IncomingMessage, response: ServerResponse, option
   if (origin === undefined) return sendProblem(response, options.isReady() ? 'no-such-origin' : 'origins-unavailable');
   const left = new AbortController();
   response.on('close', () => left.abort());
+  // A shard that stalls must not keep its turn. A slow origin ends before.
+  response.setTimeout(2 * origin.origin.timeoutMs + maxHeadMs, () => response.destroy());
   if (target.kind === 'list') return await list(target.rest, { origin, response, signal: left.signal }, options);
   await fetchTo(target.rest, { request, response, origin, caller: admitted.caller, signal: left.signal }, options);
 }
@@ -137,7 +142,7 @@ function parseRange(header: string | undefined): { first: number; last: number |
   return range.last !== undefined && range.last < range.first ? 'bad-range' : range;
 }
 
-function sendProblem(response: ServerResponse, code: ProblemCode): void {
+function sendProblem(response: ServerResponse, code: ProblemCode, further: Readonly<Record<string, string>> = {}): void {
   const { status, headers, body } = problemResponse(code);
-  response.writeHead(status, headers).end(body);
+  response.writeHead(status, { ...headers, ...further }).end(body);
 }

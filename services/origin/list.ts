@@ -14,7 +14,7 @@ interface ListCall {
   readonly signal: AbortSignal;
 }
 
-/** A page. Its last line then has the name after which the next page begins. */
+/** Objects in a page. The last line of a full page has the key for `after` of the next request. */
 const maxObjects = 10_000;
 
 /** Returns the problem to respond with; undefined after the head was written. */
@@ -24,11 +24,15 @@ export async function listObjects(
   { metrics, faults }: FetchOptions,
 ): Promise<ProblemCode | undefined> {
   if (source.list === undefined) return 'no-list';
-  if (!(await limit.enter(signal))) return 'origin-busy';
+  if (!(await limit.enter(signal))) {
+    metrics.count(origin.name, signal.aborted ? 'aborted' : 'busy');
+    return 'origin-busy';
+  }
   try {
     let count = 0;
     let next: string | undefined;
-    for await (const { path, bytes, modified } of source.list({ prefix, after, signal })) {
+    const listed = source.list({ prefix, after, signal });
+    for await (const { path, bytes, modified } of inTime(listed, origin.timeoutMs)) {
       if (count === 0) writeHead();
       const key = origin.prefix + path;
       const line = `${JSON.stringify({ key, size: bytes, modified: modified?.toISOString() })}\n`;
@@ -50,5 +54,25 @@ export async function listObjects(
     return undefined;
   } finally {
     limit.leave();
+  }
+}
+
+/** Ends the list when an object does not arrive in time, for example from a volume that hangs. */
+async function* inTime<T>(items: AsyncIterable<T>, timeoutMs: number): AsyncIterable<T> {
+  const iterator = items[Symbol.asyncIterator]();
+  for (;;) {
+    const next = iterator.next();
+    const { promise: timeUp, reject } = Promise.withResolvers<never>();
+    const timer = setTimeout(() => reject(new OriginError('failed', `nothing arrived for ${timeoutMs} ms`)), timeoutMs);
+    try {
+      const { done, value } = await Promise.race([next, timeUp]);
+      if (done === true) return;
+      yield value;
+    } catch (error) {
+      next.catch(() => undefined);
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
   }
 }

@@ -15,12 +15,14 @@ const maxWaiting = 1_000;
 export class OpenOrigins {
   readonly #openSource: (origin: Origin) => ObjectSource;
   #byName = new Map<string, OpenOrigin>();
+  /** Replaced origins with open requests. */
+  readonly #leaving = new Set<OpenOrigin>();
 
   constructor({ openSource }: { openSource: (origin: Origin) => ObjectSource }) {
     this.#openSource = openSource;
   }
 
-  /** Keeps an origin that has not changed. A replaced one ends its open requests first. */
+  /** Keeps an origin that has not changed. A replaced origin closes after its open requests. */
   replace(origins: readonly Origin[]): void {
     const before = this.#byName;
     this.#byName = new Map(
@@ -29,7 +31,11 @@ export class OpenOrigins {
         return [origin.name, known !== undefined && isDeepStrictEqual(known.origin, origin) ? known : this.#open(origin)];
       }),
     );
-    for (const old of before.values()) if (this.#byName.get(old.origin.name) !== old && old.limit.open === 0) void old.source.close();
+    for (const old of before.values()) {
+      if (this.#byName.get(old.origin.name) === old) continue;
+      if (old.limit.open === 0) void old.source.close();
+      else this.#leaving.add(old);
+    }
   }
 
   get(name: string): OpenOrigin | undefined {
@@ -41,13 +47,13 @@ export class OpenOrigins {
   }
 
   async close(): Promise<void> {
-    await Promise.all([...this].map(({ source }) => source.close()));
+    await Promise.all([...this, ...this.#leaving].map(({ source }) => source.close()));
   }
 
   #open(origin: Origin): OpenOrigin {
     const source = this.#openSource(origin);
     const onIdle = (): void => {
-      if (this.#byName.get(origin.name) !== opened) void source.close();
+      if (this.#leaving.delete(opened)) void source.close();
     };
     const limit = new ConcurrencyLimit({ max: origin.maxConcurrency, maxWaiting, maxWaitMs: origin.timeoutMs, onIdle });
     const opened = { origin, source, limit };

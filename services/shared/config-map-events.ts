@@ -4,7 +4,7 @@ import type { KubernetesClient } from './kubernetes.ts';
 import type { Logger } from './log.ts';
 
 interface DocumentOutcome {
-  /** Such as `PolicyAccepted`. One that ends with `Rejected` is a warning. */
+  /** Such as `PolicyAccepted`. A reason that ends with `Rejected` makes a Warning. */
   readonly reason: string;
   /** Hash of the document. */
   readonly hash: string;

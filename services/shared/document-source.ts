@@ -7,12 +7,8 @@ import type { KubernetesClient } from './kubernetes.ts';
 import type { Logger } from './log.ts';
 import type { ObjectChange } from './object-copies.ts';
 import { Reflector } from './reflector.ts';
-import { describeProblems, type Problem } from './strict-reader.ts';
+import { type Compiled, describeProblems, type Problem } from './strict-reader.ts';
 import { replaceFile } from './write-file.ts';
-
-export type Compiled<T> =
-  | { readonly kind: 'document'; readonly value: T; readonly warnings: readonly Problem[] }
-  | { readonly kind: 'rejected'; readonly problems: readonly Problem[] };
 
 interface DocumentSourceOptions<T> {
   readonly client: KubernetesClient;
@@ -89,11 +85,6 @@ export class DocumentSource<T> {
   /** Number of documents rejected since the start. */
   get rejected(): number {
     return this.#rejected;
-  }
-
-  /** Whether the first list of the API has arrived. */
-  get isSynced(): boolean {
-    return this.#configMaps.synced;
   }
 
   get isWatching(): boolean {

@@ -1,9 +1,8 @@
 /** Pure: the document `kind: Origins`, which names the storage behind prefixes of keys. authz and the origin service read it alike. */
 import type { Node } from 'yaml';
-import type { Compiled } from './document-source.ts';
 import { canonicalKey, maxKeyBytes } from './key.ts';
 import { maxSignedNumber, originNameForm } from './signed-terms.ts';
-import { readStrictly, type StrictReader } from './strict-reader.ts';
+import { type Compiled, readStrictly, type StrictReader } from './strict-reader.ts';
 
 export interface Origin {
   readonly name: string;

@@ -9,6 +9,11 @@ export interface Problem {
   readonly message: string;
 }
 
+/** A document with its meaning, or the reasons why it is rejected. */
+export type Compiled<T> =
+  | { readonly kind: 'document'; readonly value: T; readonly warnings: readonly Problem[] }
+  | { readonly kind: 'rejected'; readonly problems: readonly Problem[] };
+
 type StrictDocument<T> =
   | {
       readonly kind: 'document';

@@ -117,7 +117,7 @@ test.serial('what is missing is one line', async (t) => {
   t.deepEqual(await run('status'), {
     status: 1,
     stdout: '',
-    stderr: 'kubectl kura: no Pod of eds is ready; 0 exist: is --namespace right?\n',
+    stderr: 'kubectl kura: 0 of 0 Pods of eds are ready; check --namespace\n',
   });
   const { stderr } = await run('-n', 'other', 'status');
   t.is(stderr, 'kubectl kura: kubectl: error: the namespace is not kura-system\n');

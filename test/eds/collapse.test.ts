@@ -179,7 +179,7 @@ test.serial('without a saved assignment, an empty first list makes no eds ready'
 });
 
 for (const hasTls of [false, true]) {
-  test.serial(`Envoy leaves a replica that has lost the API for one that has it${hasTls ? ', by mutual TLS' : ''}`, async (t) => {
+  test.serial(`Envoy moves from a replica without the API to a replica with it${hasTls ? ', by mutual TLS' : ''}`, async (t) => {
     const shards = await startShards(t, 2);
     const { ofEds, ofEnvoy } = await writeCertificates(t);
     const tls = hasTls ? { KURA_EDS_TLS_DIRECTORY: ofEds } : {};

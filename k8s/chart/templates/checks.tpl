@@ -6,6 +6,10 @@
 {{- if and $c.secondDiskSize (not $c.hostpath) }}
 {{- fail "components.secondDiskSize needs components.hostpath: true" }}
 {{- end }}
+{{- $isOld := semverCompare "<1.35.0-0" $.Capabilities.KubeVersion.Version }}
+{{- if and $isOld (not $c.kubernetes133) (lookup "v1" "Namespace" "" "kube-system") }}
+{{- fail "this cluster is older than Kubernetes 1.35: set components.kubernetes133: true" }}
+{{- end }}
 {{- if and $c.monitoring $c.monitoringPlain }}
 {{- fail "set components.monitoring or components.monitoringPlain, not both" }}
 {{- end }}

@@ -1,5 +1,5 @@
 /** Pure: from the text of a document to its policy, or to the reasons why it is rejected. */
-import type { Compiled } from '../../shared/document-source.ts';
+import type { Compiled } from '../../shared/strict-reader.ts';
 import { parsePolicy } from './document.ts';
 import { compilePolicy, type Policy } from './policy.ts';
 import { warningsOf } from './warnings.ts';

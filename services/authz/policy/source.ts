@@ -1,10 +1,10 @@
 /** Watches the policy in ConfigMap kura-policy and the labels of namespaces. The last valid policy stays in force. */
 import type { V1ConfigMap, V1Namespace } from '@kubernetes/client-node';
-import { type Compiled, DocumentSource, hashOf, warningText } from '../../shared/document-source.ts';
+import { DocumentSource, hashOf, warningText } from '../../shared/document-source.ts';
 import type { KubernetesClient } from '../../shared/kubernetes.ts';
 import type { Logger } from '../../shared/log.ts';
 import { Reflector } from '../../shared/reflector.ts';
-import { describeProblems } from '../../shared/strict-reader.ts';
+import { type Compiled, describeProblems } from '../../shared/strict-reader.ts';
 import type { Labels, Policy } from './policy.ts';
 import { compileText } from './policy-text.ts';
 

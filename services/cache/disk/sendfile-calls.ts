@@ -1,4 +1,5 @@
 /** sendfile(2) and its companions, called through `node:ffi`. */
+import type { Logger } from '../../shared/log.ts';
 
 /** Each call returns -1 on an error. The stream of the socket reports the error, because its next write has the same error. */
 export interface SendfileCalls {
@@ -15,11 +16,12 @@ const headFlags = 0x4000 | 0x8000 | 0x40;
 const cachestatNumber = 451n;
 
 /** Returns undefined if this platform or this Node does not have the calls. Prints the warning of Node about `node:ffi`. */
-export function openSendfile(): SendfileCalls | undefined {
+export function openSendfile(log: Logger): SendfileCalls | undefined {
   if (process.platform !== 'linux') return undefined;
   try {
     return bindCalls();
-  } catch {
+  } catch (error) {
+    log.info({ reason: (error as Error).message }, 'sendfile is not available; direct transfers use buffers');
     return undefined;
   }
 }

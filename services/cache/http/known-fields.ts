@@ -4,7 +4,7 @@
  */
 import type { PlainFields } from './plain-head.ts';
 
-/** An entry takes up to about 2 KiB. The oldest entry goes first. */
+/** An entry takes up to about 2 KiB. A full map evicts its oldest entry. */
 const maxEntries = 4_096;
 const maxTextChars = 1_024;
 /** One of this many unknown texts is kept. So texts that do not repeat cost little, and a repeated text is soon known. */

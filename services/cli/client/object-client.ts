@@ -11,7 +11,7 @@ import { TokenFile } from './token-file.ts';
 const responseTimeoutMs = 5_000;
 const bodyTimeoutMs = 60_000;
 /** Smaller bodies are sent without asking for a shard, because the server stores them through Envoy anyway. */
-const minDirectBytes = 256 * 1024;
+const minDirectBytes = 1024 * 1024;
 /** Larger bodies wait for `100 Continue`: a refused upload then sends no body, and no reset can hide its response. */
 const maxPlainPutBytes = 1024 * 1024;
 /** Short, because a shard may be unreachable and the server is the fallback. Connections to the server are retried. */

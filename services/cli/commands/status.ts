@@ -116,7 +116,9 @@ export async function printTop(
     const now = await read();
     const seconds = (performance.now() - beforeMs) / 1000;
     beforeMs += seconds * 1000;
-    const rates = now.map((shard, index) => ({ name: shard.name, rates: ratesBetween(before[index], shard, seconds) }));
+    // The list can change between two reads.
+    const earlier = new Map(before.map((shard) => [shard.name, shard]));
+    const rates = now.map((shard) => ({ name: shard.name, rates: ratesBetween(earlier.get(shard.name), shard, seconds) }));
     before = now;
     if (options.json) terminal.print(JSON.stringify(rates));
     else terminal.print(`${terminal.isTerminal ? clearScreen : ''}${describeRates(rates)}${describeNamespaces(now)}`);

@@ -15,7 +15,7 @@ interface EdsStatus {
 }
 
 const maxResponseMs = 20_000;
-const selector = 'app.kubernetes.io/name in (kura-cache,kura-envoy,kura-authz,kura-eds)';
+export const selector = 'app.kubernetes.io/name in (kura-cache,kura-envoy,kura-authz,kura-eds)';
 const edsPort = 9904;
 
 export async function podsOf(kubectl: Kubectl): Promise<readonly PodSummary[]> {
@@ -30,7 +30,7 @@ export function partOf(pod: PodSummary): string {
 export async function forwardEds(kubectl: Kubectl): Promise<Forward> {
   const eds = (await podsOf(kubectl)).filter((pod) => partOf(pod) === 'kura-eds');
   const ready = eds.find(({ status }) => status?.conditions?.some(({ type, status: is }) => type === 'Ready' && is === 'True'));
-  if (ready === undefined) throw new Error(`no Pod of eds is ready; ${eds.length} exist: is --namespace right?`);
+  if (ready === undefined) throw new Error(`0 of ${eds.length} Pods of eds are ready; check --namespace`);
   return await kubectl.forward(ready.metadata.name, edsPort);
 }
 

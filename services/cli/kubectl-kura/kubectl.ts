@@ -7,6 +7,7 @@ import { UsageError } from '../usage-error.ts';
 
 const run = promisify(execFile);
 const maxCallMs = 30_000;
+const maxCloseMs = 3_000;
 const maxOutputBytes = 64 * 1024 ** 2;
 
 export interface Forward {
@@ -42,8 +43,11 @@ export class Kubectl {
     const child = spawn('kubectl', words, { stdio: ['ignore', 'pipe', 'pipe'] });
     const close = async (): Promise<void> => {
       if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
+      const ended = once(child, 'exit');
       child.kill();
-      await once(child, 'exit');
+      const timer = setTimeout(() => child.kill('SIGKILL'), maxCloseMs);
+      await ended;
+      clearTimeout(timer);
     };
     try {
       return { url: `http://127.0.0.1:${await forwardedPort(child, this.#signal)}`, close };
@@ -69,9 +73,12 @@ async function forwardedPort(child: ChildProcess, signal: AbortSignal): Promise<
       const port = /^Forwarding from 127\.0\.0\.1:(\d+) /.exec(line)?.[1];
       if (port !== undefined) return Number(port);
     }
-    throw new Error(`kubectl port-forward: ${lastLine(complaint) || 'no answer'}`);
+    throw new Error(`kubectl port-forward: ${lastLine(complaint) || 'it printed no port within 30 s'}`);
   })();
-  return await Promise.race([found, failed]);
+  const port = await Promise.race([found, failed]);
+  // kubectl prints a line for each connection. Nobody reads them, and a full pipe would block it.
+  child.stdout?.resume();
+  return port;
 }
 
 function fault(error: Error, stderr: string | undefined): Error {

@@ -1,11 +1,11 @@
 /** `kubectl kura support-bundle`: what a report of a fault needs, without tokens and credentials. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { getText, type PodSummary, partOf, podsOf } from './cluster.ts';
+import { getText, type PodSummary, partOf, podsOf, selector } from './cluster.ts';
 import type { Kubectl } from './kubectl.ts';
 import { withoutSecrets } from './redaction.ts';
 
-/** Of a large part, these many Pods: the first ones by name. */
+/** Maximum Pods of each part: the first by name. */
 const maxPodsOfPart = 10;
 const maxLogLines = 2_000;
 /** Paths of each part, by the port of its Pod. Envoy's admin interface listens on the loopback of its Pod. */
@@ -13,10 +13,11 @@ const pages: Readonly<Record<string, readonly { readonly port: number; readonly 
   'kura-eds': [{ port: 9904, paths: ['/status.json', '/debug/streams', '/metrics'] }],
   'kura-envoy': [{ port: 9901, paths: ['/config_dump', '/clusters', '/server_info', '/certs'] }],
 };
+const kinds = 'statefulsets,daemonsets,deployments,horizontalpodautoscalers,poddisruptionbudgets';
 /** No Secret is read. */
 const objects: readonly (readonly [file: string, words: readonly string[]])[] = [
-  ['pods.yaml', ['get', 'pods', '-o', 'yaml']],
-  ['workloads.yaml', ['get', 'statefulsets,daemonsets,deployments,horizontalpodautoscalers,poddisruptionbudgets', '-o', 'yaml']],
+  ['pods.yaml', ['get', 'pods', '-l', selector, '-o', 'yaml']],
+  ['workloads.yaml', ['get', kinds, '-l', 'app.kubernetes.io/part-of=kura', '-o', 'yaml']],
   ['endpointslices.yaml', ['get', 'endpointslices', '-o', 'yaml']],
   ['policy.yaml', ['get', 'configmap', 'kura-policy', '-o', 'yaml']],
   ['events.txt', ['get', 'events', '--sort-by=.lastTimestamp']],
@@ -38,7 +39,11 @@ export async function writeBundle(kubectl: Kubectl, folder: string): Promise<{ f
     }
   };
   for (const [name, words] of objects) await write(name, () => kubectl.text(words));
-  for (const pod of selected(await podsOf(kubectl))) await writePod(kubectl, pod, write);
+  const pods = await podsOf(kubectl).catch((error: Error) => {
+    faults.push(withoutSecrets(`Pods: ${error.message}`));
+    return [];
+  });
+  for (const pod of selected(pods)) await writePod(kubectl, pod, write);
   if (faults.length > 0) await writeFile(path.join(folder, 'faults.txt'), `${faults.join('\n')}\n`);
   return { files, faults };
 }

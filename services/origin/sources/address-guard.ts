@@ -17,12 +17,18 @@ for (const [network, bits, family] of [
   ['127.0.0.0', 8, 'ipv4'],
   // Link-local, with the metadata services of most clouds.
   ['169.254.0.0', 16, 'ipv4'],
+  // Metadata services of Alibaba Cloud and Azure.
+  ['100.100.100.200', 32, 'ipv4'],
+  ['168.63.129.16', 32, 'ipv4'],
   ['224.0.0.0', 3, 'ipv4'],
   ['::', 127, 'ipv6'],
   ['fe80::', 10, 'ipv6'],
   ['ff00::', 8, 'ipv6'],
-  // The metadata service of AWS.
+  // NAT64 of any of the addresses above.
+  ['64:ff9b::', 96, 'ipv6'],
+  // Metadata services of AWS and Google Cloud.
   ['fd00:ec2::254', 128, 'ipv6'],
+  ['fd20:ce::254', 128, 'ipv6'],
 ] as const)
   refused.addSubnet(network, bits, family);
 

@@ -1,8 +1,8 @@
 /** An origin that is a folder: a mounted volume. It follows no symbolic link out of the folder. */
-import { constants } from 'node:fs';
+import { constants, type Dirent } from 'node:fs';
 import { type FileHandle, open, readdir, readlink, realpath, stat } from 'node:fs/promises';
 import type { FileSource as FileOrigin } from '../../shared/origins.ts';
-import type { ListedObject, ObjectSource, Opened, OpenRequest } from './object-source.ts';
+import { type ListedObject, type ObjectSource, type Opened, type OpenRequest, OriginError } from './object-source.ts';
 import { encodeName, type OriginPath } from './origin-path.ts';
 
 const slash = Buffer.from('/');
@@ -73,7 +73,7 @@ export class FileSource implements ObjectSource {
     { prefix, after, signal }: { prefix: Buffer; after: Buffer; signal: AbortSignal },
   ): AsyncIterable<ListedObject> {
     signal.throwIfAborted();
-    const entries = await readdir(Buffer.concat([Buffer.from(this.#root), slash, folder]), { withFileTypes: true, encoding: 'buffer' });
+    const entries = await this.#entries(folder);
     const names = entries
       .filter((entry) => entry.isFile() || entry.isDirectory())
       .map((entry) => Buffer.concat([folder, entry.name, entry.isDirectory() ? slash : Buffer.alloc(0)]))
@@ -87,6 +87,16 @@ export class FileSource implements ObjectSource {
         yield* this.#walk(name, { prefix, after, signal });
       }
     }
+  }
+
+  /** A folder that was removed during the walk is empty. Rejects with OriginError. */
+  async #entries(folder: Buffer): Promise<Dirent<Buffer>[]> {
+    const place = Buffer.concat([Buffer.from(this.#root), slash, folder]);
+    return await readdir(place, { withFileTypes: true, encoding: 'buffer' }).catch((error: NodeJS.ErrnoException) => {
+      const fault = faultOf(error);
+      if (fault.kind === 'miss' && folder.length > 0) return [];
+      throw new OriginError(fault.kind === 'refused' ? 'refused' : 'failed', `cannot list a folder: ${error.code}`, { cause: error });
+    });
   }
 }
 

@@ -2,7 +2,7 @@
 import { Agent, type Dispatcher } from 'undici';
 import type { HttpSource as HttpOrigin } from '../../shared/origins.ts';
 import { checkHost, guardedLookup } from './address-guard.ts';
-import type { ObjectSource, Opened, OpenRequest, ReachOptions } from './object-source.ts';
+import { type ObjectSource, type Opened, type OpenRequest, type ReachOptions, strongTag } from './object-source.ts';
 import type { OriginCredentials } from './origin-credentials.ts';
 import type { OriginPath } from './origin-path.ts';
 
@@ -101,7 +101,7 @@ function openedOf({ statusCode, headers, body }: Dispatcher.ResponseData, { meth
     bytes: part === undefined ? bodyBytes : part.bytes,
     first: part?.first,
     bodyBytes: part === undefined ? bodyBytes : part.last - part.first + 1,
-    version: versionOf(headers.etag),
+    version: strongTag(headers.etag),
     modified: dateOf(headers['last-modified']),
     body: isHead ? undefined : body,
   };
@@ -127,11 +127,6 @@ function partOf(header: unknown): { first: number; last: number; bytes: number |
   const [, first, last, bytes] = /^bytes (\d{1,15})-(\d{1,15})\/(\d{1,15}|\*)$/.exec(String(header)) ?? [];
   if (first === undefined || Number(last) < Number(first)) return undefined;
   return { first: Number(first), last: Number(last), bytes: wholeNumber(bytes) };
-}
-
-/** A weak tag does not promise equal bytes. */
-function versionOf(tag: unknown): string | undefined {
-  return typeof tag === 'string' && /^"[\x21\x23-\x7e]*"$/.test(tag) ? tag : undefined;
 }
 
 function dateOf(text: unknown): Date | undefined {

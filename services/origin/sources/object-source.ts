@@ -59,6 +59,11 @@ export interface ObjectSource {
   close(): Promise<void>;
 }
 
+/** A weak tag does not promise equal bytes, and other characters are not allowed in a header. */
+export function strongTag(tag: unknown): string | undefined {
+  return typeof tag === 'string' && /^"[\x21\x23-\x7e]*"$/.test(tag) ? tag : undefined;
+}
+
 /** A fault of an origin while it lists. */
 export class OriginError extends Error {
   readonly code: 'refused' | 'failed';

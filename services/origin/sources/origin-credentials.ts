@@ -23,7 +23,7 @@ export class OriginCredentials {
     this.#now = now;
   }
 
-  /** Whether there are keys for S3. Without them, the SDK uses its default chain: environment, web identity, instance metadata. */
+  /** Whether there are keys for S3 now. Without them, the SDK uses its default chain: environment, web identity, instance metadata. */
   get areS3(): boolean {
     return existsSync(path.join(this.#folder, 'access-key-id'));
   }

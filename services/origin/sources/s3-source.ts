@@ -6,7 +6,15 @@ import { GetObjectCommand, HeadObjectCommand, ListObjectsV2Command, S3Client, S3
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import type { S3Source as S3Origin } from '../../shared/origins.ts';
 import { checkHost, guardedLookup } from './address-guard.ts';
-import { type ListedObject, type ObjectSource, type Opened, type OpenRequest, OriginError, type ReachOptions } from './object-source.ts';
+import {
+  type ListedObject,
+  type ObjectSource,
+  type Opened,
+  type OpenRequest,
+  OriginError,
+  type ReachOptions,
+  strongTag,
+} from './object-source.ts';
 import type { OriginCredentials } from './origin-credentials.ts';
 import { encodeName, type OriginPath, utf8Of } from './origin-path.ts';
 
@@ -51,12 +59,16 @@ export class S3Source implements ObjectSource {
           ? { ...(await this.#client.send(new HeadObjectCommand({ ...object, Range }), options)), Body: undefined }
           : await this.#client.send(new GetObjectCommand({ ...object, Range }), options);
       const part = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(response.ContentRange ?? '');
+      if (part !== null && Number(part[1]) !== range?.first) {
+        (response.Body as Readable | undefined)?.destroy();
+        return { kind: 'failed', reason: `the origin responds with the range "${response.ContentRange}"` };
+      }
       return {
         kind: 'object',
         bytes: part === null ? response.ContentLength : Number(part[3]),
         first: part === null ? undefined : Number(part[1]),
         bodyBytes: response.ContentLength,
-        version: response.ETag,
+        version: strongTag(response.ETag),
         modified: response.LastModified,
         body: response.Body as Readable | undefined,
       };

@@ -3,6 +3,7 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import { openSendfile, type SendfileCalls } from '../../../services/cache/disk/sendfile-calls.ts';
+import { createLogger } from '../../../services/shared/log.ts';
 import { call } from '../../support/http.ts';
 import { waitFor } from '../../support/wait.ts';
 import { startCacheProcess } from '../support/process.ts';
@@ -10,7 +11,7 @@ import { metric, startTestShard, type TestShard, temporaryDirectory } from '../s
 
 const KiB = 1024;
 const MiB = 1024 ** 2;
-const system = openSendfile();
+const system = openSendfile(createLogger({ service: 'cache', level: 'silent' }));
 
 interface WatchedShard extends TestShard {
   /** Bytes that sendfile took, and calls that took none. */

@@ -22,7 +22,7 @@ for tool in \
   go build -trimpath -gcflags "$gcflags" -ldflags "$flags" -o "$bin/$name.part" "${tool%:*}"
   mv "$bin/$name.part" "$bin/$name"
 done
-# Helm has modules of its own versions, and Go's checksum database pins them.
+# Helm needs other versions of its modules, which Go's checksum database pins.
 if [ ! -x "$helm" ]; then
   scratch=$(mktemp -d "$bin/helm-XXXXXX")
   GOBIN=$scratch go install -trimpath -gcflags "$gcflags" -ldflags "-s -w" helm.sh/helm/v4/cmd/helm@v4.3.1

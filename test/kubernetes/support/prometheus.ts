@@ -14,7 +14,7 @@ import { freePorts } from '../../../services/local/free-ports.ts';
 import { listen } from '../../../services/shared/listen.ts';
 import { waitFor } from '../../support/wait.ts';
 
-const overlay = path.resolve(import.meta.dirname, '..', '..', '..', 'k8s', 'overlays', 'monitoring');
+const component = path.resolve(import.meta.dirname, '..', '..', '..', 'k8s', 'components', 'monitoring', 'plain');
 /** One minute of the alerts takes one second. */
 const timesFaster = 60;
 const unitSeconds: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400 };
@@ -100,7 +100,7 @@ function targetsOf({ metadata, spec, status }: V1Pod): object[] {
 
 /** The operators' files with faster times, and Pods from `discoveryUrl`. */
 async function writeConfig(folder: string, discoveryUrl: string): Promise<string> {
-  const read = async <T>(file: string): Promise<T> => parse(await readFile(path.join(overlay, file), 'utf8')) as T;
+  const read = async <T>(file: string): Promise<T> => parse(await readFile(path.join(component, file), 'utf8')) as T;
   const rules = await read<Rules>('kura.rules.yaml');
   for (const rule of rules.groups.flatMap((group) => group.rules)) {
     rule.expr = rule.expr.replace(/\[[^\]]+\]/g, (range) => range.replace(/\d+[smhd]/g, faster));
