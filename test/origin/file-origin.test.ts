@@ -1,6 +1,8 @@
 /** An origin that is a folder: what it serves, and what it must not. */
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdir, symlink, truncate, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { callerHeaders } from '../support/caller.ts';
@@ -67,6 +69,23 @@ test.serial('a file that shrinks while it is read breaks the connection', async 
   await t.throwsAsync(async () => {
     for (;;) if ((await reader.read()).done) return;
   });
+});
+
+test.serial('shards that leave while files open do not end the service', async (t) => {
+  const { url, folder, fetch } = await setting(t);
+  await writeFile(path.join(folder, 'file'), Buffer.alloc(2 ** 20));
+  const head = Object.entries(callerHeaders({ fill: 'nfs' })).map(([name, value]) => `${name}: ${value}\r\n`);
+  const request = `GET /fetch/nfs/nfs/file HTTP/1.1\r\nHost: x\r\n${head.join('')}\r\n`;
+  const { hostname, port } = new URL(url);
+  const leave = async (): Promise<void> => {
+    const socket = connect(Number(port), hostname);
+    socket.on('error', () => undefined);
+    socket.end(request);
+    await once(socket, 'connect');
+    socket.destroy();
+  };
+  for (let round = 0; round < 20; round++) await Promise.all(Array.from({ length: 20 }, leave));
+  t.is((await fetch('nfs', 'file')).status, 200);
 });
 
 test.serial('a list is in the order of whole names, by prefix and page, and ends with a mark', async (t) => {

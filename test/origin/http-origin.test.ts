@@ -90,6 +90,20 @@ test.serial('a body that ends early, and an origin that stops in mid-body, break
   t.regex(await metrics(), /kura_origin_requests_total\{origin="web",result="short"\} 3\n/);
 });
 
+test.serial('a body may take longer than the timeout, which is for its head and for each pause', async (t) => {
+  const { host } = await startScripted(t, async (_request, response) => {
+    response.writeHead(200, { 'content-length': 3 });
+    for (const letter of 'ABC') {
+      response.write(letter);
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+    }
+    response.end();
+  });
+  const { fetch } = await startOrigin(t, origin(host));
+  const { complete, body } = await fetch('web', 'slow');
+  t.deepEqual([complete, String(body)], [true, 'ABC']);
+});
+
 test.serial('a silent origin is a failure after its timeout', async (t) => {
   const { host } = await startScripted(t, () => undefined);
   const { fetch } = await startOrigin(t, origin(host));
