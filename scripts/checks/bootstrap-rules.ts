@@ -260,6 +260,11 @@ const addressRows: readonly Row[] = [
   ['static_resources.clusters[eds].health_checks[0].grpc_health_check', {}, 'Envoy would stay with an eds that has lost the API'],
   ['admin.address.socket_address.port_value', 9901, 'the metrics listener could not reach the admin interface'],
   [`${objects}.address.socket_address.port_value`, 8080, 'the Service kura would reach no listener'],
+  [
+    'static_resources.listeners[metrics].filter_chains[0].filters[0].typed_config.http_filters[startup].typed_config.cluster_min_healthy_percentages.authz.value',
+    1,
+    'a new Envoy would get traffic before it knows an authz',
+  ],
   ['static_resources.listeners[metrics].address.socket_address.port_value', 9902, 'the probes and Prometheus would reach no listener'],
   [
     `static_resources.clusters[authz].${firstEndpoint}.pipe.path`,
