@@ -42,12 +42,12 @@ export function apiDrills(opened: () => Drill): void {
       await waitFor('every authz watches again', () => areWatched(drill, 1));
       t.log(`every authz watches the Pods again after ${secondsSince(backAt)}`);
       // Not a number of replicas: the controller manager waits for up to a minute by itself before it looks again.
-      await drill.kubectl.ok('-n', system, 'annotate', 'pod', 'kura-cache-0', 'kura/weight=3');
+      await drill.kubectl.ok('-n', system, 'annotate', 'pod', 'kura-cache-0', '--overwrite', 'kura/weight=3');
       await drill.placed('a shard of weight 3 has half of the keys', (placement) => shareOfFirst(placement) > 0.4);
       t.log(`a shard’s new weight is in force ${secondsSince(backAt)} after the API is back`);
       t.log(`${await load.stop()}, the minute without API included`);
       t.deepEqual(load.failures, []);
-      await drill.kubectl.ok('-n', system, 'annotate', 'pod', 'kura-cache-0', 'kura/weight-');
+      await drill.kubectl.ok('-n', system, 'annotate', 'pod', 'kura-cache-0', '--overwrite', 'kura/weight=1');
       await drill.placed('it has a quarter again', (placement) => shareOfFirst(placement) < 0.35);
     },
   );
