@@ -16,7 +16,7 @@ import { type LocalSystem, shardMetric, startLocalSystem } from './support/syste
 const run = promisify(execFile);
 const test = anyTest as TestFn;
 const as = 'vision/trainer';
-const body = randomBytes(1_000_000);
+const body = randomBytes(1_200_000);
 let system: LocalSystem;
 
 test.before(async () => {
@@ -115,7 +115,7 @@ test.serial('a shard that is killed between the two requests is an error, and a 
 test.serial('the kura command moves bodies straight with --direct, and the same bytes', async (t) => {
   const folder = await temporaryFolder(t);
   await mkdir(path.join(folder, 'data'));
-  for (const [name, size] of Object.entries({ small: 1000, large: 3_000_000, 'a b': 700_000 }))
+  for (const [name, size] of Object.entries({ small: 1000, large: 3_000_000, 'a b': 2_000_000 }))
     await writeFile(path.join(folder, 'data', name), randomBytes(size));
   const kura = async (args: readonly string[], stdin?: Buffer) => {
     const before = await direct();
@@ -136,9 +136,9 @@ test.serial('the kura command moves bodies straight with --direct, and the same 
   t.is(await kura(['get', 'vision/cli/stdin', '-o', 'back', '--direct']), body.length);
   t.true((await readFile(path.join(folder, 'back'))).equals(body));
   t.is(await kura(['get', 'vision/cli/large', '-o', 'back']), 0);
-  t.is(await kura(['warm', 'data', 'vision/warm', '--direct']), 3_700_000);
+  t.is(await kura(['warm', 'data', 'vision/warm', '--direct']), 5_000_000);
   t.is(await kura(['verify', 'data', 'vision/warm']), 0);
-  t.is(await kura(['epoch', 'data', '--prefix', 'vision/epoch', '--direct']), 2 * 3_700_000);
+  t.is(await kura(['epoch', 'data', '--prefix', 'vision/epoch', '--direct']), 2 * 5_000_000);
 });
 
 test.serial('the ticket of a deleted Pod ends with its 10 s, and it gets no other', async (t) => {
