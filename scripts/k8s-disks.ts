@@ -104,6 +104,7 @@ function service(others: readonly number[]): object {
   return { apiVersion: 'v1', kind: 'Service', metadata: { name: 'kura-cache' }, spec: { ports } };
 }
 
-function toYaml(value: unknown): string {
+/** As in the manifests: no folded lines, no anchors. */
+export function toYaml(value: unknown): string {
   return stringify(value, { lineWidth: 0, aliasDuplicateObjects: false });
 }

@@ -1,5 +1,5 @@
 /** Pure: the kustomize component for one Deployment and one autoscaler of Envoy for each zone. */
-import { stringify } from 'yaml';
+import { toYaml } from './k8s-disks.ts';
 
 const zoneLabel = 'kura/zone';
 const replicas = { min: 2, max: 10 };
@@ -83,7 +83,3 @@ function resources(zone: string): object[] {
 }
 
 const component = { apiVersion: 'kustomize.config.k8s.io/v1alpha1', kind: 'Component' };
-
-function toYaml(value: unknown): string {
-  return stringify(value, { lineWidth: 0, aliasDuplicateObjects: false });
-}

@@ -48,7 +48,7 @@ class RunningSystem implements MixedSystem {
   readonly #stateDirectory: string;
   readonly #root: string;
   readonly #stopping = new AbortController();
-  /** Each process has a group of its own, so that one can be stopped alone. */
+  /** Each process has its own group, so the system can stop it alone. */
   readonly #processes = new Map<string, Processes>();
   readonly lines: string[] = [];
   #client: KubernetesClient | undefined;

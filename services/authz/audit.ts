@@ -1,7 +1,7 @@
 /** The audit log: each allowed or refused request with its identity and the rule that decided. It never contains a part of a token. */
 import { LineLimit } from '../shared/line-limit.ts';
 import type { Logger } from '../shared/log.ts';
-import type { Decide, Decision, Question } from './decision.ts';
+import { type Decide, type Decision, outcomeOf, type Question } from './decision.ts';
 
 interface AuditOptions {
   readonly log: Logger;
@@ -48,7 +48,7 @@ export function createAudit({ log, allowSample, now }: AuditOptions): Audit {
     log.info(
       {
         audit: {
-          decision: decision.kind === 'allow' && decision.wouldDeny ? 'would-deny' : decision.kind,
+          decision: outcomeOf(decision),
           verb: method.slice(0, 16),
           key: readable(target),
           ...detailsOf(decision),

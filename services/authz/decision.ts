@@ -165,3 +165,8 @@ export function createDecide({
 function word(allowed: boolean): 'allow' | 'deny' {
   return allowed ? 'allow' : 'deny';
 }
+
+/** The name of a decision in logs, metrics and spans. */
+export function outcomeOf(decision: Decision): Decision['kind'] | 'would-deny' {
+  return decision.kind === 'allow' && decision.wouldDeny ? 'would-deny' : decision.kind;
+}

@@ -1,6 +1,6 @@
 /** The metrics of authz: checks, reviews, and identities served from the cache. */
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
-import type { Decide, Decision, Question } from './decision.ts';
+import { type Decide, type Decision, outcomeOf, type Question } from './decision.ts';
 import type { Review } from './identity/token-review.ts';
 import type { PolicySource } from './policy/source.ts';
 
@@ -65,7 +65,7 @@ export class Metrics {
       const namespace = this.#nameOf(decision);
       this.#checks.inc({
         // Dry-run mode allows a request that the policy denies. It is counted separately.
-        decision: decision.kind === 'allow' && decision.wouldDeny ? 'would-deny' : decision.kind,
+        decision: outcomeOf(decision),
         reason: reasonOf(decision, question),
         namespace,
       });

@@ -9,7 +9,7 @@ import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BatchSpanProcessor, type SpanExporter, TracerProvider } from '@opentelemetry/sdk-trace';
 import type { Logger } from '../shared/log.ts';
 import type { TraceContext } from '../shared/trace-context.ts';
-import type { Decide, Decision, Question } from './decision.ts';
+import { type Decide, type Decision, outcomeOf, type Question } from './decision.ts';
 import type { Review } from './identity/token-review.ts';
 
 /** While the collector does not answer, further spans are dropped. */
@@ -109,7 +109,7 @@ function contextOf({ traceId, spanId }: TraceContext): Context {
 
 function attributesOf({ requestId }: Question, decision: Decision): Attributes {
   return {
-    'kura.decision': decision.kind === 'allow' && decision.wouldDeny ? 'would-deny' : decision.kind,
+    'kura.decision': outcomeOf(decision),
     ...(requestId === undefined ? {} : { 'kura.request_id': requestId }),
     ...('identity' in decision ? { 'kura.who': `${decision.identity.namespace}/${decision.identity.serviceAccount}` } : {}),
     ...('rule' in decision ? { 'kura.rule': decision.rule } : {}),

@@ -218,7 +218,7 @@ for (const name of manifests.filter((each) => each !== 'base' && each !== 'compo
   });
 }
 
-test('workloads reach shards, and are told where they are, only with the component direct', async (t) => {
+test('workloads reach shards, and get their addresses, only with the component direct', async (t) => {
   interface Object {
     kind: string;
     metadata: { name: string };

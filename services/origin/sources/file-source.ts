@@ -2,7 +2,7 @@
 import { constants, type Dirent } from 'node:fs';
 import { type FileHandle, open, readdir, readlink, realpath, stat } from 'node:fs/promises';
 import type { FileSource as FileOrigin } from '../../shared/origins.ts';
-import { type ListedObject, type ObjectSource, type Opened, type OpenRequest, OriginError } from './object-source.ts';
+import { type ListedObject, type ListRequest, type ObjectSource, type Opened, type OpenRequest, OriginError } from './object-source.ts';
 import { encodeName, type OriginPath } from './origin-path.ts';
 
 const slash = Buffer.from('/');
@@ -30,15 +30,7 @@ export class FileSource implements ObjectSource {
     }
   }
 
-  async *list({
-    prefix,
-    after,
-    signal,
-  }: {
-    prefix: OriginPath;
-    after: OriginPath | undefined;
-    signal: AbortSignal;
-  }): AsyncIterable<ListedObject> {
+  async *list({ prefix, after, signal }: ListRequest): AsyncIterable<ListedObject> {
     yield* this.#walk(Buffer.alloc(0), { prefix: prefix.bytes, after: after?.bytes ?? Buffer.alloc(0), signal });
   }
 

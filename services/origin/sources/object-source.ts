@@ -37,6 +37,12 @@ export type Opened =
   | { readonly kind: 'refused'; readonly reason: string }
   | { readonly kind: 'failed'; readonly reason: string };
 
+export interface ListRequest {
+  readonly prefix: OriginPath;
+  readonly after: OriginPath | undefined;
+  readonly signal: AbortSignal;
+}
+
 export interface ListedObject {
   /** The rest of the key, percent-encoded. */
   readonly path: string;
@@ -51,11 +57,7 @@ export interface ObjectSource {
    * The objects under a prefix, in the order of the bytes of their names, after the name `after`. Undefined if the origin cannot list.
    * Rejects with OriginError for a fault of the origin.
    */
-  list?(request: {
-    readonly prefix: OriginPath;
-    readonly after: OriginPath | undefined;
-    readonly signal: AbortSignal;
-  }): AsyncIterable<ListedObject>;
+  list?(request: ListRequest): AsyncIterable<ListedObject>;
   close(): Promise<void>;
 }
 

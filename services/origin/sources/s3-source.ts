@@ -8,6 +8,7 @@ import type { S3Source as S3Origin } from '../../shared/origins.ts';
 import { checkHost, guardedLookup } from './address-guard.ts';
 import {
   type ListedObject,
+  type ListRequest,
   type ObjectSource,
   type Opened,
   type OpenRequest,
@@ -77,15 +78,7 @@ export class S3Source implements ObjectSource {
     }
   }
 
-  async *list({
-    prefix,
-    after,
-    signal,
-  }: {
-    prefix: OriginPath;
-    after: OriginPath | undefined;
-    signal: AbortSignal;
-  }): AsyncIterable<ListedObject> {
+  async *list({ prefix, after, signal }: ListRequest): AsyncIterable<ListedObject> {
     const [name, start] = [utf8Of(prefix), after === undefined ? undefined : utf8Of(after)];
     if (name === undefined) return;
     let token: string | undefined;

@@ -154,7 +154,7 @@ export async function startKubelet({ cluster, client, namespace, directory, netw
     );
   }
 
-  /** Onto the Node that its DaemonSet names, or the one that has the fewest Pods of its kind and is not closed to new ones. */
+  /** Onto the Node that its DaemonSet names, or the open Node with the fewest Pods of the same kind. */
   async function schedule(pod: V1Pod): Promise<void> {
     const { name = '', uid = '' } = pod.metadata ?? {};
     if (bound.has(uid) || neverBound.has(name)) return;
