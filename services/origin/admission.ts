@@ -30,6 +30,6 @@ export class Admission {
     if (typeof caller !== 'string' || typeof terms !== 'string') return undefined;
     const read = readHeaders(this.#options.keys(), { caller, terms });
     if (read.kind !== 'good' || read.terms.expiresAtSeconds * 1000 <= this.#options.now()) return undefined;
-    return { caller: read.caller, fill: read.terms.fill };
+    return { caller: read.caller, fill: read.terms.fill?.origin };
   }
 }

@@ -1,15 +1,15 @@
 /** Pure: which request targets name an object, and the one spelling of a key. Keys are compared byte for byte. */
 
-/** The bytes after `/objects/` or `/direct/`, unchanged. The brand prevents a mix-up with raw URLs and file paths. */
+/** The bytes after `/objects/`, `/direct/` or `/through/`, unchanged. The brand prevents a mix-up with raw URLs and file paths. */
 export type Key = string & { readonly brand: 'key' };
 
 export const maxKeyBytes = 1024;
-const objectsPath = '/objects/';
-/** The same objects, for clients that follow redirects. */
-const directPath = '/direct/';
+/** The paths of objects: the cache alone; the same for clients that follow redirects; and with a fetch from the origin on a miss. */
+const routes = ['objects', 'direct', 'through'] as const;
+type KeyRoute = (typeof routes)[number];
 
 export type ParsedTarget =
-  | { readonly kind: 'key'; readonly key: Key; readonly isDirect: boolean }
+  | { readonly kind: 'key'; readonly key: Key; readonly route: KeyRoute }
   | { readonly kind: 'bad-key' }
   | { readonly kind: 'other-path' };
 
@@ -18,10 +18,12 @@ export type ParsedTarget =
  * elsewhere.
  */
 export function parseTarget(target: string): ParsedTarget {
-  const isDirect = target.startsWith(directPath);
-  if (!isDirect && !target.startsWith(objectsPath)) return { kind: 'other-path' };
-  const key = target.slice(isDirect ? directPath.length : objectsPath.length);
-  return isKey(key) ? { kind: 'key', key, isDirect } : { kind: 'bad-key' };
+  for (const route of routes) {
+    if (!target.startsWith(`/${route}/`)) continue;
+    const key = target.slice(route.length + 2);
+    return isKey(key) ? { kind: 'key', key, route } : { kind: 'bad-key' };
+  }
+  return { kind: 'other-path' };
 }
 
 export function isKey(text: string): text is Key {

@@ -2,7 +2,8 @@
  * The two headers with the identity of the caller and its limits. authz signs them for the shards.
  *
  *     x-kura-caller: <namespace>/<service account>/<pod, or ->
- *     x-kura-terms: max-object-bytes=<n>[; max-share=<ratio>][; direct=no][; fill=<origin>]; exp=<unix seconds>; sig=<signature>
+ *     x-kura-terms: max-object-bytes=<n>[; max-share=<ratio>][; direct=no][<fill terms>]; exp=<unix seconds>; sig=<signature>
+ *     fill terms: ; fill=<origin>[; fill-share=<ratio>][; revalidate=<seconds>][; prefetch=yes]
  *
  * The signature is HMAC-SHA-256, in base64url without padding, over three parts: the caller, a line feed, and the terms before `; sig=`. A
  * header contains no line feed, so two different pairs of headers never have the same signed text. Unknown terms are ignored, because the
@@ -23,9 +24,21 @@ export interface SignedTerms {
   readonly maxShare: number | undefined;
   /** Whether a shard may redirect the request to its own address. */
   readonly mayRedirect: boolean;
-  /** Name of the origin from which a miss may be fetched. Absent: a miss stays a miss. */
-  readonly fill?: string | undefined;
+  /** Absent: a miss stays a miss. */
+  readonly fill?: FillTerms | undefined;
   readonly expiresAtSeconds: number;
+}
+
+/** From where a miss may be fetched, and how. */
+export interface FillTerms {
+  /** Name of the origin. */
+  readonly origin: string;
+  /** Part of the shard for the objects of this origin, above 0 and at most 1. */
+  readonly share: number | undefined;
+  /** Age at which a stored object is compared with the origin. Undefined: never. */
+  readonly revalidateSeconds: number | undefined;
+  /** The request of a prefetch job. Other fills go first. */
+  readonly isPrefetch: boolean;
 }
 
 interface HeaderPair {
@@ -88,8 +101,14 @@ export function parseCaller(text: string): SignedCaller | undefined {
 
 function formatTerms({ maxObjectBytes, maxShare, mayRedirect, fill, expiresAtSeconds }: SignedTerms): string {
   const share = maxShare === undefined ? '' : `; max-share=${maxShare}`;
-  const rest = `${mayRedirect ? '' : '; direct=no'}${fill === undefined ? '' : `; fill=${fill}`}`;
-  return `max-object-bytes=${maxObjectBytes}${share}${rest}; exp=${expiresAtSeconds}`;
+  const direct = mayRedirect ? '' : '; direct=no';
+  return `max-object-bytes=${maxObjectBytes}${share}${direct}${fill === undefined ? '' : formatFill(fill)}; exp=${expiresAtSeconds}`;
+}
+
+function formatFill({ origin, share, revalidateSeconds, isPrefetch }: FillTerms): string {
+  const ofShare = share === undefined ? '' : `; fill-share=${share}`;
+  const revalidate = revalidateSeconds === undefined ? '' : `; revalidate=${revalidateSeconds}`;
+  return `; fill=${origin}${ofShare}${revalidate}${isPrefetch ? '; prefetch=yes' : ''}`;
 }
 
 /** Undefined if a term is missing, repeated or malformed. */
@@ -100,15 +119,30 @@ function parseTerms(text: string): SignedTerms | undefined {
     if (name === undefined || value === undefined || values.has(name)) return undefined;
     values.set(name, value);
   }
-  const [maxObjectBytes, expiresAtSeconds] = [wholeNumber(values.get('max-object-bytes')), wholeNumber(values.get('exp'))];
-  const [share, direct, fill] = [values.get('max-share'), values.get('direct'), values.get('fill')];
-  const maxShare = share === undefined ? undefined : parseShare(share);
-  const isWrong =
-    (share !== undefined && maxShare === undefined) ||
-    (direct !== undefined && direct !== 'no') ||
-    (fill !== undefined && !originNameForm.test(fill));
-  if (isWrong || maxObjectBytes === undefined || expiresAtSeconds === undefined) return undefined;
+  const maxObjectBytes = wholeNumber(values.get('max-object-bytes'));
+  const maxShare = optional(values.get('max-share'), parseShare);
+  const direct = values.get('direct');
+  const fill = parseFill(values);
+  const expiresAtSeconds = wholeNumber(values.get('exp'));
+  if (maxObjectBytes === undefined || expiresAtSeconds === undefined) return undefined;
+  if (maxShare === 'malformed' || fill === 'malformed' || (direct !== undefined && direct !== 'no')) return undefined;
   return { maxObjectBytes, maxShare, mayRedirect: direct === undefined, ...(fill === undefined ? {} : { fill }), expiresAtSeconds };
+}
+
+function parseFill(values: ReadonlyMap<string, string>): FillTerms | undefined | 'malformed' {
+  const origin = values.get('fill');
+  if (origin === undefined) return undefined;
+  const share = optional(values.get('fill-share'), parseShare);
+  const revalidateSeconds = optional(values.get('revalidate'), wholeNumber);
+  const prefetch = values.get('prefetch');
+  if (share === 'malformed' || revalidateSeconds === 'malformed' || !originNameForm.test(origin)) return 'malformed';
+  if (prefetch !== undefined && prefetch !== 'yes') return 'malformed';
+  return { origin, share, revalidateSeconds, isPrefetch: prefetch === 'yes' };
+}
+
+/** Undefined for a term that is absent. */
+function optional(text: string | undefined, parse: (text: string) => number | undefined): number | undefined | 'malformed' {
+  return text === undefined ? undefined : (parse(text) ?? 'malformed');
 }
 
 function parseShare(text: string): number | undefined {

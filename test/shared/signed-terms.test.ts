@@ -8,15 +8,22 @@ const other = createSecretKey(Buffer.from('second-credential-0123456789'));
 
 const name = fc.stringMatching(/^[a-z0-9]([-a-z0-9.]{0,40}[a-z0-9])?$/);
 const caller = fc.record({ namespace: name, serviceAccount: name, pod: fc.option(name, { nil: undefined }) });
+const share = fc.double({ min: 0.0001, max: 1, noNaN: true });
+const fill = fc.record({
+  origin: fc.stringMatching(/^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$/),
+  share: fc.option(share, { nil: undefined }),
+  revalidateSeconds: fc.option(fc.nat(), { nil: undefined }),
+  isPrefetch: fc.boolean(),
+});
 const terms = fc
   .record({
     maxObjectBytes: fc.nat(2 ** 31).map((bytes) => bytes * 1024),
-    maxShare: fc.option(fc.double({ min: 0.0001, max: 1, noNaN: true }), { nil: undefined }),
+    maxShare: fc.option(share, { nil: undefined }),
     mayRedirect: fc.boolean(),
-    fill: fc.option(fc.stringMatching(/^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$/), { nil: undefined }),
+    fill: fc.option(fill, { nil: undefined }),
     expiresAtSeconds: fc.nat(2 ** 31),
   })
-  .map(({ fill, ...rest }) => (fill === undefined ? rest : { ...rest, fill }));
+  .map(({ fill: from, ...rest }) => (from === undefined ? rest : { ...rest, fill: from }));
 /** One character put in, left out or replaced, anywhere. */
 const edit = fc.record({
   header: fc.constantFrom('caller' as const, 'terms' as const),
@@ -80,6 +87,13 @@ test('a share is read back exactly, and is above 0 and at most 1', (t) => {
   t.is(read('0.25'), 0.25);
   for (const wrong of ['0', '1.5', '-1', 'x', '', '0.5, 0.5', '1e-3']) t.is(read(wrong), 'malformed', wrong);
   fc.assert(fc.property(fc.double({ min: 0.0001, max: 1, noNaN: true }), (share) => read(String(share)) === share));
+});
+
+test('fill terms that are malformed make all terms malformed', (t) => {
+  const kindOf = (more: string) => readHeaders(undefined, { caller: 'a/b/-', terms: `max-object-bytes=1; ${more}; exp=2` }).kind;
+  t.is(kindOf('fill=a; fill-share=0.5; revalidate=60; prefetch=yes'), 'good');
+  for (const wrong of ['fill=A', 'fill=a; fill-share=2', 'fill=a; revalidate=1m', 'fill=a; prefetch=no', 'fill=a; fill=b'])
+    t.is(kindOf(wrong), 'malformed', wrong);
 });
 
 function onTerms() {

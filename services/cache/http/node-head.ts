@@ -21,7 +21,7 @@ export function readNodeHead({ method = '', url = '', headers }: IncomingMessage
   const target = readTarget(path);
   const ticket = target.kind === 'ticket' ? target.ticket : undefined;
   const key = target.kind === 'key' || target.kind === 'ticket' ? target.key : undefined;
-  const isDirect = target.kind === 'key' && target.isDirect && mayRedirect(headers);
+  const isDirect = target.kind === 'key' && target.route === 'direct' && mayRedirect(headers);
   const digests = method === 'PUT' ? readDigests({ md5: single(headers['content-md5']), digests: digestFields(headers) }) : [];
   const applicant = {
     method,

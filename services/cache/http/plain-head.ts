@@ -99,7 +99,7 @@ export function readPlainHead(bytes: Buffer, known?: KnownFields): PlainHead {
   const fields = fieldsOf(head, lineEnd, known);
   if (fields === undefined || (method === 'PUT') !== (fields.length !== undefined)) return unusual;
   // A shard speaks no TLS (node-head.ts).
-  const mayRedirect = target.kind === 'key' && target.isDirect && (fields.protocol === undefined || fields.protocol === 'http');
+  const mayRedirect = target.kind === 'key' && target.route === 'direct' && (fields.protocol === undefined || fields.protocol === 'http');
   return {
     kind: 'request',
     method,

@@ -13,7 +13,7 @@ export function readTarget(target: string): ShardTarget {
   if (!target.startsWith(ticketPath)) return parseTarget(target);
   const end = target.indexOf('/', ticketPath.length);
   const rest = end === -1 ? undefined : parseTarget(target.slice(end));
-  const key = rest?.kind === 'key' && !rest.isDirect ? rest.key : undefined;
+  const key = rest?.kind === 'key' && rest.route === 'objects' ? rest.key : undefined;
   return { kind: 'ticket', ticket: target.slice(ticketPath.length, end === -1 ? undefined : end), key };
 }
 
