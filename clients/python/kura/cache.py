@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Literal, TypeVar
 
 from .counters import Counters
 from .errors import CacheError
@@ -23,6 +23,7 @@ Source = Name | Callable[[Any], bytes]
 Origin = str | os.PathLike[str] | Callable[[str], bytes]
 T = TypeVar("T")
 N = TypeVar("N", bound=Name)
+A = TypeVar("A")
 DEFAULT_BLOCK_BYTES = 4 << 20
 DEFAULT_WORKERS = 16
 # Closing a pool of the parent takes its lock, which a thread of the parent may have held at the fork.
@@ -93,19 +94,25 @@ class Cache:
 
     def get_or_load(self, name: Name, source: Source | None = None) -> bytes:
         """The object, or the bytes of the source, which are then stored. The default source is the file `name`."""
-        is_miss = False
+        found = self.find(name)
+        return found if isinstance(found, bytes) else self.load(name, source, found)
+
+    def find(self, name: Name) -> bytes | Literal["miss", "failure"]:
+        """The first half of get_or_load: the object, or why it must be loaded."""
         try:
             data = self._raise(lambda: self._get(self.key(name)))
-            if data is not None:
-                return data
-            is_miss = True
+            return "miss" if data is None else data
         except CacheError:
             if self._settings.strict:
                 raise
+            return "failure"
+
+    def load(self, name: Name, source: Source | None, reason: Literal["miss", "failure"]) -> bytes:
+        """The second half of get_or_load: reads the source and, after a miss, stores its bytes."""
         loaded = _load(name, source)
         self._transport.recorder.add(loads=1)
         # After a failure, a PUT would fail too and take its time.
-        if is_miss:
+        if reason == "miss":
             self._forgive(lambda: self._put(self.key(name), loaded, len(loaded)), False)
         return loaded
 
@@ -168,15 +175,15 @@ class Cache:
         return f"Cache({self._settings.server!r}, prefix={self._settings.prefix!r})"
 
 
-def map_in_threads(function: Callable[[N], T], names: Iterable[N], workers: int) -> Iterator[tuple[N, T]]:
-    """Results in the order of the names, with at most 2 × `workers` calls ahead of the consumer."""
+def map_in_threads(function: Callable[[A], T], arguments: Iterable[A], workers: int) -> Iterator[tuple[A, T]]:
+    """Results in the order of the arguments, with at most 2 × `workers` calls ahead of the consumer."""
     if workers < 1:
         raise ValueError(f"workers is {workers}; it must be at least 1")
-    pending: deque[tuple[N, Future[T]]] = deque()
+    pending: deque[tuple[A, Future[T]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="kura")
     try:
-        for name in names:
-            pending.append((name, pool.submit(function, name)))
+        for argument in arguments:
+            pending.append((argument, pool.submit(function, argument)))
             if len(pending) >= 2 * workers:
                 first, future = pending.popleft()
                 yield first, future.result()
