@@ -48,11 +48,15 @@ class Cache:
         *,
         strict: bool = False,
         direct: bool = False,
-        timeout_seconds: float = 5.0,
+        through: bool = False,
+        timeout_seconds: float | None = None,
         max_retry_seconds: float = 10.0,
     ) -> None:
-        """Defaults: KURA_SERVER, KURA_TOKEN_FILE, KURA_PREFIX, KURA_CA_FILE. With `direct`, shards send large bodies."""
-        self._settings = read_settings(server, token_file, prefix, ca_file, timeout_seconds, max_retry_seconds, direct, strict)
+        """Defaults: KURA_SERVER, KURA_TOKEN_FILE, KURA_PREFIX, KURA_CA_FILE. With `direct`, shards send large bodies.
+
+        With `through`, kura fetches a miss from the origin of its key, once for all clients.
+        """
+        self._settings = read_settings(server, token_file, prefix, ca_file, timeout_seconds, max_retry_seconds, direct, through, strict)
         self._own = Transport(self._settings)
 
     def get(self, name: Name, start: int = 0, end: int | None = None) -> bytes | None:
@@ -82,8 +86,13 @@ class Cache:
             self._transport.recorder.add(misses=1)
             raise FileNotFoundError(errno.ENOENT, "the object is not in the cache", key)
 
+        etag = stat.etag
+
         def fetch(start: int, end: int) -> bytes:
-            data = self._raise(lambda: self._transport.get(key, start, end, stat.etag))
+            nonlocal etag
+            # An object that is being fetched from its origin has no version until it is whole.
+            etag = etag or self._raise(lambda: self._version_of(key, stat))
+            data = self._raise(lambda: self._transport.get(key, start, end, etag))
             if data is None:
                 raise CacheError(f"GET {key}: the object was removed while it was read", "changed")
             self._transport.recorder.add(bytes_read=len(data))
@@ -143,6 +152,12 @@ class Cache:
         data = self._transport.get(key, start, end)
         self._transport.recorder.add(**({"misses": 1} if data is None else {"hits": 1, "bytes_read": len(data)}))
         return data
+
+    def _version_of(self, key: str, opened: Stat) -> str:
+        stat = self._transport.stat(key)
+        if stat is None or stat.size != opened.size:
+            raise CacheError(f"GET {key}: the object changed while it was read", "changed")
+        return stat.etag
 
     def _put(self, key: str, body: Any, length: int, content_type: str | None = None) -> bool:
         is_stored = self._transport.put(key, body, length, content_type)

@@ -19,11 +19,13 @@ class Download:
         self.is_complete = False
 
     def request_headers(self) -> dict[str, str]:
+        if self._etag is None:
+            self._clear()  # The next response could be of another version.
         headers = {"If-Match": self._if_match} if self._if_match else {}
         first = self._start + self.received
         if first > 0 or self._end is not None:
             headers["Range"] = f"bytes={first}-" + (str(self._end - 1) if self._end is not None else "")
-        if self.received > 0 and self._etag:
+        if self.received > 0:
             headers["If-Range"] = self._etag
         return headers
 
@@ -53,6 +55,9 @@ class Download:
         """The object was replaced since the break, so the whole new version arrives."""
         if self._start > 0 or self._if_match:
             raise CacheError("the object changed while it was read", "changed")
+        self._clear()
+
+    def _clear(self) -> None:
         self._parts.clear()
         self.received = 0
         self._expected = None

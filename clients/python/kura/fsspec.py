@@ -27,10 +27,11 @@ class KuraFileSystem(AbstractFileSystem):  # type: ignore[misc]
         prefix: str | None = None,
         ca_file: str | None = None,
         direct: bool = False,
+        through: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.cache = Cache(server, token_file, prefix, ca_file, direct=direct, strict=True)
+        self.cache = Cache(server, token_file, prefix, ca_file, direct=direct, through=through, strict=True)
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         name = self._strip_protocol(path)

@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 from .errors import ConfigError
 from .names import key_of
 
+TIMEOUT_SECONDS = 5.0
+THROUGH_TIMEOUT_SECONDS = 35.0
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -16,11 +19,13 @@ class Settings:
     token_file: str
     prefix: str
     ca_file: str | None
-    #: For each socket operation. A failure of kura takes at most 2.5 s to arrive.
+    #: For each socket operation. A failure of kura takes at most 2.5 s to arrive, and with `through` 30 s.
     timeout_seconds: float
     #: Time in which an operation may begin another attempt, counted from its last progress.
     max_retry_seconds: float
     direct: bool
+    #: kura fetches a miss from the origin of its key.
+    through: bool
     strict: bool
 
     @property
@@ -33,9 +38,10 @@ def read_settings(
     token_file: str | os.PathLike[str] | None,
     prefix: str | None,
     ca_file: str | os.PathLike[str] | None,
-    timeout_seconds: float,
+    timeout_seconds: float | None,
     max_retry_seconds: float,
     direct: bool,
+    through: bool,
     strict: bool,
 ) -> Settings:
     address = server or os.environ.get("KURA_SERVER") or ""
@@ -51,7 +57,10 @@ def read_settings(
             key_of(start)
         except ValueError as error:
             raise ConfigError(f"the prefix (KURA_PREFIX) is wrong: {error}") from None
-    return Settings(_checked_server(address), token, start, authority, timeout_seconds, max_retry_seconds, direct, strict)
+    if direct and through:
+        raise ConfigError("direct and through exclude each other: kura sends no redirect for an object that it may fetch")
+    timeout = timeout_seconds or (THROUGH_TIMEOUT_SECONDS if through else TIMEOUT_SECONDS)
+    return Settings(_checked_server(address), token, start, authority, timeout, max_retry_seconds, direct, through, strict)
 
 
 def _checked_server(address: str) -> str:

@@ -50,6 +50,7 @@ class Transport:
         self.pid = os.getpid()
         self.recorder = Recorder()
         self._settings = settings
+        self._path = "/through/" if settings.through else "/objects/"
         self._token = TokenFile(settings.token_file)
         self._breaker = Breaker()
         self._direct_paused_until = 0.0
@@ -81,7 +82,7 @@ class Transport:
 
     def stat(self, key: str) -> Stat | None:
         def attempt() -> Stat | None:
-            response = self._exchange("HEAD", f"/objects/{key}")
+            response = self._exchange("HEAD", f"{self._path}{key}")
             headers = response.headers
             if response.status == 404:
                 return None
@@ -98,7 +99,7 @@ class Transport:
             if not isinstance(body, bytes | memoryview):
                 body.seek(start)
             try:
-                response = self._exchange("PUT", f"/objects/{key}", headers, parts_of(body, length))
+                response = self._exchange("PUT", f"{self._path}{key}", headers, parts_of(body, length))
             except ReadError as error:
                 raise error.__cause__ or error from None
             response.drain_conn()
@@ -110,7 +111,7 @@ class Transport:
         """Whether the object was stored."""
 
         def attempt() -> bool:
-            response = self._exchange("DELETE", f"/objects/{key}")
+            response = self._exchange("DELETE", f"{self._path}{key}")
             response.drain_conn()
             return response.status != 404
 
@@ -120,7 +121,7 @@ class Transport:
         """Raises the reason when the cache does not answer a GET of this key."""
 
         def attempt() -> None:
-            self._exchange("GET", f"/objects/{key}", {"Range": "bytes=0-0"}).drain_conn()
+            self._exchange("GET", f"{self._path}{key}", {"Range": "bytes=0-0"}).drain_conn()
 
         _repeat(attempt, Patience(self._settings.max_retry_seconds, MAX_ATTEMPTS))
 
@@ -135,7 +136,7 @@ class Transport:
         headers = download.request_headers()
         response = self._open_direct(key, headers) if self._uses_direct() else None
         if response is None:
-            response = self._exchange("GET", f"/objects/{key}", headers)
+            response = self._exchange("GET", f"{self._path}{key}", headers)
         if response.status == 404:
             response.drain_conn()
             if download.received == 0:
@@ -224,7 +225,7 @@ class Transport:
             # The response to a HEAD has no body, so its reason needs another request.
             response.drain_conn()
             fields = {"Range": "bytes=0-0", "Authorization": f"Bearer {self._token.read()}"}
-            response = self._send("GET", f"/objects/{key}", fields)
+            response = self._send("GET", f"{self._path}{key}", fields)
         code, detail = read_problem(response)
         kind = f"{status} {code}".strip()
         message = f"{method} {key}: {kind}" + (f": {detail}" if detail else "")
