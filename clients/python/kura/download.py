@@ -21,12 +21,11 @@ class Download:
     def request_headers(self) -> dict[str, str]:
         if self._etag is None:
             self._clear()  # The next response could be of another version.
-        headers = {"If-Match": self._if_match} if self._if_match else {}
+        if_range = {"If-Range": self._etag} if self._etag is not None and self.received > 0 else {}
+        headers = if_range | ({"If-Match": self._if_match} if self._if_match else {})
         first = self._start + self.received
         if first > 0 or self._end is not None:
             headers["Range"] = f"bytes={first}-" + (str(self._end - 1) if self._end is not None else "")
-        if self.received > 0:
-            headers["If-Range"] = self._etag
         return headers
 
     def accept(self, response: BaseHTTPResponse) -> bool:
