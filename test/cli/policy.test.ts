@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { policyText } from '../../services/cli/commands/policy-document.ts';
+import { documentText } from '../../services/cli/commands/policy-document.ts';
 import { type Ended, startKura } from './support/kura.ts';
 
 const policy = `apiVersion: kura/v1
@@ -75,6 +75,56 @@ test.serial('explain prints the deciding rule, the other matching rules, and the
   t.like(JSON.parse(stdout), { allowed: false, rule: 'default', matched: [] });
 });
 
+test.serial('explain shows the right over a whole prefix', async (t) => {
+  const run = await withPolicies(t, { policy, dry: policy.replace('mode: enforce', 'mode: dryRun') });
+  const ask = async (file: string, ...words: string[]): Promise<string> =>
+    (await run(['explain', file, '--as', 'vision/trainer', ...words])).stdout.split('\n', 1)[0] as string;
+  t.is(await ask('policy', '--verb', 'DELETE', '--prefix', 'vision/sets/'), 'allow, by rule own');
+  t.is(await ask('policy', '--verb', 'DELETE', '--prefix', ''), 'deny, by the default, because no rule matches');
+  t.is(await ask('policy', '--verb', 'LIST', '--prefix', 'vision/'), 'deny, by the default, because no rule matches');
+  for (const words of [
+    ['--verb', 'DELETE', '--prefix', 'nlp/'],
+    ['--verb', 'FILL', '--key', 'nlp/x'],
+  ]) {
+    const { stdout } = await run(['explain', 'dry', '--as', 'vision/trainer', ...words]);
+    t.notRegex(stdout, /dryRun/, 'a dry run does not open it');
+  }
+});
+
+test.serial('explain shows the origin of the key and whether it may be filled, also from a ConfigMap', async (t) => {
+  const origins = 'apiVersion: kura/v1\nkind: Origins\norigins:\n  - { name: nfs, prefix: vision/data/, file: { path: /data } }\n';
+  const fill = policy.replace('verbs: [GET, HEAD, PUT, DELETE]', 'verbs: [GET, HEAD, PUT, DELETE, FILL]');
+  const configMap = `kind: ConfigMap\ndata:\n  origins.yaml: |\n${origins.replace(/^(?=.)/gm, '    ')}`;
+  const run = await withPolicies(t, {
+    policy,
+    fill,
+    origins,
+    map: configMap,
+    bad: origins.replace('prefix: vision/data/', 'prefix: vision/data'),
+  });
+  const asked = ['--as', 'vision/trainer', '--verb', 'GET', '--key'];
+  const lastLine = async (...words: string[]): Promise<string> =>
+    (await run(['explain', ...words])).stdout.trimEnd().split('\n').at(-1) as string;
+  for (const file of ['origins', 'map']) {
+    t.is(await lastLine('fill', ...asked, 'vision/data/x', '--origins', file), 'origin: nfs; FILL: allow, by rule own');
+    t.is(await lastLine('fill', ...asked, 'vision/x', '--origins', file), 'origin: none');
+    t.is(
+      await lastLine('policy', ...asked, 'vision/data/x', '--origins', file),
+      'origin: nfs; FILL: deny, by the default, because no rule matches',
+    );
+  }
+  const prefix = ['--as', 'vision/trainer', '--verb', 'FILL', '--prefix'];
+  t.is(await lastLine('fill', ...prefix, 'vision/data/a/', '--origins', 'origins'), 'origin: nfs; FILL: allow, by rule own');
+  t.is(await lastLine('fill', ...prefix, 'vision/', '--origins', 'origins'), 'origin: none');
+  const json = async (key: string) => JSON.parse((await run(['explain', 'fill', ...asked, key, '--origins', 'origins', '--json'])).stdout);
+  t.deepEqual((await json('vision/data/x')).origin, { name: 'nfs', fill: { allowed: true, rule: 'own' } });
+  t.is((await json('vision/x')).origin, null);
+  t.false('origin' in JSON.parse((await run(['explain', 'fill', ...asked, 'vision/x', '--json'])).stdout));
+  const { status, stderr } = await run(['explain', 'fill', ...asked, 'vision/x', '--origins', 'bad']);
+  t.is(status, 2);
+  t.regex(stderr, /^kura: bad:4:\d+: origin nfs: prefix: "vision\/data" must end with a slash/);
+});
+
 test.serial('test and explain read a ConfigMap, with the lines and columns of its file', async (t) => {
   const { folder, run } = await startKura(t);
   const configMap = (text: string): string =>
@@ -103,10 +153,10 @@ test.serial('test and explain read a ConfigMap, with the lines and columns of it
 
 test.serial('a ConfigMap whose policy is no block, or that has none, is read as YAML gives it', (t) => {
   const quoted = JSON.stringify({ kind: 'ConfigMap', data: { 'policy.yaml': 'mode: enforce\n' } });
-  t.is(policyText(quoted), 'mode: enforce\n');
+  t.is(documentText(quoted, 'policy.yaml'), 'mode: enforce\n');
   const marked = 'kind: ConfigMap\ndata:\n  policy.yaml: |\n    ---\n    mode: enforce\n';
-  t.is(policyText(marked), '---\nmode: enforce\n');
-  for (const other of ['kind: ConfigMap\n', 'kind: AccessPolicy\n', 'a: [', '']) t.is(policyText(other), other);
+  t.is(documentText(marked, 'policy.yaml'), '---\nmode: enforce\n');
+  for (const other of ['kind: ConfigMap\n', 'kind: AccessPolicy\n', 'a: [', '']) t.is(documentText(other, 'policy.yaml'), other);
 });
 
 test.serial('diff lists the recorded decisions that differ, from the audit log or a list', async (t) => {
@@ -149,6 +199,11 @@ test.serial('invalid arguments are reported with exit status 2', async (t) => {
     [['explain', 'policy', '--as', 'a/b', '--verb', 'POST', '--key', 'x'], /GET, HEAD, PUT, DELETE/],
     [['explain', 'policy', '--as', 'a/b', '--verb', 'GET', '--key', 'a/../b'], /is not a valid key/],
     [['explain', 'policy', '--as', 'a/b', '--verb', 'GET', '--key', 'x', '--labels', 'team'], /key=value/],
+    [['explain', 'policy', '--as', 'a/b', '--verb', 'GET'], /one of --key and --prefix is needed/],
+    [['explain', 'policy', '--as', 'a/b', '--verb', 'GET', '--key', 'x', '--prefix', 'x/'], /one of --key and --prefix is needed/],
+    [['explain', 'policy', '--as', 'a/b', '--verb', 'GET', '--prefix', 'x'], /is not a valid prefix/],
+    [['explain', 'policy', '--as', 'a/b', '--verb', 'LIST', '--key', 'x/'], /use --prefix instead of --key/],
+    [['explain', 'policy', '--as', 'a/b', '--verb', 'GET', '--key', 'x', '--origins', 'absent'], /ENOENT/],
     [['diff', 'policy', 'policy', '--decisions', 'absent'], /ENOENT/],
     [['diff', 'policy', 'policy', '--decisions', '-', '--labels', 'team=x'], /namespace:key=value/],
   ] as const) {

@@ -39,6 +39,7 @@ async function plugin(t: ExecutionContext, changes: Readonly<Record<string, unkn
     forwards: { 'kura-eds-0:9904': host(local.eds.metricsUrl), 'kura-envoy-0:9901': host(local.envoyAdminUrl) },
     texts: {
       'get configmap kura-policy -o jsonpath={.data.policy\\.yaml}': 'kind: AccessPolicy\n',
+      'get configmap kura-origins -o jsonpath={.data.origins\\.yaml}': 'kind: Origins\n',
       'get ': `kind: List\nimageID: ${digest}\nstringData: {keys: "${credential}"}\n`,
       'logs ': `{"msg":"bad caller","authorization":"Bearer ${token}","url":"/x?ticket=${'q'.repeat(40)}"}\n`,
       version: 'Client Version: v1.36.3\n',
@@ -74,8 +75,10 @@ test.serial('status and top print the shards as eds knows them', async (t) => {
   t.deepEqual((JSON.parse(rates) as { name: string }[]).map(({ name }) => name).sort(), shards.map(({ name }) => name).sort());
 });
 
-test.serial('policy prints the policy in force as a file', async (t) => {
-  t.deepEqual(await (await plugin(t)).run('policy'), { status: 0, stdout: 'kind: AccessPolicy\n', stderr: '' });
+test.serial('policy and origins print the documents in force as files', async (t) => {
+  const { run } = await plugin(t);
+  t.deepEqual(await run('policy'), { status: 0, stdout: 'kind: AccessPolicy\n', stderr: '' });
+  t.deepEqual(await run('origins'), { status: 0, stdout: 'kind: Origins\n', stderr: '' });
 });
 
 test.serial('a support bundle has logs, objects, streams and the configuration of Envoy, and no secret', async (t) => {

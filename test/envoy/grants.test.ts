@@ -1,6 +1,6 @@
 /** envoy/grants.lua in the real Envoy, with the operators' bootstrap and authz's own form of an answer. The shard has nothing: what is let in is a 404. */
 import test from 'ava';
-import { verbs } from '../../services/authz/policy/document.ts';
+import { methods } from '../../services/authz/policy/document.ts';
 import { call } from '../support/http.ts';
 import { waitFor } from '../support/wait.ts';
 import { allow, everywhere, forbidden, grant, headersOf, nameIn, tokenOf } from './support/decisions.ts';
@@ -10,7 +10,7 @@ test('authz is asked once for as long as its grant holds, and again after', asyn
   const rig = await startRig(t);
   rig.decide = () => allow(grant({ seconds: 3 }));
   const startedAt = performance.now();
-  for (const method of verbs)
+  for (const method of methods)
     for (let index = 0; index < 5; index++) t.is(await rig.call({ method, key: `vision/${index}`, token: 'a' }), 404);
   // A machine that took so long for twenty requests has not shown anything.
   if (performance.now() - startedAt < 3_000) t.is(rig.asked.length, 1);
