@@ -18,6 +18,7 @@ export interface FillRequest {
   readonly fill: {
     readonly origin: string;
     readonly share: number | undefined;
+    readonly revalidateSeconds: number | undefined;
     readonly isPrefetch: boolean;
     readonly callerHeader: string;
     readonly termsHeader: string;

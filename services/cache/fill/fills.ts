@@ -1,9 +1,11 @@
 /** The fills of a shard: one for each key, within bounds. Remembers for a short time what the origin does not have. */
 import type { Key } from '../../shared/key.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
+import type { OpenObject } from '../store/open-object.ts';
 import type { Store } from '../store/store.ts';
 import { Fill, type FillRequest, type FillResult } from './fill.ts';
 import type { FillBounds, FillSlot } from './fill-bounds.ts';
+import { Freshness } from './freshness.ts';
 import type { OriginClient } from './origin-client.ts';
 
 interface FillsOptions {
@@ -37,6 +39,7 @@ export class Fills {
   receivedBytes = 0;
   readonly #options: FillsOptions;
   readonly #byKey = new Map<Key, Fill>();
+  readonly #freshness = new Freshness();
   /** By origin and key: when the origin may be asked again. The oldest entry is first. */
   readonly #misses = new Map<string, number>();
 
@@ -85,6 +88,13 @@ export class Fills {
     const slot = this.#options.bounds.enter({ namespace, isPrefetch });
     if (slot === undefined) this.rejected += 1;
     return slot;
+  }
+
+  /** Whether a stored object may be served, by the age that the terms name. */
+  isFresh(object: OpenObject, namespace: string, terms: FillRequest['fill']): Promise<boolean> | true {
+    const { origin, store, bounds } = this.#options;
+    const enter = () => bounds.enter({ namespace, isPrefetch: terms.isPrefetch });
+    return this.#freshness.isFresh(object, terms, { origin, store, enter, onGone: () => this.noteMiss(terms.origin, object.key) });
   }
 
   isKnownMiss(origin: string, key: Key): boolean {

@@ -19,12 +19,12 @@ export async function handleRead(service: ObjectService, request: ObjectRequest,
   for (let round = 1; ; round += 1) {
     const deadlineMs = performance.now() + firstByteMs;
     const object = await store.open(request.key, { version: request.version, limitMs: firstByteMs });
-    const isForced = isUnwanted(request);
-    const isFilled = fills !== undefined && request.fill !== undefined && (object === undefined || isForced);
-    if (!isFilled) {
-      if (object === undefined) return await refuse(reply, 'miss');
-      return await handleHit(service, request, { object, deadlineMs }, reply).finally(() => object.release());
+    if (fills === undefined || request.fill === undefined) {
+      return object === undefined ? await refuse(reply, 'miss') : await sendHit(service, request, { object, deadlineMs }, reply);
     }
+    const isForced = isUnwanted(request);
+    const isFresh = object !== undefined && !isForced && (await fills.isFresh(object, request.namespace ?? '', request.fill));
+    if (isFresh) return await sendHit(service, request, { object, deadlineMs: performance.now() + firstByteMs }, reply);
     const replaces = object?.tag;
     object?.release();
     const result = await handleThrough({ service, fills, request, reply, replaces, isForced });
@@ -36,6 +36,20 @@ export async function handleRead(service: ObjectService, request: ObjectRequest,
 /** Whether the client wants the object from the origin (RFC 9111, 5.2.1.4). */
 function isUnwanted({ cacheControl }: ObjectRequest): boolean {
   return cacheControl !== undefined && /(?:^|,)\s*no-cache\s*(?:,|$)/i.test(cacheControl);
+}
+
+/** Releases the object. */
+async function sendHit(
+  service: ObjectService,
+  request: ObjectRequest,
+  { object, deadlineMs }: Pick<ObjectSlice, 'object' | 'deadlineMs'>,
+  reply: Reply,
+): Promise<Result> {
+  try {
+    return await handleHit(service, request, { object, deadlineMs }, reply);
+  } finally {
+    object.release();
+  }
 }
 
 async function handleHit(
