@@ -15,6 +15,9 @@ import { DiskHealth } from './disk/disk-health.ts';
 import { countPending, type Files, systemFiles } from './disk/files.ts';
 import { openSendfile, type SendfileCalls } from './disk/sendfile-calls.ts';
 import { type TimeBudget, timeBudget } from './disk/time-budget.ts';
+import { FillBounds } from './fill/fill-bounds.ts';
+import { Fills } from './fill/fills.ts';
+import { OriginClient } from './fill/origin-client.ts';
 import { Callers } from './http/callers.ts';
 import { divideDescriptors } from './http/connection-limit.ts';
 import { Direct } from './http/direct.ts';
@@ -67,6 +70,8 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   health.start();
   const credentials = openCredentials(config.credentialFile, log);
   closer.add('credentials', () => credentials.close());
+  const fills = createFills(config, { store, health, log });
+  closer.add('fills', () => fills?.close());
   let stopping: 'no' | 'draining' | 'closing' = 'no';
   const notReady = () => (stopping !== 'no' ? 'stopping' : health.problem);
   const service: ObjectService = {
@@ -78,6 +83,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     requestLog: config.requestLog ? new RequestLog({ log, now: Date.now }) : undefined,
     callers: new Callers({ keys: () => credentials.keys, now: Date.now }),
     direct: createDirect(config, () => objects.address),
+    fills,
     sendfile: replaced.sendfile ?? (config.advertise !== undefined && config.sendfile ? openSendfile(log) : undefined),
     notReady,
     health,
@@ -106,6 +112,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     connections: objects.connections,
     recovered: () => recovery.ratio,
     isServing: () => notReady() === undefined,
+    fills,
   });
   closer.add('metrics', stopMetrics);
   const metrics = await startMetricsServer({ address: config.metricsListen, registry, notReady });
@@ -121,6 +128,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     await delay(config.drain);
     stopping = 'closing';
     await objects.drain(config.grace);
+    await fills?.close();
     stopped.abort();
     await background;
     await idle(counters);
@@ -135,6 +143,14 @@ function createDirect({ advertise, directMinBytes, ticketLife }: ShardSettings, 
   if (advertise === undefined) return undefined;
   const address = () => formatAddress({ host: advertise.host, port: advertise.port ?? Number(listening().split(':').at(-1)) });
   return new Direct({ address, minBytes: directMinBytes, lifeMs: ticketLife, now: () => performance.now() });
+}
+
+function createFills(config: ShardSettings, { store, health, log }: { store: Store; health: DiskHealth; log: Logger }): Fills | undefined {
+  const { originUrl: url, fills: maxFills, fillBytes: maxBytes } = config;
+  if (url === undefined) return undefined;
+  const origin = new OriginClient({ url, maxConnections: maxFills, log });
+  const parts = { namespacePart: config.fillNamespacePercent / 100, prefetchPart: config.fillPrefetchPercent / 100 };
+  return new Fills({ origin, bounds: new FillBounds({ maxFills, maxBytes, ...parts }), store, health, now: () => performance.now() });
 }
 
 interface PartsOptions {

@@ -173,7 +173,7 @@ export class PlainConnection {
     }
     if (object.length === 0 || object.length > maxWriteBytes) return false;
     if (reader.warmEnd(object, { from: 0, to: object.length }) < object.length) return false;
-    const head = heads.whole(object);
+    const head = heads.whole(object, request.route === 'through');
     const size = head.length + object.length;
     // A slow client holds the buffer. So a large one is only taken while most of the pool is unused.
     const buffer = object.length > blockBytes ? buffers.trySpare(size) : buffers.tryTake(size);
@@ -315,8 +315,9 @@ export class PlainConnection {
   }
 }
 
-/** Whether the response may be other than the whole object. */
+/** Whether the response may be other than the whole stored object. */
 function isSelective(request: ObjectRequest): boolean {
+  if (request.fill !== undefined && (request.cacheControl !== undefined || request.fill.revalidateSeconds !== undefined)) return true;
   return request.range !== undefined || request.ifModifiedSince !== undefined || isConditional(request);
 }
 
