@@ -211,6 +211,11 @@ for (const account of ['kura-envoy', 'kura-eds', 'kura-origin'] as const) {
     await waitFor('it is ready', async () => (await seen.readyz()) === 200).catch((e) => t.log(seen.output(), e));
     if (seen.check !== undefined) t.is(await seen.check(), 200);
     for (const right of rights.filter((each) => each.account === account)) t.false(await right.shows(seen), right.without);
+    // The test of the verb patch needs an Event that exists.
+    if (account !== 'kura-eds') {
+      const event = `event/${account === 'kura-origin' ? 'kura-origins' : 'kura-policy'}.`;
+      await waitFor('its Event', async () => (await kubectl.ok('-n', system, 'get', 'events', '-o', 'name')).includes(event));
+    }
     t.notRegex(seen.output(), /"level":"(warn|error)"/);
   });
 }

@@ -1,6 +1,7 @@
 /** `kura epoch`: reads a folder through the cache as a training job does, in a new order each epoch. */
 import { randomInt } from 'node:crypto';
 import { type Command, Option } from 'commander';
+import type { LocalFile } from '../../local/local-file.ts';
 import { formatBytes, formatCount, formatPercent } from '../../shared/format.ts';
 import { readShards, type ShardSource } from '../client/shard-numbers.ts';
 import { keyOfFile } from '../transfer/file-key.ts';
@@ -37,7 +38,7 @@ export function addEpochCommand(program: Command, context: CommandContext, run: 
     .addHelpText(
       'after',
       `
-The default prefix is vision/ and the name of the folder.
+The default prefix is vision/ and the name of the folder. With --through, it is that of the local origin with this folder.
 Examples: kura epoch node_modules --epochs 3 --workers 16
           kura epoch /data/imagenet --through --prefix _shared/imagenet
 Exit status: 0 success, 1 bytes differed or requests failed.`,
@@ -48,7 +49,10 @@ Exit status: 0 success, 1 bytes differed or requests failed.`,
 async function runEpochs(dir: string, options: EpochOptions, context: CommandContext): Promise<number> {
   const { workingDirectory, terminal, errorTerminal, signal, command, bytesOf } = context;
   const folder = resolveName(workingDirectory, bytesOf(dir));
-  const fallbackPrefix = keyOfFile('vision', baseName(folder));
+  const fallbackPrefix = (running: LocalFile | undefined): string => {
+    const origin = options.through ? running?.origins?.find(({ source }) => source === folder) : undefined;
+    return origin?.prefix ?? keyOfFile('vision', baseName(folder));
+  };
   const { client, local, prefix } = connect(options, context, { fallbackPrefix, connections: options.workers });
   const [read, labels] = options.through ? [readThrough, throughLabels] : [readAside, asideLabels];
   try {
