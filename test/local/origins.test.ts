@@ -4,10 +4,9 @@ import { type LocalOrigin, originsDocument, parseOrigin, withReadRules } from '.
 import { compileOrigins } from '../../services/shared/origins.ts';
 
 function parsed(...texts: readonly string[]): readonly LocalOrigin[] {
-  return texts.reduce<readonly LocalOrigin[]>(
-    (before, text) => [...before, parseOrigin(text, { before, directory: (name) => `/home/${name}` })],
-    [],
-  );
+  const before: LocalOrigin[] = [];
+  for (const text of texts) before.push(parseOrigin(text, { before, directory: (name) => `/home/${name}` }));
+  return before;
 }
 
 test('a folder and a URL become origins of a document that the origin service accepts', (t) => {
