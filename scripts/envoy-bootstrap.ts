@@ -4,7 +4,7 @@
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
-import { mergeFragments } from '../services/envoy-bootstrap/fragment.ts';
+import { fragmentNames, mergeFragments } from '../services/envoy-bootstrap/fragment.ts';
 
 const root = path.resolve(import.meta.dirname, '..');
 const components = path.join(root, 'k8s', 'components');
@@ -14,13 +14,14 @@ export const componentsWithFragment = readdirSync(components).filter((name) => f
 
 /** Throws an Error when a component has no fragment. */
 export function bootstrapWith(names: readonly string[]): string {
-  const fragments = names.flatMap((name) => {
+  const files = names.flatMap((name) => {
     if (!componentsWithFragment.includes(name))
       throw new Error(`${name} has no fragment; the components with one are ${componentsWithFragment.join(', ')}`);
-    return fragmentsOf(name).map((file) => ({ name: path.basename(file), text: readFileSync(file, 'utf8') }));
+    return fragmentsOf(name);
   });
-  const sorted = fragments.sort((one, other) => (one.name < other.name ? -1 : 1));
-  return mergeFragments(readFileSync(path.join(root, 'envoy', 'bootstrap.yaml'), 'utf8'), sorted);
+  const texts = new Map(files.map((file) => [path.basename(file), readFileSync(file, 'utf8')]));
+  const fragments = fragmentNames([...texts.keys()]).map((name) => ({ name, text: texts.get(name) as string }));
+  return mergeFragments(readFileSync(path.join(root, 'envoy', 'bootstrap.yaml'), 'utf8'), fragments);
 }
 
 function fragmentsOf(component: string): string[] {

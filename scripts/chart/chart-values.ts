@@ -23,12 +23,14 @@ const fields = new Map([
   ['kura/weight 2', new Template('inline', '{{ $.Values.cache.largeWeight | quote }}')],
   ['externalName otel-collector.observability.svc.cluster.local', new Template('inline', '{{ $.Values.tracing.collector }}')],
 ]);
+const origins = new Template('literal', '{{- include "kura.origins" $ | nindent 0 }}');
 const workloads = ['StatefulSet', 'DaemonSet', 'Deployment'];
 
 export function withValues(manifest: Manifest, namespace: string): Manifest {
   const replaced = replaceText(manifest, namespace) as unknown as Manifest;
   const { kind, metadata } = manifest;
   if (kind === 'ConfigMap' && metadata.name.startsWith('kura-envoy-')) return bootstrapOf(replaced);
+  if (kind === 'ConfigMap' && metadata.name === 'kura-origins') return { ...replaced, data: { 'origins.yaml': origins } };
   if (kind === 'ConfigMap') return { ...replaced, data: filesOf(replaced.data as Fields) };
   if (kind === 'HorizontalPodAutoscaler') {
     const perZone = metadata.name.endsWith(firstZone) ? 'PerZone' : '';
@@ -96,11 +98,19 @@ function podOf({ initContainers, containers, ...pod }: Fields, part: string): Fi
   const init = all(initContainers);
   return {
     ...pod,
+    ...(part === 'origin' ? { volumes: originVolumes(pod.volumes as readonly Fields[]) } : {}),
     imagePullSecrets: optional('imagePullSecrets'),
     tolerations: optional(`${part}.tolerations`),
     ...(init === undefined ? {} : { initContainers: init }),
     containers: all(containers) as readonly Value[],
   };
+}
+
+/** With the Secrets of the origins, and the volumes of those of kind file. */
+function originVolumes(volumes: readonly Fields[]): readonly Value[] {
+  const sources = block('{{- include "kura.originSecrets" $ | nindent 0 }}');
+  const own = volumes.map((volume) => (volume.projected === undefined ? volume : { ...volume, projected: { sources } }));
+  return [...own, furtherEntries('origin.volumes')];
 }
 
 /** The section of values.yaml. */
@@ -121,6 +131,9 @@ function containerOf(container: Fields, workloadPart: string): Fields {
     ...container,
     ...(container.env === undefined ? {} : { env: envOf(container.env as readonly Fields[]) }),
     image: new Template('inline', `{{ include "${image}" $ }}`),
+    ...(part === 'origin'
+      ? { volumeMounts: [...(container.volumeMounts as readonly Fields[]), furtherEntries('origin.volumeMounts')] }
+      : {}),
     ...(part === undefined ? {} : { resources: block(`{{- toYaml $.Values.${part}.resources | nindent 0 }}`) }),
   };
 }
@@ -158,6 +171,11 @@ function value(path: string): Template {
 /** The field is absent while the value is empty. */
 function optional(path: string): Template {
   return new Template('optional', path);
+}
+
+/** Entries of a list that the user of the chart adds. */
+function furtherEntries(path: string): Template {
+  return block(`{{- with $.Values.${path} }}\n{{- toYaml . | nindent 0 }}\n{{- end }}`);
 }
 
 function block(text: string): Template {

@@ -7,7 +7,7 @@
  * A value that the user of the chart gives, in the place of a value of kustomize.
  *
  * * `inline`: text of a template in the line of its key.
- * * `block`: text of a template below its key. `nindent 0` in it becomes the indentation of this place.
+ * * `block`: text of a template below its key, or further entries of a list. `nindent 0` in it becomes the indentation of this place.
  * * `literal`: the same, as a block scalar.
  * * `optional`: the path of a value. Without it, the key is absent.
  */
@@ -158,7 +158,8 @@ const plain: EmitOptions = { repeat: () => undefined };
 function emitPlain(value: Value): string[] {
   if (value instanceof Template) return value.text.split('\n');
   if (Array.isArray(value)) {
-    return value.length === 0 ? ['[]'] : value.flatMap((item: Value) => listItem(emitPlain(item)));
+    const items = value.flatMap((item: Value) => (item instanceof Template ? emitPlain(item) : listItem(emitPlain(item))));
+    return items.length === 0 ? ['[]'] : items;
   }
   if (isMap(value)) {
     const entries = Object.entries(value as Readonly<Record<string, Value>>);

@@ -5,11 +5,23 @@ import { isMap, isScalar, isSeq, type Node, type Pair, parseDocument, type YAMLM
 const yamlStyle = { lineWidth: 0, flowCollectionPadding: false } as const;
 /** A key of a map in a fragment: `add` makes a new entry of a list, `replace` drops the former content of a map. */
 const directiveKey = '$patch';
+const withPrefix = 'fragment-with-';
 
 export interface Fragment {
   /** For error messages. */
   readonly name: string;
   readonly text: string;
+}
+
+/** The files of a folder that are merged, in this order. `fragment-with-NAME.yaml` needs `fragment-NAME.yaml`, which it changes. */
+export function fragmentNames(files: readonly string[]): string[] {
+  const isUsed = (file: string): boolean => !file.startsWith(withPrefix) || files.includes(`fragment-${file.slice(withPrefix.length)}`);
+  return files.filter((file) => /^fragment-.*\.yaml$/.test(file) && isUsed(file)).sort(byNeed);
+}
+
+/** By name. The files that change another fragment are last. */
+function byNeed(one: string, other: string): number {
+  return Number(one.startsWith(withPrefix)) - Number(other.startsWith(withPrefix)) || (one < other ? -1 : 1);
 }
 
 /**

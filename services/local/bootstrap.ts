@@ -1,5 +1,6 @@
 /** Pure: replaces the addresses and paths in the operators' Envoy bootstrap by those of a local system. */
 import { type Document, isMap, isSeq, parseDocument, visit, type YAMLMap } from 'yaml';
+import { mergeFragments } from '../envoy-bootstrap/fragment.ts';
 
 interface LocalAddresses {
   readonly objectsPort: number;
@@ -13,6 +14,16 @@ interface LocalAddresses {
   readonly keysFile: string;
   /** The path of envoy/grpc.lua. */
   readonly grpcFile: string;
+  /** Undefined for a system without origins. */
+  readonly origin?: OriginAddresses | undefined;
+}
+
+interface OriginAddresses {
+  /** The text of the fragment of component `origin`. */
+  readonly fragment: string;
+  /** Of Envoy's listener `fill`. */
+  readonly fillPort: number;
+  readonly prefetchPort: number;
 }
 
 const loopback = '127.0.0.1';
@@ -20,7 +31,10 @@ const cgroupMonitor = 'envoy.resource_monitors.cgroup_memory';
 
 /** Replaces addresses and file paths in `text`, and removes the limit of a container. Throws an Error that names a missing entry. */
 export function localBootstrap(text: string, addresses: LocalAddresses): string {
-  const document = parseDocument(text);
+  const { origin } = addresses;
+  const document = parseDocument(
+    origin === undefined ? text : mergeFragments(text, [{ name: 'fragment-origin.yaml', text: origin.fragment }]),
+  );
   const [fault] = document.errors;
   if (fault !== undefined) throw new Error(`the Envoy bootstrap is not valid YAML: ${fault.message}`);
   const listener = (name: string): YAMLMap => namedEntry(document, ['static_resources', 'listeners'], name);
@@ -45,6 +59,10 @@ export function localBootstrap(text: string, addresses: LocalAddresses): string 
   setEndpoint('authz', { pipe: { path: addresses.authzSocket } });
   setEndpoint('eds', socketAddress(addresses.edsPort));
   setEndpoint('admin', socketAddress(addresses.adminPort));
+  if (origin !== undefined) {
+    listener('fill').set('address', document.createNode(socketAddress(origin.fillPort)));
+    setEndpoint('kura-origin', socketAddress(origin.prefetchPort));
+  }
   removeContainerLimit(document);
   return document.toString();
 }

@@ -24,6 +24,10 @@ export interface LocalFile {
   /** The file of ConfigMap kura-policy; null if another cluster provides the policy. */
   readonly policy: string | null;
   readonly authz: { readonly socket: string; readonly metricsUrl: string };
+  /** The folder or the URL behind each prefix of keys. */
+  readonly origins: readonly { readonly prefix: string; readonly source: string }[];
+  /** Null without origins. */
+  readonly originMetricsUrl: string | null;
   readonly eds: { readonly address: string; readonly metricsUrl: string };
   /** Token files by `<namespace>/<ServiceAccount>`; empty if another cluster issues the tokens. */
   readonly tokens: Readonly<Record<string, string>>;

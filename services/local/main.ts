@@ -1,12 +1,13 @@
 /** `npm start`: runs the whole system on this machine until Ctrl-C. */
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, statSync } from 'node:fs';
 import path from 'node:path';
 import { styleText } from 'node:util';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { settings as shardSettings } from '../cache/config.ts';
 import { formatQuantity } from '../shared/quantity.ts';
 import { createConsole } from './console.ts';
 import { envoyBinary } from './envoy-binary.ts';
+import { type LocalOrigin, parseOrigin } from './origins.ts';
 import { type System, startSystem } from './system.ts';
 
 const root = path.resolve(import.meta.dirname, '..', '..');
@@ -20,9 +21,28 @@ const options = new Command('npm start --')
   .option('--shard-bytes <size>', 'capacity of each shard, such as 500M or 1Gi (default: 4Gi, or less on a small disk)', shardBytes)
   .option('--kubeconfig <file>', 'use another cluster for tokens and policy; the endpoints of the shards stay local', readable)
   .option('--token-seconds <n>', 'lifetime of the tokens in <state>/tokens', wholeNumber({ min: 10, max: 86_400 }), 3600)
-  .addHelpText('after', '\nExample: npm start -- --port 9000 --shards 8 --shard-bytes 10Gi')
+  .addOption(
+    new Option('--origin <prefix=source>', 'folder or URL from which kura fetches keys with the prefix under /through/; can be repeated')
+      .argParser(origin)
+      .default([], 'none')
+      .conflicts('kubeconfig'),
+  )
+  .addHelpText(
+    'after',
+    `
+Examples: npm start -- --port 9000 --shards 8 --shard-bytes 10Gi
+          npm start -- --origin vision/imagenet/=/data/imagenet --origin _shared/web/=https://data.example/files/`,
+  )
   .parse()
-  .opts<{ state?: string; port: number; shards: number; shardBytes?: number; kubeconfig?: string; tokenSeconds: number }>();
+  .opts<{
+    state?: string;
+    port: number;
+    shards: number;
+    shardBytes?: number;
+    kubeconfig?: string;
+    tokenSeconds: number;
+    origin: readonly LocalOrigin[];
+  }>();
 
 const exitInterrupted = 130;
 const colour = process.stdout.isTTY && process.env.NO_COLOR === undefined;
@@ -48,6 +68,7 @@ try {
         ? undefined
         : { kubeconfig: options.kubeconfig, environment: variables((name) => !isKuraVariable(name)) },
     tokenSeconds: options.tokenSeconds,
+    origins: options.origin,
     envoyBinary: envoyBinary({ root, override: process.env.KURA_ENVOY }),
     root,
     // The compile cache makes the next start a quarter faster.
@@ -106,6 +127,7 @@ function printGreeting(running: System, seconds: number): void {
       `  curl ${authorization} ${url}/objects/${namespace}/hello`,
       'Read a folder twice, as a training job does:',
       `  npm run epoch -- ${['node_modules', ...epochOptions].join(' ')}`,
+      ...originLines(epochOptions),
       '',
       policy === null
         ? 'Policy: ConfigMap kura-policy in the cluster of --kubeconfig'
@@ -116,6 +138,26 @@ function printGreeting(running: System, seconds: number): void {
       '',
     ].join('\n'),
   );
+}
+
+function originLines(epochOptions: readonly string[]): string[] {
+  if (options.origin.length === 0) return [];
+  const lines = options.origin.map(({ prefix, source }) => {
+    if (/^https?:/.test(source)) return `  ${prefix} from ${source}`;
+    return `  npm run epoch -- ${[shellQuoted(source), '--through', ...epochOptions].join(' ')}`;
+  });
+  return ['Let kura fetch what it misses, under /through/:', ...lines];
+}
+
+function origin(text: string, before: readonly LocalOrigin[]): readonly LocalOrigin[] {
+  try {
+    const added = parseOrigin(text, { before, directory: fromCaller });
+    if (!/^https?:/.test(added.source) && !statSync(added.source).isDirectory()) throw new Error(`${added.source} is not a folder`);
+    return [...before, added];
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    throw new InvalidArgumentError(code === 'ENOENT' ? `The folder of "${text}" does not exist.` : `${message}.`);
+  }
 }
 
 /** The environment variables of the caller whose names match `isWanted`. */

@@ -1,5 +1,5 @@
 /** The policy file of a local system. Saving the file replaces `kubectl apply` of the ConfigMap in a cluster. */
-import { constants, copyFile, readFile } from 'node:fs/promises';
+import { constants, copyFile, readFile, writeFile } from 'node:fs/promises';
 import { FilePoll } from '../shared/file-poll.ts';
 import type { KubernetesClient } from '../shared/kubernetes.ts';
 import { publishConfigMap } from './cluster.ts';
@@ -14,6 +14,8 @@ interface PolicyFileOptions {
   readonly file: string;
   /** The initial content, if the file does not exist. */
   readonly template: string;
+  /** Completes the content once, before it is published. */
+  readonly complete?: (text: string) => string;
   readonly console: Console;
   readonly signal: AbortSignal;
 }
@@ -22,7 +24,14 @@ interface PolicyFileOptions {
  * Keeps ConfigMap kura-policy equal to the file until `signal` aborts. Resolves when the ConfigMap exists. A deleted file does not change
  * it.
  */
-export async function followPolicyFile({ client, file, template, console, signal }: PolicyFileOptions): Promise<void> {
+export async function followPolicyFile({
+  client,
+  file,
+  template,
+  complete = (text) => text,
+  console,
+  signal,
+}: PolicyFileOptions): Promise<void> {
   await copyFile(template, file, constants.COPYFILE_EXCL).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'EEXIST') throw error;
   });
@@ -32,7 +41,12 @@ export async function followPolicyFile({ client, file, template, console, signal
     console,
     signal,
   });
-  let known = await readFile(file, 'utf8');
+  const found = await readFile(file, 'utf8');
+  let known = complete(found);
+  if (known !== found) {
+    await writeFile(file, known);
+    console.print(`${file} has new rules for the origins`);
+  }
   latest.set(known);
   await latest.settled();
   const poll = new FilePoll({

@@ -19,6 +19,14 @@ export interface ProgramContext {
   readonly processes: Processes;
 }
 
+/** The ports between shards, the origin service and Envoy. */
+export interface OriginPorts {
+  readonly fetch: number;
+  readonly prefetch: number;
+  /** Of Envoy's listener `fill`. */
+  readonly fill: number;
+}
+
 const anyPort = '127.0.0.1:0';
 
 /** The kubeconfig of the administrator, which the fake Kubernetes API writes. */
@@ -41,7 +49,7 @@ export function kubernetesProgram(context: ProgramContext, { tokenSeconds }: { t
 
 export function shardProgram(
   context: ProgramContext,
-  { pod, hashKey, maxBytes }: { pod: string; hashKey: string; maxBytes: number },
+  { pod, hashKey, maxBytes, origin }: { pod: string; hashKey: string; maxBytes: number; origin?: OriginPorts | undefined },
 ): Program {
   return service(context, { name: pod, folder: 'cache', prefix: 'KURA_CACHE_', flags: nodeFlags }, () => ({
     LISTEN: anyPort,
@@ -52,6 +60,20 @@ export function shardProgram(
     NAME: hashKey,
     CREDENTIAL_FILE: credentialFile(context.stateDirectory),
     DRAIN: context.settings.KURA_CACHE_DRAIN ?? '0s',
+    ...(origin === undefined ? {} : { ORIGIN_URL: `http://127.0.0.1:${origin.fetch}` }),
+  }));
+}
+
+/** A restart keeps the ports, because the shards and Envoy's bootstrap contain them. */
+export function originProgram(context: ProgramContext, ports: OriginPorts): Program {
+  return service(context, { name: 'origin', folder: 'origin', prefix: 'KURA_ORIGIN_' }, () => ({
+    LISTEN: `127.0.0.1:${ports.fetch}`,
+    PREFETCH_LISTEN: `127.0.0.1:${ports.prefetch}`,
+    METRICS_LISTEN: anyPort,
+    KUBECONFIG: adminKubeconfig(context),
+    CREDENTIAL_FILE: credentialFile(context.stateDirectory),
+    SECRETS_DIRECTORY: path.join(context.stateDirectory, 'origins'),
+    FILL_URL: `http://127.0.0.1:${ports.fill}`,
   }));
 }
 
@@ -85,7 +107,7 @@ export function authzProgram(
 /** Envoy with the operators' bootstrap and local addresses. `port` 0 selects any free port. eds must already serve. */
 export async function envoyProgram(
   { root, stateDirectory, environment, processes }: ProgramContext,
-  { binary, port, socket }: { binary: string; port: number; socket: string },
+  { binary, port, socket, origin }: { binary: string; port: number; socket: string; origin?: OriginPorts | undefined },
 ): Promise<Program> {
   const [freePort, metricsPort, adminPort] = (await freePorts(3)) as [number, number, number];
   const objectsPort = port === 0 ? freePort : port;
@@ -95,7 +117,9 @@ export async function envoyProgram(
   const grantsFile = path.join(root, 'envoy', 'grants.lua');
   const keysFile = path.join(root, 'envoy', 'keys.lua');
   const grpcFile = path.join(root, 'envoy', 'grpc.lua');
-  const addresses = { objectsPort, metricsPort, adminPort, authzSocket: socket, edsPort, grantsFile, keysFile, grpcFile };
+  const files = { grantsFile, keysFile, grpcFile };
+  const added = origin && { fragment: await originFragment(root), fillPort: origin.fill, prefetchPort: origin.prefetch };
+  const addresses = { objectsPort, metricsPort, adminPort, authzSocket: socket, edsPort, ...files, origin: added };
   await writeFile(file, localBootstrap(source, addresses));
   const identity = ['--service-node', 'local', '--service-cluster', 'kura-envoy', '--service-zone', zone];
   const listening = { objects: `127.0.0.1:${objectsPort}`, metrics: `127.0.0.1:${metricsPort}`, admin: `127.0.0.1:${adminPort}` };
@@ -108,6 +132,10 @@ export async function envoyProgram(
     }),
     probe: async () => ((await whyNotReady(`http://${listening.admin}/ready`)) === undefined ? listening : undefined),
   };
+}
+
+function originFragment(root: string): Promise<string> {
+  return readFile(path.join(root, 'k8s', 'components', 'origin', 'fragment-origin.yaml'), 'utf8');
 }
 
 export function portOf(address: string | undefined): number {

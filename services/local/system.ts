@@ -3,12 +3,13 @@ import path from 'node:path';
 import { type DirectoryLock, takeDirectoryLock } from '../shared/directory-lock.ts';
 import { connectKubernetes, type KubernetesClient } from '../shared/kubernetes.ts';
 import { type AuthzSocket, chooseAuthzSocket } from './authz-socket.ts';
-import { createCluster, publishShard, removeOtherShards, type ShardEndpoint, workloads } from './cluster.ts';
+import { createCluster, publishConfigMap, publishShard, removeOtherShards, type ShardEndpoint, workloads } from './cluster.ts';
 import type { Console } from './console.ts';
 import { createCredential } from './credential.ts';
-import { requireFree } from './free-ports.ts';
+import { freePorts, requireFree } from './free-ports.ts';
 import { type LatestPublisher, publishLatest } from './latest.ts';
 import { type LocalFile, removeLocalFile, writeLocalFile } from './local-file.ts';
+import { type LocalOrigin, originsDocument, withReadRules } from './origins.ts';
 import { followPolicyFile } from './policy-file.ts';
 import { Processes } from './processes.ts';
 import {
@@ -17,6 +18,8 @@ import {
   edsProgram,
   envoyProgram,
   kubernetesProgram,
+  type OriginPorts,
+  originProgram,
   type ProgramContext,
   portOf,
   shardDirectory,
@@ -40,6 +43,7 @@ interface SystemOptions {
    */
   readonly cluster: { readonly kubeconfig: string; readonly environment: Readonly<Record<string, string>> } | undefined;
   readonly tokenSeconds: number;
+  readonly origins: readonly LocalOrigin[];
   readonly envoyBinary: string;
   /** The clone. */
   readonly root: string;
@@ -93,6 +97,8 @@ export class System {
   /** The client of the fake Kubernetes API, once that serves. */
   #client: KubernetesClient | undefined;
   #tokens: Readonly<Record<string, string>> = {};
+  /** Undefined without origins. */
+  #originPorts: OriginPorts | undefined;
   /** From then on, a change of a pid or port rewrites local.json. */
   #isUp = false;
 
@@ -121,6 +127,7 @@ export class System {
   /** Resolves when every part serves and local.json exists. After a rejection the caller must call `stop`. */
   async start(): Promise<void> {
     await createCredential(this.#options.stateDirectory);
+    this.#originPorts = await originPorts(this.#options.origins);
     const cluster = this.#startCluster();
     // Without a cluster, nothing has to be published any longer.
     cluster.catch(() => this.#stopping.abort());
@@ -153,6 +160,8 @@ export class System {
       kubeconfig: adminKubeconfig(this.#context),
       policy: this.#policy ?? null,
       authz: { socket: this.#socket.path, metricsUrl: metricsUrl('authz') },
+      origins: this.#options.origins.map(({ prefix, source }) => ({ prefix, source })),
+      originMetricsUrl: this.#originPorts === undefined ? null : metricsUrl('origin'),
       eds: { address: processes.address('eds', 'grpc') ?? '', metricsUrl: metricsUrl('eds') },
       tokens: this.#tokens,
       shards: podNames(this.#options.shards).map((pod) => ({
@@ -176,6 +185,7 @@ export class System {
     const client = connectKubernetes({ kubeconfig: adminKubeconfig(this.#context) });
     await createCluster(client);
     await removeOtherShards(client, new Set(podNames(this.#options.shards)));
+    await publishConfigMap(client, { name: 'kura-origins', data: { 'origins.yaml': originsDocument(this.#options.origins) } });
     this.#client = client;
     return client;
   }
@@ -186,9 +196,10 @@ export class System {
     await all([
       ...podNames(shards).map((pod) => this.#startShard(cluster, pod)),
       cluster.then(() => this.#processes.start(edsProgram(this.#context))),
+      cluster.then(() => this.#startOrigin()),
       cluster.then((client) => this.#provideWorkloads(client)).then(() => this.#startAuthz()),
     ]);
-    await this.#processes.start(await envoyProgram(this.#context, { binary, port, socket: this.#socket.path }));
+    await this.#processes.start(await envoyProgram(this.#context, { binary, port, socket: this.#socket.path, origin: this.#originPorts }));
   }
 
   /** Starts a shard and keeps its endpoint in the cluster current: not ready after a crash, with the new ports after a restart. */
@@ -200,11 +211,15 @@ export class System {
       signal: this.#signal,
     });
     await this.#processes.start({
-      ...shardProgram(this.#context, { pod, hashKey: hashKey(pod), maxBytes: this.shardBytes }),
+      ...shardProgram(this.#context, { pod, hashKey: hashKey(pod), maxBytes: this.shardBytes, origin: this.#originPorts }),
       onReady: ({ listening }) => endpoint.set({ pod, port: portOf(listening.objects), metricsPort: portOf(listening.metrics) }),
       onExit: () => endpoint.set({ pod, port: undefined, metricsPort: undefined }),
     });
     await endpoint.settled();
+  }
+
+  async #startOrigin(): Promise<void> {
+    if (this.#originPorts !== undefined) await this.#processes.start(originProgram(this.#context, this.#originPorts));
   }
 
   /** Starts authz and waits until it has a policy. Without a policy it returns 503 for every request. */
@@ -218,10 +233,12 @@ export class System {
   /** Provides the policy and the tokens of the workloads, unless another cluster does. */
   async #provideWorkloads(client: KubernetesClient): Promise<void> {
     if (this.#policy === undefined) return;
-    const { stateDirectory, root, tokenSeconds, console } = this.#options;
+    const { stateDirectory, root, tokenSeconds, origins, console } = this.#options;
     const signal = this.#signal;
     const template = path.join(root, 'k8s', 'base', 'policy.yaml');
-    await followPolicyFile({ client, file: this.#policy, template, console, signal });
+    const namespaces = workloads.map(({ namespace }) => namespace);
+    const complete = (text: string): string => withReadRules(text, origins, namespaces);
+    await followPolicyFile({ client, file: this.#policy, template, complete, console, signal });
     const directory = path.join(stateDirectory, 'tokens');
     this.#tokens = await keepTokenFiles({ client, directory, workloads, audience, tokenSeconds, console, signal });
   }
@@ -232,6 +249,12 @@ async function all(starts: readonly Promise<unknown>[]): Promise<void> {
   for (const outcome of await Promise.allSettled(starts)) {
     if (outcome.status === 'rejected') throw outcome.reason;
   }
+}
+
+async function originPorts(origins: readonly LocalOrigin[]): Promise<OriginPorts | undefined> {
+  if (origins.length === 0) return undefined;
+  const [fetch, prefetch, fill] = (await freePorts(3)) as [number, number, number];
+  return { fetch, prefetch, fill };
 }
 
 function podNames(count: number): string[] {

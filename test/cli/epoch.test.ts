@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -61,6 +61,29 @@ test.serial('the first epoch misses and stores every file, the second epoch hits
     /epoch 2: 3 hits \(100\.0 %\), 0 misses, 0 failures, 0 differences; [\d,]+ objects\/s, [\d.]+ [KM]iB\/s; p50 .* ms, p99 .* ms/,
   );
   t.deepEqual([...server.objects.keys()].sort(), ['vision/data/a.jpg', 'vision/data/empty', 'vision/data/sub/large']);
+});
+
+test.serial('with --through kura fetches the misses, and nothing is uploaded', async (t) => {
+  const { server, epoch, data } = await startFixture(t);
+  const stored = new Set<string>();
+  server.intercept = ({ url = '', method }, response) => {
+    const name = url.slice('/through/vision/data/'.length);
+    if (method !== 'GET' || !url.startsWith('/through/')) return false;
+    if (name === 'empty') response.writeHead(404).end('{"code":"origin-miss","detail":"The origin does not have it."}');
+    else {
+      const body = readFileSync(path.join(data, name));
+      response.writeHead(200, { 'content-length': body.length, 'x-kura-cache': stored.has(name) ? 'hit' : 'wait' }).end(body);
+      stored.add(name);
+    }
+    return true;
+  };
+  const { status, output } = await epoch('--through');
+  t.is(status, 1);
+  t.regex(output, /epoch 1: 0 hits \(0\.0 %\), 2 fetched from the origin, 1 failures \(1 × GET 404\), 0 differences/);
+  t.regex(output, /epoch 2: 2 hits \(66\.7 %\), 0 fetched from the origin, 1 failures/);
+  t.regex(output, /failure: empty: GET vision\/data\/empty returned 404 origin-miss: The origin does not have it/);
+  t.true(server.requests.every(({ method }) => method === 'GET'));
+  t.regex((await epoch('--through', '--direct')).output, /cannot be used with option '--direct'/);
 });
 
 test.serial('a byte that differs is reported and the exit status is 1', async (t) => {

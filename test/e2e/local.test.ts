@@ -245,6 +245,12 @@ for (const [words, complaint] of [
   [['--shard-bytes', '15Mi'], /--shard-bytes.*not between 16Mi and 1024Ti/],
   [['--shard-bytes', '1025Ti'], /--shard-bytes.*not between 16Mi and 1024Ti/],
   [['--kubeconfig', '/does/not/exist'], /\/does\/not\/exist/],
+  [['--origin', '/data'], /--origin.*"\/data" must be PREFIX=DIR or PREFIX=URL/],
+  [['--origin', 'vision=/tmp'], /--origin.*"vision" must end with a slash/],
+  [['--origin', 'vision/=/does/not/exist'], /--origin.*The folder of "vision\/=\/does\/not\/exist" does not exist/],
+  [['--origin', `vision/=${main}`], /--origin.*main\.ts is not a folder/],
+  [['--origin', 'vision/=/tmp', '--origin', 'vision/a/=/tmp'], /--origin.*overlap/],
+  [['--origin', 'vision/=/tmp', '--kubeconfig', main], /--origin.*cannot be used with.*--kubeconfig/],
   [['--shard', '3'], /unknown option/],
 ] as const) {
   test(`${words.join(' ')} is rejected before anything starts`, async (t) => {
@@ -256,6 +262,6 @@ for (const [words, complaint] of [
 
 test('--help names every option', async (t) => {
   const { stdout } = await run(process.execPath, [main, '--help']);
-  for (const option of ['--state', '--port', '--shards', '--shard-bytes', '--kubeconfig', '--token-seconds'])
+  for (const option of ['--state', '--port', '--shards', '--shard-bytes', '--kubeconfig', '--origin', '--token-seconds'])
     t.true(stdout.includes(option), option);
 });

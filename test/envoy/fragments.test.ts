@@ -83,6 +83,19 @@ test('the program writes the bootstrap with all fragments of a folder, or one li
   t.is((await runProgram(program, [])).status, 1);
 });
 
+test('a fragment with another one is merged last, and only beside it', async (t) => {
+  const folder = await temporaryFolder(t);
+  const target = path.join(folder, 'result.yaml');
+  await writeFile(path.join(folder, 'bootstrap.yaml'), bootstrap);
+  await writeFile(path.join(folder, 'fragment-with-x.yaml'), 'static_resources: { clusters: [{ name: x, type: EDS }] }');
+  t.is((await runProgram(program, [folder, target])).status, 0);
+  t.deepEqual(parse(await readFile(target, 'utf8')), parse(bootstrap));
+
+  await writeFile(path.join(folder, 'fragment-x.yaml'), 'static_resources: { clusters: [{ $patch: add, name: x, type: STATIC }] }');
+  t.is((await runProgram(program, [folder, target])).status, 0);
+  t.deepEqual(parse(await readFile(target, 'utf8')).static_resources.clusters[1], { name: 'x', type: 'EDS' });
+});
+
 test('the bootstrap of the operators is not changed without fragments', async (t) => {
   const folder = await temporaryFolder(t);
   const target = path.join(folder, 'result.yaml');

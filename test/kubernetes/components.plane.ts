@@ -26,16 +26,17 @@ const combinations = [
   ...componentNames.map((name) => [name]),
   ...pairs,
   componentNames.filter((name) => name !== 'monitoring/plain'),
-  ['authz-deployment', 'tls', 'ipv6'],
+  ['authz-deployment', 'origin', 'tls', 'ipv6'],
   ['hostpath', 'disks', 'second-disk-size', 'direct', 'monitoring', 'priority'],
+  ['origin', 'hostpath', 'disks', 'second-disk-size', 'zone-per-deployment'],
   ['tls', 'monitoring', 'kubernetes-1.33', 'zone-per-deployment'],
 ].filter((names) => !exclusive(names));
 /** In the wrong order these fail, because a patch would miss its object. */
 const mustBeFirst = new Map([
   ['disks', ['hostpath']],
   ['second-disk-size', ['hostpath']],
-  ['ipv6', ['authz-deployment']],
-  ['priority', ['authz-deployment']],
+  ['ipv6', ['authz-deployment', 'origin']],
+  ['priority', ['authz-deployment', 'origin']],
   ['tracing', ['authz-deployment']],
 ]);
 /** Those of the Prometheus operator, without their schemas. */

@@ -243,6 +243,36 @@ test('workloads reach shards, and get their addresses, only with the component d
   }
 });
 
+test('with the component origin, the NetworkPolicies allow its arrows, and no other part reaches storage', async (t) => {
+  interface Policy {
+    kind: string;
+    metadata: { name: string };
+    spec: { policyTypes: string[]; ingress: Rule[]; egress?: Rule[] };
+  }
+  interface Rule {
+    from?: Peer[];
+    to?: Peer[];
+    ports: { port: string | number }[];
+  }
+  type Peer = { podSelector?: V1LabelSelector; namespaceSelector?: V1LabelSelector; ipBlock?: { cidr: string } };
+  const objects = parseAllDocuments(await kubectl.ok('kustomize', folderOf('components/origin'))).map((document) => document.toJS());
+  const policies = (objects as Policy[]).filter(({ kind }) => kind === 'NetworkPolicy');
+  const nameOf = ({ podSelector, namespaceSelector, ipBlock }: Peer): string =>
+    podSelector?.matchLabels?.['app.kubernetes.io/name'] ?? (namespaceSelector === undefined ? String(ipBlock?.cidr) : 'monitoring');
+  const arrows = (name: string, direction: 'ingress' | 'egress'): string[] =>
+    (policies.find(({ metadata }) => metadata.name === name)?.spec[direction] ?? []).flatMap((rule) => {
+      const peers = (rule.from ?? rule.to)?.map(nameOf) ?? ['*'];
+      const ports = rule.ports?.map(({ port }) => port) ?? ['*'];
+      return peers.flatMap((peer) => ports.map((port) => `${peer} ${port}`));
+    });
+  t.deepEqual(arrows('kura-origin', 'ingress'), ['kura-cache fetch', 'kura-envoy prefetch', 'monitoring metrics']);
+  t.deepEqual(arrows('kura-origin', 'egress'), ['kura-envoy fill', '* 53', '* 53', '* 443', '* 6443', '0.0.0.0/0 *', '::/0 *']);
+  t.deepEqual(arrows('kura-cache', 'egress'), ['kura-origin fetch', '* 53', '* 53']);
+  t.deepEqual(arrows('kura-envoy', 'ingress'), ['* objects', 'monitoring metrics', 'monitoring authz-metrics', 'kura-origin fill']);
+  for (const { metadata, spec } of policies)
+    t.is(spec.policyTypes.includes('Egress'), ['kura-cache', 'kura-origin'].includes(metadata.name), metadata.name);
+});
+
 test('only authz and eds have a token of the Kubernetes API', async (t) => {
   interface Object {
     kind: string;
@@ -253,6 +283,7 @@ test('only authz and eds have a token of the Kubernetes API', async (t) => {
   const zones = ['zone-a', 'zone-b', 'zone-c'];
   const holders = new Map([
     ['components/authz-deployment', ['kura-authz/authz', 'kura-eds/eds']],
+    ['components/origin', ['kura-eds/eds', 'kura-envoy/authz', 'kura-origin/origin']],
     ['components/zone-per-deployment', ['kura-eds/eds', ...zones.map((zone) => `kura-envoy-${zone}/authz`)]],
   ]);
   for (const name of manifests) {

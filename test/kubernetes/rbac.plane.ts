@@ -11,6 +11,7 @@ import { waitFor } from '../support/wait.ts';
 import { type Cluster, openCluster } from './contract/cluster.ts';
 import { type Plane, startPlane } from './plane/plane.ts';
 import { createKubectl, type Kubectl } from './support/kubectl.ts';
+import { writeKustomization } from './support/kustomization.ts';
 import { makeWorkload } from './support/workload.ts';
 
 const test = anyTest as TestFn;
@@ -31,7 +32,7 @@ interface Seen {
 }
 
 interface Right {
-  readonly account: 'kura-envoy' | 'kura-eds';
+  readonly account: 'kura-envoy' | 'kura-eds' | 'kura-origin';
   readonly resource: string;
   readonly verb: string;
   /** What is the matter without it. */
@@ -89,6 +90,28 @@ const rights: readonly Right[] = [
   { account: 'kura-eds', resource: 'configmaps', verb: 'watch', without: 'the page keeps an old policy', shows: lostWatch('configmaps') },
   { account: 'kura-eds', resource: 'events', verb: 'list', without: 'the page does not know since when', shows: lostList('events') },
   { account: 'kura-eds', resource: 'events', verb: 'watch', without: 'the page hears of no change', shows: lostWatch('events') },
+  { account: 'kura-origin', resource: 'configmaps', verb: 'list', without: 'origin is not ready', shows: isNotReady },
+  {
+    account: 'kura-origin',
+    resource: 'configmaps',
+    verb: 'watch',
+    without: 'a changed origin is not known',
+    shows: lostWatch('configmaps'),
+  },
+  {
+    account: 'kura-origin',
+    resource: 'events',
+    verb: 'create',
+    without: 'no Event reports a document',
+    shows: says(/cannot write the Event/),
+  },
+  {
+    account: 'kura-origin',
+    resource: 'events',
+    verb: 'patch',
+    without: 'no Event reports a document again',
+    shows: says(/cannot write the Event/),
+  },
 ];
 
 test.before(async () => {
@@ -98,8 +121,9 @@ test.before(async () => {
   kubectl = createKubectl({ kubeconfig: plane.kubeconfig, cache: path.join(folder, 'kubectl') });
   await kubectl.ok('create', 'namespace', system);
   const wanted = ['ServiceAccount', 'ClusterRole', 'ClusterRoleBinding', 'Role', 'RoleBinding'];
-  const documents = parseAllDocuments(await kubectl.ok('kustomize', 'k8s/base')).map((document) => document.toJS() as V1ClusterRole);
-  const own = documents.filter(({ kind = '' }) => wanted.includes(kind));
+  const overlay = await writeKustomization(path.join(folder, 'overlay'), { components: ['origin'], namespace: system });
+  const documents = parseAllDocuments(await kubectl.ok('kustomize', overlay)).map((document) => document.toJS() as V1ClusterRole);
+  const own = documents.filter(({ kind = '', metadata }) => wanted.includes(kind) || metadata?.name === 'kura-origins');
   const file = path.join(folder, 'own.yaml');
   await writeFile(file, own.map((document) => stringify(document, { aliasDuplicateObjects: false })).join('---\n'));
   await kubectl.ok('apply', '-f', file);
@@ -128,6 +152,16 @@ async function start(t: ExecutionContext, account: Right['account']): Promise<Se
   if (account === 'kura-envoy') {
     const { service, check } = await launchAuthz(t, kubeconfig);
     return { output: service.output, readyz: readyz(service.listening.metrics as string), check: () => check(workloadToken) };
+  }
+  if (account === 'kura-origin') {
+    const service = await startService('origin', {
+      KURA_ORIGIN_LISTEN: '127.0.0.1:0',
+      KURA_ORIGIN_METRICS_LISTEN: '127.0.0.1:0',
+      KURA_ORIGIN_KUBECONFIG: kubeconfig,
+      KURA_ORIGIN_CREDENTIAL_FILE: 'off',
+    });
+    t.teardown(() => service.stop('SIGKILL'));
+    return { output: service.output, readyz: readyz(service.listening.metrics as string) };
   }
   const service = await startService('eds', {
     KURA_EDS_LISTEN: '127.0.0.1:0',
@@ -171,12 +205,17 @@ test.serial('every verb of our roles has a test here', (t) => {
   t.deepEqual([...granted].sort(), [...tested].sort());
 });
 
-for (const account of ['kura-envoy', 'kura-eds'] as const) {
+for (const account of ['kura-envoy', 'kura-eds', 'kura-origin'] as const) {
   test.serial(`with all of its rights nothing is the matter with ${account}`, async (t) => {
     const seen = await start(t, account);
     await waitFor('it is ready', async () => (await seen.readyz()) === 200).catch((e) => t.log(seen.output(), e));
     if (seen.check !== undefined) t.is(await seen.check(), 200);
     for (const right of rights.filter((each) => each.account === account)) t.false(await right.shows(seen), right.without);
+    // The test of the verb patch needs an Event that exists.
+    if (account !== 'kura-eds') {
+      const event = `event/${account === 'kura-origin' ? 'kura-origins' : 'kura-policy'}.`;
+      await waitFor('its Event', async () => (await kubectl.ok('-n', system, 'get', 'events', '-o', 'name')).includes(event));
+    }
     t.notRegex(seen.output(), /"level":"(warn|error)"/);
   });
 }
@@ -188,7 +227,8 @@ for (const right of rights) {
     t.truthy(role);
     await put(without(role as V1ClusterRole, right));
     t.teardown(() => put(role as V1ClusterRole));
-    const name = resource === 'configmaps' ? [`${resource}/kura-policy`] : [resource];
+    const configMap = account === 'kura-origin' ? 'kura-origins' : 'kura-policy';
+    const name = resource === 'configmaps' ? [`${resource}/${configMap}`] : [resource];
     const scope = role?.kind === 'Role' ? ['-n', system] : ['-A'];
     await waitFor('it may not', async () => {
       const { stdout } = await kubectl.run('auth', 'can-i', `--as=system:serviceaccount:${system}:${account}`, verb, ...name, ...scope);

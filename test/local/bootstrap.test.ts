@@ -35,6 +35,14 @@ test('only the addresses, the file paths and the limit of the container in the o
   t.false(found.includes('0.0.0.0') || found.includes('cgroup'));
 });
 
+test('with origins, the bootstrap has the fragment of component origin with local addresses', async (t) => {
+  const fragment = await readFile(path.resolve(import.meta.dirname, '../../k8s/components/origin/fragment-origin.yaml'), 'utf8');
+  const local = localBootstrap(source, { ...addresses, origin: { fragment, fillPort: 5, prefetchPort: 6 } });
+  const found = JSON.stringify(parse(local));
+  for (const port of [1, 2, 3, 4, 5, 6]) t.true(found.includes(`"address":"127.0.0.1","port_value":${port}`), String(port));
+  t.false(found.includes('0.0.0.0'));
+});
+
 test('a bootstrap without a required entry is rejected with the name of the entry', (t) => {
   t.throws(() => localBootstrap(source.replace('- name: metrics', '- name: renamed'), addresses), {
     message: /no entry "metrics" under static_resources.listeners/,

@@ -15,6 +15,33 @@
 kura-envoy-{{ include "kura.bootstrap" $ | sha256sum | trunc 10 }}
 {{- end -}}
 
+{{- define "kura.origins" -}}
+{{- if $.Values.origin.origins -}}
+apiVersion: kura/v1
+kind: Origins
+origins:
+{{- toYaml $.Values.origin.origins | nindent 2 }}
+{{- else -}}
+{{ $.Files.Get "files/origins.yaml" | trimSuffix "\n" }}
+{{- end -}}
+{{- end -}}
+
+{{- /* A folder for each origin. A Secret has the keys of its kind, and not the others. */ -}}
+{{- define "kura.originSecrets" -}}
+{{- range $origin, $secret := $.Values.origin.secrets }}
+- secret:
+    name: {{ $secret }}
+    optional: true
+    items:
+{{- range $key := list "access-key-id" "secret-access-key" "session-token" "authorization" }}
+      - key: {{ $key }}
+        path: {{ $origin }}/{{ $key }}
+{{- end }}
+{{- else -}}
+[]
+{{- end }}
+{{- end -}}
+
 {{- define "kura.directories" -}}
 {{- range $i, $disk := $.Values.disks }}{{ if $i }},{{ end }}/data/{{ $i }}/kura{{ end -}}
 {{- end -}}

@@ -9,6 +9,8 @@ import { maxOutageMs, RetryPlan } from './retry-plan.ts';
 import { TokenFile } from './token-file.ts';
 
 const responseTimeoutMs = 5_000;
+/** The server has 30 s to fetch the first byte of a miss. */
+const throughTimeoutMs = 35_000;
 const bodyTimeoutMs = 60_000;
 /** Smaller bodies are sent without asking for a shard, because the server stores them through Envoy anyway. */
 const minDirectBytes = 1024 * 1024;
@@ -24,8 +26,11 @@ interface ObjectClientOptions {
   readonly server: string;
   readonly tokenFile: string;
   readonly connections: number;
-  /** Transfer large bodies directly from and to the shards. The server is the fallback for shards that are not reachable. */
-  readonly isDirect: boolean;
+  /**
+   * `direct`: transfer large bodies directly from and to the shards. The server is the fallback for shards that are not reachable.
+   * `through`: the server fetches a miss from the origin of its key.
+   */
+  readonly route: 'objects' | 'direct' | 'through';
 }
 
 type Method = 'GET' | 'HEAD' | 'PUT' | 'DELETE';
@@ -81,13 +86,13 @@ export class ObjectClient {
 
   constructor(options: ObjectClientOptions) {
     this.#options = options;
-    const { server, tokenFile, connections, isDirect } = options;
-    const limits = { headersTimeout: responseTimeoutMs, bodyTimeout: bodyTimeoutMs };
+    const { server, tokenFile, connections, route } = options;
+    const limits = { headersTimeout: route === 'through' ? throughTimeoutMs : responseTimeoutMs, bodyTimeout: bodyTimeoutMs };
     this.#agent = new Agent({ connections, pipelining: 1, ...limits, connect: { timeout: connectTimeoutMs } });
     this.#continuePuts = new ContinuePuts({ connections, responseTimeoutMs, bodyTimeoutMs });
     this.#token = new TokenFile(tokenFile);
     this.#flow = new FlowControl(connections);
-    this.#directFrom = isDirect && server.startsWith('http:') ? 0 : Number.POSITIVE_INFINITY;
+    this.#directFrom = route === 'direct' && server.startsWith('http:') ? 0 : Number.POSITIVE_INFINITY;
   }
 
   /** Why requests wait, such as `429: 4 of 16 workers, wait 3 s`; empty if they do not. */
@@ -187,10 +192,10 @@ export class ObjectClient {
   /** Sends the request directly to a shard if that is enabled and works, otherwise to the server. */
   async #exchange(request: ObjectRequest, headers: Headers): Promise<RawResponse> {
     const { method, key, length } = request;
-    const { server } = this.#options;
+    const { server, route } = this.#options;
     const isDirect =
       (method === 'GET' || (method === 'PUT' && (length ?? minDirectBytes) >= minDirectBytes)) && performance.now() >= this.#directFrom;
-    const indirectly = () => this.#send(server, `/objects/${key}`, { request, headers });
+    const indirectly = () => this.#send(server, `/${route === 'through' ? route : 'objects'}/${key}`, { request, headers });
     if (!isDirect) return indirectly();
     const response = await this.#send(server, `/direct/${key}`, { request, headers, mayRedirect: true });
     const [, shard, target] = (response.statusCode === 307 && /^(http:\/\/[^/]+)(\/.*)$/.exec(String(response.headers.location))) || [];

@@ -17,6 +17,7 @@ export interface ServerOptions {
   readonly local?: string;
   readonly json?: boolean;
   readonly direct?: boolean;
+  readonly through?: boolean;
   readonly raw?: boolean;
 }
 
@@ -56,24 +57,28 @@ export function withDirectOption(command: Command): Command {
 
 /**
  * Reads the flags first, then the environment, then ~/.config/kura.json. If none of them sets a server, connects to the running local
- * system with the token of the namespace that owns `firstKey`. `fallbackPrefix` is a key and applies if no prefix is set. The caller closes the
- * client.
+ * system with the token of the namespace that owns `firstKey`. `fallbackPrefix` returns a key and applies if no prefix is set. The caller
+ * closes the client.
  */
 export function connect(
   options: ServerOptions,
   { environment, workingDirectory, homeDirectory, bytesOf }: CommandContext,
-  { firstKey = '', fallbackPrefix = '', connections = 1 }: { firstKey?: string; fallbackPrefix?: string; connections?: number },
+  {
+    firstKey = '',
+    fallbackPrefix = () => '',
+    connections = 1,
+  }: { firstKey?: string; fallbackPrefix?: (local: LocalFile | undefined) => string; connections?: number },
 ): Connection {
   const config = readConfig(path.join(homeDirectory, configPath));
   const { KURA_SERVER, KURA_TOKEN_FILE, KURA_PREFIX } = environment;
   const encode = (text: string): string => (options.raw ? rawKey(text) : keyOfName(bytesOf(text)));
   const namedPrefix = options.prefix ?? KURA_PREFIX ?? config.prefix;
-  const prefix = (namedPrefix === undefined ? fallbackPrefix : encode(namedPrefix)).replace(/^\/+|\/+$/g, '');
+  const namedServer = options.local === undefined ? (options.server ?? KURA_SERVER ?? config.server) : options.server;
+  const local = namedServer === undefined ? readLocal(options.local, workingDirectory) : undefined;
+  const prefix = (namedPrefix === undefined ? fallbackPrefix(local) : encode(namedPrefix)).replace(/^\/+|\/+$/g, '');
   const key = (typed: string): Key => prefixedKey(prefix, encode(typed));
   const keyFor = (file: FileName, typed: string): Key =>
     prefixedKey(prefix, typed.endsWith('/') ? keyOfFile(encode(typed), baseName(file)) : encode(typed));
-  const namedServer = options.local === undefined ? (options.server ?? KURA_SERVER ?? config.server) : options.server;
-  const local = namedServer === undefined ? readLocal(options.local, workingDirectory) : undefined;
   const server = (namedServer ?? (local as LocalFile).url).replace(/\/$/, '');
   if (!/^https?:\/\/[^/]+$/.test(server))
     throw new UsageError(`the server is ${JSON.stringify(server)}; --server must be a URL such as http://kura.kura-system`);
@@ -83,7 +88,12 @@ export function connect(
   const file = path.resolve(workingDirectory, tokenFile);
   if (!existsSync(file)) throw new UsageError(`the token file ${file} does not exist`);
   return {
-    client: new ObjectClient({ server, tokenFile: file, connections, isDirect: options.direct ?? false }),
+    client: new ObjectClient({
+      server,
+      tokenFile: file,
+      connections,
+      route: options.through ? 'through' : options.direct ? 'direct' : 'objects',
+    }),
     prefix,
     key,
     keyFor,
@@ -123,7 +133,9 @@ function rawKey(text: string): string {
 }
 
 function localTokenFile(local: LocalFile | undefined, namespace: string): string {
-  const file = local?.tokens[`${namespace}/trainer`];
+  // No namespace can have a name that begins with _, so such a prefix is shared.
+  const [anyToken] = Object.values(local?.tokens ?? {});
+  const file = namespace.startsWith('_') ? anyToken : local?.tokens[`${namespace}/trainer`];
   if (file !== undefined) return file;
   const known = new Set(Object.keys(local?.tokens ?? {}).map((workload) => workload.split('/', 1)[0]));
   const hint = known.size > 0 ? `, or use a key that begins with ${[...known].map((name) => `${name}/`).join(' or ')}` : '';

@@ -1,11 +1,12 @@
 /** `kura epoch`: reads a folder through the cache as a training job does, in a new order each epoch. */
 import { randomInt } from 'node:crypto';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
+import type { LocalFile } from '../../local/local-file.ts';
 import { formatBytes, formatCount, formatPercent } from '../../shared/format.ts';
 import { readShards, type ShardSource } from '../client/shard-numbers.ts';
 import { keyOfFile } from '../transfer/file-key.ts';
 import { baseName, resolveName } from '../transfer/file-name.ts';
-import { readThrough } from '../transfer/file-transfer.ts';
+import { readAside, readThrough } from '../transfer/file-transfer.ts';
 import { listFolder, type SourceFile, sizeOf } from '../transfer/source-files.ts';
 import { transferFiles } from '../transfer/transfer-files.ts';
 import { describe, expectedHitRatio, isSuccess } from '../transfer/transfer-statistics.ts';
@@ -15,7 +16,8 @@ import { connect, type ServerOptions, withDirectOption, withServerOptions } from
 /** The shards' file system stores a file in blocks of this size. */
 const fileBlockBytes = 4096;
 
-const labels = { hits: 'hits', misses: 'misses', differences: 'differences' };
+const asideLabels = { hits: 'hits', misses: 'misses', differences: 'differences' };
+const throughLabels = { ...asideLabels, misses: 'fetched from the origin' };
 
 interface EpochOptions extends ServerOptions {
   readonly epochs: number;
@@ -29,12 +31,16 @@ export function addEpochCommand(program: Command, context: CommandContext, run: 
     )
     .argument('<dir>', 'folder to read')
     .option('--epochs <n>', 'number of epochs', count({ max: 1_000 }), 2)
+    .addOption(
+      new Option('--through', 'let kura fetch each miss from the origin of its key, and store nothing from here').conflicts('direct'),
+    )
     .option('--workers <n>', 'number of concurrent requests', count({ max: 1_024 }), 8)
     .addHelpText(
       'after',
       `
-The default prefix is vision/ and the name of the folder.
-Example: kura epoch node_modules --epochs 3 --workers 16
+The default prefix is vision/ and the name of the folder. With --through, it is that of the local origin with this folder.
+Examples: kura epoch node_modules --epochs 3 --workers 16
+          kura epoch /data/imagenet --through --prefix _shared/imagenet
 Exit status: 0 success, 1 bytes differed or requests failed.`,
     )
     .action((dir: string, options: EpochOptions) => run(() => runEpochs(dir, options, context)));
@@ -43,8 +49,12 @@ Exit status: 0 success, 1 bytes differed or requests failed.`,
 async function runEpochs(dir: string, options: EpochOptions, context: CommandContext): Promise<number> {
   const { workingDirectory, terminal, errorTerminal, signal, command, bytesOf } = context;
   const folder = resolveName(workingDirectory, bytesOf(dir));
-  const fallbackPrefix = keyOfFile('vision', baseName(folder));
+  const fallbackPrefix = (running: LocalFile | undefined): string => {
+    const origin = options.through ? running?.origins?.find(({ source }) => source === folder) : undefined;
+    return origin?.prefix ?? keyOfFile('vision', baseName(folder));
+  };
   const { client, local, prefix } = connect(options, context, { fallbackPrefix, connections: options.workers });
+  const [read, labels] = options.through ? [readThrough, throughLabels] : [readAside, asideLabels];
   try {
     await client.checkReachable(signal, reportTo(errorTerminal, 'epoch'));
     const print = options.json ? () => undefined : terminal.print;
@@ -57,7 +67,7 @@ async function runEpochs(dir: string, options: EpochOptions, context: CommandCon
         label: `epoch ${epoch}`,
         files: shuffle(files),
         workers: options.workers,
-        work: (file, stop) => readThrough(client, { key: keyOfFile(prefix, file.name), file, signal: stop }),
+        work: (file, stop) => read(client, { key: keyOfFile(prefix, file.name), file, signal: stop }),
         waitReason: () => client.waitReason,
         terminal: options.json ? errorTerminal : terminal,
         signal,

@@ -25,10 +25,20 @@ interface Transfer {
 }
 
 /** Reads an object as a training job does: on a miss, stores the file. */
-export function readThrough(client: ObjectClient, transfer: Transfer): Promise<TransferResult> {
+export function readAside(client: ObjectClient, transfer: Transfer): Promise<TransferResult> {
   return asOutcome(transfer.signal, async (counted) => {
     const found = await getAndCompare(client, transfer, counted);
     return found.kind === 'miss' ? await putFile(client, transfer, counted) : found;
+  });
+}
+
+/** Reads an object that the cache fetches from its origin. A fetched object is a miss. */
+export function readThrough(client: ObjectClient, { key, file, signal }: Transfer): Promise<TransferResult> {
+  return asOutcome(signal, async (counted) => {
+    const response = await counted(() => client.request('GET', key, { signal }));
+    if (response.status !== 200) return rejected('GET', key, response.status, await response.body.text());
+    const outcome = await compareBody(response, file);
+    return outcome.kind === 'hit' && response.headers['x-kura-cache'] !== 'hit' ? { kind: 'miss' } : outcome;
   });
 }
 
@@ -84,13 +94,16 @@ async function asOutcome(signal: AbortSignal, work: (counted: CountRetries) => P
 }
 
 async function getAndCompare(client: ObjectClient, { key, file, signal }: Transfer, counted: CountRetries): Promise<TransferOutcome> {
-  const { status, headers, body } = await counted(() => client.request('GET', key, { signal }));
-  if (status === 200) {
-    // An unread body would keep its connection, and the pool has one connection per worker.
-    return await compare(body, { file, contentLength: Number(headers['content-length']) }).finally(() => body.destroy());
-  }
+  const response = await counted(() => client.request('GET', key, { signal }));
+  const { status, body } = response;
+  if (status === 200) return await compareBody(response, file);
   const text = await body.text();
   return status === 404 ? { kind: 'miss' } : rejected('GET', key, status, text);
+}
+
+async function compareBody({ headers, body }: ObjectResponse, file: SourceFile): Promise<TransferOutcome> {
+  // An unread body would keep its connection, and the pool has one connection per worker.
+  return await compare(body, { file, contentLength: Number(headers['content-length']) }).finally(() => body.destroy());
 }
 
 /** Stores the file of an object that missed. */
