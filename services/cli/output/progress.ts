@@ -1,6 +1,6 @@
 /** Progress of transfers: a bar on a terminal. Elsewhere, a line every 5 s for many objects, and nothing for one object. */
 import { SingleBar } from 'cli-progress';
-import { type Amount, AverageRate } from './average-rate.ts';
+import { type Amount, AverageRate } from '../../shared/average-rate.ts';
 import { progressLine, progressLogLine } from './progress-line.ts';
 import type { Terminal } from './terminal.ts';
 
