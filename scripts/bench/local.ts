@@ -10,10 +10,11 @@ import { connectKubernetes } from '../../services/shared/kubernetes.ts';
 
 const root = path.resolve(import.meta.dirname, '..', '..');
 
-/** The kernel kills the system with this process. */
-export async function startLocal(folder: string): Promise<LocalFile> {
+/** The kernel kills the system with this process. `options`: more of `npm start`. */
+export async function startLocal(folder: string, options: readonly string[] = []): Promise<LocalFile> {
   const state = path.join(folder, 'state');
-  const words = [path.join(root, 'services', 'local', 'main.ts'), '--state', state, '--port', '0', '--shards', '1', '--shard-bytes', '8Gi'];
+  const fixed = ['--state', state, '--port', '0', '--shards', '1', '--shard-bytes', '8Gi'];
+  const words = [path.join(root, 'services', 'local', 'main.ts'), ...fixed, ...options];
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, ...words], { stdio: 'ignore' });
   const ended = once(child, 'exit').then(() => Promise.reject(new Error('the local system did not start')));
   const file = path.join(state, 'local.json');
