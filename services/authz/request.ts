@@ -46,11 +46,8 @@ const prefixMethods: Readonly<Record<PrefixService, Readonly<Record<string, read
 };
 
 export function readRequest(method: string, target: string): AuthorizedRequest {
-  const onPrefix = parsePrefixTarget(target);
-  if (onPrefix.kind === 'bad-prefix') return onPrefix;
-  if (onPrefix.kind === 'prefix') return readPrefixRequest(method, onPrefix);
   const parsed = parseTarget(target);
-  if (parsed.kind === 'other-path') return { kind: 'no-such-path' };
+  if (parsed.kind === 'other-path') return readPrefixRequest(method, target);
   if (parsed.kind === 'bad-key') return parsed;
   const folder = Object.hasOwn(folderMethods, method) ? folderMethods[method] : undefined;
   const verb = folder?.as ?? methods.find((candidate) => candidate === method);
@@ -58,7 +55,11 @@ export function readRequest(method: string, target: string): AuthorizedRequest {
   return { kind: 'object', key: parsed.key, verb, isThrough: parsed.route === 'through', folder: folder?.answer };
 }
 
-function readPrefixRequest(method: string, { prefix, service }: { prefix: string; service: PrefixService }): AuthorizedRequest {
+function readPrefixRequest(method: string, target: string): AuthorizedRequest {
+  const parsed = parsePrefixTarget(target);
+  if (parsed.kind === 'other-path') return { kind: 'no-such-path' };
+  if (parsed.kind === 'bad-prefix') return parsed;
+  const { service, prefix } = parsed;
   const byMethod = prefixMethods[service];
   const verbs = Object.hasOwn(byMethod, method) ? byMethod[method] : undefined;
   if (verbs === undefined) return { kind: 'bad-method', allowed: Object.keys(byMethod) };

@@ -49,6 +49,16 @@ test.serial('no namespace gets at the prefix of another, whatever the method', a
   t.is((await system.call({ as: 'nlp/trainer', path: '/objects/nlp/secret' })).body.toString(), 'nlp only');
 });
 
+test.serial('/through/ names the same objects as /objects/, and without an origin a miss is a miss', async (t) => {
+  const as = 'vision/trainer';
+  t.is((await system.call({ as, method: 'PUT', path: '/through/vision/a%28b', body: 'one' })).status, 201);
+  for (const route of ['objects', 'direct', 'through'])
+    t.is((await system.call({ as, path: `/${route}/vision/a(b` })).body.toString(), 'one');
+  t.is((await system.call({ as, method: 'DELETE', path: '/through/vision/a(b' })).status, 204);
+  t.is(problem((await system.call({ as, path: '/through/vision/a(b' })).body).code, 'miss');
+  t.is((await system.call({ as, path: '/through/nlp/x' })).status, 403);
+});
+
 test.serial('a prefix is matched with its slash: visionary/ is not vision/', async (t) => {
   t.is((await system.call({ as: 'vision/trainer', path: '/objects/visionary/x' })).status, 403);
   t.is((await system.call({ as: 'vision/trainer', path: '/objects/vision' })).status, 403);
