@@ -93,9 +93,8 @@ export async function envoyProgram(
   const source = await readFile(path.join(root, 'envoy', 'bootstrap.yaml'), 'utf8');
   const file = path.join(stateDirectory, 'envoy.yaml');
   const grantsFile = path.join(root, 'envoy', 'grants.lua');
-  const keysFile = path.join(root, 'envoy', 'keys.lua');
   const grpcFile = path.join(root, 'envoy', 'grpc.lua');
-  const addresses = { objectsPort, metricsPort, adminPort, authzSocket: socket, edsPort, grantsFile, keysFile, grpcFile };
+  const addresses = { objectsPort, metricsPort, adminPort, authzSocket: socket, edsPort, grantsFile, grpcFile };
   await writeFile(file, localBootstrap(source, addresses));
   const identity = ['--service-node', 'local', '--service-cluster', 'kura-envoy', '--service-zone', zone];
   const listening = { objects: `127.0.0.1:${objectsPort}`, metrics: `127.0.0.1:${metricsPort}`, admin: `127.0.0.1:${adminPort}` };
