@@ -10,7 +10,6 @@ const maxFailure = '2.5s';
 const maxThroughFailure = '61s';
 /** The paths of these files in a Pod (k8s/base/envoy.yaml). */
 const grantsFile = '/etc/envoy/grants.lua';
-const keysFile = '/etc/envoy/keys.lua';
 const grpcFile = '/etc/envoy/grpc.lua';
 
 const objects = 'static_resources.listeners[objects]';
@@ -19,7 +18,6 @@ const mutations = `${manager}.early_header_mutation_extensions[strip].typed_conf
 const authzMatcher = `${manager}.http_filters[kura.authz].typed_config.xds_matcher`;
 const grants = `${manager}.http_filters[kura.grants].typed_config`;
 const authorization = `${authzMatcher}.on_no_match.action.typed_config.typed_config.typed_config`;
-const keys = `${manager}.http_filters[kura.keys].typed_config.xds_matcher.matcher_list.matchers[0]`;
 const grpc = `${manager}.http_filters[kura.grpc].typed_config.xds_matcher.matcher_list.matchers[0]`;
 const grpcChain = `${grpc}.on_match.action.typed_config.filter_chain.typed_config`;
 const lines = `${manager}.access_log[envoy.access_loggers.stdout]`;
@@ -41,17 +39,6 @@ const keyRows: readonly Row[] = [
     const strip = { remove_on_match: { key_matcher: { prefix, ignore_case: true } } };
     return [mutations, new Condition('listWith', strip), `a client could send ${prefix}* headers to shards`];
   }),
-  [
-    `${keys}.predicate.single_predicate.input.typed_config`,
-    { '@type': 'type.googleapis.com/envoy.type.matcher.v3.HttpRequestHeaderMatchInput', header_name: ':path' },
-    'one key would have several spellings, and one object for each',
-  ],
-  [`${keys}.predicate.single_predicate.value_match`, { contains: '%' }, 'one key would have several spellings, and one object for each'],
-  [
-    `${keys}.on_match.action.typed_config.typed_config.typed_config.default_source_code.filename`,
-    keysFile,
-    'one key would have several spellings, and one object for each',
-  ],
 ];
 
 /** A request with a gRPC content type gets the refusals of other requests. */
@@ -87,12 +74,16 @@ const accessRows: readonly Row[] = [
   [`${authorization}.failure_mode_allow`, false, 'without authz Envoy would allow every request'],
   [
     `${manager}.http_filters[*].name`,
-    ['kura.grpc', 'local_ratelimit', 'kura.keys', 'kura.grants', 'kura.authz', 'router'].map((name) =>
+    ['kura.grpc', 'local_ratelimit', 'kura.grants', 'kura.authz', 'router'].map((name) =>
       name.startsWith('kura.') ? name : `envoy.filters.http.${name}`,
     ),
     'a request could pass unchecked',
   ],
-  [`${grants}.extension_config.typed_config.default_source_code.filename`, grantsFile, 'every request would ask authz'],
+  [
+    `${grants}.extension_config.typed_config.default_source_code.filename`,
+    grantsFile,
+    'every request would ask authz, and one key would have several spellings',
+  ],
   [
     `${grants}.xds_matcher.matcher_list.matchers`,
     [{ predicate: { not_matcher: { single_predicate: withGrant } }, on_match: { action: skip } }],

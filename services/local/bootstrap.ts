@@ -10,8 +10,6 @@ interface LocalAddresses {
   readonly edsPort: number;
   /** The path of envoy/grants.lua. */
   readonly grantsFile: string;
-  /** The path of envoy/keys.lua. */
-  readonly keysFile: string;
   /** The path of envoy/grpc.lua. */
   readonly grpcFile: string;
   /** Undefined for a system without origins. */
@@ -53,7 +51,6 @@ export function localBootstrap(text: string, addresses: LocalAddresses): string 
   listener('metrics').set('address', document.createNode(socketAddress(addresses.metricsPort)));
   setFile('kura.grants', ['extension_config', 'typed_config', 'default_source_code', 'filename'], addresses.grantsFile);
   const action = ['xds_matcher', 'matcher_list', 'matchers', 0, 'on_match', 'action', 'typed_config'];
-  setFile('kura.keys', [...action, 'typed_config', 'typed_config', 'default_source_code', 'filename'], addresses.keysFile);
   const firstFilter = ['filter_chain', 'typed_config', 0, 'typed_config'];
   setFile('kura.grpc', [...action, ...firstFilter, 'default_source_code', 'filename'], addresses.grpcFile);
   setEndpoint('authz', { pipe: { path: addresses.authzSocket } });

@@ -115,9 +115,8 @@ export async function envoyProgram(
   const source = await readFile(path.join(root, 'envoy', 'bootstrap.yaml'), 'utf8');
   const file = path.join(stateDirectory, 'envoy.yaml');
   const grantsFile = path.join(root, 'envoy', 'grants.lua');
-  const keysFile = path.join(root, 'envoy', 'keys.lua');
   const grpcFile = path.join(root, 'envoy', 'grpc.lua');
-  const files = { grantsFile, keysFile, grpcFile };
+  const files = { grantsFile, grpcFile };
   const added = origin && { fragment: await originFragment(root), fillPort: origin.fill, prefetchPort: origin.prefetch };
   const addresses = { objectsPort, metricsPort, adminPort, authzSocket: socket, edsPort, ...files, origin: added };
   await writeFile(file, localBootstrap(source, addresses));

@@ -68,7 +68,7 @@ const hiddenDots = /(?:^|\/)(?:\.?%2e|%2e\.|%2e%2e)(?=\/|$)/i;
 
 /**
  * The one spelling of a key, a prefix or a path; undefined if it must be rejected. Clients spell one key differently, and the spelling
- * decides object, shard and rule. envoy/keys.lua applies this rule to each request.
+ * decides object, shard and rule. envoy/grants.lua applies this rule to each request.
  *
  * Up to the first `?`, an escape of a literal character is decoded, and every other escape gets upper-case digits. Each escape is decoded
  * at most once: `%252e` stays. Malformed escapes, `%2F`, `%5C`, `%00` and dot segments that contain an escape are rejected.

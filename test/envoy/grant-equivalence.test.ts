@@ -25,8 +25,16 @@ rules:
   - { name: secret, effect: deny, subjects: [{ namespaces: ["*"] }], verbs: [GET, HEAD, PUT, DELETE], keys: [vision/secret/] }
   - { name: frozen, effect: deny, subjects: [{ namespaces: [vision] }], verbs: [PUT, DELETE], keys: [vision/frozen] }
   - { name: data, effect: allow, subjects: [{ namespaces: [vision] }], verbs: [GET, HEAD], keys: [data] }
+  - { name: fill, effect: allow, subjects: [{ namespaces: [vision] }], verbs: [FILL], keys: [vision/, data] }
+  - { name: frozen-fill, effect: deny, subjects: [{ namespaces: [vision] }], verbs: [FILL], keys: [vision/frozen] }
   - { name: query, effect: allow, subjects: [{ namespaces: [vision] }], verbs: [GET, PUT], keys: ["q/a?b"] }
 `;
+
+/** One of which the caller may fill a part. */
+const origins = ['vision/', 'data/'].map((prefix) => ({
+  prefix,
+  fill: { origin: `of-${prefix.slice(0, -1)}`, share: undefined, revalidateSeconds: undefined, isPrefetch: false },
+}));
 
 const segments = [
   ...['vision', 'secret', 'frozen', 'frozen2', 'data', 'database', 'q', 'a?b', 'a?c', 'nlp', 'Vision', 'visio', 'x', ''],
@@ -66,7 +74,7 @@ const asked: fc.Arbitrary<Asked> = fc.record({
   path: fc
     .tuple(
       fc.oneof(
-        { arbitrary: fc.constantFrom('/objects/', '/direct/'), weight: 9 },
+        { arbitrary: fc.constantFrom('/objects/', '/direct/', '/through/'), weight: 9 },
         { arbitrary: fc.constantFrom('/ticket/', '/objects', '/'), weight: 1 },
       ),
       fc.constantFrom('', 'vision/', 'vision/', 'vision/secret/', 'data', 'q/'),
@@ -83,17 +91,20 @@ test('each of 900 requests has the same result with a grant as with a full check
   rig.decide = (question) => (nameIn(question.token) === 'granted' ? withGrants(question) : withoutGrants(question));
   const first: Asked = { method: 'GET', path: '/objects/vision/first', length: undefined };
   t.is((await resultOf(rig, first, 'granted')).status, '404', 'the shard has no object');
-  let byGrant = 0;
+  let [byGrant, withOrigin] = [0, 0];
   const property = fc.asyncProperty(asked, async (request) => {
     const before = rig.asked.length;
     const granted = await resultOf(rig, request, 'granted');
-    if (granted.forwarded !== undefined && rig.asked.length === before) byGrant += 1;
+    if (granted.forwarded !== undefined && rig.asked.length === before) {
+      byGrant += 1;
+      if (granted.forwarded.includes('fill=')) withOrigin += 1;
+    }
     const checked = await resultOf(rig, request, 'checked');
     t.deepEqual(granted, checked, JSON.stringify(request));
   });
   await fc.assert(property, { numRuns: 900 });
-  t.log(`${byGrant} of 900 by the grant`);
-  t.true(byGrant > 50, 'the grant covers too few requests for a comparison');
+  t.log(`${byGrant} of 900 by the grant, ${withOrigin} with the terms of an origin`);
+  t.true(byGrant > 50 && withOrigin > 5, 'the grant covers too few requests for a comparison');
 });
 
 function createDecider(grantSeconds: number): Decide {
@@ -109,7 +120,7 @@ function createDecider(grantSeconds: number): Decide {
     resolve: async () => ({ kind: 'identity', identity, cached: true, goodUntil: Date.now() + 3_600_000 }),
     policy: () => policy,
     next: () => undefined,
-    origins: () => [],
+    origins: () => origins,
     version: () => 'v1',
     labelsOf: () => ({}),
     throttle: async () => undefined,

@@ -5,7 +5,7 @@ import { namedEntry } from '../../services/local/bootstrap.ts';
 import { freePorts } from '../../services/local/free-ports.ts';
 import { listen } from '../../services/shared/listen.ts';
 import { readMetric } from '../support/metrics.ts';
-import { allow, grant, headersOf } from './support/decisions.ts';
+import { allow, forbidden, grant, headersOf } from './support/decisions.ts';
 import { type Rig, startRig } from './support/rig.ts';
 
 interface Seen {
@@ -142,4 +142,58 @@ test('a read under /through/ gets a first byte that comes after 10 s, and other 
   ]);
   t.deepEqual(through, [200, false]);
   for (const other of others) t.deepEqual(other, [503, true]);
+});
+
+test('a grant sets the terms of the origin for reads of keys that the caller may fill, and its plain terms for all others', async (t) => {
+  const { seen, rig } = await setting(t);
+  const [plain, nfs, s3] = [headersOf(), headersOf({ fill: 'nfs' }), headersOf({ fill: 's3' })];
+  const allowed = Object.fromEntries(['GET', 'HEAD', 'PUT', 'DELETE'].map((method) => [method, ['vision/']]));
+  const given = grant({
+    allowed: { ...allowed, FILL: ['vision/nfs/', 'vision/s3/train/', 'vision/none/'] } as never,
+    denied: { ...Object.fromEntries(Object.keys(allowed).map((method) => [method, []])), FILL: ['vision/nfs/secret/'] } as never,
+    through: [
+      { prefix: 'vision/nfs/', terms: nfs.terms },
+      { prefix: 'vision/s3/', terms: s3.terms },
+    ],
+  });
+  rig.decide = () => allow(given);
+  t.is(await rig.call({ key: 'vision/first', token: 'a' }), 404);
+  for (const [method, prefix, key, terms] of [
+    ['GET', '/through/', 'vision/nfs/x', nfs.terms],
+    ['HEAD', '/through/', 'vision/nfs/x', nfs.terms],
+    ['GET', '/through/', 'vision/%6efs/x', nfs.terms],
+    ['GET', '/through/', 'vision/s3/train/x', s3.terms],
+    ['GET', '/through/', 'vision/s3/other/x', plain.terms],
+    ['GET', '/through/', 'vision/nfs/secret/x', plain.terms],
+    ['GET', '/through/', 'vision/none/x', plain.terms],
+    ['GET', '/through/', 'vision/nfs', plain.terms],
+    ['PUT', '/through/', 'vision/nfs/x', plain.terms],
+    ['DELETE', '/through/', 'vision/nfs/x', plain.terms],
+    ['GET', '/objects/', 'vision/nfs/x', plain.terms],
+    ['GET', '/direct/', 'vision/nfs/x', plain.terms],
+  ] as const) {
+    const name = `${method} ${prefix}${key}`;
+    t.is(await rig.call({ method, prefix, key, token: 'a' }), 404, name);
+    t.is(seen.at(-1)?.headers['x-kura-terms'], terms, name);
+    t.is(seen.at(-1)?.headers['x-kura-caller'], given.caller, name);
+  }
+  t.is(rig.asked.length, 1);
+});
+
+test('what a grant does not clearly allow under /through/ goes to authz', async (t) => {
+  const { rig } = await setting(t);
+  const given = grant({ allowed: { GET: ['vision/'], HEAD: [], PUT: [], DELETE: [], FILL: ['vision/'] } as never });
+  rig.decide = ({ target }) => (target === '/objects/vision/first' ? allow(given) : forbidden);
+  t.is(await rig.call({ key: 'vision/first', token: 'a' }), 404);
+  for (const request of [
+    { prefix: '/through/', key: '' },
+    { prefix: '/through/', key: 'nlp/x' },
+    { prefix: '/through/', key: `vision/${'k'.repeat(1_024)}` },
+    { prefix: '/through/', key: 'vision/x', method: 'PUT' },
+  ]) {
+    const asked = rig.asked.length;
+    const status = await rig.call({ ...request, token: 'a' });
+    t.is(status, 403, JSON.stringify(request));
+    t.is(rig.asked.length, asked + 1, JSON.stringify(request));
+  }
 });

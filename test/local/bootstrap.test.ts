@@ -12,7 +12,6 @@ const addresses = {
   authzSocket: '/s/authz.sock',
   edsPort: 4,
   grantsFile: '/g/grants.lua',
-  keysFile: '/g/keys.lua',
   grpcFile: '/g/grpc.lua',
 };
 
@@ -31,7 +30,7 @@ test('only the addresses, the file paths and the limit of the container in the o
   const found = JSON.stringify(parse(local));
   for (const port of [1, 2, 3, 4]) t.true(found.includes(`"address":"127.0.0.1","port_value":${port}`), String(port));
   t.true(found.includes('"path":"/s/authz.sock"'));
-  for (const name of ['grants', 'keys', 'grpc']) t.true(found.includes(`"filename":"/g/${name}.lua"`), name);
+  for (const name of ['grants', 'grpc']) t.true(found.includes(`"filename":"/g/${name}.lua"`), name);
   t.false(found.includes('0.0.0.0') || found.includes('cgroup'));
 });
 

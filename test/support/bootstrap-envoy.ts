@@ -49,7 +49,6 @@ export async function startBootstrapEnvoy({
       authzSocket,
       edsPort: edsPort ?? unusedPort,
       grantsFile: path.join(root, 'envoy', 'grants.lua'),
-      keysFile: path.join(root, 'envoy', 'keys.lua'),
       grpcFile: path.join(root, 'envoy', 'grpc.lua'),
     }),
   );

@@ -1,4 +1,4 @@
-/** Spellings of keys for the two implementations of one rule: envoy/keys.lua and services/shared/key.ts. */
+/** Spellings of keys for the two implementations of one rule: envoy/grants.lua and services/shared/key.ts. */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import fc from 'fast-check';
