@@ -28,7 +28,7 @@ interface ObjectClientOptions {
   readonly isDirect: boolean;
 }
 
-type Method = 'GET' | 'HEAD' | 'PUT' | 'DELETE';
+type Method = 'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE';
 
 /** The final response, after retries. It is the last 503 or 429 if every try returned one. */
 export interface ObjectResponse {
@@ -39,7 +39,13 @@ export interface ObjectResponse {
   readonly retries: number;
 }
 
+const objectsRoute = '/objects/';
+
 interface RequestOptions {
+  /** The path before the key. The default is that of objects. */
+  readonly route?: string;
+  /** False: 429 and 503 are final. */
+  readonly mayRetryStatus?: boolean;
   /** A function is called for each try. A stream can be sent only once. */
   readonly body?: Readable | (() => Readable);
   readonly length?: number;
@@ -51,7 +57,9 @@ interface RequestOptions {
 
 interface ObjectRequest {
   readonly method: Method;
+  readonly route: string;
   readonly key: string;
+  readonly mayRetryStatus: boolean;
   readonly body: RequestBody;
   readonly length: number | undefined;
   readonly headers: Headers;
@@ -103,8 +111,12 @@ export class ObjectClient {
    * server responds to no request for 10 s, with the fault if only this request fails, and when `signal` aborts. The caller must read or
    * dump the response body.
    */
-  async request(method: Method, key: string, { body, length, headers = {}, signal, report }: RequestOptions): Promise<ObjectResponse> {
-    const request = { method, key, body: new RequestBody(body), length, headers, signal };
+  async request(
+    method: Method,
+    key: string,
+    { route = objectsRoute, mayRetryStatus = true, body, length, headers = {}, signal, report }: RequestOptions,
+  ): Promise<ObjectResponse> {
+    const request = { method, route, key, mayRetryStatus, body: new RequestBody(body), length, headers, signal };
     const plan = new RetryPlan();
     for (let retries = 0; ; retries++) {
       const attempt = await this.#attempt(request, plan);
@@ -140,7 +152,7 @@ export class ObjectClient {
 
   /** Sends a request once. `waitMs` is the time before the next try. */
   async #attempt(request: ObjectRequest, plan: RetryPlan): Promise<Attempt> {
-    const { body, signal } = request;
+    const { body, mayRetryStatus, signal } = request;
     await this.#flow.enter(signal);
     let response: RawResponse | undefined;
     try {
@@ -149,7 +161,7 @@ export class ObjectClient {
       this.#respondedAt = performance.now();
       this.#failingSince = undefined;
       const next = plan.afterResponse(response, this.#respondedAt);
-      if (next.kind === 'done' || body.isSpent) {
+      if (next.kind === 'done' || body.isSpent || !mayRetryStatus) {
         if (response.statusCode !== 429) this.#flow.accept();
         return { response };
       }
@@ -186,11 +198,13 @@ export class ObjectClient {
 
   /** Sends the request directly to a shard if that is enabled and works, otherwise to the server. */
   async #exchange(request: ObjectRequest, headers: Headers): Promise<RawResponse> {
-    const { method, key, length } = request;
+    const { method, route, key, length } = request;
     const { server } = this.#options;
     const isDirect =
-      (method === 'GET' || (method === 'PUT' && (length ?? minDirectBytes) >= minDirectBytes)) && performance.now() >= this.#directFrom;
-    const indirectly = () => this.#send(server, `/objects/${key}`, { request, headers });
+      route === objectsRoute &&
+      (method === 'GET' || (method === 'PUT' && (length ?? minDirectBytes) >= minDirectBytes)) &&
+      performance.now() >= this.#directFrom;
+    const indirectly = () => this.#send(server, route + key, { request, headers });
     if (!isDirect) return indirectly();
     const response = await this.#send(server, `/direct/${key}`, { request, headers, mayRedirect: true });
     const [, shard, target] = (response.statusCode === 307 && /^(http:\/\/[^/]+)(\/.*)$/.exec(String(response.headers.location))) || [];
