@@ -12,7 +12,7 @@ import { callerHeaders } from '../support/caller.ts';
 import { call } from '../support/http.ts';
 import { temporaryFolder } from '../support/service.ts';
 import { waitFor } from '../support/wait.ts';
-import { codeOf, startOrigin } from './support/origin.ts';
+import { codeOf, startOrigin, startScripted } from './support/origin.ts';
 import { startFakeShards } from './support/shards.ts';
 
 interface Progress {
@@ -42,11 +42,11 @@ async function setting(
       await writeFile(path.join(folder, name), 'x');
     }
   };
-  const ask = (method: string, target: string, options: { body?: string | Readable; caller?: CallerChanges } = {}) =>
+  const ask = (method: string, target: string, options: { body?: string | Readable; caller?: CallerChanges | 'without an origin' } = {}) =>
     call(url, {
       method,
       path: `/prefetch/${target}`,
-      headers: { ...callerHeaders({ fill: 'nfs', ...options.caller }) },
+      headers: { ...callerHeaders(options.caller === 'without an origin' ? {} : { fill: 'nfs', ...options.caller }) },
       ...(options.body === undefined ? {} : { body: options.body }),
     });
   const start = async (prefix: string, options: Parameters<typeof ask>[2] = {}) => {
@@ -296,6 +296,8 @@ test.serial('a POST that cannot start a job is refused by code', async (t) => {
   t.deepEqual(await refusal('POST', ''), [404, 'no-origin']);
   t.deepEqual(await refusal('POST', 'nfs/', { caller: { fill: 'absent' } }), [404, 'no-origin']);
   t.deepEqual(await refusal('POST', 'nfs/', { caller: { expiresAtSeconds: 1 } }), [401, 'bad-caller']);
+  for (const method of ['POST', 'GET', 'DELETE'])
+    t.deepEqual(await refusal(method, 'nfs/?id=x', { caller: 'without an origin' }), [404, 'no-origin']);
   t.deepEqual(await refusal('POST', 'web/', { caller: { fill: 'web' } }), [501, 'no-list']);
   t.deepEqual(await refusal('PUT', 'nfs/'), [405, 'method-not-allowed']);
   t.deepEqual(await refusal('POST', '../fetch/nfs/x'), [400, 'bad-prefix']);
@@ -328,6 +330,21 @@ test.serial('an origin that cannot list makes the job fail, with its reason', as
   await writeFile(folder, 'no folder');
   const job = await finished('nfs/', await start('nfs/'));
   t.like(job, { state: 'failed', reason: 'the origin could not list its objects: origin-failed', accepted: 0 });
+});
+
+test.serial('fetches for jobs use half of the turns of an origin, and readers get theirs', async (t) => {
+  const release = Promise.withResolvers<void>();
+  const { host, requests } = await startScripted(t, (_request, response) => void release.promise.then(() => response.end('x')));
+  const entries = `- { name: web, prefix: web/, http: { url: http://${host}/ }, allowedHosts: [127.0.0.1], maxConcurrency: 4 }\n`;
+  const { fetch } = await startOrigin(t, entries);
+  const prefetch = { headers: { ...callerHeaders({ fill: { origin: 'web', isPrefetch: true } }) } };
+  const fetched = Array.from({ length: 4 }, (_, index) => fetch('web', `job-${index}`, prefetch));
+  await waitFor('two requests', () => requests.length === 2);
+  fetched.push(fetch('web', 'reader-0'), fetch('web', 'reader-1'));
+  await waitFor('four requests', () => requests.length === 4);
+  t.deepEqual(requests.map(({ url }) => url?.slice(0, 4)).sort(), ['/job', '/job', '/rea', '/rea']);
+  release.resolve();
+  t.true((await Promise.all(fetched)).every(({ status }) => status === 200));
 });
 
 test.serial('objects of a list that are larger than the caller may store are rejected', async (t) => {

@@ -33,7 +33,7 @@ interface ObjectClientOptions {
   readonly route: 'objects' | 'direct' | 'through';
 }
 
-type Method = 'GET' | 'HEAD' | 'PUT' | 'DELETE';
+type Method = 'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE';
 
 /** The final response, after retries. It is the last 503 or 429 if every try returned one. */
 export interface ObjectResponse {
@@ -45,6 +45,10 @@ export interface ObjectResponse {
 }
 
 interface RequestOptions {
+  /** The path before the key, for another service than the objects. */
+  readonly path?: string;
+  /** False: 429 and 503 are final. */
+  readonly mayRetryStatus?: boolean;
   /** A function is called for each try. A stream can be sent only once. */
   readonly body?: Readable | (() => Readable);
   readonly length?: number;
@@ -56,7 +60,9 @@ interface RequestOptions {
 
 interface ObjectRequest {
   readonly method: Method;
+  readonly path: string | undefined;
   readonly key: string;
+  readonly mayRetryStatus: boolean;
   readonly body: RequestBody;
   readonly length: number | undefined;
   readonly headers: Headers;
@@ -83,6 +89,7 @@ export class ObjectClient {
   #failingSince: number | undefined;
   /** Direct transfers are possible from this time on; never if the server uses TLS, because it does not redirect then. */
   #directFrom: number;
+  readonly #objectsPath: string;
 
   constructor(options: ObjectClientOptions) {
     this.#options = options;
@@ -92,6 +99,7 @@ export class ObjectClient {
     this.#continuePuts = new ContinuePuts({ connections, responseTimeoutMs, bodyTimeoutMs });
     this.#token = new TokenFile(tokenFile);
     this.#flow = new FlowControl(connections);
+    this.#objectsPath = route === 'through' ? '/through/' : '/objects/';
     this.#directFrom = route === 'direct' && server.startsWith('http:') ? 0 : Number.POSITIVE_INFINITY;
   }
 
@@ -108,8 +116,12 @@ export class ObjectClient {
    * server responds to no request for 10 s, with the fault if only this request fails, and when `signal` aborts. The caller must read or
    * dump the response body.
    */
-  async request(method: Method, key: string, { body, length, headers = {}, signal, report }: RequestOptions): Promise<ObjectResponse> {
-    const request = { method, key, body: new RequestBody(body), length, headers, signal };
+  async request(
+    method: Method,
+    key: string,
+    { path, mayRetryStatus = true, body, length, headers = {}, signal, report }: RequestOptions,
+  ): Promise<ObjectResponse> {
+    const request = { method, path, key, mayRetryStatus, body: new RequestBody(body), length, headers, signal };
     const plan = new RetryPlan();
     for (let retries = 0; ; retries++) {
       const attempt = await this.#attempt(request, plan);
@@ -145,7 +157,7 @@ export class ObjectClient {
 
   /** Sends a request once. `waitMs` is the time before the next try. */
   async #attempt(request: ObjectRequest, plan: RetryPlan): Promise<Attempt> {
-    const { body, signal } = request;
+    const { body, mayRetryStatus, signal } = request;
     await this.#flow.enter(signal);
     let response: RawResponse | undefined;
     try {
@@ -154,7 +166,7 @@ export class ObjectClient {
       this.#respondedAt = performance.now();
       this.#failingSince = undefined;
       const next = plan.afterResponse(response, this.#respondedAt);
-      if (next.kind === 'done' || body.isSpent) {
+      if (next.kind === 'done' || body.isSpent || !mayRetryStatus) {
         if (response.statusCode !== 429) this.#flow.accept();
         return { response };
       }
@@ -191,11 +203,13 @@ export class ObjectClient {
 
   /** Sends the request directly to a shard if that is enabled and works, otherwise to the server. */
   async #exchange(request: ObjectRequest, headers: Headers): Promise<RawResponse> {
-    const { method, key, length } = request;
-    const { server, route } = this.#options;
+    const { method, path, key, length } = request;
+    const { server } = this.#options;
     const isDirect =
-      (method === 'GET' || (method === 'PUT' && (length ?? minDirectBytes) >= minDirectBytes)) && performance.now() >= this.#directFrom;
-    const indirectly = () => this.#send(server, `/${route === 'through' ? route : 'objects'}/${key}`, { request, headers });
+      path === undefined &&
+      (method === 'GET' || (method === 'PUT' && (length ?? minDirectBytes) >= minDirectBytes)) &&
+      performance.now() >= this.#directFrom;
+    const indirectly = () => this.#send(server, (path ?? this.#objectsPath) + key, { request, headers });
     if (!isDirect) return indirectly();
     const response = await this.#send(server, `/direct/${key}`, { request, headers, mayRedirect: true });
     const [, shard, target] = (response.statusCode === 307 && /^(http:\/\/[^/]+)(\/.*)$/.exec(String(response.headers.location))) || [];

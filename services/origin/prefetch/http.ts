@@ -4,7 +4,7 @@ import type { ListenAddress } from '../../shared/environment.ts';
 import { canonicalKey } from '../../shared/key.ts';
 import { type Listening, listen } from '../../shared/listen.ts';
 import type { Logger } from '../../shared/log.ts';
-import { formatCaller } from '../../shared/signed-terms.ts';
+import { type FillTerms, formatCaller } from '../../shared/signed-terms.ts';
 import type { Admission, Admitted } from '../admission.ts';
 import { type OpenOrigin, type OpenOrigins, pathAt } from '../open-origins.ts';
 import { type ProblemCode, sendProblem } from '../problems.ts';
@@ -28,6 +28,7 @@ interface Call {
   readonly prefix: string;
   readonly id: string;
   readonly admitted: Admitted;
+  readonly fill: FillTerms;
 }
 
 const maxHeadBytes = 16 * 1024;
@@ -58,7 +59,10 @@ async function handle(request: IncomingMessage, response: ServerResponse, option
   const admitted = options.admission.admit(request.headers);
   if (admitted === undefined) return refuse(request, response, 'bad-caller');
   if ((prefix !== '' && !prefix.endsWith('/')) || canonicalKey(prefix) !== prefix) return refuse(request, response, 'bad-prefix');
-  const call = { request, response, prefix, id: new URLSearchParams(query).get('id') ?? '', admitted };
+  // authz names the origin only if the caller has GET and FILL over the whole prefix.
+  const { fill } = admitted;
+  if (fill === undefined) return refuse(request, response, 'no-origin');
+  const call = { request, response, prefix, id: new URLSearchParams(query).get('id') ?? '', admitted, fill };
   switch (request.method) {
     case 'POST':
       return await post(call, options);
@@ -71,11 +75,11 @@ async function handle(request: IncomingMessage, response: ServerResponse, option
 }
 
 async function post(call: Call, options: PrefetchServerOptions): Promise<void> {
-  const { request, response, prefix, admitted } = call;
-  const { fill, caller, terms } = admitted;
-  const origin = fill === undefined ? undefined : options.origins.get(fill.origin);
+  const { request, response, prefix, fill } = call;
+  const { caller, terms } = call.admitted;
+  const origin = options.origins.get(fill.origin);
   if (!options.isReady()) return refuse(request, response, 'origins-unavailable');
-  if (fill === undefined || origin === undefined || pathAt(origin, prefix) === undefined) return refuse(request, response, 'no-origin');
+  if (origin === undefined || pathAt(origin, prefix) === undefined) return refuse(request, response, 'no-origin');
   if (!hasBody(request) && origin.source.list === undefined) return refuse(request, response, 'no-list');
   if (Number(request.headers['content-length'] ?? 0) > maxBodyBytes) return refuse(request, response, 'body-too-large');
   const slot = options.jobs.reserve(caller.namespace);

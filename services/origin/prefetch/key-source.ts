@@ -37,6 +37,7 @@ export async function listKeys(job: ListJob, { origins, ...options }: ListOption
     const listed = await listObjects(
       { origin, prefix, after, priority: 'prefetch', signal },
       (object) => {
+        signal.throwIfAborted();
         last = object.key;
         if (job.accept(object)) queue.push(object.key);
       },
