@@ -25,7 +25,7 @@ test('64 clients of one cold object cause one request at the origin, and each ha
     const socket = connect(Number(port), hostname);
     t.teardown(() => socket.destroy());
     const lines = Object.entries(fillHeaders).map(([name, value]) => `${name}: ${value}\r\n`);
-    socket.write(`GET /through/web/a HTTP/1.1\r\nhost: kura\r\nconnection: close\r\n${lines.join('')}\r\n`);
+    socket.write(`GET /through/${through.prefix}a HTTP/1.1\r\nhost: kura\r\nconnection: close\r\n${lines.join('')}\r\n`);
     const chunks: Buffer[] = [];
     socket.on('data', (chunk: Buffer) => chunks.push(chunk));
     const ended = new Promise((resolve) => socket.on('close', resolve));
@@ -97,11 +97,11 @@ test('a fill continues after its readers have left, and the object stays', async
 
 test('without fill terms, or without an origin service, a miss under /through/ is 404', async (t) => {
   const through = await startThrough(t, (request, response) => serve(response, request, Buffer.from('x')));
-  const plain = await call(through.shard.url, { path: '/through/web/a', headers: { ...callerHeaders() } });
+  const plain = await call(through.shard.url, { path: `/through/${through.prefix}a`, headers: { ...callerHeaders() } });
   t.deepEqual([plain.status, JSON.parse(plain.body.toString()).code], [404, 'miss']);
   t.is(through.requests.length, 0);
   const shard = await startTestShard(t);
-  t.is((await call(shard.url, { path: '/through/web/a', headers: fillHeaders })).status, 404);
+  t.is((await call(shard.url, { path: `/through/${through.prefix}a`, headers: fillHeaders })).status, 404);
 });
 
 test('a body that breaks is fetched once more, and then it is 502 and nothing is stored', async (t) => {
