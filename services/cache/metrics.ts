@@ -47,7 +47,9 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
     counters.sent,
   );
   registerTotals(registry, { name: 'kura_cache_tickets_total', help: 'Received tickets by result.', label: 'result' }, counters.tickets);
-  gauge('kura_cache_hit_ratio', 'Hits of GET since the start, divided by hits and misses.', () => hitRatio(counters));
+  gauge('kura_cache_hit_ratio', 'Hits of GET since the start, divided by hits and misses. A fill and a wait for it are misses.', () =>
+    hitRatio(counters),
+  );
   gauge('kura_cache_objects', 'Objects in the index.', () => catalog.index.count);
   gauge('kura_cache_used_bytes', 'Bytes that count against the limit, in blocks of 4 KiB.', () => catalog.space.usedBytes);
   gauge('kura_cache_stored_bytes', 'Bytes of stored objects, in blocks of 4 KiB.', () => catalog.storedBytes);

@@ -239,9 +239,10 @@ export class Fill {
     return 'alone';
   }
 
-  /** Without a length, or after the first byte at a reader, a fetch of each request cannot replace the fill. */
+  /** From now on, each request fetches the object alone. The first one gets the open body, unless a part of it is used already. */
   #leaveAlone(object: OriginObject, isUsed = false): Received {
     const { length, contentType, tag } = object;
+    // A response to a client needs the length.
     if (length === undefined) return this.#drop(object, 'no-length');
     if (!isUsed) {
       this.#untaken = object;

@@ -34,6 +34,7 @@ export class Growth {
   #opening: Promise<void> | undefined;
   #sums = new Uint32Array(0);
   #stored: OpenObject | undefined;
+  #isFinished = false;
   #isPlaced = false;
   #holders = 1;
   #isEnded = false;
@@ -84,6 +85,7 @@ export class Growth {
 
   /** Makes the whole file readable. Resolves with false if it cannot be opened. */
   async complete(written: WrittenFile): Promise<boolean> {
+    this.#isFinished = true;
     this.length ??= written.meta.length;
     this.#opening ??= this.#open().catch(() => {});
     await this.#opening;
@@ -169,10 +171,7 @@ export class Growth {
     const { store, onClosed } = this.#options;
     if (this.#stored !== undefined) this.#stored.release();
     else if (this.#fd !== undefined) store.close(this.#fd);
-    if (!this.#isPlaced) {
-      await this.#upload?.abort();
-      await this.#upload?.discard();
-    }
+    if (!this.#isPlaced) await (this.#isFinished ? this.#upload?.discard() : this.#upload?.abort());
     onClosed();
   }
 }

@@ -164,6 +164,9 @@ export class PlainConnection {
     if (request.method !== 'GET' || isSelective(request) || service.isClosing()) return false;
     const object = store.openNow(request.key);
     if (object === undefined || object.tag !== (request.version ?? object.tag)) return false;
+    const { fill, namespace = '' } = request;
+    // The handler waits for the comparison with the origin that this call may start.
+    if (fill !== undefined && service.fills !== undefined && service.fills.isFresh(object, namespace, fill) !== true) return false;
     const location = request.route === 'direct' ? service.direct?.locateRead(request, object, planRead(object, false, request)) : undefined;
     if (location !== undefined) {
       const send = (status: number, fields: Fields) => void this.socket.write(heads.make(status, fields, false));
@@ -317,7 +320,7 @@ export class PlainConnection {
 
 /** Whether the response may be other than the whole stored object. */
 function isSelective(request: ObjectRequest): boolean {
-  if (request.fill !== undefined && (request.cacheControl !== undefined || request.fill.revalidateSeconds !== undefined)) return true;
+  if (request.fill !== undefined && request.cacheControl !== undefined) return true;
   return request.range !== undefined || request.ifModifiedSince !== undefined || isConditional(request);
 }
 

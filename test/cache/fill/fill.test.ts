@@ -1,12 +1,14 @@
 /** Single flight, streaming from the growing file, and the object that stays. */
 import { randomBytes } from 'node:crypto';
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import test from 'ava';
+import { decodeTrailer } from '../../../services/cache/disk/trailer.ts';
 import { callerHeaders } from '../../support/caller.ts';
 import { call } from '../../support/http.ts';
 import { waitFor } from '../../support/wait.ts';
+import { fileOf } from '../support/disk.ts';
 import { metric, startTestShard } from '../support/shard.ts';
 import { fillHeaders, serve, startThrough } from './support/through.ts';
 
@@ -25,7 +27,7 @@ test('64 clients of one cold object cause one request at the origin, and each ha
     const socket = connect(Number(port), hostname);
     t.teardown(() => socket.destroy());
     const lines = Object.entries(fillHeaders).map(([name, value]) => `${name}: ${value}\r\n`);
-    socket.write(`GET /through/web/a HTTP/1.1\r\nhost: kura\r\nconnection: close\r\n${lines.join('')}\r\n`);
+    socket.write(`GET /through/${through.prefix}a HTTP/1.1\r\nhost: kura\r\nconnection: close\r\n${lines.join('')}\r\n`);
     const chunks: Buffer[] = [];
     socket.on('data', (chunk: Buffer) => chunks.push(chunk));
     const ended = new Promise((resolve) => socket.on('close', resolve));
@@ -97,11 +99,11 @@ test('a fill continues after its readers have left, and the object stays', async
 
 test('without fill terms, or without an origin service, a miss under /through/ is 404', async (t) => {
   const through = await startThrough(t, (request, response) => serve(response, request, Buffer.from('x')));
-  const plain = await call(through.shard.url, { path: '/through/web/a', headers: { ...callerHeaders() } });
+  const plain = await call(through.shard.url, { path: `/through/${through.prefix}a`, headers: { ...callerHeaders() } });
   t.deepEqual([plain.status, JSON.parse(plain.body.toString()).code], [404, 'miss']);
   t.is(through.requests.length, 0);
   const shard = await startTestShard(t);
-  t.is((await call(shard.url, { path: '/through/web/a', headers: fillHeaders })).status, 404);
+  t.is((await call(shard.url, { path: `/through/${through.prefix}a`, headers: fillHeaders })).status, 404);
 });
 
 test('a body that breaks is fetched once more, and then it is 502 and nothing is stored', async (t) => {
@@ -138,4 +140,37 @@ test('a fill that fails after the first byte breaks the connections of its reade
   for (const got of await reading) t.true(!got.complete || got.status === 502);
   t.is((await through.stored('a')).status, 404);
   await waitFor('no room in use', async () => (await metric(through.shard, 'kura_cache_reserved_bytes')) === 0);
+});
+
+test('a filled object counts in the share of its origin, and its trailer has the caller and the version of the origin', async (t) => {
+  const through = await startThrough(t, (request, response) => serve(response, request, Buffer.from('hello'), { etag: '"v1"' }));
+  const caller = callerHeaders({ pod: 'trainer-0', fill: { origin: 'web', share: 0.25 } });
+  await through.get('a', { headers: { ...caller } });
+  await waitFor('the object', async () => (await through.stored('a')).status === 200);
+  const bytes = await readFile(await fileOf(through.shard.directory, `${through.prefix}a`));
+  const { namespace, serviceAccount, pod, origin, originVersion } = decodeTrailer(bytes.subarray(5 + 4), bytes.length) ?? {};
+  t.deepEqual([namespace, serviceAccount, pod, origin, originVersion], ['vision', 'trainer', 'trainer-0', 'web', '"v1"']);
+  t.is(await metric(through.shard, 'kura_cache_namespace_objects', 'namespace="origin:web"'), 1);
+  t.is(await metric(through.shard, 'kura_cache_namespace_share_ratio', 'namespace="origin:web"'), 0.25);
+  await through.shard.close();
+  const later = await startTestShard(t, { directory: through.shard.directory });
+  t.is((await call(later.url, { path: `/objects/${through.prefix}a`, headers: { ...callerHeaders() } })).body.toString(), 'hello');
+  t.is(await metric(later, 'kura_cache_namespace_objects', 'namespace="origin:web"'), 1);
+});
+
+test('readers that do not read hold no more than the memory for bodies, and the fill ends without them', async (t) => {
+  const body = randomBytes(24 * MiB);
+  const environment = { KURA_CACHE_BUFFER_BYTES: '32Mi' };
+  const through = await startThrough(t, (request, response) => serve(response, request, body), { environment });
+  const { hostname, port } = new URL(through.shard.url);
+  for (let reader = 0; reader < 32; reader += 1) {
+    const socket = connect(Number(port), hostname).pause();
+    t.teardown(() => socket.destroy());
+    const lines = Object.entries(fillHeaders).map(([name, value]) => `${name}: ${value}\r\n`);
+    socket.write(`GET /through/${through.prefix}a HTTP/1.1\r\nhost: kura\r\n${lines.join('')}\r\n`);
+  }
+  await waitFor('the end of the fill', async () => (await metric(through.shard, 'kura_cache_fills_total', 'result="stored"')) === 1);
+  t.true((await metric(through.shard, 'kura_cache_buffer_bytes')) <= 24 * MiB);
+  t.true((await through.stored('a')).body.equals(body));
+  t.is(through.requests.length, 1);
 });
