@@ -10,9 +10,10 @@ import type { Catalog } from '../index/catalog.ts';
 import { groupsUnder } from '../index/dataset-totals.ts';
 import { unknownGroup } from '../index/groups.ts';
 import type { Store } from '../store/store.ts';
-import { batchFiles } from './keys.ts';
 import type { Removal, Removals } from './removals.ts';
 
+/** Files that are read and removed concurrently. The thread pool has 32 threads, so most of them stay free for requests. */
+const batchFiles = 8;
 /** Rest between two batches, so that requests have most of the event loop and of the disk. 100,000 objects take about half a minute. */
 const restMs = 1;
 /** Rest while nothing is removed: it is not urgent to know a data set. */
@@ -117,7 +118,7 @@ export class Sweep {
 
   async #inspect(digest: Digest, found: Found): Promise<void> {
     try {
-      if ((await this.#options.store.inspect(digest)).kind === 'removed') found.removed += 1;
+      if ((await this.#options.store.inspectAlone(digest)).kind === 'removed') found.removed += 1;
     } catch (error) {
       found.faults += 1;
       this.#options.health.note(error, 'write');

@@ -9,7 +9,7 @@ import { faultKind } from '../disk/files.ts';
 import type { ObjectMeta } from '../disk/trailer.ts';
 import type { RemovedRow, SizeLimit, UploadAdmission } from '../index/catalog.ts';
 import { tickMs } from '../index/clock.ts';
-import { flagVerified, noRow } from '../index/object-index.ts';
+import { flagUnconfirmed, flagVerified, noRow } from '../index/object-index.ts';
 import { blocksOf } from '../index/space.ts';
 import { freeRoom, holdLarge } from './free-file.ts';
 import { KeyedMutex } from './keyed-mutex.ts';
@@ -77,7 +77,7 @@ export class Store {
       onBodyRead: (object) => options.window.entered(object.length, options.clock.tick()),
       dropDamaged: (digest) => this.#dropDamaged(digest),
       dropRemoved: async (digest) => {
-        await this.#removeCovered(digest).catch((error: unknown) => options.health.note(error, 'write'));
+        await this.inspectAlone(digest).catch((error: unknown) => options.health.note(error, 'write'));
       },
     });
   }
@@ -167,22 +167,42 @@ export class Store {
    * fault.
    */
   async inspect(digest: Digest): Promise<Inspected> {
-    const { files, directory, catalog, isRemoved } = this.#options;
-    const row = catalog.find(digest);
     try {
-      const meta = await readTrailer(files, objectPath(directory, digest));
-      if (!isDeepStrictEqual(this.#digest(meta.key), digest)) throw new CorruptObjectError('the file has the name of another key');
-      if (isRemoved(meta)) {
-        await this.#removeCovered(digest);
-        return { kind: 'removed' };
-      }
-      if (row !== noRow && row === catalog.find(digest)) catalog.learnOwner(row, meta);
-      return { kind: 'stored', meta };
+      const meta = await this.#readMeta(digest, () => !this.mutex.isBusy(fileName(digest)));
+      if (!this.#options.isRemoved(meta)) return { kind: 'stored', meta };
     } catch (error) {
-      if (error instanceof CorruptObjectError) await this.dropIfDamaged(digest);
-      else if (faultKind(error) !== 'absent') throw error;
-      return { kind: 'absent' };
+      return await this.#handleBadFile(error, digest);
     }
+    return await this.inspectAlone(digest);
+  }
+
+  /** As `inspect`. While it runs, no other request opens or changes the file, so it removes a file with one read. */
+  async inspectAlone(digest: Digest): Promise<Inspected> {
+    try {
+      return await this.#removeCovered(digest);
+    } catch (error) {
+      return await this.#handleBadFile(error, digest);
+    }
+  }
+
+  /** `isUnchanged`: no other request is replacing or removing the file. */
+  async #readMeta(digest: Digest, isUnchanged: () => boolean): Promise<ObjectMeta> {
+    const { files, directory, catalog } = this.#options;
+    const row = catalog.find(digest);
+    const isSame = () => row !== noRow && row === catalog.find(digest);
+    const blocks = row !== noRow && !catalog.index.hasFlag(row, flagUnconfirmed) ? catalog.index.blocks(row) : undefined;
+    const isStored = () => isSame() && isUnchanged();
+    const meta = await readTrailer({ files, path: objectPath(directory, digest), blocks, isStored });
+    if (!isDeepStrictEqual(this.#digest(meta.key), digest)) throw new CorruptObjectError('the file has the name of another key');
+    if (isSame()) catalog.learnOwner(row, meta);
+    return meta;
+  }
+
+  /** The file has gone, or is removed if it is really damaged: it also seems damaged if a new version has replaced it. */
+  async #handleBadFile(error: unknown, digest: Digest): Promise<Inspected> {
+    if (error instanceof CorruptObjectError) await this.dropIfDamaged(digest);
+    else if (faultKind(error) !== 'absent') throw error;
+    return { kind: 'absent' };
   }
 
   /** Resolves with whether the object existed. If it rejects with ConditionError or a disk fault, the stored object is unchanged. */
@@ -260,25 +280,24 @@ export class Store {
     return true;
   }
 
-  /** Removes the file of a digest if a removal covers it. It holds the mutex, so that it never removes a newer version. */
-  async #removeCovered(digest: Digest): Promise<void> {
-    const { files, directory, catalog, isRemoved, onRemoved } = this.#options;
+  /** It holds the mutex, so that it never removes a newer version. Rejects with CorruptObjectError or a disk fault. */
+  async #removeCovered(digest: Digest): Promise<Inspected> {
+    const { catalog, isRemoved, onRemoved } = this.#options;
     const row = catalog.find(digest);
-    const removed = await this.mutex.run(fileName(digest), async () => {
-      const meta = await readTrailer(files, objectPath(directory, digest)).catch((error: unknown) => {
-        if (faultKind(error) === 'absent') return undefined;
-        throw error;
-      });
+    const { meta, removed } = await this.mutex.run(fileName(digest), async () => {
+      const meta = await this.#readMeta(digest, () => true);
       // Another request has removed the row and waits for the mutex to remove the file.
       const isTaken = row !== noRow && catalog.find(digest) === noRow;
-      if (meta === undefined || isTaken || !isRemoved(meta)) return undefined;
+      if (isTaken || !isRemoved(meta)) return { meta, removed: undefined };
       const version = this.#takeOut(catalog.find(digest));
       this.#opener.forget(meta.key, fileName(digest));
-      const result = { version, ...(await this.#unlink(digest, version)) };
-      if (result.isGone) onRemoved(meta, version?.bytes ?? 0);
-      return result;
+      const unlinked = await this.#unlink(digest, version);
+      if (unlinked.isGone) onRemoved(meta, version?.bytes ?? 0);
+      return { meta, removed: { version, ...unlinked } };
     });
-    if (removed !== undefined) await this.#free(removed, false);
+    if (removed === undefined) return isRemoved(meta) ? { kind: 'removed' } : { kind: 'stored', meta };
+    await this.#free(removed, false);
+    return { kind: 'removed' };
   }
 
   async #removeIf(key: Key, digest: Digest, condition: Condition): Promise<boolean> {
