@@ -176,7 +176,7 @@ export class Store {
     return await this.inspectAlone(digest);
   }
 
-  /** As `inspect`. While it runs, no other request opens or changes the file, so it removes a file with one read. */
+  /** As `inspect`. Meanwhile no other request opens or changes the file, so it removes a file after one read. */
   async inspectAlone(digest: Digest): Promise<Inspected> {
     try {
       return await this.#removeCovered(digest);
