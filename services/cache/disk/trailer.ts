@@ -45,6 +45,8 @@ export interface Trailer extends ObjectMeta {
   /** Length of the block sums before the strings. */
   readonly sumsBytes: number;
   readonly trailerBytes: number;
+  /** Length of the whole file. */
+  readonly fileBytes: number;
 }
 
 export function blockCount(length: number): number {
@@ -108,6 +110,7 @@ export function decodeTrailer(tail: Buffer, fileBytes: number): Trailer | undefi
     sumOfSums: tail.readUInt32LE(at + 4),
     sumsBytes,
     trailerBytes,
+    fileBytes,
   };
 }
 

@@ -17,6 +17,7 @@ export class OpenObject {
   readonly namespace: string;
   readonly contentType: string;
   readonly contentEncoding: string;
+  readonly fileBytes: number;
   /** Microseconds since 1970. */
   readonly committedAt: bigint;
   /** Commit time in whole seconds since 1970. */
@@ -41,6 +42,7 @@ export class OpenObject {
     this.namespace = trailer.namespace;
     this.contentType = trailer.contentType;
     this.contentEncoding = trailer.contentEncoding;
+    this.fileBytes = trailer.fileBytes;
     this.committedAt = trailer.committedAt;
     this.modifiedSeconds = Number(trailer.committedAt / 1_000_000n);
     this.tag = entityTag(trailer);

@@ -6,7 +6,7 @@ import type { Counters } from '../counters.ts';
 import { type Digest, digestOf } from '../digest.ts';
 import { fileName, objectPath, temporaryFolder } from '../disk/file-name.ts';
 import { faultKind } from '../disk/files.ts';
-import type { ObjectMeta } from '../disk/trailer.ts';
+import type { ObjectMeta, Trailer } from '../disk/trailer.ts';
 import type { RemovedRow, SizeLimit, UploadAdmission } from '../index/catalog.ts';
 import { tickMs } from '../index/clock.ts';
 import { flagUnconfirmed, flagVerified, noRow } from '../index/object-index.ts';
@@ -186,7 +186,7 @@ export class Store {
   }
 
   /** `isUnchanged`: no other request is replacing or removing the file. */
-  async #readMeta(digest: Digest, isUnchanged: () => boolean): Promise<ObjectMeta> {
+  async #readMeta(digest: Digest, isUnchanged: () => boolean): Promise<Trailer> {
     const { files, directory, catalog } = this.#options;
     const row = catalog.find(digest);
     const isSame = () => row !== noRow && row === catalog.find(digest);
