@@ -120,8 +120,8 @@ export class Store {
     this.#temporaryNumber += 1;
     const temporaryPath = `${temporaryFolder(directory)}/${this.runId}-${this.#temporaryNumber}.part`;
     const charge = (bytes: number) => catalog.charge(pool, bytes);
-    const onAbort = () => void this.#uploads.delete(upload);
-    const upload: Upload = new Upload({ ...put, temporaryPath, files, buffers, space: catalog.space, charge, onAbort });
+    const onDiscard = () => void this.#uploads.delete(upload);
+    const upload: Upload = new Upload({ ...put, temporaryPath, files, buffers, space: catalog.space, charge, onDiscard });
     this.#uploads.set(upload, clock.commitTime());
     return { kind: 'upload', upload, limit };
   }
@@ -144,9 +144,8 @@ export class Store {
     } catch (error) {
       await upload.discard();
       throw error;
-    } finally {
-      this.#uploads.delete(upload);
     }
+    this.#uploads.delete(upload);
     this.#options.catalog.evictor.run();
     // The disk was late and the response has already stated that the object is not stored, or a removal came during the rename.
     if (upload.isAbandoned || upload.isRevoked)

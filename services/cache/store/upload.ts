@@ -32,8 +32,8 @@ interface UploadOptions {
   readonly space: Space;
   /** Counts room in the share of the namespace: before it is taken, and with a negative number after it was given back. */
   readonly charge: (bytes: number) => void;
-  /** Called when the upload is aborted. It may be called twice. */
-  readonly onAbort: () => void;
+  /** Called when the upload is discarded. */
+  readonly onDiscard: () => void;
 }
 
 /** A complete file with its temporary name. */
@@ -94,7 +94,6 @@ export class Upload {
   /** Waits for the call in progress, then removes the file and returns its room. Does not change a finished upload. */
   async abort(): Promise<void> {
     this.#fault ??= new Error('the upload was aborted');
-    this.options.onAbort();
     await this.#work.catch(() => {});
     if (this.#isEnded) return;
     this.#isEnded = true;
@@ -133,7 +132,8 @@ export class Upload {
 
   /** Removes the temporary file, finished or not. */
   async discard(): Promise<void> {
-    const { files, space, temporaryPath, charge } = this.options;
+    const { files, space, temporaryPath, charge, onDiscard } = this.options;
+    onDiscard();
     const hadFile = this.#takenBytes > 0;
     if (this.#fd !== undefined || hadFile) await files.unlink(temporaryPath).catch(() => {});
     this.#close();
