@@ -3,6 +3,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Counter, Gauge, type MetricObjectWithValues, type MetricValueWithName, type Registry } from 'prom-client';
 import { type Counters, latencyBounds, methods, results } from './counters.ts';
 import type { Catalog } from './index/catalog.ts';
+import { type DatasetUse, largestDatasets } from './index/dataset-totals.ts';
 import { type NamespaceUse, namespaceUse } from './index/namespace-use.ts';
 import type { BufferPool } from './store/buffer-pool.ts';
 import type { PageCacheWindow } from './store/page-cache-window.ts';
@@ -114,6 +115,7 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
   registerTotals(registry, diskErrors, counters.diskErrors);
   registerNamespaces(registry, catalog);
   if (numbers.fills !== undefined) registerFills(registry, numbers.fills);
+  registerDatasets(registry, catalog);
   return registerLoopDelay(registry);
 }
 
@@ -230,6 +232,56 @@ function registerGauge(registry: Registry, name: string, help: string, read: () 
       },
     }),
   );
+}
+
+/** Data sets that are listed by name. The rest is one sum, so that the number of series is bounded. */
+const maxNamedDatasets = 100;
+
+/**
+ * The counters of a data set keep counting while it is not listed, so a data set that is listed again has not gone back. A sum of all others
+ * would go back whenever a data set is listed, so only the gauges have it.
+ */
+function registerDatasets(registry: Registry, catalog: Catalog): void {
+  let uses: readonly DatasetUse[] | undefined;
+  /** One pass over the groups for all metrics of a scrape. */
+  const read = () => {
+    if (uses === undefined) setImmediate(() => (uses = undefined));
+    uses ??= largestDatasets(catalog, maxNamedDatasets);
+    return uses;
+  };
+  const gauge = (name: string, help: string, pick: (use: DatasetUse) => number) =>
+    registry.registerMetric(
+      new Gauge({
+        name,
+        help,
+        labelNames: ['dataset'],
+        registers: [],
+        collect() {
+          this.reset();
+          for (const use of read()) this.set({ dataset: use.prefix }, pick(use));
+        },
+      }),
+    );
+  const total = (name: string, help: string, pick: (use: DatasetUse) => number) =>
+    registry.registerMetric(
+      new Counter({
+        name,
+        help,
+        labelNames: ['dataset'],
+        registers: [],
+        collect() {
+          this.reset();
+          for (const use of read().slice(0, -1)) this.inc({ dataset: use.prefix }, pick(use));
+        },
+      }),
+    );
+  const listed = 'for the 100 data sets with most bytes. A data set is the first four segments of its keys.';
+  gauge('kura_cache_dataset_objects', `Stored objects ${listed}`, ({ objects }) => objects);
+  gauge('kura_cache_dataset_bytes', `Bytes of stored objects in blocks of 4 KiB, ${listed}`, ({ bytes }) => bytes);
+  total('kura_cache_dataset_hits_total', `Reads of stored objects, ${listed}`, ({ hits }) => hits);
+  total('kura_cache_dataset_misses_total', `Reads of keys that are not stored, ${listed}`, ({ misses }) => misses);
+  total('kura_cache_dataset_evictions_total', `Evicted objects ${listed}`, ({ evictedObjects }) => evictedObjects);
+  total('kura_cache_dataset_evicted_bytes_total', `Bytes of evicted objects ${listed}`, ({ evictedBytes }) => evictedBytes);
 }
 
 function registerTotal(registry: Registry, name: string, help: string, read: () => number): void {

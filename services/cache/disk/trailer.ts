@@ -61,6 +61,8 @@ export interface Trailer extends ObjectMeta {
   /** Length of the block sums before the strings. */
   readonly sumsBytes: number;
   readonly trailerBytes: number;
+  /** Length of the whole file. */
+  readonly fileBytes: number;
 }
 
 /** The namespace whose share the object counts in. An object from an origin counts in the share of the origin. */
@@ -136,6 +138,7 @@ export function decodeTrailer(tail: Buffer, fileBytes: number): Trailer | undefi
     sumOfSums: tail.readUInt32LE(at + 4),
     sumsBytes,
     trailerBytes,
+    fileBytes,
   };
 }
 

@@ -2,7 +2,7 @@
 import type { Key } from '../../shared/key.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
 import { maxContentTypeBytes, maxNamespaceBytes, maxOriginVersionBytes, maxWriterBytes } from '../disk/trailer.ts';
-import { type Condition, ConditionError, type Store } from '../store/store.ts';
+import { type Condition, ConditionError, RevokedError, type Store } from '../store/store.ts';
 import { NoRoomError, type Upload } from '../store/upload.ts';
 import type { FillSlot } from './fill-bounds.ts';
 import { Growth } from './growth.ts';
@@ -224,7 +224,7 @@ export class Fill {
       await growth.place(written, this.#mayReplace);
       return 'stored';
     } catch (error) {
-      if (!(error instanceof ConditionError)) this.#noteDisk(error);
+      if (!(error instanceof ConditionError || error instanceof RevokedError)) this.#noteDisk(error);
       // After `complete`, the readers get the object from its file.
       if (growth.isWhole) return 'not-kept';
       return object.length === undefined ? 'failed' : this.#leaveAlone(object, true);

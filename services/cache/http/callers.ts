@@ -18,6 +18,8 @@ interface KnownCaller {
   readonly objects: Terms;
   readonly direct: Terms;
   readonly through: Terms;
+  /** Whether it may list and remove what the shard stores. */
+  readonly mayManage: boolean;
 }
 
 interface Verified extends KnownCaller {
@@ -33,6 +35,7 @@ const anonymous: KnownCaller = {
   objects: termsOf(nobody, 'objects'),
   direct: termsOf(nobody, 'direct'),
   through: termsOf(nobody, 'through'),
+  mayManage: false,
 };
 
 export class Callers {
@@ -64,7 +67,7 @@ export class Callers {
   #verify(caller: string, terms: string): KnownCaller | BadCaller {
     const read = readHeaders(this.#keys, { caller, terms });
     if (read.kind !== 'good') return read.kind;
-    const { maxObjectBytes, maxShare, mayRedirect, fill, expiresAtSeconds } = read.terms;
+    const { maxObjectBytes, maxShare, mayRedirect, mayManage = false, fill, expiresAtSeconds } = read.terms;
     const endsMs = expiresAtSeconds * 1000;
     if (endsMs <= this.#options.now()) return 'expired';
     const about = { ...read.caller, maxObjectBytes, maxShare };
@@ -76,6 +79,7 @@ export class Callers {
       objects: termsOf(about, 'objects'),
       direct: termsOf(about, mayRedirect ? 'direct' : 'objects'),
       through: fill === undefined ? through : { ...through, fill: { ...fill, callerHeader: ownCaller, termsHeader: ownTerms } },
+      mayManage,
     };
     if (this.#verified.size >= maxVerified) this.#verified.delete(this.#verified.keys().next().value as string);
     this.#verified.set(ownTerms, verified);

@@ -4,13 +4,14 @@
 import type { Key } from '../../shared/key.ts';
 import type { Digest } from '../digest.ts';
 import type { Clock } from './clock.ts';
+import { DatasetCounters } from './dataset-counts.ts';
 import { DatasetEviction, type EvictionPolicy, LruEviction } from './eviction.ts';
 import { Evictor, VictimChoice } from './evictor.ts';
 import { Groups, overflowGroup, prefixOf, unknownGroup } from './groups.ts';
 import { flagUnconfirmed, flagVerified, type NewRow, noRow, ObjectIndex } from './object-index.ts';
 import { commonPool } from './pools.ts';
 import { type Pool, Shares } from './shares.ts';
-import { fileBlockBytes, Space, type SpaceLimits } from './space.ts';
+import { blocksOf, fileBlockBytes, Space, type SpaceLimits } from './space.ts';
 
 interface CatalogOptions {
   readonly limits: SpaceLimits;
@@ -56,6 +57,9 @@ export class Catalog {
   readonly shares: Shares;
   readonly space: Space;
   readonly evictor: Evictor;
+  readonly datasets = new DatasetCounters();
+  /** Rows that were restored because their file could not be removed. */
+  restoredRows = 0;
   readonly #eviction: EvictionPolicy;
   readonly #victims: VictimChoice;
   readonly #clock: Clock;
@@ -67,7 +71,10 @@ export class Catalog {
     this.index = new ObjectIndex({ capacity: limits.maxFiles });
     this.groups = new Groups({
       isEmpty: (group) => this.index.groupCount(group) === 0,
-      onNamed: (group, { namespace }) => this.index.assign(group, this.shares.poolOf(namespace).number),
+      onNamed: (group, { namespace, prefix }) => {
+        this.index.assign(group, this.shares.poolOf(namespace).number);
+        this.datasets.name(group, prefix);
+      },
       hasShare: (namespace) => this.shares.poolOf(namespace).number !== commonPool,
     });
     this.space = new Space({
@@ -102,12 +109,18 @@ export class Catalog {
   read(row: number): void {
     const tick = this.#clock.tick();
     this.#eviction.read(row, tick);
+    this.datasets.hit(this.index.group(row));
     this.index.touch(row, tick);
   }
 
-  /** Records a read of an object that is not stored. */
+  /** Records for eviction that the index has no row for a key that is read. */
   missed(key: Key, digest: Digest): void {
     this.#eviction.missed(prefixOf(key), digest, this.#clock.tick());
+  }
+
+  /** Counts a miss of its data set. */
+  countMiss(key: Key): void {
+    this.datasets.missed(prefixOf(key));
   }
 
   /** Decides on a PUT before its first byte. `length` is 0 for a chunked body; an admitted length is reserved. */
@@ -154,6 +167,7 @@ export class Catalog {
 
   /** Restores a row whose file could not be removed. */
   putBack({ row, bytes }: RemovedRow): void {
+    this.restoredRows += 1;
     this.space.cancelDelete(bytes, 1);
     this.index.insert(row, 'oldest');
   }
@@ -164,8 +178,9 @@ export class Catalog {
     if (row !== noRow) this.index.remove(row);
   }
 
-  /** Completes a row of a scan or a snapshot with the trailer of its checked file. */
-  learnOwner(row: number, { key, namespace }: Owner): void {
+  /** Completes a row of a scan or a snapshot with the trailer of its checked file. A snapshot may have the size of an older version. */
+  learnOwner(row: number, { key, namespace, fileBytes }: Owner & { readonly fileBytes: number }): void {
+    if (this.index.hasFlag(row, flagUnconfirmed)) this.index.resize(row, blocksOf(fileBytes));
     this.index.setFlag(row, flagUnconfirmed, false);
     const before = this.index.group(row);
     if (before !== unknownGroup && before !== overflowGroup) return;

@@ -21,6 +21,9 @@ export class OpenObject {
   readonly originVersion: string;
   readonly contentType: string;
   readonly contentEncoding: string;
+  readonly fileBytes: number;
+  /** Microseconds since 1970. */
+  readonly committedAt: bigint;
   /** Commit time in whole seconds since 1970. */
   readonly modifiedSeconds: number;
   /** Its row in the index, or `noRow` while the index does not have this version. */
@@ -51,6 +54,8 @@ export class OpenObject {
     this.originVersion = trailer.originVersion;
     this.contentType = trailer.contentType;
     this.contentEncoding = trailer.contentEncoding;
+    this.fileBytes = trailer.fileBytes;
+    this.committedAt = trailer.committedAt;
     this.modifiedSeconds = Number(trailer.committedAt / 1_000_000n);
     this.tag = entityTag(trailer);
     this.fd = options.fd;

@@ -6,10 +6,10 @@ import type { Counters } from '../counters.ts';
 import { type Digest, digestOf } from '../digest.ts';
 import { fileName, objectPath, temporaryFolder } from '../disk/file-name.ts';
 import { faultKind } from '../disk/files.ts';
-import { type ObjectMeta, ownerOf } from '../disk/trailer.ts';
+import { type ObjectMeta, ownerOf, type Trailer } from '../disk/trailer.ts';
 import type { RemovedRow, SizeLimit, UploadAdmission } from '../index/catalog.ts';
 import { tickMs } from '../index/clock.ts';
-import { flagVerified, noRow } from '../index/object-index.ts';
+import { flagUnconfirmed, flagVerified, noRow } from '../index/object-index.ts';
 import { blocksOf } from '../index/space.ts';
 import { freeRoom, holdLarge } from './free-file.ts';
 import { KeyedMutex } from './keyed-mutex.ts';
@@ -18,11 +18,14 @@ import { CorruptObjectError, OpenObject } from './open-object.ts';
 import { Opener, type StoreParts } from './opener.ts';
 import type { PageCacheWindow } from './page-cache-window.ts';
 import { checkFile, readObject } from './read-object.ts';
+import { readTrailer } from './read-trailer.ts';
 import { Upload, type WrittenFile } from './upload.ts';
 
 interface StoreOptions extends StoreParts {
   readonly window: PageCacheWindow;
   readonly counters: Counters;
+  /** Called for each object that a removal has removed. */
+  readonly onRemoved: (version: ObjectMeta, bytes: number) => void;
 }
 
 interface NewObject extends Omit<ObjectMeta, 'length' | 'committedAt'> {
@@ -40,6 +43,18 @@ export class ConditionError extends Error {
   readonly code = 'CONDITION';
 }
 
+/** A removal of its prefix came after the start of the upload: it is not stored. */
+export class RevokedError extends Error {
+  readonly code = 'REVOKED';
+}
+
+/** What a look at the trailer of a file has found. */
+export type Inspected =
+  | { readonly kind: 'stored'; readonly meta: ObjectMeta }
+  /** A removal covers it: it is removed now, or another request removes it. */
+  | { readonly kind: 'removed' }
+  | { readonly kind: 'absent' };
+
 type BeginResult =
   | Exclude<UploadAdmission, { kind: 'admitted' }>
   | { readonly kind: 'upload'; readonly upload: Upload; readonly limit: SizeLimit };
@@ -51,6 +66,8 @@ export class Store {
   readonly runId = randomBytes(4).toString('hex');
   readonly #options: StoreOptions;
   readonly #opener: Opener;
+  /** When each upload in progress began: a commit time. */
+  readonly #uploads = new Map<Upload, bigint>();
   #temporaryNumber = 0;
 
   constructor(options: StoreOptions) {
@@ -60,6 +77,9 @@ export class Store {
       mutex: this.mutex,
       onBodyRead: (object) => options.window.entered(object.length, options.clock.tick()),
       dropDamaged: (digest) => this.#dropDamaged(digest),
+      dropRemoved: async (digest) => {
+        await this.inspectAlone(digest).catch((error: unknown) => options.health.note(error, 'write'));
+      },
     });
   }
 
@@ -78,6 +98,7 @@ export class Store {
    */
   async open(key: Key, { version, limitMs }: { version: string | undefined; limitMs: number }): Promise<OpenObject | undefined> {
     const object = await this.#opener.open(key, limitMs);
+    if (object === undefined) this.#options.catalog.countMiss(key);
     if (version !== undefined && version !== object?.tag) return undefined;
     object?.acquire();
     return object;
@@ -93,18 +114,23 @@ export class Store {
 
   /** Admits a PUT and starts its upload. */
   begin(put: NewObject): BeginResult {
-    const { files, buffers, directory, catalog } = this.#options;
+    const { files, buffers, directory, catalog, clock } = this.#options;
     const admission = catalog.admitUpload({ namespace: ownerOf(put), maxShare: put.maxShare, length: put.length ?? 0 });
     if (admission.kind !== 'admitted') return admission;
     const { pool, limit } = admission;
     this.#temporaryNumber += 1;
     const temporaryPath = `${temporaryFolder(directory)}/${this.runId}-${this.#temporaryNumber}.part`;
     const charge = (bytes: number) => catalog.charge(pool, bytes);
-    const upload = new Upload({ ...put, temporaryPath, files, buffers, space: catalog.space, charge });
+    const onDiscard = () => void this.#uploads.delete(upload);
+    const upload: Upload = new Upload({ ...put, temporaryPath, files, buffers, space: catalog.space, charge, onDiscard });
+    this.#uploads.set(upload, clock.commitTime());
     return { kind: 'upload', upload, limit };
   }
 
-  /** Renames the file of an upload to its final name. If it rejects with ConditionError or a disk fault, the stored object is unchanged. */
+  /**
+   * Renames the file of an upload to its final name. If it rejects with ConditionError, RevokedError or a disk fault, the upload is not
+   * stored.
+   */
   async commit(upload: Upload, condition?: Condition): Promise<WrittenFile> {
     const written = await this.finish(upload);
     try {
@@ -113,6 +139,7 @@ export class Store {
       await upload.discard();
       throw error;
     }
+    if (upload.isRevoked) throw new RevokedError('a removal covers the upload');
     return written;
   }
 
@@ -146,10 +173,62 @@ export class Store {
   ): Promise<OpenObject | undefined> {
     const digest = this.#digest(written.meta.key);
     const object = await this.mutex.run(fileName(digest), () => this.#replace(digest, { upload, written, condition, fd }));
+    this.#uploads.delete(upload);
     this.#options.catalog.evictor.run();
-    // The disk was late, and the response has already stated that the object is not stored.
-    if (upload.isAbandoned) await this.remove(written.meta.key).catch((error: unknown) => this.#options.health.note(error, 'write'));
+    // The disk was late and the response has already stated that the object is not stored, or a removal came during the rename.
+    if (upload.isAbandoned || upload.isRevoked)
+      await this.remove(written.meta.key).catch((error: unknown) => this.#options.health.note(error, 'write'));
     return object;
+  }
+
+  /** Call it when a removal comes into force: the next request for an object that it covers reads the disk, and finds nothing. */
+  applyRemovals(): void {
+    const { isRemoved } = this.#options;
+    this.openFiles.removeIf(isRemoved);
+    for (const [upload, committedAt] of this.#uploads) if (isRemoved({ key: upload.options.key, committedAt })) upload.isRevoked = true;
+  }
+
+  /**
+   * Reads the trailer of a file and completes its row. Removes the file if a removal covers it or if it is damaged. Rejects with a disk
+   * fault.
+   */
+  async inspect(digest: Digest): Promise<Inspected> {
+    try {
+      const meta = await this.#readMeta(digest, () => !this.mutex.isBusy(fileName(digest)));
+      if (!this.#options.isRemoved(meta)) return { kind: 'stored', meta };
+    } catch (error) {
+      return await this.#handleBadFile(error, digest);
+    }
+    return await this.inspectAlone(digest);
+  }
+
+  /** As `inspect`. Meanwhile no other request opens or changes the file, so it removes a file after one read. */
+  async inspectAlone(digest: Digest): Promise<Inspected> {
+    try {
+      return await this.#removeCovered(digest);
+    } catch (error) {
+      return await this.#handleBadFile(error, digest);
+    }
+  }
+
+  /** `isUnchanged`: no other request is replacing or removing the file. */
+  async #readMeta(digest: Digest, isUnchanged: () => boolean): Promise<Trailer> {
+    const { files, directory, catalog } = this.#options;
+    const row = catalog.find(digest);
+    const isSame = () => row !== noRow && row === catalog.find(digest);
+    const blocks = row !== noRow && !catalog.index.hasFlag(row, flagUnconfirmed) ? catalog.index.blocks(row) : undefined;
+    const isStored = () => isSame() && isUnchanged();
+    const meta = await readTrailer({ files, path: objectPath(directory, digest), blocks, isStored });
+    if (!isDeepStrictEqual(this.#digest(meta.key), digest)) throw new CorruptObjectError('the file has the name of another key');
+    if (isSame()) catalog.learnOwner(row, { ...meta, namespace: ownerOf(meta) });
+    return meta;
+  }
+
+  /** The file has gone, or is removed if it is really damaged: it also seems damaged if a new version has replaced it. */
+  async #handleBadFile(error: unknown, digest: Digest): Promise<Inspected> {
+    if (error instanceof CorruptObjectError) await this.dropIfDamaged(digest);
+    else if (faultKind(error) !== 'absent') throw error;
+    return { kind: 'absent' };
   }
 
   /** Resolves with whether the object existed. If it rejects with ConditionError or a disk fault, the stored object is unchanged. */
@@ -212,6 +291,7 @@ export class Store {
   async evict(row: number): Promise<boolean> {
     const { clock, counters, health, catalog } = this.#options;
     const bytes = catalog.bytesOf(row);
+    const group = catalog.index.group(row);
     const idleSeconds = ((clock.tick() - catalog.index.tick(row)) * tickMs) / 1000;
     try {
       await this.#removeFile(catalog.index.digest(row), row, { awaitsRoom: true });
@@ -221,8 +301,29 @@ export class Store {
     }
     counters.evictedObjects += 1;
     counters.evictedBytes += bytes;
+    catalog.datasets.evicted(group, bytes);
     counters.lastVictimIdleSeconds = idleSeconds;
     return true;
+  }
+
+  /** It holds the mutex, so that it never removes a newer version. Rejects with CorruptObjectError or a disk fault. */
+  async #removeCovered(digest: Digest): Promise<Inspected> {
+    const { catalog, isRemoved, onRemoved } = this.#options;
+    const row = catalog.find(digest);
+    const { meta, removed } = await this.mutex.run(fileName(digest), async () => {
+      const meta = await this.#readMeta(digest, () => true);
+      // Another request has removed the row and waits for the mutex to remove the file.
+      const isTaken = row !== noRow && catalog.find(digest) === noRow;
+      if (isTaken || !isRemoved(meta)) return { meta, removed: undefined };
+      const version = this.#takeOut(catalog.find(digest));
+      this.#opener.forget(meta.key, fileName(digest));
+      const unlinked = await this.#unlink(digest, version);
+      if (unlinked.isGone) onRemoved(meta, version?.bytes ?? 0);
+      return { meta, removed: { version, ...unlinked } };
+    });
+    if (removed === undefined) return isRemoved(meta) ? { kind: 'removed' } : { kind: 'stored', meta };
+    await this.#free(removed, false);
+    return { kind: 'removed' };
   }
 
   async #removeIf(key: Key, digest: Digest, condition: Condition): Promise<boolean> {
@@ -247,6 +348,7 @@ export class Store {
     const row = catalog.find(digest);
     if (row === noRow && catalog.space.isCounted) return undefined;
     const open = this.openFiles.ofRow(row);
+    // applyRemovals has closed all versions that a removal covers.
     if (open !== undefined) return open;
     try {
       const path = objectPath(directory, digest);
@@ -255,7 +357,7 @@ export class Store {
       // With a row, `release` closes it as a file that keeps its name.
       object.row = row;
       object.release();
-      return object;
+      return this.#options.isRemoved(object) ? undefined : object;
     } catch (error) {
       // A damaged object counts as missing.
       if (error instanceof CorruptObjectError || faultKind(error) === 'absent') return undefined;
@@ -275,6 +377,7 @@ export class Store {
   async #replace(digest: Digest, { upload, written, condition, fd }: Replacement): Promise<OpenObject | undefined> {
     const { files, directory, clock, window, catalog } = this.#options;
     if (upload.isAbandoned) throw new Error('the upload was abandoned');
+    if (upload.isRevoked) throw new RevokedError('a removal covers the upload');
     if (condition !== undefined) await this.#require(condition, digest);
     const path = objectPath(directory, digest);
     const row = catalog.find(digest);
@@ -299,11 +402,11 @@ export class Store {
   }
 
   /** Keeps the file of a new row open. A reader of the growing file holds its room in this way until it ends. */
-  #adopt(digest: Digest, { meta, sums, sumOfSums }: WrittenFile, fd: number): OpenObject {
+  #adopt(digest: Digest, { meta, sums, sumOfSums, sizeBytes }: WrittenFile, fd: number): OpenObject {
     const { files, catalog } = this.#options;
     const row = catalog.find(digest);
     const close = (isStored: boolean) => (isStored ? files.closeSync(fd) : files.close(fd));
-    const object = new OpenObject({ trailer: { ...meta, sumOfSums }, sums, fd, row, close });
+    const object = new OpenObject({ trailer: { ...meta, sumOfSums, fileBytes: sizeBytes }, sums, fd, row, close });
     object.acquire();
     this.openFiles.add(object);
     return object;

@@ -36,6 +36,8 @@ interface UploadOptions {
   readonly charge: (bytes: number) => void;
   /** Called after each write to the file. */
   readonly onWritten?: (() => void) | undefined;
+  /** Called when the upload is discarded. */
+  readonly onDiscard: () => void;
 }
 
 /** A complete file with its temporary name. */
@@ -58,6 +60,8 @@ export class Upload {
   receivedBytes = 0;
   /** The response has already stated that the object is not stored, so a late commit must not keep it. */
   isAbandoned = false;
+  /** A removal of its prefix came after its start, so it must not be stored. */
+  isRevoked = false;
   #fd: number | undefined;
   #buffer: Buffer | undefined;
   #filled = 0;
@@ -148,7 +152,8 @@ export class Upload {
 
   /** Removes the temporary file, finished or not. */
   async discard(): Promise<void> {
-    const { files, space, temporaryPath, charge } = this.options;
+    const { files, space, temporaryPath, charge, onDiscard } = this.options;
+    onDiscard();
     const hadFile = this.#takenBytes > 0;
     if (this.#fd !== undefined || hadFile) await files.unlink(temporaryPath).catch(() => {});
     this.#close();
