@@ -4,6 +4,7 @@ import type { ListenAddress } from '../shared/environment.ts';
 import { type Listening, listen } from '../shared/listen.ts';
 import type { SignedCaller } from '../shared/signed-terms.ts';
 import type { Admission } from './admission.ts';
+import { withDrain } from './drain.ts';
 import { type FetchOptions, fetchObject } from './fetch.ts';
 import { listObjects } from './list.ts';
 import type { OpenOrigin, OpenOrigins } from './open-origins.ts';
@@ -12,6 +13,8 @@ import { type OriginPath, originPath } from './sources/origin-path.ts';
 
 interface OriginServerOptions extends FetchOptions {
   readonly address: ListenAddress;
+  /** How long requests may take when the service ends. */
+  readonly drainMs: number;
   readonly origins: OpenOrigins;
   readonly admission: Admission;
   /** Whether a document is in force. */
@@ -31,7 +34,7 @@ const maxHeadMs = 5_000;
 /** Each shard opens few connections. */
 const maxConnections = 4_096;
 
-export function startOriginServer(options: OriginServerOptions): Promise<Listening> {
+export async function startOriginServer(options: OriginServerOptions): Promise<Listening> {
   const server = createServer({ maxHeaderSize: maxHeadBytes, headersTimeout: maxHeadMs }, (request, response) => {
     handle(request, response, options).catch((error: unknown) => {
       options.log.error({ err: error }, 'unexpected fault');
@@ -42,7 +45,7 @@ export function startOriginServer(options: OriginServerOptions): Promise<Listeni
   // The time of a request is bounded by the origin's timeout and by its reader.
   server.requestTimeout = 0;
   server.maxConnections = maxConnections;
-  return listen(server, options.address);
+  return withDrain(server, await listen(server, options.address), { maxMs: options.drainMs });
 }
 
 async function handle(request: IncomingMessage, response: ServerResponse, options: OriginServerOptions): Promise<void> {

@@ -58,6 +58,7 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
   closer.add('metrics server', () => metricsServer.close());
   const server = await startOriginServer({
     address: config.listen,
+    drainMs: config.drain,
     origins,
     admission: new Admission({ keys: () => credentials.keys, now: Date.now }),
     isReady: () => document.current !== undefined,
