@@ -36,7 +36,10 @@ const rooms: Readonly<Record<string, { readonly below: Readonly<Record<string, r
     open: [],
   },
   eds: { below: { status: [] }, open: ['assignment.ts', 'publisher.ts', 'shard.ts', 'stream-list.ts', 'membership.ts', 'encoding.ts'] },
-  origin: { below: { sources: [] }, open: [] },
+  origin: {
+    below: { prefetch: ['sources'], sources: [] },
+    open: ['admission.ts', 'concurrency-limit.ts', 'fetch.ts', 'list.ts', 'metrics.ts', 'open-origins.ts', 'problems.ts'],
+  },
   cli: {
     below: {
       'kubectl-kura': ['commands', 'client', 'output'],

@@ -9,6 +9,7 @@ import { addEpochCommand } from './commands/epoch.ts';
 import { addFolderCommands } from './commands/folders.ts';
 import { addObjectCommands } from './commands/objects.ts';
 import { addPolicyCommands } from './commands/policy.ts';
+import { addPrefetchCommand } from './commands/prefetch.ts';
 import { addSizeCommand } from './commands/size.ts';
 import { addStatusCommands } from './commands/status.ts';
 import { addTokenCommand } from './commands/token.ts';
@@ -56,6 +57,7 @@ could not start or the server went away, 3 the object does not exist,
 for (const add of [
   addObjectCommands,
   addFolderCommands,
+  addPrefetchCommand,
   addEpochCommand,
   addPolicyCommands,
   addStatusCommands,

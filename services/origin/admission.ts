@@ -2,7 +2,7 @@
 
 import type { KeyObject } from 'node:crypto';
 import type { IncomingHttpHeaders } from 'node:http';
-import { readHeaders, type SignedCaller } from '../shared/signed-terms.ts';
+import { type FillTerms, readHeaders, type SignedCaller, type SignedTerms } from '../shared/signed-terms.ts';
 
 interface AdmissionOptions {
   /** Undefined: signatures are not checked. */
@@ -11,10 +11,11 @@ interface AdmissionOptions {
   readonly now: () => number;
 }
 
-interface Admitted {
+export interface Admitted {
   readonly caller: SignedCaller;
-  /** Name of the origin that the caller may use. */
-  readonly fill: string | undefined;
+  readonly terms: SignedTerms;
+  /** The origin that the caller may use. */
+  readonly fill: FillTerms | undefined;
 }
 
 export class Admission {
@@ -30,6 +31,6 @@ export class Admission {
     if (typeof caller !== 'string' || typeof terms !== 'string') return undefined;
     const read = readHeaders(this.#options.keys(), { caller, terms });
     if (read.kind !== 'good' || read.terms.expiresAtSeconds * 1000 <= this.#options.now()) return undefined;
-    return { caller: read.caller, fill: read.terms.fill?.origin };
+    return { caller: read.caller, terms: read.terms, fill: read.terms.fill };
   }
 }

@@ -3,6 +3,7 @@ import { Transform, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { Logger } from '../shared/log.ts';
 import { formatCaller, type SignedCaller } from '../shared/signed-terms.ts';
+import type { Priority } from './concurrency-limit.ts';
 import type { FaultLog } from './fault-log.ts';
 import type { FetchResult, Metrics } from './metrics.ts';
 import type { OpenOrigin } from './open-origins.ts';
@@ -22,6 +23,7 @@ interface FetchCall extends OpenRequest {
   readonly caller: SignedCaller;
   /** Entity tag that the object must have; undefined accepts every version. */
   readonly version: string | undefined;
+  readonly priority: Priority;
 }
 
 /** Where the object goes. `writeHead` comes once, before the body. */
@@ -35,7 +37,7 @@ export async function fetchObject(call: FetchCall, sink: Sink, options: FetchOpt
   const { limit, origin } = call.origin;
   const { metrics } = options;
   const startedAt = performance.now();
-  if (!(await limit.enter(call.signal))) {
+  if (!(await limit.enter(call.signal, call.priority))) {
     metrics.count(origin.name, call.signal.aborted ? 'aborted' : 'busy');
     return 'origin-busy';
   }
@@ -62,7 +64,7 @@ export async function fetchObject(call: FetchCall, sink: Sink, options: FetchOpt
     metrics.count(origin.name, await sendBody(opened, call, sink, options));
     return undefined;
   } finally {
-    limit.leave();
+    limit.leave(call.priority);
   }
 }
 

@@ -1,15 +1,16 @@
 /** The HTTP edge for shards: `/fetch/<origin>/<key>` and `/list/<origin>?prefix=&after=`, for requests with signed terms. */
+import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { ListenAddress } from '../shared/environment.ts';
 import { type Listening, listen } from '../shared/listen.ts';
 import type { SignedCaller } from '../shared/signed-terms.ts';
 import type { Admission } from './admission.ts';
+import type { Priority } from './concurrency-limit.ts';
 import { withDrain } from './drain.ts';
 import { type FetchOptions, fetchObject } from './fetch.ts';
-import { listObjects } from './list.ts';
-import type { OpenOrigin, OpenOrigins } from './open-origins.ts';
-import { type ProblemCode, problemResponse } from './problems.ts';
-import { type OriginPath, originPath } from './sources/origin-path.ts';
+import { type ListedKey, listObjects } from './list.ts';
+import { type OpenOrigin, type OpenOrigins, pathAt } from './open-origins.ts';
+import { sendProblem } from './problems.ts';
 
 interface OriginServerOptions extends FetchOptions {
   readonly address: ListenAddress;
@@ -54,7 +55,7 @@ async function handle(request: IncomingMessage, response: ServerResponse, option
   if (request.method !== 'GET' && request.method !== 'HEAD') return sendProblem(response, 'method-not-allowed', { allow: 'GET, HEAD' });
   const admitted = options.admission.admit(request.headers);
   if (admitted === undefined) return sendProblem(response, 'bad-caller');
-  if (admitted.fill !== target.origin) return sendProblem(response, 'not-your-origin');
+  if (admitted.fill?.origin !== target.origin) return sendProblem(response, 'not-your-origin');
   const origin = options.origins.get(target.origin);
   if (origin === undefined) return sendProblem(response, options.isReady() ? 'no-such-origin' : 'origins-unavailable');
   const left = new AbortController();
@@ -62,7 +63,8 @@ async function handle(request: IncomingMessage, response: ServerResponse, option
   // A shard that stalls must not keep its turn. A slow origin ends before.
   response.setTimeout(2 * origin.origin.timeoutMs + maxHeadMs, () => response.destroy());
   if (target.kind === 'list') return await list(target.rest, { origin, response, signal: left.signal }, options);
-  await fetchTo(target.rest, { request, response, origin, caller: admitted.caller, signal: left.signal }, options);
+  const priority = admitted.fill.isPrefetch ? 'prefetch' : 'demand';
+  await fetchTo(target.rest, { request, response, origin, caller: admitted.caller, priority, signal: left.signal }, options);
 }
 
 interface FetchCall {
@@ -70,11 +72,16 @@ interface FetchCall {
   readonly response: ServerResponse;
   readonly origin: OpenOrigin;
   readonly caller: SignedCaller;
+  readonly priority: Priority;
   readonly signal: AbortSignal;
 }
 
-async function fetchTo(rest: string, { request, response, origin, caller, signal }: FetchCall, options: FetchOptions): Promise<void> {
-  const path = pathOf(rest, origin);
+async function fetchTo(
+  rest: string,
+  { request, response, origin, caller, priority, signal }: FetchCall,
+  options: FetchOptions,
+): Promise<void> {
+  const path = pathAt(origin, rest);
   if (path === undefined || path.encoded === '') return sendProblem(response, 'bad-path');
   const range = parseRange(request.headers.range);
   if (range === 'bad-range') return sendProblem(response, range);
@@ -86,6 +93,7 @@ async function fetchTo(rest: string, { request, response, origin, caller, signal
       method: request.method === 'HEAD' ? 'HEAD' : 'GET',
       range,
       version: request.headers['if-match'],
+      priority,
       signal,
     },
     {
@@ -113,21 +121,24 @@ async function list(
 ): Promise<void> {
   const values = new URLSearchParams(query);
   // The values are keys, which are percent-encoded themselves.
-  const prefix = pathOf(values.get('prefix') ?? origin.origin.prefix, origin);
+  const prefix = pathAt(origin, values.get('prefix') ?? origin.origin.prefix);
   const given = values.get('after');
-  const after = given === null ? undefined : pathOf(given, origin);
+  const after = given === null ? undefined : pathAt(origin, given);
   if (prefix === undefined || (given !== null && after === undefined)) return sendProblem(response, 'bad-path');
-  const writeHead = (): void => {
-    response.writeHead(200, { 'content-type': 'application/x-ndjson' });
+  const write = (line: object): boolean => {
+    if (!response.headersSent) response.writeHead(200, { 'content-type': 'application/x-ndjson' });
+    return response.write(`${JSON.stringify(line)}\n`);
   };
-  const problem = await listObjects({ origin, prefix, after, signal }, { writeHead, response }, options);
-  if (problem !== undefined) sendProblem(response, problem);
-}
-
-/** Undefined for a key that is not of the origin. */
-function pathOf(key: string, { origin }: OpenOrigin): OriginPath | undefined {
-  if (!key.startsWith(origin.prefix)) return undefined;
-  return originPath(key.slice(origin.prefix.length), { hasQuery: origin.source.kind === 'http' });
+  const onObject = async ({ key, bytes, modified }: ListedKey): Promise<void> => {
+    if (!write({ key, size: bytes, modified: modified?.toISOString() })) await once(response, 'drain', { signal });
+  };
+  const listed = await listObjects({ origin, prefix, after, priority: 'demand', signal }, onObject, options);
+  // A list without its last line is broken.
+  if (listed.kind === 'page') {
+    write({ end: true, next: listed.next });
+    response.end();
+  } else if (response.headersSent) response.destroy();
+  else sendProblem(response, listed.code);
 }
 
 function parseTarget(url: string): Target | undefined {
@@ -143,9 +154,4 @@ function parseRange(header: string | undefined): { first: number; last: number |
   if (first === undefined) return 'bad-range';
   const range = { first: Number(first), last: last === undefined ? undefined : Number(last) };
   return range.last !== undefined && range.last < range.first ? 'bad-range' : range;
-}
-
-function sendProblem(response: ServerResponse, code: ProblemCode, further: Readonly<Record<string, string>> = {}): void {
-  const { status, headers, body } = problemResponse(code);
-  response.writeHead(status, { ...headers, ...further }).end(body);
 }

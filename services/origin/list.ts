@@ -1,6 +1,5 @@
-/** Lists an origin: a line of JSON for each object, and a last line that marks the end, because a broken list looks like a short one. */
-import { once } from 'node:events';
-import type { Writable } from 'node:stream';
+/** Lists a page of an origin. */
+import type { Priority } from './concurrency-limit.ts';
 import type { FetchOptions } from './fetch.ts';
 import type { OpenOrigin } from './open-origins.ts';
 import type { ProblemCode } from './problems.ts';
@@ -11,49 +10,52 @@ interface ListCall {
   readonly origin: OpenOrigin;
   readonly prefix: OriginPath;
   readonly after: OriginPath | undefined;
+  readonly priority: Priority;
   readonly signal: AbortSignal;
 }
 
-/** Objects in a page. The last line of a full page has the key for `after` of the next request. */
+export interface ListedKey {
+  readonly key: string;
+  readonly bytes: number;
+  readonly modified: Date | undefined;
+}
+
+/** With `next`, another page follows: it is `after` of the next call. A problem can come after some objects. */
+type Listed = { readonly kind: 'page'; readonly next: string | undefined } | { readonly kind: 'problem'; readonly code: ProblemCode };
+
+/** Objects in a page. */
 const maxObjects = 10_000;
 
-/** Returns the problem to respond with; undefined after the head was written. */
+/** Calls `onObject` for each object of a page, in the order of names. */
 export async function listObjects(
-  { origin: { origin, source, limit }, prefix, after, signal }: ListCall,
-  { writeHead, response }: { writeHead: () => void; response: Writable & { readonly headersSent: boolean } },
-  { metrics, faults }: FetchOptions,
-): Promise<ProblemCode | undefined> {
-  if (source.list === undefined) return 'no-list';
-  if (!(await limit.enter(signal))) {
+  { origin: { origin, source, limit }, prefix, after, priority, signal }: ListCall,
+  onObject: (object: ListedKey) => Promise<void> | void,
+  { metrics, faults }: Pick<FetchOptions, 'metrics' | 'faults'>,
+): Promise<Listed> {
+  if (source.list === undefined) return { kind: 'problem', code: 'no-list' };
+  if (!(await limit.enter(signal, priority))) {
     metrics.count(origin.name, signal.aborted ? 'aborted' : 'busy');
-    return 'origin-busy';
+    return { kind: 'problem', code: 'origin-busy' };
   }
   try {
     let count = 0;
     let next: string | undefined;
-    const listed = source.list({ prefix, after, signal });
-    for await (const { path, bytes, modified } of inTime(listed, origin.timeoutMs)) {
-      if (count === 0) writeHead();
+    for await (const { path, bytes, modified } of inTime(source.list({ prefix, after, signal }), origin.timeoutMs)) {
       const key = origin.prefix + path;
-      const line = `${JSON.stringify({ key, size: bytes, modified: modified?.toISOString() })}\n`;
-      if (!response.write(line)) await once(response, 'drain', { signal });
+      await onObject({ key, bytes, modified });
       if (++count < maxObjects) continue;
       next = key;
       break;
     }
-    if (count === 0) writeHead();
-    response.end(`${JSON.stringify({ end: true, next })}\n`);
     metrics.count(origin.name, 'object');
-    return undefined;
+    return { kind: 'page', next };
   } catch (error) {
     const kind = error instanceof OriginError ? error.code : 'failed';
     metrics.count(origin.name, signal.aborted ? 'aborted' : kind);
     if (!signal.aborted) faults.report(origin.name, { kind, reason: `cannot list: ${(error as Error).message}` }, '-');
-    if (!response.headersSent) return kind === 'refused' ? 'origin-refused' : 'origin-failed';
-    response.destroy();
-    return undefined;
+    return { kind: 'problem', code: kind === 'refused' ? 'origin-refused' : 'origin-failed' };
   } finally {
-    limit.leave();
+    limit.leave(priority);
   }
 }
 

@@ -15,6 +15,9 @@ import { FaultLog } from './fault-log.ts';
 import { startOriginServer } from './http.ts';
 import { Metrics } from './metrics.ts';
 import { OpenOrigins } from './open-origins.ts';
+import { FillClient } from './prefetch/fill-client.ts';
+import { startPrefetchServer } from './prefetch/http.ts';
+import { Jobs } from './prefetch/jobs.ts';
 import { FileSource } from './sources/file-source.ts';
 import { HttpSource } from './sources/http-source.ts';
 import type { ObjectSource } from './sources/object-source.ts';
@@ -28,12 +31,12 @@ await runService('origin', async () => {
 });
 
 async function start(config: Settings<typeof settings>, log: Logger, closer: Closer): Promise<Record<string, string>> {
-  const client = connectKubernetes({ kubeconfig: config.kubeconfig });
-  closer.add('Kubernetes client', () => client.close());
+  const kubernetes = connectKubernetes({ kubeconfig: config.kubeconfig });
+  closer.add('Kubernetes client', () => kubernetes.close());
   const origins = new OpenOrigins({ openSource: (origin) => openSource(origin, config.secretsDirectory) });
   closer.add('origins', () => origins.close());
   const document = new DocumentSource<readonly Origin[]>({
-    client,
+    client: kubernetes,
     namespace: config.namespace,
     configMap: 'kura-origins',
     key: 'origins.yaml',
@@ -56,18 +59,22 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
     notReady: () => (document.current === undefined ? document.complaint : undefined),
   });
   closer.add('metrics server', () => metricsServer.close());
-  const server = await startOriginServer({
-    address: config.listen,
-    drainMs: config.drain,
+  const faults = new FaultLog({ log, now: () => performance.now() });
+  const shared = {
     origins,
     admission: new Admission({ keys: () => credentials.keys, now: Date.now }),
     isReady: () => document.current !== undefined,
-    metrics,
-    faults: new FaultLog({ log, now: () => performance.now() }),
     log,
-  });
+  };
+  const server = await startOriginServer({ ...shared, address: config.listen, drainMs: config.drain, metrics, faults });
   closer.add('server', () => server.close());
-  return { fetch: server.address, metrics: metricsServer.address };
+  const client = new FillClient({ url: config.fillUrl, maxConnections: config.maxFills, keys: () => credentials.keys, now: Date.now });
+  closer.add('connections to shards', () => client.close());
+  const jobs = new Jobs({ ...config, origins, client, metrics, faults, log });
+  closer.add('prefetch jobs', () => jobs.close());
+  const prefetchServer = await startPrefetchServer({ ...shared, address: config.prefetchListen, jobs });
+  closer.add('server for prefetch jobs', () => prefetchServer.close());
+  return { fetch: server.address, prefetch: prefetchServer.address, metrics: metricsServer.address };
 }
 
 function openSource(origin: Origin, secretsDirectory: string): ObjectSource {

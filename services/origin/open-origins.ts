@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Origin } from '../shared/origins.ts';
 import { ConcurrencyLimit } from './concurrency-limit.ts';
 import type { ObjectSource } from './sources/object-source.ts';
+import { type OriginPath, originPath } from './sources/origin-path.ts';
 
 export interface OpenOrigin {
   readonly origin: Origin;
@@ -10,7 +11,14 @@ export interface OpenOrigin {
   readonly limit: ConcurrencyLimit;
 }
 
+/** Requests that wait for a turn at one origin, of each priority. */
 const maxWaiting = 1_000;
+
+/** The name of a key at its origin. Undefined for a key that is not of the origin. */
+export function pathAt({ origin }: OpenOrigin, key: string): OriginPath | undefined {
+  if (!key.startsWith(origin.prefix)) return undefined;
+  return originPath(key.slice(origin.prefix.length), { hasQuery: origin.source.kind === 'http' });
+}
 
 export class OpenOrigins {
   readonly #openSource: (origin: Origin) => ObjectSource;

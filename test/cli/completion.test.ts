@@ -52,6 +52,8 @@ for (const [shell, words] of Object.entries(shells)) {
       return lines.split('\n').flatMap((each) => each.split(/[\t:]/, 1).filter((word) => word !== ''));
     };
     t.deepEqual(await complete('kura st'), ['stat', 'status']);
+    t.deepEqual(await complete('kura pre'), ['prefetch']);
+    t.deepEqual(await complete('kura prefetch vision --fo'), ['--follow']);
     t.deepEqual(await complete('kura policy e'), ['explain']);
     t.deepEqual(await complete('kura warm data vision --wo'), ['--workers']);
     t.deepEqual(await complete('kura policy explain x --ver'), ['--verb']);

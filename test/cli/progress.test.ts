@@ -1,8 +1,8 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { AverageRate } from '../../services/cli/output/average-rate.ts';
 import { progressLine } from '../../services/cli/output/progress-line.ts';
 import { describe, TransferStatistics } from '../../services/cli/transfer/transfer-statistics.ts';
+import { AverageRate } from '../../services/shared/average-rate.ts';
 
 const state = {
   label: 'warm',

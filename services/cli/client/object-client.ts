@@ -26,14 +26,11 @@ interface ObjectClientOptions {
   readonly server: string;
   readonly tokenFile: string;
   readonly connections: number;
-  /**
-   * `direct`: transfer large bodies directly from and to the shards. The server is the fallback for shards that are not reachable.
-   * `through`: the server fetches a miss from the origin of its key.
-   */
-  readonly route: 'objects' | 'direct' | 'through';
+  /** Transfer large bodies directly from and to the shards. The server is the fallback for shards that are not reachable. */
+  readonly isDirect: boolean;
 }
 
-type Method = 'GET' | 'HEAD' | 'PUT' | 'DELETE';
+type Method = 'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE';
 
 /** The final response, after retries. It is the last 503 or 429 if every try returned one. */
 export interface ObjectResponse {
@@ -44,7 +41,15 @@ export interface ObjectResponse {
   readonly retries: number;
 }
 
+const objectsRoute = '/objects/';
+/** The server fetches a miss from the origin of its key. */
+export const throughRoute = '/through/';
+
 interface RequestOptions {
+  /** The path before the key. The default is that of objects. */
+  readonly route?: string;
+  /** False: 429 and 503 are final. */
+  readonly mayRetryStatus?: boolean;
   /** A function is called for each try. A stream can be sent only once. */
   readonly body?: Readable | (() => Readable);
   readonly length?: number;
@@ -56,7 +61,9 @@ interface RequestOptions {
 
 interface ObjectRequest {
   readonly method: Method;
+  readonly route: string;
   readonly key: string;
+  readonly mayRetryStatus: boolean;
   readonly body: RequestBody;
   readonly length: number | undefined;
   readonly headers: Headers;
@@ -86,13 +93,13 @@ export class ObjectClient {
 
   constructor(options: ObjectClientOptions) {
     this.#options = options;
-    const { server, tokenFile, connections, route } = options;
-    const limits = { headersTimeout: route === 'through' ? throughTimeoutMs : responseTimeoutMs, bodyTimeout: bodyTimeoutMs };
+    const { server, tokenFile, connections, isDirect } = options;
+    const limits = { headersTimeout: responseTimeoutMs, bodyTimeout: bodyTimeoutMs };
     this.#agent = new Agent({ connections, pipelining: 1, ...limits, connect: { timeout: connectTimeoutMs } });
     this.#continuePuts = new ContinuePuts({ connections, responseTimeoutMs, bodyTimeoutMs });
     this.#token = new TokenFile(tokenFile);
     this.#flow = new FlowControl(connections);
-    this.#directFrom = route === 'direct' && server.startsWith('http:') ? 0 : Number.POSITIVE_INFINITY;
+    this.#directFrom = isDirect && server.startsWith('http:') ? 0 : Number.POSITIVE_INFINITY;
   }
 
   /** Why requests wait, such as `429: 4 of 16 workers, wait 3 s`; empty if they do not. */
@@ -108,8 +115,12 @@ export class ObjectClient {
    * server responds to no request for 10 s, with the fault if only this request fails, and when `signal` aborts. The caller must read or
    * dump the response body.
    */
-  async request(method: Method, key: string, { body, length, headers = {}, signal, report }: RequestOptions): Promise<ObjectResponse> {
-    const request = { method, key, body: new RequestBody(body), length, headers, signal };
+  async request(
+    method: Method,
+    key: string,
+    { route = objectsRoute, mayRetryStatus = true, body, length, headers = {}, signal, report }: RequestOptions,
+  ): Promise<ObjectResponse> {
+    const request = { method, route, key, mayRetryStatus, body: new RequestBody(body), length, headers, signal };
     const plan = new RetryPlan();
     for (let retries = 0; ; retries++) {
       const attempt = await this.#attempt(request, plan);
@@ -145,7 +156,7 @@ export class ObjectClient {
 
   /** Sends a request once. `waitMs` is the time before the next try. */
   async #attempt(request: ObjectRequest, plan: RetryPlan): Promise<Attempt> {
-    const { body, signal } = request;
+    const { body, mayRetryStatus, signal } = request;
     await this.#flow.enter(signal);
     let response: RawResponse | undefined;
     try {
@@ -154,7 +165,7 @@ export class ObjectClient {
       this.#respondedAt = performance.now();
       this.#failingSince = undefined;
       const next = plan.afterResponse(response, this.#respondedAt);
-      if (next.kind === 'done' || body.isSpent) {
+      if (next.kind === 'done' || body.isSpent || !mayRetryStatus) {
         if (response.statusCode !== 429) this.#flow.accept();
         return { response };
       }
@@ -191,11 +202,13 @@ export class ObjectClient {
 
   /** Sends the request directly to a shard if that is enabled and works, otherwise to the server. */
   async #exchange(request: ObjectRequest, headers: Headers): Promise<RawResponse> {
-    const { method, key, length } = request;
-    const { server, route } = this.#options;
+    const { method, route, key, length } = request;
+    const { server } = this.#options;
     const isDirect =
-      (method === 'GET' || (method === 'PUT' && (length ?? minDirectBytes) >= minDirectBytes)) && performance.now() >= this.#directFrom;
-    const indirectly = () => this.#send(server, `/${route === 'through' ? route : 'objects'}/${key}`, { request, headers });
+      route === objectsRoute &&
+      (method === 'GET' || (method === 'PUT' && (length ?? minDirectBytes) >= minDirectBytes)) &&
+      performance.now() >= this.#directFrom;
+    const indirectly = () => this.#send(server, route + key, { request, headers });
     if (!isDirect) return indirectly();
     const response = await this.#send(server, `/direct/${key}`, { request, headers, mayRedirect: true });
     const [, shard, target] = (response.statusCode === 307 && /^(http:\/\/[^/]+)(\/.*)$/.exec(String(response.headers.location))) || [];
@@ -227,11 +240,12 @@ export class ObjectClient {
   }
 
   #send(origin: string, path: string, { request, headers, mayRedirect = false }: Sending): Promise<RawResponse> {
-    const { method, body, length, signal } = request;
+    const { method, route, body, length, signal } = request;
     const sized = length === undefined ? headers : { ...headers, 'content-length': String(length) };
     if (method === 'PUT' && (mayRedirect || length === undefined || length > maxPlainPutBytes))
       return this.#continuePuts.send({ origin, path, headers: sized, body: () => body.open() as Readable, signal });
-    return this.#agent.request({ origin, method, path, headers: sized, body: body.open() ?? null, signal });
+    const headersTimeout = route === throughRoute ? throughTimeoutMs : responseTimeoutMs;
+    return this.#agent.request({ origin, method, path, headers: sized, body: body.open() ?? null, headersTimeout, signal });
   }
 }
 

@@ -1,6 +1,7 @@
 /** Pure: the progress line. */
+
+import type { Amount } from '../../shared/average-rate.ts';
 import { formatBytes, formatCount, formatDuration } from '../../shared/format.ts';
-import type { Amount } from './average-rate.ts';
 
 interface ProgressState {
   readonly label: string;

@@ -1,6 +1,6 @@
 /** Progress of transfers: a bar on a terminal. Elsewhere, a line every 5 s for many objects, and nothing for one object. */
 import { SingleBar } from 'cli-progress';
-import { type Amount, AverageRate } from './average-rate.ts';
+import { type Amount, AverageRate } from '../../shared/average-rate.ts';
 import { progressLine, progressLogLine } from './progress-line.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -18,15 +18,23 @@ interface ProgressOptions {
 }
 
 interface Progress {
-  update(done: Amount): void;
+  /** `total` replaces the former one, for a transfer whose end is not known at its start. */
+  update(done: Amount, total?: Amount): void;
   stop(): void;
 }
 
-export function startProgress({ label, total, waitReason, terminal, done: before = { objects: 0, bytes: 0 } }: ProgressOptions): Progress {
-  let done = before;
+export function startProgress({
+  label,
+  total: first,
+  waitReason,
+  terminal,
+  done: before = { objects: 0, bytes: 0 },
+}: ProgressOptions): Progress {
+  let [done, total] = [before, first];
   const rate = new AverageRate(performance.now(), before);
-  const update = (now: Amount): void => {
+  const update = (now: Amount, newTotal?: Amount): void => {
     done = now;
+    total = newTotal ?? total;
     rate.add(performance.now(), now);
   };
   const state = () => {

@@ -37,6 +37,7 @@ export async function startOrigin(
   await core.createNamespacedConfigMap({ namespace: system, body: body(yaml) });
   const service = await startService('origin', {
     KURA_ORIGIN_LISTEN: '127.0.0.1:0',
+    KURA_ORIGIN_PREFETCH_LISTEN: '127.0.0.1:0',
     KURA_ORIGIN_METRICS_LISTEN: '127.0.0.1:0',
     KURA_ORIGIN_KUBECONFIG: fake.kubeconfig,
     KURA_ORIGIN_CREDENTIAL_FILE: 'off',
