@@ -8,6 +8,9 @@ const root = path.resolve(import.meta.dirname, '..');
 const helmVersion = '4.3.1';
 /** Helm, for the tests of the chart. */
 export const helmBinary = path.join(root, '.tools', `helm-${helmVersion}`, 'helm');
+const versitygwVersion = '1.8.0';
+/** A server with the interface of S3 that verifies signatures, for the test of an origin. */
+export const versitygwBinary = path.join(root, '.tools', `versitygw-${versitygwVersion}`, 'versitygw');
 const binaries = ['etcd', 'kube-apiserver', 'kube-controller-manager', 'kubectl'];
 /** The same version as in test/kubernetes/plane/go.mod. GOTOOLCHAIN=local prevents Go from downloading another version. */
 const minGo = [1, 26] as const;
@@ -21,12 +24,12 @@ export function buildPlane(): string | undefined {
     `building the Kubernetes ${kubernetesVersion} control plane into ${path.relative(root, binariesDirectory)}; this takes some minutes`,
   );
   const script = path.join(root, 'test', 'kubernetes', 'plane', 'build.sh');
-  const { status } = spawnSync('bash', [script, binariesDirectory, helmBinary], { stdio: 'inherit' });
+  const { status } = spawnSync('bash', [script, binariesDirectory, helmBinary, versitygwBinary], { stdio: 'inherit' });
   return status === 0 ? undefined : 'could not build the control plane: see the output of Go above';
 }
 
 function isPlaneBuilt(): boolean {
-  return [helmBinary, ...binaries.map((name) => path.join(binariesDirectory, name))].every((file) => existsSync(file));
+  return [helmBinary, versitygwBinary, ...binaries.map((name) => path.join(binariesDirectory, name))].every((file) => existsSync(file));
 }
 
 /** Returns the first missing requirement in one line, or undefined. */

@@ -74,6 +74,7 @@ export function originProgram(context: ProgramContext, ports: OriginPorts): Prog
     CREDENTIAL_FILE: credentialFile(context.stateDirectory),
     SECRETS_DIRECTORY: path.join(context.stateDirectory, 'origins'),
     FILL_URL: `http://127.0.0.1:${ports.fill}`,
+    DRAIN: context.settings.KURA_ORIGIN_DRAIN ?? '0s',
   }));
 }
 

@@ -6,6 +6,7 @@ export const settings = {
   prefetchListen: listenAddress('Where Envoy sends requests for prefetch jobs.', '0.0.0.0:18101'),
   metricsListen: listenAddress('Where `/metrics`, `/livez` and `/readyz` are.', '0.0.0.0:9905'),
   kubeconfig: optional(text("Kubeconfig of the cluster; without it the Pod's own ServiceAccount.")),
+  drain: duration('How long requests of shards may take when the service ends.', { min: 0, max: 600_000 }, '30s'),
   namespace: text('Namespace of the ConfigMap kura-origins.', 'kura-system'),
   originsFile: optional(
     text('File that keeps the last valid document, so that it is in force after a restart without the Kubernetes API.'),

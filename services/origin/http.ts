@@ -6,6 +6,7 @@ import { type Listening, listen } from '../shared/listen.ts';
 import type { SignedCaller } from '../shared/signed-terms.ts';
 import type { Admission } from './admission.ts';
 import type { Priority } from './concurrency-limit.ts';
+import { withDrain } from './drain.ts';
 import { type FetchOptions, fetchObject } from './fetch.ts';
 import { type ListedKey, listObjects } from './list.ts';
 import { type OpenOrigin, type OpenOrigins, pathAt } from './open-origins.ts';
@@ -13,6 +14,8 @@ import { sendProblem } from './problems.ts';
 
 interface OriginServerOptions extends FetchOptions {
   readonly address: ListenAddress;
+  /** How long requests may take when the service ends. */
+  readonly drainMs: number;
   readonly origins: OpenOrigins;
   readonly admission: Admission;
   /** Whether a document is in force. */
@@ -32,7 +35,7 @@ const maxHeadMs = 5_000;
 /** Each shard opens few connections. */
 const maxConnections = 4_096;
 
-export function startOriginServer(options: OriginServerOptions): Promise<Listening> {
+export async function startOriginServer(options: OriginServerOptions): Promise<Listening> {
   const server = createServer({ maxHeaderSize: maxHeadBytes, headersTimeout: maxHeadMs }, (request, response) => {
     handle(request, response, options).catch((error: unknown) => {
       options.log.error({ err: error }, 'unexpected fault');
@@ -43,7 +46,7 @@ export function startOriginServer(options: OriginServerOptions): Promise<Listeni
   // The time of a request is bounded by the origin's timeout and by its reader.
   server.requestTimeout = 0;
   server.maxConnections = maxConnections;
-  return listen(server, options.address);
+  return withDrain(server, await listen(server, options.address), { maxMs: options.drainMs });
 }
 
 async function handle(request: IncomingMessage, response: ServerResponse, options: OriginServerOptions): Promise<void> {

@@ -66,7 +66,7 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
     isReady: () => document.current !== undefined,
     log,
   };
-  const server = await startOriginServer({ ...shared, address: config.listen, metrics, faults });
+  const server = await startOriginServer({ ...shared, address: config.listen, drainMs: config.drain, metrics, faults });
   closer.add('server', () => server.close());
   const client = new FillClient({ url: config.fillUrl, maxConnections: config.maxFills, keys: () => credentials.keys, now: Date.now });
   closer.add('connections to shards', () => client.close());

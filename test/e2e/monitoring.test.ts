@@ -76,7 +76,8 @@ test('the PrometheusRule has the same alerts, and the PodMonitor the same ports 
 if (prometheus !== undefined && promtool !== undefined) {
   test.serial.before(async (t) => {
     t.timeout(3 * 60_000);
-    system = await startLocalSystem({ args: ['--shard-bytes', '16Mi'] });
+    const origins = ['--origin', `vision/folder/=${path.join(root, 'envoy')}`, '--origin', 'vision/gone/=http://127.0.0.1:1/'];
+    system = await startLocalSystem({ args: ['--shard-bytes', '16Mi', ...origins] });
     const policyFile = (await system.local()).policy as string;
     const policy = await readFile(policyFile, 'utf8');
     const limited = policy
@@ -128,7 +129,7 @@ if (prometheus !== undefined && promtool !== undefined) {
         for (const [, label = ''] of matchers.matchAll(/(\w+)=/g))
           t.true(label in (series[0]?.metric ?? {}), `${alert}: ${selector} has no ${label}`);
         // Values that only a fault brings are named here; all others have to be there.
-        if (!/class="5"|decision="una(vailable|uthenticated)"/.test(matchers))
+        if (!/class="5"|decision="una(vailable|uthenticated)"|result="busy"/.test(matchers))
           t.true((await ask(selector)).length > 0, `${alert}: ${selector}`);
       }
     }
@@ -146,7 +147,7 @@ if (prometheus !== undefined && promtool !== undefined) {
 }
 
 async function startPrometheus(folder: string): Promise<void> {
-  const { shards, authz, eds, envoyMetricsUrl } = await system.local();
+  const { shards, authz, eds, envoyMetricsUrl, originMetricsUrl } = await system.local();
   const job = (name: string, urls: readonly string[]) => ({
     job_name: name,
     static_configs: [{ targets: urls.map((each) => new URL(each).host) }],
@@ -162,6 +163,7 @@ async function startPrometheus(folder: string): Promise<void> {
       job('kura-authz', [authz.metricsUrl]),
       job('kura-eds', [eds.metricsUrl]),
       job('kura-envoy', [envoyMetricsUrl]),
+      job('kura-origin', [originMetricsUrl as string]),
     ],
   };
   const file = path.join(folder, 'prometheus.yml');
@@ -170,7 +172,7 @@ async function startPrometheus(folder: string): Promise<void> {
   url = `http://127.0.0.1:${port}`;
   const args = [`--config.file=${file}`, `--storage.tsdb.path=${path.join(folder, 'data')}`, `--web.listen-address=127.0.0.1:${port}`];
   server = spawn('setpriv', ['--pdeathsig', 'KILL', '--', prometheus as string, ...args, '--log.level=error'], { stdio: 'inherit' });
-  await waitFor('Prometheus has scraped all', async () => (await ask('up == 1')).length === 7);
+  await waitFor('Prometheus has scraped all', async () => (await ask('up == 1')).length === 8);
 }
 
 async function ask(query: string): Promise<{ metric: Record<string, string> }[]> {
@@ -199,8 +201,9 @@ async function makeRefusals(policy: string): Promise<void> {
   });
 }
 
-/** Enough that shards evict. */
+/** Enough that shards evict, and a miss that each origin is asked for. */
 async function makeTraffic(): Promise<void> {
+  for (const key of ['folder/grants.lua', 'gone/x']) await system.call({ as: 'vision/trainer', path: `/through/vision/${key}` });
   const body = Buffer.alloc(300_000, 'kura');
   for (let index = 0; index < 300; index += 1) {
     const request = { as: 'vision/trainer', path: `/objects/vision/set/${index}` };

@@ -26,11 +26,8 @@ interface ObjectClientOptions {
   readonly server: string;
   readonly tokenFile: string;
   readonly connections: number;
-  /**
-   * `direct`: transfer large bodies directly from and to the shards. The server is the fallback for shards that are not reachable.
-   * `through`: the server fetches a miss from the origin of its key.
-   */
-  readonly route: 'objects' | 'direct' | 'through';
+  /** Transfer large bodies directly from and to the shards. The server is the fallback for shards that are not reachable. */
+  readonly isDirect: boolean;
 }
 
 type Method = 'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE';
@@ -44,9 +41,13 @@ export interface ObjectResponse {
   readonly retries: number;
 }
 
+const objectsRoute = '/objects/';
+/** The server fetches a miss from the origin of its key. */
+export const throughRoute = '/through/';
+
 interface RequestOptions {
-  /** The path before the key, for another service than the objects. */
-  readonly path?: string;
+  /** The path before the key. The default is that of objects. */
+  readonly route?: string;
   /** False: 429 and 503 are final. */
   readonly mayRetryStatus?: boolean;
   /** A function is called for each try. A stream can be sent only once. */
@@ -60,7 +61,7 @@ interface RequestOptions {
 
 interface ObjectRequest {
   readonly method: Method;
-  readonly path: string | undefined;
+  readonly route: string;
   readonly key: string;
   readonly mayRetryStatus: boolean;
   readonly body: RequestBody;
@@ -89,18 +90,16 @@ export class ObjectClient {
   #failingSince: number | undefined;
   /** Direct transfers are possible from this time on; never if the server uses TLS, because it does not redirect then. */
   #directFrom: number;
-  readonly #objectsPath: string;
 
   constructor(options: ObjectClientOptions) {
     this.#options = options;
-    const { server, tokenFile, connections, route } = options;
-    const limits = { headersTimeout: route === 'through' ? throughTimeoutMs : responseTimeoutMs, bodyTimeout: bodyTimeoutMs };
+    const { server, tokenFile, connections, isDirect } = options;
+    const limits = { headersTimeout: responseTimeoutMs, bodyTimeout: bodyTimeoutMs };
     this.#agent = new Agent({ connections, pipelining: 1, ...limits, connect: { timeout: connectTimeoutMs } });
     this.#continuePuts = new ContinuePuts({ connections, responseTimeoutMs, bodyTimeoutMs });
     this.#token = new TokenFile(tokenFile);
     this.#flow = new FlowControl(connections);
-    this.#objectsPath = route === 'through' ? '/through/' : '/objects/';
-    this.#directFrom = route === 'direct' && server.startsWith('http:') ? 0 : Number.POSITIVE_INFINITY;
+    this.#directFrom = isDirect && server.startsWith('http:') ? 0 : Number.POSITIVE_INFINITY;
   }
 
   /** Why requests wait, such as `429: 4 of 16 workers, wait 3 s`; empty if they do not. */
@@ -119,9 +118,9 @@ export class ObjectClient {
   async request(
     method: Method,
     key: string,
-    { path, mayRetryStatus = true, body, length, headers = {}, signal, report }: RequestOptions,
+    { route = objectsRoute, mayRetryStatus = true, body, length, headers = {}, signal, report }: RequestOptions,
   ): Promise<ObjectResponse> {
-    const request = { method, path, key, mayRetryStatus, body: new RequestBody(body), length, headers, signal };
+    const request = { method, route, key, mayRetryStatus, body: new RequestBody(body), length, headers, signal };
     const plan = new RetryPlan();
     for (let retries = 0; ; retries++) {
       const attempt = await this.#attempt(request, plan);
@@ -203,13 +202,13 @@ export class ObjectClient {
 
   /** Sends the request directly to a shard if that is enabled and works, otherwise to the server. */
   async #exchange(request: ObjectRequest, headers: Headers): Promise<RawResponse> {
-    const { method, path, key, length } = request;
+    const { method, route, key, length } = request;
     const { server } = this.#options;
     const isDirect =
-      path === undefined &&
+      route === objectsRoute &&
       (method === 'GET' || (method === 'PUT' && (length ?? minDirectBytes) >= minDirectBytes)) &&
       performance.now() >= this.#directFrom;
-    const indirectly = () => this.#send(server, (path ?? this.#objectsPath) + key, { request, headers });
+    const indirectly = () => this.#send(server, route + key, { request, headers });
     if (!isDirect) return indirectly();
     const response = await this.#send(server, `/direct/${key}`, { request, headers, mayRedirect: true });
     const [, shard, target] = (response.statusCode === 307 && /^(http:\/\/[^/]+)(\/.*)$/.exec(String(response.headers.location))) || [];
@@ -241,11 +240,12 @@ export class ObjectClient {
   }
 
   #send(origin: string, path: string, { request, headers, mayRedirect = false }: Sending): Promise<RawResponse> {
-    const { method, body, length, signal } = request;
+    const { method, route, body, length, signal } = request;
     const sized = length === undefined ? headers : { ...headers, 'content-length': String(length) };
     if (method === 'PUT' && (mayRedirect || length === undefined || length > maxPlainPutBytes))
       return this.#continuePuts.send({ origin, path, headers: sized, body: () => body.open() as Readable, signal });
-    return this.#agent.request({ origin, method, path, headers: sized, body: body.open() ?? null, signal });
+    const headersTimeout = route === throughRoute ? throughTimeoutMs : responseTimeoutMs;
+    return this.#agent.request({ origin, method, path, headers: sized, body: body.open() ?? null, headersTimeout, signal });
   }
 }
 

@@ -17,7 +17,6 @@ export interface ServerOptions {
   readonly local?: string;
   readonly json?: boolean;
   readonly direct?: boolean;
-  readonly through?: boolean;
   readonly raw?: boolean;
 }
 
@@ -88,12 +87,7 @@ export function connect(
   const file = path.resolve(workingDirectory, tokenFile);
   if (!existsSync(file)) throw new UsageError(`the token file ${file} does not exist`);
   return {
-    client: new ObjectClient({
-      server,
-      tokenFile: file,
-      connections,
-      route: options.through ? 'through' : options.direct ? 'direct' : 'objects',
-    }),
+    client: new ObjectClient({ server, tokenFile: file, connections, isDirect: options.direct ?? false }),
     prefix,
     key,
     keyFor,

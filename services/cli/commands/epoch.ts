@@ -22,6 +22,7 @@ const throughLabels = { ...asideLabels, misses: 'fetched from the origin' };
 interface EpochOptions extends ServerOptions {
   readonly epochs: number;
   readonly workers: number;
+  readonly through?: boolean;
 }
 
 export function addEpochCommand(program: Command, context: CommandContext, run: RunAction): void {

@@ -191,7 +191,7 @@ async function send(
   body?: Buffer,
 ): Promise<JobProgress> {
   const response = await connection.client.request(method, prefix + (id === undefined ? '' : `?id=${encodeURIComponent(id)}`), {
-    path: '/prefetch/',
+    route: '/prefetch/',
     mayRetryStatus: method === 'GET',
     ...(body === undefined ? {} : { body: () => Readable.from([body]), length: body.length }),
     signal: context.signal,

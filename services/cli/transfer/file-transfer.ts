@@ -3,7 +3,7 @@ import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { Readable } from 'node:stream';
 import { isConnectionFault, UnreachableError } from '../client/connection-fault.ts';
-import type { ObjectClient, ObjectResponse } from '../client/object-client.ts';
+import { type ObjectClient, type ObjectResponse, throughRoute } from '../client/object-client.ts';
 import { problemText } from '../client/problem-text.ts';
 import type { SourceFile } from './source-files.ts';
 
@@ -35,7 +35,7 @@ export function readAside(client: ObjectClient, transfer: Transfer): Promise<Tra
 /** Reads an object that the cache fetches from its origin. A fetched object is a miss. */
 export function readThrough(client: ObjectClient, { key, file, signal }: Transfer): Promise<TransferResult> {
   return asOutcome(signal, async (counted) => {
-    const response = await counted(() => client.request('GET', key, { signal }));
+    const response = await counted(() => client.request('GET', key, { route: throughRoute, signal }));
     if (response.status !== 200) return rejected('GET', key, response.status, await response.body.text());
     const outcome = await compareBody(response, file);
     return outcome.kind === 'hit' && response.headers['x-kura-cache'] !== 'hit' ? { kind: 'miss' } : outcome;

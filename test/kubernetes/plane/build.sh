@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# build.sh BIN_DIR HELM: builds etcd, kube-apiserver, kube-controller-manager and kubectl (Kubernetes 1.36.3) as Go tools from the module file beside this
+# build.sh BIN_DIR HELM VERSITYGW: builds etcd, kube-apiserver, kube-controller-manager and kubectl (Kubernetes 1.36.3) as Go tools from the module file beside this
 # script: no container and no downloaded binary is needed, and go.sum pins every source. 340 MB; about 5 minutes on 2 cores the first time (3 GB of Go's
 # build cache, which may be deleted afterwards), nothing when BIN_DIR is filled. Each binary is moved into place whole, so a killed build leaves no half one.
 set -euo pipefail
-bin=$(mkdir -p "${1:?usage: build.sh BIN_DIR HELM}" && cd "$1" && pwd)
-helm=$(realpath -m "${2:?usage: build.sh BIN_DIR HELM}")
+usage="usage: build.sh BIN_DIR HELM VERSITYGW"
+bin=$(mkdir -p "${1:?$usage}" && cd "$1" && pwd)
+helm=$(realpath -m "${2:?$usage}")
+versitygw=$(realpath -m "${3:?$usage}")
 cd "$(dirname "$0")"
 export CGO_ENABLED=0 GOFLAGS="-buildvcs=false -mod=readonly" GOTOOLCHAIN=local
 # A third less CPU time for the build (kube-apiserver: 8 minutes instead of 13), and nothing here asks much of the binaries: fewer rounds of garbage collection in the compiler, no optimization.
@@ -22,11 +24,15 @@ for tool in \
   go build -trimpath -gcflags "$gcflags" -ldflags "$flags" -o "$bin/$name.part" "${tool%:*}"
   mv "$bin/$name.part" "$bin/$name"
 done
-# Helm needs other versions of its modules, which Go's checksum database pins.
-if [ ! -x "$helm" ]; then
-  scratch=$(mktemp -d "$bin/helm-XXXXXX")
-  GOBIN=$scratch go install -trimpath -gcflags "$gcflags" -ldflags "-s -w" helm.sh/helm/v4/cmd/helm@v4.3.1
-  mkdir -p "$(dirname "$helm")"
-  mv "$scratch/helm" "$helm"
+# Helm and the S3 server versitygw need other versions of their modules, which Go's checksum database pins.
+install_tool() {
+  [ -x "$1" ] && return
+  local scratch
+  scratch=$(mktemp -d "$bin/tool-XXXXXX")
+  GOBIN=$scratch go install -trimpath -gcflags "$gcflags" -ldflags "-s -w" "$2"
+  mkdir -p "$(dirname "$1")"
+  mv "$scratch/$(basename "$1")" "$1"
   rmdir "$scratch"
-fi
+}
+install_tool "$helm" helm.sh/helm/v4/cmd/helm@v4.3.1
+install_tool "$versitygw" github.com/versity/versitygw/cmd/versitygw@v1.8.0

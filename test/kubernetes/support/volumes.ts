@@ -73,7 +73,7 @@ async function filesOf(cluster: Cluster, pod: V1Pod, { configMap, secret, projec
 async function fromSource(cluster: Cluster, pod: V1Pod, source: V1VolumeProjection): Promise<Files> {
   const { configMap, secret, serviceAccountToken, downwardAPI } = source;
   if (configMap !== undefined) return await fromConfigMap(cluster, pod, configMap.name as string, configMap.items);
-  if (secret !== undefined) return await fromSecret(cluster, pod, secret.name as string, secret.items);
+  if (secret !== undefined) return await fromSecret(cluster, pod, secret.name as string, secret.items, secret.optional);
   if (serviceAccountToken !== undefined) {
     const { audience, expirationSeconds = 3600, path: file } = serviceAccountToken;
     return { [file]: await requestToken(cluster, pod, { ...(audience === undefined ? {} : { audience }), expirationSeconds }) };
@@ -99,8 +99,10 @@ async function fromConfigMap(cluster: Cluster, pod: V1Pod, name: string, items?:
   return pick(data ?? {}, items);
 }
 
-async function fromSecret(cluster: Cluster, pod: V1Pod, name: string, items?: readonly Item[]): Promise<Files> {
-  const { data } = (await cluster.ok('GET', `/api/v1/namespaces/${pod.metadata?.namespace}/secrets/${name}`)) as V1Secret;
+async function fromSecret(cluster: Cluster, pod: V1Pod, name: string, items?: readonly Item[], isOptional = false): Promise<Files> {
+  const place = `/api/v1/namespaces/${pod.metadata?.namespace}/secrets/${name}`;
+  if (isOptional && (await cluster.call('GET', place)).status === 404) return {};
+  const { data } = (await cluster.ok('GET', place)) as V1Secret;
   return pick(Object.fromEntries(Object.entries(data ?? {}).map(([key, value]) => [key, Buffer.from(value, 'base64')])), items);
 }
 
@@ -119,10 +121,14 @@ function pick(data: Files, items?: readonly Item[]): Files {
 async function publish(folder: string, files: Files): Promise<void> {
   const version = `..${randomUUID()}`;
   await mkdir(path.join(folder, version));
-  for (const [name, content] of Object.entries(files)) await writeFile(path.join(folder, version, name), content);
+  for (const [name, content] of Object.entries(files)) {
+    const file = path.join(folder, version, name);
+    await mkdir(path.dirname(file), { recursive: true });
+    await writeFile(file, content);
+  }
   await symlink(version, path.join(folder, '..new'));
   await rename(path.join(folder, '..new'), path.join(folder, '..data'));
-  for (const name of Object.keys(files)) {
+  for (const name of new Set(Object.keys(files).map((file) => file.split('/', 1)[0] as string))) {
     await rm(path.join(folder, name), { force: true });
     await symlink(path.join('..data', name), path.join(folder, name));
   }
