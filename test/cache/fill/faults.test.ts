@@ -243,3 +243,17 @@ test.serial('a shard stops in the middle of a fill', async (t) => {
   t.not((await reading)?.complete, true);
   t.deepEqual(await readdir(`${through.shard.directory}/temporary`), []);
 });
+
+test.serial('a client that gets no byte in time gets 502, and the fill continues', async (t) => {
+  const open: ServerResponse[] = [];
+  const budget = { firstByteMs: 60_000, commitMs: 60_000, readMs: 60_000, writeMs: 60_000, fillMs: 300 };
+  const through = await startThrough(t, (_request, response) => open.push(response), { budget });
+  for (const method of ['GET', 'HEAD']) t.is((await through.get('a', { method })).status, 502);
+  t.is((await through.get('b', { method: 'HEAD' })).status, 502);
+  t.deepEqual(
+    through.requests.map(({ method, url }) => `${method} ${url}`),
+    ['GET /a', 'HEAD /b'],
+  );
+  open[0]?.end('late');
+  await waitFor('the object', async () => (await through.stored('a')).body.toString() === 'late');
+});
