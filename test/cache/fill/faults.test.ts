@@ -220,7 +220,7 @@ test.serial('a shard that is killed during a fill leaves no half file, and the n
   const environment = { KURA_CACHE_DIRECTORY: await temporaryDirectory(t), KURA_CACHE_ORIGIN_URL: script.originUrl };
   const path = `/through/${script.prefix}a`;
   const first = await startCacheProcess(t, environment);
-  const reading = call(`http://${first.listening.objects}`, { path, headers: fillHeaders }).catch(() => undefined);
+  const reading = call(`http://${first.listening.objects}`, { path, headers: fillHeaders() }).catch(() => undefined);
   const temporary = `${environment.KURA_CACHE_DIRECTORY}/temporary`;
   await waitFor('a half file', async () => (await readdir(temporary)).length === 1);
   first.child.kill('SIGKILL');
@@ -231,7 +231,7 @@ test.serial('a shard that is killed during a fill leaves no half file, and the n
   await waitFor('no half file', async () => (await readdir(temporary)).length === 0);
   const url = `http://${second.listening.objects}`;
   t.is((await call(url, { path: `/objects/${script.prefix}a`, headers: { ...callerHeaders() } })).status, 404);
-  t.true((await call(url, { path, headers: fillHeaders })).body.equals(body));
+  t.true((await call(url, { path, headers: fillHeaders() })).body.equals(body));
 });
 
 test.serial('a shard stops in the middle of a fill', async (t) => {

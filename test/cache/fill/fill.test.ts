@@ -26,7 +26,7 @@ test.serial('64 clients of one cold object cause one request at the origin, and 
   const clients = Array.from({ length: 64 }, () => {
     const socket = connect(Number(port), hostname);
     t.teardown(() => socket.destroy());
-    const lines = Object.entries(fillHeaders).map(([name, value]) => `${name}: ${value}\r\n`);
+    const lines = Object.entries(fillHeaders()).map(([name, value]) => `${name}: ${value}\r\n`);
     socket.write(`GET /through/${through.prefix}a HTTP/1.1\r\nhost: kura\r\nconnection: close\r\n${lines.join('')}\r\n`);
     const chunks: Buffer[] = [];
     socket.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -103,7 +103,7 @@ test.serial('without fill terms, or without an origin service, a miss under /thr
   t.deepEqual([plain.status, JSON.parse(plain.body.toString()).code], [404, 'miss']);
   t.is(through.requests.length, 0);
   const shard = await startTestShard(t);
-  t.is((await call(shard.url, { path: `/through/${through.prefix}a`, headers: fillHeaders })).status, 404);
+  t.is((await call(shard.url, { path: `/through/${through.prefix}a`, headers: fillHeaders() })).status, 404);
 });
 
 test.serial('a body that breaks is fetched once more, and then it is 502 and nothing is stored', async (t) => {
@@ -169,7 +169,7 @@ test.serial('readers that do not read hold no more than the memory for bodies, a
   for (let reader = 0; reader < 32; reader += 1) {
     const socket = connect(Number(port), hostname).pause();
     t.teardown(() => socket.destroy());
-    const lines = Object.entries(fillHeaders).map(([name, value]) => `${name}: ${value}\r\n`);
+    const lines = Object.entries(fillHeaders()).map(([name, value]) => `${name}: ${value}\r\n`);
     socket.write(`GET /through/${through.prefix}a HTTP/1.1\r\nhost: kura\r\n${lines.join('')}\r\n`);
   }
   await waitFor('the end of the fill', async () => (await metric(through.shard, 'kura_cache_fills_total', 'result="stored"')) === 1);

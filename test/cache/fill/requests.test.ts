@@ -195,7 +195,7 @@ test.serial('a warm hit under /through/ has its role on the fast path too, and a
     return { role: response.headers['x-kura-cache'], body: (await buffer(response)).toString() };
   };
   const comparing = callerHeaders({ fill: { origin: 'web', revalidateSeconds: 0 } });
-  for (const headers of [fillHeaders, callerHeaders(), comparing, fillHeaders])
+  for (const headers of [fillHeaders(), callerHeaders(), comparing, fillHeaders()])
     t.deepEqual(await read({ ...headers }), { role: 'hit', body: 'hello' });
   t.deepEqual(
     through.requests.map(({ method }) => method),

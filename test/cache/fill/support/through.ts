@@ -27,7 +27,10 @@ interface Respondent {
   readonly requests: IncomingMessage[];
 }
 
-export const fillHeaders = { ...callerHeaders({ fill: 'web' }) };
+/** They are valid for a minute. */
+export function fillHeaders(): Record<string, string> {
+  return { ...callerHeaders({ fill: 'web' }) };
+}
 
 const respondents: Respondent[] = [];
 const undos: (() => unknown)[] = [];
@@ -72,7 +75,7 @@ export async function startThrough(
     ...script,
     shard,
     get: (name, given = {}) =>
-      call(shard.url, { path: `/through/${script.prefix}${name}`, ...given, headers: { ...fillHeaders, ...given.headers } }),
+      call(shard.url, { path: `/through/${script.prefix}${name}`, ...given, headers: { ...fillHeaders(), ...given.headers } }),
     stored: (name) => call(shard.url, { path: `/objects/${script.prefix}${name}`, headers: { ...callerHeaders() } }),
   };
 }
