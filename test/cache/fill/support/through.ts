@@ -27,7 +27,10 @@ interface Respondent {
   readonly requests: IncomingMessage[];
 }
 
-export const fillHeaders = { ...callerHeaders({ fill: 'web' }) };
+/** They are valid for a minute. */
+export function fillHeaders(): Record<string, string> {
+  return { ...callerHeaders({ fill: 'web' }) };
+}
 
 const respondents: Respondent[] = [];
 const undos: (() => unknown)[] = [];
@@ -47,8 +50,9 @@ async function startSharedOrigin(): Promise<string> {
     requests.push(request);
     respond(request, response);
   });
-  const entry = ['  - name: web', '    prefix: web/', '    http:', `      url: http://${host}/`, '    allowedHosts:', '      - 127.0.0.1'];
-  return (await startOrigin(life, `${entry.join('\n')}\n`)).url;
+  // A test that waits in the middle of a body must not fail on a busy machine.
+  const entry = `  - { name: web, prefix: web/, http: { url: "http://${host}/" }, allowedHosts: ["127.0.0.1"], timeout: 60s }\n`;
+  return (await startOrigin(life, entry)).url;
 }
 
 /** Starts an origin for the keys of one test. */
@@ -71,7 +75,7 @@ export async function startThrough(
     ...script,
     shard,
     get: (name, given = {}) =>
-      call(shard.url, { path: `/through/${script.prefix}${name}`, ...given, headers: { ...fillHeaders, ...given.headers } }),
+      call(shard.url, { path: `/through/${script.prefix}${name}`, ...given, headers: { ...fillHeaders(), ...given.headers } }),
     stored: (name) => call(shard.url, { path: `/objects/${script.prefix}${name}`, headers: { ...callerHeaders() } }),
   };
 }
