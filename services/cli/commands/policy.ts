@@ -1,26 +1,14 @@
 /** `kura policy`: checks a policy before it is applied, with the code that authz uses. */
-import { readFile } from 'node:fs/promises';
-import path from 'node:path';
 import type { Readable } from 'node:stream';
 import { text as readAll } from 'node:stream/consumers';
 import { type Command, InvalidArgumentError } from 'commander';
-import { type PolicyDocument, parsePolicy, type Verb, verbs } from '../../authz/policy/document.ts';
-import { compilePolicy, type Labels, type Policy, type Question, type Verdict } from '../../authz/policy/policy.ts';
+import { type Verb, verbs } from '../../authz/policy/document.ts';
+import { decideTest, type Labels, type Policy, type Question, type Verdict } from '../../authz/policy/policy.ts';
 import { compileText } from '../../authz/policy/policy-text.ts';
-import { canonicalKey, isKey } from '../../shared/key.ts';
-import type { Problem } from '../../shared/strict-reader.ts';
-import { orUsageError, UsageError } from '../usage-error.ts';
 import { type CommandContext, exitStatuses, type RunAction } from './command-context.ts';
-import { policyText } from './policy-document.ts';
+import { type ExplainOptions, explain } from './policy-explain.ts';
+import { compilePolicyOf, readPolicy, readPolicyDocument, readText } from './policy-file.ts';
 import { readDecisions } from './recorded-decisions.ts';
-
-interface ExplainOptions {
-  readonly as: readonly [namespace: string, serviceAccount: string];
-  readonly verb: Verb;
-  readonly key: string;
-  readonly labels?: Labels;
-  readonly json?: boolean;
-}
 
 interface DiffOptions {
   readonly decisions: string;
@@ -46,7 +34,9 @@ export function addPolicyCommands(program: Command, context: CommandContext, run
     .argument('<file>', 'AccessPolicy document, or the ConfigMap kura-policy')
     .requiredOption('--as <namespace/serviceaccount>', 'identity of the client', identity)
     .requiredOption('--verb <verb>', verbs.join(', '), verb)
-    .requiredOption('--key <key>', 'key of the object')
+    .option('--key <key>', 'key of the object')
+    .option('--prefix <prefix>', 'prefix, for a right over all its keys')
+    .option('--origins <file>', 'Origins document, or the ConfigMap kura-origins; shows the origin of the key')
     .option('--labels <key=value...>', 'labels of the namespace', labelsOption)
     .option('--json', 'print the result as JSON')
     .addHelpText(
@@ -80,11 +70,11 @@ async function test(
   { json }: { json?: boolean },
   { workingDirectory, terminal, errorTerminal }: CommandContext,
 ): Promise<number> {
-  const text = await readPolicy(file, workingDirectory);
-  const document = parse(text, file);
-  const policy = compile({ ...document, tests: [] }, file);
-  const results = document.tests.map(({ namespace, serviceAccount, labels, verb: method, key, expect, line }) => {
-    const { allowed, rule } = policy.decide({ identity: { namespace, serviceAccount }, labels, verb: method, key });
+  const { text, document } = await readPolicyDocument(file, workingDirectory);
+  const policy = compilePolicyOf({ ...document, tests: [] }, file);
+  const results = document.tests.map((each) => {
+    const { namespace, serviceAccount, verb: method, key, expect, line } = each;
+    const { allowed, rule } = decideTest(policy, each);
     const found = allowed ? 'allow' : 'deny';
     return { passed: found === expect, line, as: `${namespace}/${serviceAccount}`, verb: method, key, expect, found, rule };
   });
@@ -103,43 +93,12 @@ async function test(
   return failed === 0 ? exitStatuses.success : exitStatuses.failure;
 }
 
-async function explain(file: string, options: ExplainOptions, { workingDirectory, terminal }: CommandContext): Promise<number> {
-  const { as, verb: method, labels = {}, json } = options;
-  // As authz receives it from Envoy.
-  const key = canonicalKey(options.key);
-  if (key === undefined || !isKey(key))
-    throw new UsageError(
-      `${JSON.stringify(options.key)} is not a valid key: 1 to 1,024 bytes of printable ASCII without a . or .. segment`,
-    );
-  const policy = compile(parse(await readPolicy(file, workingDirectory), file), file);
-  const [namespace, serviceAccount] = as;
-  const verdict = policy.decide({ identity: { namespace, serviceAccount }, labels, verb: method, key });
-  if (json) {
-    terminal.print(JSON.stringify(verdict));
-    return exitStatuses.success;
-  }
-  const { allowed, rule, matched, limits } = verdict;
-  const others = matched.slice(1);
-  terminal.print(`${allowed ? 'allow' : 'deny'}, by ${rule === 'default' ? 'the default, because no rule matches' : `rule ${rule}`}`);
-  if (others.length > 0) terminal.print(`also matching: ${others.join(', ')}`);
-  if (policy.document.mode === 'dryRun' && !allowed) terminal.print('mode dryRun: the request is allowed and counted as would-deny');
-  terminal.print(
-    `limits: ${Object.entries(limits)
-      .map(([name, value]) => `${name} ${value}`)
-      .join(', ')}`,
-  );
-  return exitStatuses.success;
-}
-
 async function diff(
   files: readonly [string, string],
   options: DiffOptions,
   { workingDirectory, stdin, terminal, errorTerminal }: CommandContext,
 ): Promise<number> {
-  const [a, b] = (await Promise.all(files.map(async (file) => compile(parse(await readPolicy(file, workingDirectory), file), file)))) as [
-    Policy,
-    Policy,
-  ];
+  const [a, b] = (await Promise.all(files.map((file) => readPolicy(file, workingDirectory)))) as [Policy, Policy];
   const { decisions, unread } = readDecisions(await readDecisionsText(options.decisions, workingDirectory, stdin));
   if (unread > 0) errorTerminal.print(`skipped ${unread} lines that are not recorded decisions`);
   let differences = 0;
@@ -165,32 +124,8 @@ function describe(verdict: Verdict): string {
   return `${decision} (${rule})`;
 }
 
-function parse(text: string, file: string): PolicyDocument {
-  const parsed = parsePolicy(text);
-  if (parsed.kind === 'rejected') throw new UsageError(complaint(file, parsed.problems));
-  return parsed.value;
-}
-
-function compile(document: PolicyDocument, file: string): Policy {
-  const compiled = compilePolicy(document);
-  if (compiled.kind === 'rejected') throw new UsageError(complaint(file, compiled.problems));
-  return compiled.policy;
-}
-
-function complaint(file: string, problems: readonly Problem[]): string {
-  return problems.map(({ line, column, message }) => `${file}:${line}:${column}: ${message}`).join('\n');
-}
-
 async function readDecisionsText(file: string, workingDirectory: string, stdin: Readable): Promise<string> {
   return file === '-' ? await readAll(stdin) : await readText(file, workingDirectory);
-}
-
-async function readPolicy(file: string, workingDirectory: string): Promise<string> {
-  return policyText(await readText(file, workingDirectory));
-}
-
-async function readText(file: string, workingDirectory: string): Promise<string> {
-  return await orUsageError(readFile(path.resolve(workingDirectory, file), 'utf8'));
 }
 
 function identity(value: string): readonly [string, string] {

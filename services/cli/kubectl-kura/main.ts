@@ -38,17 +38,21 @@ program
   .action((options: { interval: number; times?: number; json?: boolean }) =>
     run(() => withEds((eds) => printTop(() => readShardsFrom(eds), options, context))),
   );
-program
-  .command('policy')
-  .description('print the policy, for `kura policy test` and `explain`')
-  .action(() =>
-    run(async () => {
-      terminal.print(
-        (await kubectl().text(['get', 'configmap', 'kura-policy', '-o', String.raw`jsonpath={.data.policy\.yaml}`])).trimEnd(),
-      );
-      return exitStatuses.success;
-    }),
-  );
+for (const [name, description] of [
+  ['policy', 'print the policy, for `kura policy test` and `explain`'],
+  ['origins', 'print the origins, for `kura policy explain --origins`'],
+] as const) {
+  program
+    .command(name)
+    .description(description)
+    .action(() =>
+      run(async () => {
+        const document = ['get', 'configmap', `kura-${name}`, '-o', String.raw`jsonpath={.data.${name}\.yaml}`];
+        terminal.print((await kubectl().text(document)).trimEnd());
+        return exitStatuses.success;
+      }),
+    );
+}
 program
   .command('support-bundle')
   .description('write logs, Envoy configuration, streams and objects to a folder, without tokens and credentials')
