@@ -8,6 +8,15 @@ import { type NamespaceUse, namespaceUse } from './index/namespace-use.ts';
 import type { BufferPool } from './store/buffer-pool.ts';
 import type { PageCacheWindow } from './store/page-cache-window.ts';
 
+/** The numbers of `Fills`. */
+interface FillNumbers {
+  readonly results: Readonly<Record<string, number>>;
+  readonly rejected: number;
+  readonly receivedBytes: number;
+  readonly waiters: number;
+  readonly bounds: { readonly fills: number; readonly bytes: number };
+}
+
 export interface ShardNumbers {
   readonly counters: Counters;
   readonly catalog: Catalog;
@@ -18,6 +27,8 @@ export interface ShardNumbers {
   /** Share of the folders that were scanned since the start, 0 to 1. */
   readonly recovered: () => number;
   readonly isServing: () => boolean;
+  /** Undefined without an origin service. */
+  readonly fills: FillNumbers | undefined;
 }
 
 /** Registers all metrics. The returned function stops the measurement of the event loop. */
@@ -25,18 +36,7 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
   const { counters, catalog, openFiles, buffers, window } = numbers;
   registerRequests(registry, counters);
   const total = (name: string, help: string, read: () => number) => registerTotal(registry, name, help, read);
-  const gauge = (name: string, help: string, read: () => number) => {
-    registry.registerMetric(
-      new Gauge({
-        name,
-        help,
-        registers: [],
-        collect() {
-          this.set(read());
-        },
-      }),
-    );
-  };
+  const gauge = (name: string, help: string, read: () => number) => registerGauge(registry, name, help, read);
   registerTotals(
     registry,
     { name: 'kura_cache_received_bytes_total', help: 'Body bytes of uploads by way: proxied (through Envoy) or direct.', label: 'way' },
@@ -48,7 +48,9 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
     counters.sent,
   );
   registerTotals(registry, { name: 'kura_cache_tickets_total', help: 'Received tickets by result.', label: 'result' }, counters.tickets);
-  gauge('kura_cache_hit_ratio', 'Hits of GET since the start, divided by hits and misses.', () => hitRatio(counters));
+  gauge('kura_cache_hit_ratio', 'Hits of GET since the start, divided by hits and misses. A fill and a wait for it are misses.', () =>
+    hitRatio(counters),
+  );
   gauge('kura_cache_objects', 'Objects in the index.', () => catalog.index.count);
   gauge('kura_cache_used_bytes', 'Bytes that count against the limit, in blocks of 4 KiB.', () => catalog.space.usedBytes);
   gauge('kura_cache_stored_bytes', 'Bytes of stored objects, in blocks of 4 KiB.', () => catalog.storedBytes);
@@ -113,7 +115,31 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
   registerTotals(registry, diskErrors, counters.diskErrors);
   registerNamespaces(registry, catalog);
   registerDatasets(registry, catalog);
+  if (numbers.fills !== undefined) registerFills(registry, numbers.fills);
   return registerLoopDelay(registry);
+}
+
+function registerFills(registry: Registry, fills: FillNumbers): void {
+  const gauge = (name: string, help: string, read: () => number) => registerGauge(registry, name, help, read);
+  registerTotals(
+    registry,
+    {
+      name: 'kura_cache_fills_total',
+      help: 'Fills by result. `alone`: the shard does not store the object. `not-kept`: a PUT or DELETE came in between.',
+      label: 'result',
+    },
+    fills.results,
+  );
+  registerTotal(
+    registry,
+    'kura_cache_fills_rejected_total',
+    'Requests under /through/ that a bound of the fills has rejected.',
+    () => fills.rejected,
+  );
+  registerTotal(registry, 'kura_cache_filled_bytes_total', 'Body bytes received from origins.', () => fills.receivedBytes);
+  gauge('kura_cache_fills_in_flight', 'Requests that are open at the origin service.', () => fills.bounds.fills);
+  gauge('kura_cache_fill_bytes_in_flight', 'Length of the objects that are being fetched.', () => fills.bounds.bytes);
+  gauge('kura_cache_fill_waiters', 'Requests that wait for a fill or read its file.', () => fills.waiters);
 }
 
 function registerRequests(registry: Registry, counters: Counters): void {
@@ -245,6 +271,19 @@ function registerDatasets(registry: Registry, catalog: Catalog): void {
   total('kura_cache_dataset_evicted_bytes_total', `Bytes of evicted objects ${listed}`, ({ evictedBytes }) => evictedBytes);
 }
 
+function registerGauge(registry: Registry, name: string, help: string, read: () => number): void {
+  registry.registerMetric(
+    new Gauge({
+      name,
+      help,
+      registers: [],
+      collect() {
+        this.set(read());
+      },
+    }),
+  );
+}
+
 function registerTotal(registry: Registry, name: string, help: string, read: () => number): void {
   registry.registerMetric(
     new Counter({
@@ -303,9 +342,10 @@ function registerLoopDelay(registry: Registry): () => void {
 }
 
 function hitRatio(counters: Counters): number {
-  const { hit, partial, notModified, miss } = counters.requests.GET;
+  const { hit, partial, notModified, miss, filled, waited } = counters.requests.GET;
   const hits = hit + partial + notModified;
-  return hits + miss === 0 ? 0 : hits / (hits + miss);
+  const misses = miss + filled + waited;
+  return hits + misses === 0 ? 0 : hits / (hits + misses);
 }
 
 function snake(name: string): string {
