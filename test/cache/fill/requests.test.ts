@@ -1,12 +1,14 @@
 /** Ranges, conditions, HEAD, prefetch, and objects that are fetched again. */
 import { randomBytes } from 'node:crypto';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { once } from 'node:events';
+import { Agent, type IncomingMessage, type OutgoingHttpHeaders, request, type ServerResponse } from 'node:http';
+import { buffer } from 'node:stream/consumers';
 import test from 'ava';
 import { callerHeaders } from '../../support/caller.ts';
 import { type Answer, call } from '../../support/http.ts';
 import { waitFor } from '../../support/wait.ts';
 import { metric } from '../support/shard.ts';
-import { serve, startThrough } from './support/through.ts';
+import { fillHeaders, serve, startThrough } from './support/through.ts';
 
 const MiB = 1024 * 1024;
 
@@ -177,4 +179,27 @@ test('an object that the shard cannot store is fetched for each client', async (
   t.deepEqual([head.status, head.headers['x-kura-stored'], head.headers['content-length']], [200, 'no', String(body.length)]);
   await waitFor('no slot in use', async () => (await metric(through.shard, 'kura_cache_fills_in_flight')) === 0);
   t.is(await metric(through.shard, 'kura_cache_fill_bytes_in_flight'), 0);
+});
+
+test('a warm hit under /through/ has its role on the fast path too, and an old object is compared first', async (t) => {
+  const through = await startThrough(t, (request, response) => serve(response, request, Buffer.from('hello'), { etag: '"v1"' }));
+  await through.get('a');
+  await waitFor('the object', async () => (await through.stored('a')).status === 200);
+  const agent = new Agent({ keepAlive: true });
+  t.teardown(() => agent.destroy());
+  // Without `Connection: close`, the connection answers at once.
+  const read = async (headers: OutgoingHttpHeaders) => {
+    const outgoing = request(through.shard.url, { path: `/through/${through.prefix}a`, agent, headers: { ...headers } });
+    outgoing.end();
+    const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
+    return { role: response.headers['x-kura-cache'], body: (await buffer(response)).toString() };
+  };
+  const comparing = callerHeaders({ fill: { origin: 'web', revalidateSeconds: 0 } });
+  for (const headers of [fillHeaders, callerHeaders(), comparing, fillHeaders])
+    t.deepEqual(await read({ ...headers }), { role: 'hit', body: 'hello' });
+  t.deepEqual(
+    through.requests.map(({ method }) => method),
+    ['GET', 'HEAD'],
+  );
+  t.is(await metric(through.shard, 'kura_cache_handed_over_total'), 0);
 });
