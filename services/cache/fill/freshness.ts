@@ -61,7 +61,7 @@ export class Freshness {
     const { key, tag, length, originVersion } = object;
     const slot = options.enter();
     if (slot === undefined) return this.#note(key, retryMs);
-    const found = await options.origin.open({ method: 'HEAD', key, fill: terms, signal: AbortSignal.timeout(maxHeadMs) });
+    const found = await options.origin.open({ method: 'HEAD', key, fill: terms, limitMs: maxHeadMs });
     slot.leave();
     if (found.kind === 'miss') {
       await options.store.remove(key, (current) => current?.tag === tag).catch(() => false);

@@ -32,6 +32,8 @@ interface OriginRequest {
   /** The only accepted version. */
   readonly tag?: string | undefined;
   readonly signal?: AbortSignal;
+  /** For the head of the response. */
+  readonly limitMs?: number;
 }
 
 interface OriginClientOptions {
@@ -58,13 +60,20 @@ export class OriginClient {
       allowH2: false,
       connections: options.maxConnections,
       connect: { timeout: maxConnectMs },
-      headersTimeout: maxHeadMs,
       bodyTimeout: maxPauseMs,
     });
   }
 
   /** Does not reject. */
-  async open({ method, key, fill, range, tag, signal }: OriginRequest): Promise<OriginObject | { readonly kind: OriginFault }> {
+  async open({
+    method,
+    key,
+    fill,
+    range,
+    tag,
+    signal,
+    limitMs = maxHeadMs,
+  }: OriginRequest): Promise<OriginObject | { readonly kind: OriginFault }> {
     try {
       const response = await this.#agent.request({
         origin: this.#options.url,
@@ -76,6 +85,7 @@ export class OriginClient {
           ...(range === undefined ? {} : { range: `bytes=${range.first}-${range.last}` }),
           ...(tag === undefined ? {} : { 'if-match': tag }),
         },
+        headersTimeout: Math.max(1, limitMs),
         ...(signal === undefined ? {} : { signal }),
       });
       const { statusCode } = response;

@@ -16,7 +16,7 @@ function codeOf({ body }: Answer): string {
   return (JSON.parse(body.toString()) as { code: string }).code;
 }
 
-test('a ranged miss starts the fill and gets its range, and If-Range gets the whole object', async (t) => {
+test.serial('a ranged miss starts the fill and gets its range, and If-Range gets the whole object', async (t) => {
   const body = randomBytes(3 * MiB);
   const through = await startThrough(t, (request, response) => serve(response, request, body));
   const part = await through.get('a', { headers: { range: 'bytes=1000000-1999999' } });
@@ -33,7 +33,7 @@ test('a ranged miss starts the fill and gets its range, and If-Range gets the wh
   t.true(through.requests.every(({ headers }) => headers.range === undefined));
 });
 
-test('a range that begins more than 16 MiB ahead of the fill is fetched alone', async (t) => {
+test.serial('a range that begins more than 16 MiB ahead of the fill is fetched alone', async (t) => {
   const body = randomBytes(20 * MiB);
   let open: ServerResponse | undefined;
   const through = await startThrough(t, (request, response) => {
@@ -56,7 +56,7 @@ test('a range that begins more than 16 MiB ahead of the fill is fetched alone', 
   t.is(through.requests.length, 2);
 });
 
-test('HEAD asks the origin by HEAD and starts no fill', async (t) => {
+test.serial('HEAD asks the origin by HEAD and starts no fill', async (t) => {
   const through = await startThrough(t, (request, response) => serve(response, request, Buffer.from('hello')));
   const head = await through.get('a', { method: 'HEAD' });
   t.deepEqual([head.status, head.headers['content-length'], head.headers.etag], [200, '5', undefined]);
@@ -71,7 +71,7 @@ test('HEAD asks the origin by HEAD and starts no fill', async (t) => {
   t.deepEqual([hit.status, hit.headers['x-kura-cache'], hit.headers['content-length']], [200, 'hit', '5']);
 });
 
-test('HEAD of a prefetch job starts the fill and responds when the object is stored', async (t) => {
+test.serial('HEAD of a prefetch job starts the fill and responds when the object is stored', async (t) => {
   const body = randomBytes(2 * MiB);
   let open: ServerResponse | undefined;
   const through = await startThrough(t, (request, response) => {
@@ -97,7 +97,7 @@ test('HEAD of a prefetch job starts the fill and responds when the object is sto
   t.is((await through.get('none', { method: 'HEAD', headers: { ...headers } })).status, 404);
 });
 
-test('no-cache fetches the object again, only for a caller that may fill', async (t) => {
+test.serial('no-cache fetches the object again, only for a caller that may fill', async (t) => {
   let version = 0;
   const through = await startThrough(t, (request, response) => {
     version += 1;
@@ -113,7 +113,7 @@ test('no-cache fetches the object again, only for a caller that may fill', async
   t.is((await through.get('a', { headers: { 'cache-control': 'max-age=0' } })).headers['x-kura-cache'], 'hit');
 });
 
-test('an object that is older than `revalidate` is compared with the origin by HEAD', async (t) => {
+test.serial('an object that is older than `revalidate` is compared with the origin by HEAD', async (t) => {
   let [tag, isDown] = ['"v1"', false];
   const respond = (request: IncomingMessage, response: ServerResponse) => {
     if (isDown) response.writeHead(500).end();
@@ -137,13 +137,13 @@ test('an object that is older than `revalidate` is compared with the origin by H
   t.deepEqual([changed.body.toString(), changed.headers['x-kura-cache']], ['"v2"', 'fill']);
   await waitFor('the new version', async () => (await through.stored('a')).body.toString() === '"v2"');
   isDown = true;
-  t.is((await through.get('a', { headers })).body.toString(), '"v2"');
-  const asked = through.requests.length;
-  t.is((await through.get('a', { headers })).body.toString(), '"v2"');
-  t.is(through.requests.length, asked, 'a failed origin is not asked for some seconds');
+  const [startedMs, before] = [performance.now(), through.requests.length];
+  for (let read = 0; read < 5; read += 1) t.is((await through.get('a', { headers })).body.toString(), '"v2"');
+  // A failed origin is not asked again for 5 s.
+  t.true(through.requests.length - before <= 1 + (performance.now() - startedMs) / 5_000);
 });
 
-test('an object that the origin has no more is removed by the comparison', async (t) => {
+test.serial('an object that the origin has no more is removed by the comparison', async (t) => {
   let isThere = true;
   const through = await startThrough(t, (request, response) => {
     if (isThere) serve(response, request, Buffer.from('hello'), { etag: '"v1"' });
@@ -158,7 +158,7 @@ test('an object that the origin has no more is removed by the comparison', async
   t.is((await through.stored('a')).status, 404);
 });
 
-test('an object that the shard cannot store is fetched for each client', async (t) => {
+test.serial('an object that the shard cannot store is fetched for each client', async (t) => {
   const body = randomBytes(2 * MiB);
   const through = await startThrough(t, (request, response) => serve(response, request, body, { etag: '"v"' }), {
     environment: { KURA_CACHE_MAX_BYTES: '64Mi', KURA_CACHE_MAX_OBJECT_PERCENT: '1' },
@@ -181,7 +181,7 @@ test('an object that the shard cannot store is fetched for each client', async (
   t.is(await metric(through.shard, 'kura_cache_fill_bytes_in_flight'), 0);
 });
 
-test('a warm hit under /through/ has its role on the fast path too, and an old object is compared first', async (t) => {
+test.serial('a warm hit under /through/ has its role on the fast path too, and an old object is compared first', async (t) => {
   const through = await startThrough(t, (request, response) => serve(response, request, Buffer.from('hello'), { etag: '"v1"' }));
   await through.get('a');
   await waitFor('the object', async () => (await through.stored('a')).status === 200);

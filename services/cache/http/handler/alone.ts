@@ -78,11 +78,16 @@ function drop({ object, leave }: Pick<OpenPart, 'object' | 'leave'>): void {
   leave();
 }
 
-async function open({ fills, wanted }: PartCall, found: Found, { kind, start, end }: Slice): Promise<OpenPart | { kind: OriginFault }> {
+async function open(
+  { fills, wanted, untilMs }: PartCall,
+  found: Found,
+  { kind, start, end }: Slice,
+): Promise<OpenPart | { kind: OriginFault }> {
   const slot = fills.enter(wanted);
   if (slot === undefined) return { kind: 'busy' };
   const range = kind === 'part' && end > start ? { first: start, last: end - 1 } : undefined;
-  const object = await fills.origin.open({ method: 'GET', key: wanted.key, fill: wanted.fill, range, tag: found.tag });
+  const limitMs = untilMs - performance.now();
+  const object = await fills.origin.open({ method: 'GET', key: wanted.key, fill: wanted.fill, range, tag: found.tag, limitMs });
   const leave = () => slot.leave();
   if (object.kind !== 'object') {
     leave();

@@ -156,12 +156,12 @@ async function handleHead(through: ThroughRequest, wanted: FillRequest, untilMs:
     reply.send(...bodyHead(head, { kind: 'whole', start: 0, end: running.length }, running));
     return 'waited';
   }
-  if (running?.kind === 'fault') return await refuseFault(reply, running.fault);
+  if (running !== undefined) return await refuseFault(reply, running.kind === 'fault' ? running.fault : 'failed');
   if (!isForced && fills.isKnownMiss(wanted.fill.origin, wanted.key)) return await refuse(reply, 'origin-miss');
   const slot = fills.enter(wanted);
   if (slot === undefined) return await refuse(reply, 'fill-busy');
   try {
-    const object = await fills.origin.open({ method: 'HEAD', key: wanted.key, fill: wanted.fill });
+    const object = await fills.origin.open({ method: 'HEAD', key: wanted.key, fill: wanted.fill, limitMs: untilMs - performance.now() });
     if (object.kind !== 'object') {
       if (object.kind === 'miss') fills.noteMiss(wanted.fill.origin, wanted.key);
       return await refuseFault(reply, object.kind);

@@ -47,8 +47,9 @@ async function startSharedOrigin(): Promise<string> {
     requests.push(request);
     respond(request, response);
   });
-  const entry = ['  - name: web', '    prefix: web/', '    http:', `      url: http://${host}/`, '    allowedHosts:', '      - 127.0.0.1'];
-  return (await startOrigin(life, `${entry.join('\n')}\n`)).url;
+  // A test that waits in the middle of a body must not fail on a busy machine.
+  const entry = `  - { name: web, prefix: web/, http: { url: "http://${host}/" }, allowedHosts: ["127.0.0.1"], timeout: 60s }\n`;
+  return (await startOrigin(life, entry)).url;
 }
 
 /** Starts an origin for the keys of one test. */
