@@ -114,8 +114,8 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
   };
   registerTotals(registry, diskErrors, counters.diskErrors);
   registerNamespaces(registry, catalog);
-  if (numbers.fills !== undefined) registerFills(registry, numbers.fills);
   registerDatasets(registry, catalog);
+  if (numbers.fills !== undefined) registerFills(registry, numbers.fills);
   return registerLoopDelay(registry);
 }
 
@@ -221,19 +221,6 @@ function registerNamespaces(registry: Registry, catalog: Catalog): void {
   gauge('kura_cache_namespace_share_ratio', 'Share of this shard by namespace, if the policy sets one.', ({ share }) => share);
 }
 
-function registerGauge(registry: Registry, name: string, help: string, read: () => number): void {
-  registry.registerMetric(
-    new Gauge({
-      name,
-      help,
-      registers: [],
-      collect() {
-        this.set(read());
-      },
-    }),
-  );
-}
-
 /** Data sets that are listed by name. The rest is one sum, so that the number of series is bounded. */
 const maxNamedDatasets = 100;
 
@@ -282,6 +269,19 @@ function registerDatasets(registry: Registry, catalog: Catalog): void {
   total('kura_cache_dataset_misses_total', `Reads of keys that are not stored, ${listed}`, ({ misses }) => misses);
   total('kura_cache_dataset_evictions_total', `Evicted objects ${listed}`, ({ evictedObjects }) => evictedObjects);
   total('kura_cache_dataset_evicted_bytes_total', `Bytes of evicted objects ${listed}`, ({ evictedBytes }) => evictedBytes);
+}
+
+function registerGauge(registry: Registry, name: string, help: string, read: () => number): void {
+  registry.registerMetric(
+    new Gauge({
+      name,
+      help,
+      registers: [],
+      collect() {
+        this.set(read());
+      },
+    }),
+  );
 }
 
 function registerTotal(registry: Registry, name: string, help: string, read: () => number): void {

@@ -67,7 +67,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   const { openFiles } = descriptors;
   const known = await readRemovals(config.directory);
   const parts = createParts({ config, identity, log, openFiles, known, files: replaced.files ?? systemFiles, signal: stopped.signal });
-  const { catalog, repair, store, reader, buffers, counters, window, health, recovery, maintenance, sweep, datasets } = parts;
+  const { catalog, repair, store, reader, buffers, counters, window, health, recovery, maintenance, removals, sweep, datasets } = parts;
   closer.add('open files', () => store.openFiles.shrink(0));
   closer.add('repair of folders', () => repair.settled());
   closer.add('disk health', () => health.close());
@@ -77,6 +77,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   closer.add('credentials', () => credentials.close());
   const fills = createFills(config, { store, health, log });
   closer.add('fills', () => fills?.close());
+  removals.onForce.push(() => fills?.dropRemoved((version) => removals.covers(version)));
   let stopping: 'no' | 'draining' | 'closing' = 'no';
   const notReady = () => (stopping !== 'no' ? 'stopping' : health.problem);
   const service: ObjectService = {
@@ -210,9 +211,10 @@ function createParts({ config, identity, log, signal, ...options }: PartsOptions
     isRemoved: (version) => removals.covers(version),
     onRemoved: (version, bytes) => removals.count(version, bytes),
   });
+  removals.onForce.push(() => store.applyRemovals());
   const sweep = new Sweep({ ...common, store, removals });
   const keys = new Keys({ ...common, store });
-  const datasets = new Datasets({ ...common, secret: identity.secret, store, keys, removals, sweep, now: Date.now });
+  const datasets = new Datasets({ ...common, secret: identity.secret, keys, removals, sweep, now: Date.now });
   const reader = new Reader({ ...common, store, diskReads: () => process.resourceUsage().fsRead });
   const recovery = new Recovery({
     ...common,
@@ -228,7 +230,7 @@ function createParts({ config, identity, log, signal, ...options }: PartsOptions
     },
   });
   const maintenance = new Maintenance({ ...common, store, scrubBytesPerSecond: config.scrub, folderBytes: () => folderBytes(directory) });
-  return { catalog, repair, store, reader, recovery, maintenance, sweep, datasets, health, counters, buffers, window };
+  return { catalog, repair, store, reader, recovery, maintenance, removals, sweep, datasets, health, counters, buffers, window };
 }
 
 /** Uses the same file calls as requests. */

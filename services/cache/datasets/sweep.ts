@@ -12,8 +12,8 @@ import { unknownGroup } from '../index/groups.ts';
 import type { Store } from '../store/store.ts';
 import type { Removal, Removals } from './removals.ts';
 
-/** Files that are read and removed concurrently. The thread pool has 32 threads, so most of them stay free for requests. */
-const batchFiles = 8;
+/** Files that are read and removed concurrently. The thread pool has 32 threads, so half of them stay free for requests. */
+const batchFiles = 16;
 /** Rest between two batches, so that requests have most of the event loop and of the disk. 100,000 objects take about half a minute. */
 const restMs = 1;
 /** Rest while nothing is removed: it is not urgent to know a data set. */

@@ -69,6 +69,8 @@ const [minPacedBytes, maxPacedMs] = [64 * 1024, 60_000];
 
 export class Fill {
   readonly request: FillRequest;
+  /** A commit time: a removal covers the fill if its time is not earlier. */
+  readonly begunAt: bigint;
   /** Resolves when the object is stored, or will not be. Does not reject. */
   readonly ended: Promise<FillResult>;
   /** A PUT or DELETE of the key has come after the start. */
@@ -87,6 +89,7 @@ export class Fill {
   constructor(request: FillRequest, options: FillOptions) {
     this.request = request;
     this.#options = options;
+    this.begunAt = options.store.now();
     this.ended = this.#run();
   }
 

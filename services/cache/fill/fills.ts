@@ -39,6 +39,8 @@ export class Fills {
   receivedBytes = 0;
   readonly #options: FillsOptions;
   readonly #byKey = new Map<Key, Fill>();
+  /** Fills that a removal covers. They continue for the requests that have joined them. */
+  readonly #dropped = new Set<Fill>();
   readonly #freshness = new Freshness();
   /** By origin and key: when the origin may be asked again. The oldest entry is first. */
   readonly #misses = new Map<string, number>();
@@ -70,7 +72,7 @@ export class Fills {
     const fill = new Fill(request, { origin, store, health, slot, onBytes });
     this.#byKey.set(key, fill);
     void fill.ended.then((result) => {
-      this.#byKey.delete(key);
+      if (!this.#dropped.delete(fill)) this.#byKey.delete(key);
       this.results[result] += 1;
       if (result === 'miss') this.noteMiss(terms.origin, key);
     });
@@ -116,8 +118,18 @@ export class Fills {
     return running !== undefined;
   }
 
+  /** Call it when a removal comes into force: a fill that it covers is not stored, and no later request joins it. */
+  dropRemoved(isRemoved: (version: { readonly key: Key; readonly committedAt: bigint }) => boolean): void {
+    for (const [key, fill] of this.#byKey) {
+      if (!isRemoved({ key, committedAt: fill.begunAt })) continue;
+      fill.isSuperseded = true;
+      this.#byKey.delete(key);
+      this.#dropped.add(fill);
+    }
+  }
+
   async close(): Promise<void> {
-    const running = [...this.#byKey.values()];
+    const running = [...this.#byKey.values(), ...this.#dropped];
     for (const fill of running) fill.abort();
     const { promise: late, resolve } = Promise.withResolvers<void>();
     const timer = setTimeout(resolve, maxCloseMs);

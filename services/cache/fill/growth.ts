@@ -126,7 +126,7 @@ export class Growth {
     this.#sums = new Uint32Array(blockCount(length));
     const { namespace, origin } = upload.options;
     const names = { key, namespace, serviceAccount: '', pod: '', origin, originVersion: '' };
-    const trailer = { ...names, contentType, contentEncoding: '', length, committedAt: 0n, sumOfSums: 0, fileBytes: 0 };
+    const trailer = { ...names, contentType, contentEncoding: '', length, fileBytes: length, committedAt: 0n, sumOfSums: 0 };
     this.#file = new OpenObject({ trailer, sums: this.#sums, fd, row: noRow, close: () => void this.#release() });
     this.#advance();
   }

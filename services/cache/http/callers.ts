@@ -67,7 +67,7 @@ export class Callers {
   #verify(caller: string, terms: string): KnownCaller | BadCaller {
     const read = readHeaders(this.#keys, { caller, terms });
     if (read.kind !== 'good') return read.kind;
-    const { maxObjectBytes, maxShare, mayRedirect, mayManage = false, fill, expiresAtSeconds } = read.terms;
+    const { maxObjectBytes, maxShare, mayRedirect, fill, mayManage = false, expiresAtSeconds } = read.terms;
     const endsMs = expiresAtSeconds * 1000;
     if (endsMs <= this.#options.now()) return 'expired';
     const about = { ...read.caller, maxObjectBytes, maxShare };

@@ -14,8 +14,8 @@ export const problems = {
   'not-manager': { status: 403, detail: 'Only the console manages data sets.' },
   'bad-ticket': { status: 403, detail: 'The ticket is invalid or has expired. Request the object through Envoy again.' },
   miss: { status: 404, detail: 'The object is not stored.' },
-  'origin-miss': { status: 404, detail: 'Neither the cache nor the origin has the object.' },
   'no-such-removal': { status: 404, detail: 'This shard has no removal with this id. Repeat the removal.' },
+  'origin-miss': { status: 404, detail: 'Neither the cache nor the origin has the object.' },
   'no-such-path': { status: 404, detail: 'Objects are under /objects/, /direct/ and /through/.' },
   'method-not-allowed': { status: 405, detail: 'Objects support GET, HEAD, PUT and DELETE.' },
   'request-timeout': { status: 408, detail: 'The request did not arrive in time.' },
@@ -29,6 +29,8 @@ export const problems = {
   'expectation-failed': { status: 417, detail: 'The only supported expectation is 100-continue.' },
   'head-too-large': { status: 431, detail: 'The headers of the request are larger than 16 KiB.' },
   'unsupported-transfer-encoding': { status: 501, detail: 'The only transfer encoding that is supported is chunked.' },
+  'too-many-lists': { status: 503, detail: 'The shard is listing keys for 4 other requests.' },
+  'too-many-removals': { status: 503, detail: 'The shard has 64 removals that have not ended.' },
   'origin-refused': { status: 502, detail: 'The origin does not accept the credentials of kura. Ask its operator.' },
   'origin-failed': { status: 502, detail: 'The origin failed, was too slow, or changed the object while kura read it.' },
   'origin-no-length': {
@@ -36,8 +38,6 @@ export const problems = {
     detail: 'The origin does not announce the length of the object, and the shard cannot store it or it is larger than 64 MiB.',
   },
   'fill-busy': { status: 503, detail: 'Too many objects are being fetched from origins.' },
-  'too-many-lists': { status: 503, detail: 'The shard is listing keys for 4 other requests.' },
-  'too-many-removals': { status: 503, detail: 'The shard has 64 removals that have not ended.' },
   'no-room': { status: 507, detail: 'The shard could not free enough room for the object.' },
   'read-only': { status: 507, detail: 'The file system of this shard is read-only.' },
   'disk-fault': { status: 507, detail: 'The disk failed, or did not respond in time.' },
@@ -47,11 +47,11 @@ export type ProblemCode = keyof typeof problems;
 
 /** For temporary problems: seconds after which the client may retry. */
 const retryAfterSeconds: Partial<Record<ProblemCode, number>> = {
+  'too-many-lists': 1,
+  'too-many-removals': 1,
   'origin-refused': 5,
   'origin-failed': 1,
   'fill-busy': 1,
-  'too-many-lists': 1,
-  'too-many-removals': 1,
   'no-room': 1,
   'read-only': 1,
   'disk-fault': 1,

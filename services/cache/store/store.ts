@@ -44,9 +44,7 @@ export class ConditionError extends Error {
 }
 
 /** A removal of its prefix came after the start of the upload: it is not stored. */
-export class RevokedError extends Error {
-  readonly code = 'REVOKED';
-}
+export class RevokedError extends ConditionError {}
 
 /** What a look at the trailer of a file has found. */
 export type Inspected =
@@ -114,7 +112,7 @@ export class Store {
 
   /** Admits a PUT and starts its upload. */
   begin(put: NewObject): BeginResult {
-    const { files, buffers, directory, catalog, clock } = this.#options;
+    const { files, buffers, directory, catalog } = this.#options;
     const admission = catalog.admitUpload({ namespace: ownerOf(put), maxShare: put.maxShare, length: put.length ?? 0 });
     if (admission.kind !== 'admitted') return admission;
     const { pool, limit } = admission;
@@ -123,7 +121,7 @@ export class Store {
     const charge = (bytes: number) => catalog.charge(pool, bytes);
     const onDiscard = () => void this.#uploads.delete(upload);
     const upload: Upload = new Upload({ ...put, temporaryPath, files, buffers, space: catalog.space, charge, onDiscard });
-    this.#uploads.set(upload, clock.commitTime());
+    this.#uploads.set(upload, this.now());
     return { kind: 'upload', upload, limit };
   }
 
@@ -139,6 +137,7 @@ export class Store {
       await upload.discard();
       throw error;
     }
+    // A removal came during the rename.
     if (upload.isRevoked) throw new RevokedError('a removal covers the upload');
     return written;
   }
@@ -179,6 +178,11 @@ export class Store {
     if (upload.isAbandoned || upload.isRevoked)
       await this.remove(written.meta.key).catch((error: unknown) => this.#options.health.note(error, 'write'));
     return object;
+  }
+
+  /** A removal with this time or a later one covers what begins now. */
+  now(): bigint {
+    return this.#options.clock.commitTime();
   }
 
   /** Call it when a removal comes into force: the next request for an object that it covers reads the disk, and finds nothing. */
@@ -402,11 +406,11 @@ export class Store {
   }
 
   /** Keeps the file of a new row open. A reader of the growing file holds its room in this way until it ends. */
-  #adopt(digest: Digest, { meta, sums, sumOfSums, sizeBytes }: WrittenFile, fd: number): OpenObject {
+  #adopt(digest: Digest, { meta, sums, sumOfSums, sizeBytes: fileBytes }: WrittenFile, fd: number): OpenObject {
     const { files, catalog } = this.#options;
     const row = catalog.find(digest);
     const close = (isStored: boolean) => (isStored ? files.closeSync(fd) : files.close(fd));
-    const object = new OpenObject({ trailer: { ...meta, sumOfSums, fileBytes: sizeBytes }, sums, fd, row, close });
+    const object = new OpenObject({ trailer: { ...meta, sumOfSums, fileBytes }, sums, fd, row, close });
     object.acquire();
     this.openFiles.add(object);
     return object;
