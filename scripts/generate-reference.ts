@@ -17,6 +17,8 @@ import { Clock } from '../services/cache/index/clock.ts';
 import { registerMetrics as registerCacheMetrics } from '../services/cache/metrics.ts';
 import { BufferPool } from '../services/cache/store/buffer-pool.ts';
 import { PageCacheWindow } from '../services/cache/store/page-cache-window.ts';
+import { settings as consoleSettings } from '../services/console/config.ts';
+import { createMetrics as createConsoleMetrics } from '../services/console/metrics.ts';
 import { settings as edsSettings } from '../services/eds/config.ts';
 import { createMetrics as createEdsMetrics, createPropagation } from '../services/eds/metrics.ts';
 import type { Publisher } from '../services/eds/publisher.ts';
@@ -76,6 +78,10 @@ ${tables.settings('KURA_EDS_', edsSettings)}
 
 ${tables.settings('KURA_ORIGIN_', originSettings)}
 
+### Console
+
+${tables.settings('KURA_CONSOLE_', consoleSettings)}
+
 ### Fake Kubernetes API
 
 It runs on the local system only.
@@ -101,6 +107,10 @@ ${await tables.metrics(edsMetrics())}
 ### Origin service
 
 ${await tables.metrics(originMetrics())}
+
+### Console
+
+${await tables.metrics(consoleMetrics())}
 
 ## Problem codes
 
@@ -174,6 +184,12 @@ function originMetrics(): Registry {
   const registry = new Registry();
   const origins = [] as unknown as OpenOrigins;
   new OriginMetrics(registry, { origins, document: { isWatching: false, accepted: 0, rejected: 0 } });
+  return registry;
+}
+
+function consoleMetrics(): Registry {
+  const registry = new Registry();
+  createConsoleMetrics(registry, { answers: () => ({ answering: 0, silent: 0 }) });
   return registry;
 }
 

@@ -25,6 +25,8 @@ export interface LocalFile {
   readonly policy: string | null;
   readonly authz: { readonly socket: string; readonly metricsUrl: string };
   readonly eds: { readonly address: string; readonly metricsUrl: string };
+  /** The status page. */
+  readonly consoleUrl: string;
   /** Token files by `<namespace>/<ServiceAccount>`; empty if another cluster issues the tokens. */
   readonly tokens: Readonly<Record<string, string>>;
   readonly shards: readonly LocalShard[];

@@ -82,6 +82,16 @@ export function authzProgram(
   }));
 }
 
+/** A restart keeps the port of the page, because it is open in a browser. */
+export function consoleProgram(context: ProgramContext): Program {
+  return service(context, { name: 'console', folder: 'console', prefix: 'KURA_CONSOLE_' }, () => ({
+    LISTEN: context.processes.address('console', 'page') ?? anyPort,
+    METRICS_LISTEN: anyPort,
+    KUBECONFIG: adminKubeconfig(context),
+    HISTORY_FILE: path.join(context.stateDirectory, 'history.json'),
+  }));
+}
+
 /** Envoy with the operators' bootstrap and local addresses. `port` 0 selects any free port. eds must already serve. */
 export async function envoyProgram(
   { root, stateDirectory, environment, processes }: ProgramContext,

@@ -24,6 +24,7 @@ const namespace = 'ml-cache';
 /** The values that choose a component. */
 const valuesOf: Readonly<Record<string, object>> = {
   'authz-deployment': { components: { authzDeployment: true } },
+  console: { components: { console: true } },
   hostpath: { components: { hostpath: true } },
   disks: { disks: ['/mnt/nvme0', '/mnt/nvme1'] },
   'second-disk-size': { components: { secondDiskSize: true } },

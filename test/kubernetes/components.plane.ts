@@ -34,8 +34,8 @@ const combinations = [
 const mustBeFirst = new Map([
   ['disks', ['hostpath']],
   ['second-disk-size', ['hostpath']],
-  ['ipv6', ['authz-deployment']],
-  ['priority', ['authz-deployment']],
+  ['ipv6', ['authz-deployment', 'console']],
+  ['priority', ['authz-deployment', 'console']],
   ['tracing', ['authz-deployment']],
 ]);
 /** Those of the Prometheus operator, without their schemas. */

@@ -11,6 +11,7 @@ import { waitFor } from '../support/wait.ts';
 import { type Cluster, openCluster } from './contract/cluster.ts';
 import { type Plane, startPlane } from './plane/plane.ts';
 import { createKubectl, type Kubectl } from './support/kubectl.ts';
+import { writeKustomization } from './support/kustomization.ts';
 import { makeWorkload } from './support/workload.ts';
 
 const test = anyTest as TestFn;
@@ -31,7 +32,7 @@ interface Seen {
 }
 
 interface Right {
-  readonly account: 'kura-envoy' | 'kura-eds';
+  readonly account: 'kura-envoy' | 'kura-eds' | 'kura-console';
   readonly resource: string;
   readonly verb: string;
   /** What is the matter without it. */
@@ -85,10 +86,16 @@ const rights: readonly Right[] = [
   },
   { account: 'kura-eds', resource: 'pods', verb: 'list', without: 'no weight is known', shows: lostList('pods') },
   { account: 'kura-eds', resource: 'pods', verb: 'watch', without: 'a changed weight is not told', shows: lostWatch('pods') },
-  { account: 'kura-eds', resource: 'configmaps', verb: 'list', without: 'the page knows no policy', shows: lostList('configmaps') },
-  { account: 'kura-eds', resource: 'configmaps', verb: 'watch', without: 'the page keeps an old policy', shows: lostWatch('configmaps') },
-  { account: 'kura-eds', resource: 'events', verb: 'list', without: 'the page does not know since when', shows: lostList('events') },
-  { account: 'kura-eds', resource: 'events', verb: 'watch', without: 'the page hears of no change', shows: lostWatch('events') },
+  { account: 'kura-console', resource: 'endpointslices', verb: 'list', without: 'the console is not ready', shows: isNotReady },
+  {
+    account: 'kura-console',
+    resource: 'endpointslices',
+    verb: 'watch',
+    without: 'the page does not show a new shard',
+    shows: lostWatch('endpointslices'),
+  },
+  { account: 'kura-console', resource: 'pods', verb: 'list', without: 'the console is not ready', shows: isNotReady },
+  { account: 'kura-console', resource: 'pods', verb: 'watch', without: 'the page does not show a new Envoy', shows: lostWatch('pods') },
 ];
 
 test.before(async () => {
@@ -98,7 +105,8 @@ test.before(async () => {
   kubectl = createKubectl({ kubeconfig: plane.kubeconfig, cache: path.join(folder, 'kubectl') });
   await kubectl.ok('create', 'namespace', system);
   const wanted = ['ServiceAccount', 'ClusterRole', 'ClusterRoleBinding', 'Role', 'RoleBinding'];
-  const documents = parseAllDocuments(await kubectl.ok('kustomize', 'k8s/base')).map((document) => document.toJS() as V1ClusterRole);
+  const at = await writeKustomization(path.join(folder, 'manifests'), { components: ['console'], namespace: system });
+  const documents = parseAllDocuments(await kubectl.ok('kustomize', at)).map((document) => document.toJS() as V1ClusterRole);
   const own = documents.filter(({ kind = '' }) => wanted.includes(kind));
   const file = path.join(folder, 'own.yaml');
   await writeFile(file, own.map((document) => stringify(document, { aliasDuplicateObjects: false })).join('---\n'));
@@ -128,6 +136,15 @@ async function start(t: ExecutionContext, account: Right['account']): Promise<Se
   if (account === 'kura-envoy') {
     const { service, check } = await launchAuthz(t, kubeconfig);
     return { output: service.output, readyz: readyz(service.listening.metrics as string), check: () => check(workloadToken) };
+  }
+  if (account === 'kura-console') {
+    const console = await startService('console', {
+      KURA_CONSOLE_LISTEN: '127.0.0.1:0',
+      KURA_CONSOLE_METRICS_LISTEN: '127.0.0.1:0',
+      KURA_CONSOLE_KUBECONFIG: kubeconfig,
+    });
+    t.teardown(() => console.stop('SIGKILL'));
+    return { output: console.output, readyz: readyz(console.listening.metrics as string) };
   }
   const service = await startService('eds', {
     KURA_EDS_LISTEN: '127.0.0.1:0',
@@ -171,7 +188,7 @@ test.serial('every verb of our roles has a test here', (t) => {
   t.deepEqual([...granted].sort(), [...tested].sort());
 });
 
-for (const account of ['kura-envoy', 'kura-eds'] as const) {
+for (const account of ['kura-envoy', 'kura-eds', 'kura-console'] as const) {
   test.serial(`with all of its rights nothing is the matter with ${account}`, async (t) => {
     const seen = await start(t, account);
     await waitFor('it is ready', async () => (await seen.readyz()) === 200).catch((e) => t.log(seen.output(), e));

@@ -10,13 +10,13 @@ export interface PodSummary {
   readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
 }
 
-interface EdsStatus {
+interface ConsoleStatus {
   readonly shards: readonly { readonly hashKey: string; readonly numbers?: PageNumbers }[];
 }
 
 const maxResponseMs = 20_000;
-export const selector = 'app.kubernetes.io/name in (kura-cache,kura-envoy,kura-authz,kura-eds)';
-const edsPort = 9904;
+export const selector = 'app.kubernetes.io/name in (kura-cache,kura-envoy,kura-authz,kura-eds,kura-console)';
+const pagePort = 18200;
 
 export async function podsOf(kubectl: Kubectl): Promise<readonly PodSummary[]> {
   return (await kubectl.json<{ items: readonly PodSummary[] }>(['get', 'pods', '-l', selector])).items;
@@ -26,17 +26,18 @@ export function partOf(pod: PodSummary): string {
   return pod.metadata.labels?.['app.kubernetes.io/name'] ?? '';
 }
 
-/** Opens the status page of a replica of eds that is ready. */
-export async function forwardEds(kubectl: Kubectl): Promise<Forward> {
-  const eds = (await podsOf(kubectl)).filter((pod) => partOf(pod) === 'kura-eds');
-  const ready = eds.find(({ status }) => status?.conditions?.some(({ type, status: is }) => type === 'Ready' && is === 'True'));
-  if (ready === undefined) throw new Error(`0 of ${eds.length} Pods of eds are ready; check --namespace`);
-  return await kubectl.forward(ready.metadata.name, edsPort);
+/** Opens the status page of a replica of the console that is ready. */
+export async function forwardConsole(kubectl: Kubectl): Promise<Forward> {
+  const consoles = (await podsOf(kubectl)).filter((pod) => partOf(pod) === 'kura-console');
+  if (consoles.length === 0) throw new Error('no Pod of the console exists: add the component console, and check --namespace');
+  const ready = consoles.find(({ status }) => status?.conditions?.some(({ type, status: is }) => type === 'Ready' && is === 'True'));
+  if (ready === undefined) throw new Error(`0 of ${consoles.length} Pods of the console are ready`);
+  return await kubectl.forward(ready.metadata.name, pagePort);
 }
 
-/** The numbers of all shards, as eds knows them. */
-export async function readShardsFrom(eds: Forward): Promise<ShardNumbers[]> {
-  const { shards } = JSON.parse(await getText(`${eds.url}/status.json`)) as EdsStatus;
+/** The numbers of all shards, as the console knows them. */
+export async function readShardsFrom(forward: Forward): Promise<ShardNumbers[]> {
+  const { shards } = JSON.parse(await getText(`${forward.url}/status.json`)) as ConsoleStatus;
   return shards.map(({ hashKey, numbers }) => ({
     name: hashKey,
     numbers: numbers === undefined ? undefined : flatNumbers(mapped(numbers)),

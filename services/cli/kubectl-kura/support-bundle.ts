@@ -10,7 +10,8 @@ const maxPodsOfPart = 10;
 const maxLogLines = 2_000;
 /** Paths of each part, by the port of its Pod. Envoy's admin interface listens on the loopback of its Pod. */
 const pages: Readonly<Record<string, readonly { readonly port: number; readonly paths: readonly string[] }[]>> = {
-  'kura-eds': [{ port: 9904, paths: ['/status.json', '/debug/streams', '/metrics'] }],
+  'kura-console': [{ port: 18200, paths: ['/status.json'] }],
+  'kura-eds': [{ port: 9904, paths: ['/debug/streams', '/debug/assignment', '/metrics'] }],
   'kura-envoy': [{ port: 9901, paths: ['/config_dump', '/clusters', '/server_info', '/certs'] }],
 };
 const kinds = 'statefulsets,daemonsets,deployments,horizontalpodautoscalers,poddisruptionbudgets';

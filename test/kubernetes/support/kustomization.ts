@@ -8,6 +8,7 @@ const root = path.resolve(import.meta.dirname, '..', '..', '..');
 /** In the order of k8s/README.md. `monitoring/plain` replaces `monitoring`. */
 export const componentNames = [
   'authz-deployment',
+  'console',
   'hostpath',
   'disks',
   'second-disk-size',

@@ -1,0 +1,14 @@
+import { duration, listenAddress, logLevel, optional, text } from '../shared/environment.ts';
+
+/** Settings of the console, `KURA_CONSOLE_…`. */
+export const settings = {
+  listen: listenAddress('Address of the status page.', '0.0.0.0:18200'),
+  metricsListen: listenAddress('Address of `/metrics`, `/livez` and `/readyz`.', '0.0.0.0:9906'),
+  kubeconfig: optional(text('Kubeconfig of the cluster. Without it, the console uses the ServiceAccount of its Pod.')),
+  namespace: text('Namespace of kura.', 'kura-system'),
+  service: text('Name of the cache Service.', 'kura-cache'),
+  watchedInterval: duration('Interval for reading the metrics of all parts while somebody looks.', { min: 100, max: 3_600_000 }, '5s'),
+  idleInterval: duration('The same while nobody looks.', { min: 100, max: 3_600_000 }, '1m'),
+  historyFile: optional(text('File for the numbers of the last 24 hours. Without it, a restart empties them.')),
+  logLevel: logLevel(),
+};

@@ -1,0 +1,107 @@
+/** console: shows the state of all parts of kura. */
+import { type Closer, startWithCloser } from '../shared/closer.ts';
+import { readSettings, type Settings } from '../shared/environment.ts';
+import { connectKubernetes } from '../shared/kubernetes.ts';
+import { runService } from '../shared/lifecycle.ts';
+import { createLogger, type Logger } from '../shared/log.ts';
+import { createRegistry, startMetricsServer, startPages } from '../shared/metrics.ts';
+import { settings } from './config.ts';
+import { statusPages } from './http.ts';
+import { createMetrics } from './metrics.ts';
+import { KeySharesCache } from './page/key-shares.ts';
+import { type Status, statusOf } from './page/status.ts';
+import { Cluster } from './readings/cluster.ts';
+import { Collector } from './readings/collector.ts';
+import { History } from './readings/history.ts';
+import { HistoryFile } from './readings/history-file.ts';
+import { Rounds } from './readings/rounds.ts';
+
+const dayMinutes = 24 * 60;
+const saveMs = 60_000;
+
+await runService('console', async () => {
+  const config = readSettings('KURA_CONSOLE_', settings, process.env);
+  const log = createLogger({ service: 'console', level: config.logLevel });
+  return { log, running: await startWithCloser((closer) => start(config, log, closer)) };
+});
+
+async function start(config: Settings<typeof settings>, log: Logger, closer: Closer): Promise<Record<string, string>> {
+  const { namespace, service } = config;
+  const client = connectKubernetes({ kubeconfig: config.kubeconfig });
+  closer.add('Kubernetes client', () => client.close());
+  const cluster = new Cluster({ client, namespace, service, log });
+  closer.add('watches', () => cluster.close());
+  const history = keepHistory(config.historyFile, log, closer);
+  const collector = new Collector({ cluster, history, now: Date.now });
+  const registry = createRegistry();
+  const metrics = createMetrics(registry, { answers: () => collector.answers });
+  const rounds = new Rounds({
+    round: async (signal) => {
+      await collector.round(signal);
+      metrics.rounds.inc();
+    },
+    isKnown: () => cluster.isKnown,
+    watchedMs: config.watchedInterval,
+    idleMs: config.idleInterval,
+  });
+  closer.add('rounds', () => rounds.close());
+  const pages = statusPages({ read: statusReader({ service, cluster, collector, history, rounds }), log });
+  const pageServer = await startPages({ address: config.listen, pages });
+  closer.add('page server', () => pageServer.close());
+  const metricsServer = await startMetricsServer({
+    address: config.metricsListen,
+    registry,
+    notReady: () => (cluster.isKnown ? undefined : 'the first lists of EndpointSlices and Pods have not arrived yet'),
+  });
+  closer.add('metrics server', () => metricsServer.close());
+  return { page: pageServer.address, metrics: metricsServer.address };
+}
+
+/** Reads the history of the process before this one, and writes it each minute and at the end. */
+function keepHistory(file: string | undefined, log: Logger, closer: Closer): History {
+  if (file === undefined) return new History();
+  const saved = new HistoryFile({ file, log });
+  const history = new History(saved.read());
+  let writing: Promise<void> = Promise.resolve();
+  const save = (): void => {
+    writing = writing.then(() => saved.write(history.all));
+  };
+  const timer = setInterval(save, saveMs);
+  closer.add('history', async () => {
+    clearInterval(timer);
+    save();
+    await writing;
+  });
+  return history;
+}
+
+function statusReader({
+  service,
+  cluster,
+  collector,
+  history,
+  rounds,
+}: {
+  service: string;
+  cluster: Cluster;
+  collector: Collector;
+  history: History;
+  rounds: Rounds;
+}): () => Promise<Status> {
+  const keyShares = new KeySharesCache();
+  return async () => {
+    await rounds.look();
+    const { assignment, endedAt, shards: shardReadings, eds, authz, envoys, others } = collector;
+    const shards = cluster.shards(assignment?.identity ?? 'pod');
+    return statusOf({
+      at: endedAt ?? new Date(),
+      service,
+      isListCurrent: cluster.isCurrent,
+      shards,
+      parts: cluster.parts,
+      ...{ shardReadings, eds, authz, envoys, others, assignment },
+      keyShares: await keyShares.sharesOf(shards, assignment?.placement ?? 'global'),
+      day: history.minutes(Date.now(), dayMinutes),
+    });
+  };
+}
