@@ -29,7 +29,14 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
  */
 const rooms: Readonly<Record<string, { readonly below: Readonly<Record<string, readonly string[]>>; readonly open: readonly string[] }>> = {
   cache: {
-    below: { http: ['store', 'index', 'disk'], upkeep: ['store', 'index', 'disk'], store: ['index', 'disk'], index: [], disk: [] },
+    below: {
+      http: ['datasets', 'store', 'index', 'disk'],
+      datasets: ['store', 'index', 'disk'],
+      upkeep: ['store', 'index', 'disk'],
+      store: ['index', 'disk'],
+      index: [],
+      disk: [],
+    },
     open: ['counters.ts', 'digest.ts'],
   },
   authz: {

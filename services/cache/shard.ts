@@ -10,6 +10,10 @@ import type { Logger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
 import type { settings } from './config.ts';
 import { Counters } from './counters.ts';
+import { Datasets } from './datasets/datasets.ts';
+import { Keys } from './datasets/keys.ts';
+import { type Removal, Removals, readRemovals } from './datasets/removals.ts';
+import { Sweep } from './datasets/sweep.ts';
 import { FolderRepair, type Identity, lockDirectory, prepareDirectory, requireMarker } from './disk/directory.ts';
 import { DiskHealth } from './disk/disk-health.ts';
 import { countPending, type Files, systemFiles } from './disk/files.ts';
@@ -58,8 +62,9 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   const stopped = new AbortController();
   const descriptors = divideDescriptors(config.openFiles, log);
   const { openFiles } = descriptors;
-  const parts = createParts({ config, identity, log, openFiles, files: replaced.files ?? systemFiles, signal: stopped.signal });
-  const { catalog, repair, store, reader, buffers, counters, window, health, recovery, maintenance } = parts;
+  const known = await readRemovals(config.directory);
+  const parts = createParts({ config, identity, log, openFiles, known, files: replaced.files ?? systemFiles, signal: stopped.signal });
+  const { catalog, repair, store, reader, buffers, counters, window, health, recovery, maintenance, sweep, datasets } = parts;
   closer.add('open files', () => store.openFiles.shrink(0));
   closer.add('repair of folders', () => repair.settled());
   closer.add('disk health', () => health.close());
@@ -72,6 +77,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   const service: ObjectService = {
     name: identity.name === '' ? hostname() : identity.name,
     store,
+    datasets,
     reader,
     buffers,
     counters,
@@ -112,7 +118,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   closer.add('metrics server', metrics.close);
   const background = recovery
     .run()
-    .then(() => maintenance.run())
+    .then(() => Promise.all([maintenance.run(), sweep.run()]))
     .catch((error: unknown) => log.error({ err: error }, 'recovery or maintenance failed'));
 
   // Registered last: the metrics server answers until requests and background work have ended.
@@ -142,6 +148,8 @@ interface PartsOptions {
   readonly identity: Identity;
   readonly log: Logger;
   readonly openFiles: number;
+  /** The removals of earlier processes. */
+  readonly known: Removal[];
   readonly files: Files;
   readonly signal: AbortSignal;
 }
@@ -176,12 +184,19 @@ function createParts({ config, identity, log, signal, ...options }: PartsOptions
     evict: (row) => store.evict(row),
   });
   const loaded = new LoadedBodies({ buffers });
+  for (const { time } of options.known) clock.commitAfter(BigInt(time));
+  const removals = new Removals({ directory, now: () => clock.commitTime() }, options.known);
   const common = { directory, catalog, files, buffers, loaded, clock, window, counters, health, log, signal };
   const store: Store = new Store({
     ...common,
     secret: identity.secret,
     maxOpenFiles: options.openFiles,
+    isRemoved: (version) => removals.covers(version),
+    onRemoved: (version, bytes) => removals.count(version, bytes),
   });
+  const sweep = new Sweep({ ...common, store, removals });
+  const keys = new Keys({ ...common, store });
+  const datasets = new Datasets({ ...common, secret: identity.secret, store, keys, removals, sweep, now: Date.now });
   const reader = new Reader({ ...common, store, diskReads: () => process.resourceUsage().fsRead });
   const recovery = new Recovery({
     ...common,
@@ -197,7 +212,7 @@ function createParts({ config, identity, log, signal, ...options }: PartsOptions
     },
   });
   const maintenance = new Maintenance({ ...common, store, scrubBytesPerSecond: config.scrub, folderBytes: () => folderBytes(directory) });
-  return { catalog, repair, store, reader, recovery, maintenance, health, counters, buffers, window };
+  return { catalog, repair, store, reader, recovery, maintenance, sweep, datasets, health, counters, buffers, window };
 }
 
 /** Uses the same file calls as requests. */

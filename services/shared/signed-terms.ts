@@ -2,7 +2,7 @@
  * The two headers with the identity of the caller and its limits. authz signs them for the shards.
  *
  *     x-kura-caller: <namespace>/<service account>/<pod, or ->
- *     x-kura-terms: max-object-bytes=<n>[; max-share=<ratio>][; direct=no][<fill terms>]; exp=<unix seconds>; sig=<signature>
+ *     x-kura-terms: max-object-bytes=<n>[; max-share=<ratio>][; direct=no][<fill terms>][; manage=yes]; exp=<unix seconds>; sig=<signature>
  *     fill terms: ; fill=<origin>[; fill-share=<ratio>][; revalidate=<seconds>][; prefetch=yes]
  *
  * The signature is HMAC-SHA-256, in base64url without padding, over three parts: the caller, a line feed, and the terms before `; sig=`. A
@@ -26,6 +26,8 @@ export interface SignedTerms {
   readonly mayRedirect: boolean;
   /** Absent: a miss stays a miss. */
   readonly fill?: FillTerms | undefined;
+  /** Whether the caller may list and remove what a shard stores. Only the console signs it. */
+  readonly mayManage?: boolean;
   readonly expiresAtSeconds: number;
 }
 
@@ -99,10 +101,11 @@ export function parseCaller(text: string): SignedCaller | undefined {
   return { namespace, serviceAccount, pod: pod === noPod ? undefined : pod };
 }
 
-function formatTerms({ maxObjectBytes, maxShare, mayRedirect, fill, expiresAtSeconds }: SignedTerms): string {
+function formatTerms({ maxObjectBytes, maxShare, mayRedirect, fill, mayManage, expiresAtSeconds }: SignedTerms): string {
   const share = maxShare === undefined ? '' : `; max-share=${maxShare}`;
   const direct = mayRedirect ? '' : '; direct=no';
-  return `max-object-bytes=${maxObjectBytes}${share}${direct}${fill === undefined ? '' : formatFill(fill)}; exp=${expiresAtSeconds}`;
+  const further = `${fill === undefined ? '' : formatFill(fill)}${mayManage === true ? '; manage=yes' : ''}`;
+  return `max-object-bytes=${maxObjectBytes}${share}${direct}${further}; exp=${expiresAtSeconds}`;
 }
 
 function formatFill({ origin, share, revalidateSeconds, isPrefetch }: FillTerms): string {
@@ -123,10 +126,13 @@ function parseTerms(text: string): SignedTerms | undefined {
   const maxShare = optional(values.get('max-share'), parseShare);
   const direct = values.get('direct');
   const fill = parseFill(values);
+  const manage = values.get('manage');
   const expiresAtSeconds = wholeNumber(values.get('exp'));
   if (maxObjectBytes === undefined || expiresAtSeconds === undefined) return undefined;
   if (maxShare === 'malformed' || fill === 'malformed' || (direct !== undefined && direct !== 'no')) return undefined;
-  return { maxObjectBytes, maxShare, mayRedirect: direct === undefined, ...(fill === undefined ? {} : { fill }), expiresAtSeconds };
+  if (manage !== undefined && manage !== 'yes') return undefined;
+  const further = { ...(fill === undefined ? {} : { fill }), ...(manage === undefined ? {} : { mayManage: true }) };
+  return { maxObjectBytes, maxShare, mayRedirect: direct === undefined, ...further, expiresAtSeconds };
 }
 
 function parseFill(values: ReadonlyMap<string, string>): FillTerms | undefined | 'malformed' {

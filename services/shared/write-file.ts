@@ -1,5 +1,6 @@
 /** Replaces files atomically: a reader, or the next process after a crash, finds the old or the new content. */
 import { open, rename } from 'node:fs/promises';
+import path from 'node:path';
 
 interface WriteOptions {
   /** Mode of a file that does not exist yet, reduced by the umask of the process. */
@@ -19,4 +20,12 @@ export async function replaceFile(file: string, content: string, { mode = 0o666,
     await handle.close();
   }
   await rename(part, file);
+  if (!sync) return;
+  // The new name is on the disk only after a sync of its folder.
+  const folder = await open(path.dirname(file), 'r');
+  try {
+    await folder.sync();
+  } finally {
+    await folder.close();
+  }
 }

@@ -21,9 +21,14 @@ const terms = fc
     maxShare: fc.option(share, { nil: undefined }),
     mayRedirect: fc.boolean(),
     fill: fc.option(fill, { nil: undefined }),
+    isManager: fc.boolean(),
     expiresAtSeconds: fc.nat(2 ** 31),
   })
-  .map(({ fill: from, ...rest }) => (from === undefined ? rest : { ...rest, fill: from }));
+  .map(({ fill: from, isManager, ...rest }) => ({
+    ...rest,
+    ...(from === undefined ? {} : { fill: from }),
+    ...(isManager ? { mayManage: true } : {}),
+  }));
 /** One character put in, left out or replaced, anywhere. */
 const edit = fc.record({
   header: fc.constantFrom('caller' as const, 'terms' as const),

@@ -17,12 +17,21 @@ export interface CallerHeaders {
 /** Without options: vision/trainer without a Pod and without limits, valid for a minute. */
 export function callerHeaders({ credential, ...changes }: CallerOptions = {}): CallerHeaders {
   const key = credential === undefined ? undefined : createSecretKey(Buffer.from(credential, 'latin1'));
-  const { namespace = 'vision', serviceAccount = 'trainer', pod, maxObjectBytes = 2 ** 40, maxShare, mayRedirect = true, fill } = changes;
+  const {
+    namespace = 'vision',
+    serviceAccount = 'trainer',
+    pod,
+    maxObjectBytes = 2 ** 40,
+    maxShare,
+    mayRedirect = true,
+    fill,
+    mayManage,
+  } = changes;
   const { expiresAtSeconds = Math.ceil(Date.now() / 1000) + 60 } = changes;
   const signed = signHeaders(
     key,
     { namespace, serviceAccount, pod },
-    { maxObjectBytes, maxShare, mayRedirect, fill: fillTerms(fill), expiresAtSeconds },
+    { maxObjectBytes, maxShare, mayRedirect, fill: fillTerms(fill), ...(mayManage === true ? { mayManage } : {}), expiresAtSeconds },
   );
   return { 'x-kura-caller': signed.caller, 'x-kura-terms': signed.terms };
 }

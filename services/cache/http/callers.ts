@@ -17,6 +17,8 @@ interface CallersOptions {
 interface KnownCaller {
   readonly objects: Terms;
   readonly direct: Terms;
+  /** Whether it may list and remove what the shard stores. */
+  readonly mayManage: boolean;
 }
 
 interface Verified extends KnownCaller {
@@ -30,6 +32,7 @@ const maxVerified = 16_384;
 const anonymous: KnownCaller = {
   objects: termsOf({ namespace: undefined, serviceAccount: undefined, pod: undefined }, 'objects'),
   direct: termsOf({ namespace: undefined, serviceAccount: undefined, pod: undefined }, 'direct'),
+  mayManage: false,
 };
 
 export class Callers {
@@ -61,7 +64,7 @@ export class Callers {
   #verify(caller: string, terms: string): KnownCaller | BadCaller {
     const read = readHeaders(this.#keys, { caller, terms });
     if (read.kind !== 'good') return read.kind;
-    const { maxObjectBytes, maxShare, mayRedirect, expiresAtSeconds } = read.terms;
+    const { maxObjectBytes, maxShare, mayRedirect, mayManage = false, expiresAtSeconds } = read.terms;
     const endsMs = expiresAtSeconds * 1000;
     if (endsMs <= this.#options.now()) return 'expired';
     const about = { ...read.caller, maxObjectBytes, maxShare };
@@ -70,6 +73,7 @@ export class Callers {
       endsMs,
       objects: termsOf(about, 'objects'),
       direct: termsOf(about, mayRedirect ? 'direct' : 'objects'),
+      mayManage,
     };
     if (this.#verified.size >= maxVerified) this.#verified.delete(this.#verified.keys().next().value as string);
     this.#verified.set(ownCopy(terms), verified);

@@ -8,6 +8,8 @@ import { readTarget } from './target.ts';
 
 export type NodeHead =
   | { readonly kind: 'health' }
+  /** Everything under `/datasets`. */
+  | { readonly kind: 'datasets'; readonly target: string }
   /** `OPTIONS *`. */
   | { readonly kind: 'options' }
   | { readonly kind: 'request'; readonly applicant: Applicant & ObjectRequest }
@@ -17,6 +19,7 @@ export type NodeHead =
 export function readNodeHead({ method = '', url = '', headers }: IncomingMessage): NodeHead {
   const path = originForm(url);
   if (path === '/healthz') return { kind: 'health' };
+  if (/^\/datasets(?:[/?]|$)/.test(path)) return { kind: 'datasets', target: path };
   if (path === '*' && method === 'OPTIONS') return { kind: 'options' };
   const target = readTarget(path);
   const ticket = target.kind === 'ticket' ? target.ticket : undefined;

@@ -6,6 +6,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { Socket } from 'node:net';
 import type { Method, Result } from '../counters.ts';
 import { admit } from './admission.ts';
+import { answerDatasets } from './datasets.ts';
 import { allowedMethods, handleObject } from './handler/handler.ts';
 import { type BodySink, type Fields, type Reply, refuse } from './handler/reply.ts';
 import { isExpecting, readNodeHead } from './node-head.ts';
@@ -79,6 +80,10 @@ async function answer(service: ObjectService, message: IncomingMessage, response
   }
   if (head.kind === 'options') {
     response.writeHead(204, { allow: allowedMethods }).end();
+    return undefined;
+  }
+  if (head.kind === 'datasets') {
+    await answerDatasets(service, { message, target: head.target, response });
     return undefined;
   }
   const reply = new NodeReply(service, message, response, head.applicant.route);

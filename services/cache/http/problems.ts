@@ -4,12 +4,17 @@ import { type Problem, problemBody, problemContentType } from '../../shared/prob
 export const problems = {
   'bad-request': { status: 400, detail: 'The request is not valid HTTP/1.1.' },
   'bad-key': { status: 400, detail: 'A key is 1 to 1,024 bytes of printable ASCII without a . or .. segment.' },
+  'bad-prefix': { status: 400, detail: 'A prefix is empty or ends with /, and is otherwise a key of at most 1,024 bytes.' },
+  'bad-query': { status: 400, detail: 'A parameter of the query is missing, unknown, repeated or malformed.' },
+  'bad-cursor': { status: 400, detail: 'The cursor is not from a list of this prefix on this shard. Start the list again.' },
   'bad-digest': { status: 400, detail: 'Content-MD5, Content-Digest or Repr-Digest is not a digest in base64.' },
   'digest-mismatch': { status: 400, detail: 'The body does not have the digest that its request announces.' },
   'partial-upload': { status: 400, detail: 'A PUT replaces the whole object; Content-Range is not supported.' },
   'bad-caller': { status: 401, detail: 'x-kura-caller and x-kura-terms are missing, have expired, or are not signed by authz.' },
+  'not-manager': { status: 403, detail: 'Only the console manages data sets.' },
   'bad-ticket': { status: 403, detail: 'The ticket is invalid or has expired. Request the object through Envoy again.' },
   miss: { status: 404, detail: 'The object is not stored.' },
+  'no-such-removal': { status: 404, detail: 'This shard has no removal with this id. Repeat the removal.' },
   'no-such-path': { status: 404, detail: 'Objects are under /objects/ and /direct/.' },
   'method-not-allowed': { status: 405, detail: 'Objects support GET, HEAD, PUT and DELETE.' },
   'request-timeout': { status: 408, detail: 'The request did not arrive in time.' },
@@ -23,6 +28,8 @@ export const problems = {
   'expectation-failed': { status: 417, detail: 'The only supported expectation is 100-continue.' },
   'head-too-large': { status: 431, detail: 'The headers of the request are larger than 16 KiB.' },
   'unsupported-transfer-encoding': { status: 501, detail: 'The only transfer encoding that is supported is chunked.' },
+  'too-many-lists': { status: 503, detail: 'The shard is listing keys for 4 other requests.' },
+  'too-many-removals': { status: 503, detail: 'The shard has 64 removals that have not ended.' },
   'no-room': { status: 507, detail: 'The shard could not free enough room for the object.' },
   'read-only': { status: 507, detail: 'The file system of this shard is read-only.' },
   'disk-fault': { status: 507, detail: 'The disk failed, or did not respond in time.' },
@@ -31,7 +38,13 @@ export const problems = {
 export type ProblemCode = keyof typeof problems;
 
 /** For temporary problems: seconds after which the client may retry. */
-const retryAfterSeconds: Partial<Record<ProblemCode, number>> = { 'no-room': 1, 'read-only': 1, 'disk-fault': 1 };
+const retryAfterSeconds: Partial<Record<ProblemCode, number>> = {
+  'too-many-lists': 1,
+  'too-many-removals': 1,
+  'no-room': 1,
+  'read-only': 1,
+  'disk-fault': 1,
+};
 
 interface ProblemResponse {
   readonly status: number;

@@ -5,7 +5,7 @@ import type { FaultSink } from '../disk/disk-health.ts';
 import { faultKind } from '../disk/files.ts';
 import type { TimeBudget } from '../disk/time-budget.ts';
 import { lowest, type SizeLimit } from '../index/catalog.ts';
-import { type Condition, ConditionError, type Store } from '../store/store.ts';
+import { type Condition, ConditionError, RevokedError, type Store } from '../store/store.ts';
 import { NoRoomError, type Upload } from '../store/upload.ts';
 import { DigestCheck, type ExpectedDigest } from './digests.ts';
 
@@ -83,6 +83,8 @@ export async function receivePut({ store, put, body, health, budget }: ReceiveOp
   } catch (error) {
     // The HTTP edge handles errors of the body.
     if (!isFinished) throw error;
+    // A removal that came after the start of the upload removes it too.
+    if (error instanceof RevokedError) return { kind: 'not-kept' };
     upload.isAbandoned = true;
     return refuse(error, health);
   } finally {

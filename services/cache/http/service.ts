@@ -1,5 +1,6 @@
 /** The parts of a shard that both HTTP edges use. */
 import type { Counters } from '../counters.ts';
+import type { Datasets } from '../datasets/datasets.ts';
 import type { DiskHealth } from '../disk/disk-health.ts';
 import type { SendfileCalls } from '../disk/sendfile-calls.ts';
 import type { TimeBudget } from '../disk/time-budget.ts';
@@ -14,6 +15,7 @@ export interface ObjectService {
   /** Sent as `x-kura-shard` in every response. */
   readonly name: string;
   readonly store: Store;
+  readonly datasets: Datasets;
   readonly reader: Reader;
   readonly buffers: BufferPool;
   readonly counters: Counters;

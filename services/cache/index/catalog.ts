@@ -4,6 +4,7 @@
 import type { Key } from '../../shared/key.ts';
 import type { Digest } from '../digest.ts';
 import type { Clock } from './clock.ts';
+import { DatasetCounters } from './dataset-counts.ts';
 import { DatasetEviction, type EvictionPolicy, LruEviction } from './eviction.ts';
 import { Evictor, VictimChoice } from './evictor.ts';
 import { Groups, overflowGroup, prefixOf, unknownGroup } from './groups.ts';
@@ -56,6 +57,9 @@ export class Catalog {
   readonly shares: Shares;
   readonly space: Space;
   readonly evictor: Evictor;
+  readonly datasets = new DatasetCounters();
+  /** Rows that were restored because their file could not be removed. */
+  restoredRows = 0;
   readonly #eviction: EvictionPolicy;
   readonly #victims: VictimChoice;
   readonly #clock: Clock;
@@ -67,7 +71,10 @@ export class Catalog {
     this.index = new ObjectIndex({ capacity: limits.maxFiles });
     this.groups = new Groups({
       isEmpty: (group) => this.index.groupCount(group) === 0,
-      onNamed: (group, { namespace }) => this.index.assign(group, this.shares.poolOf(namespace).number),
+      onNamed: (group, { namespace, prefix }) => {
+        this.index.assign(group, this.shares.poolOf(namespace).number);
+        this.datasets.name(group, prefix);
+      },
       hasShare: (namespace) => this.shares.poolOf(namespace).number !== commonPool,
     });
     this.space = new Space({
@@ -102,12 +109,18 @@ export class Catalog {
   read(row: number): void {
     const tick = this.#clock.tick();
     this.#eviction.read(row, tick);
+    this.datasets.hit(this.index.group(row));
     this.index.touch(row, tick);
   }
 
-  /** Records a read of an object that is not stored. */
+  /** Records for eviction that the index has no row for a key that is read. */
   missed(key: Key, digest: Digest): void {
     this.#eviction.missed(prefixOf(key), digest, this.#clock.tick());
+  }
+
+  /** Counts a miss of its data set. */
+  countMiss(key: Key): void {
+    this.datasets.missed(prefixOf(key));
   }
 
   /** Decides on a PUT before its first byte. `length` is 0 for a chunked body; an admitted length is reserved. */
@@ -154,6 +167,7 @@ export class Catalog {
 
   /** Restores a row whose file could not be removed. */
   putBack({ row, bytes }: RemovedRow): void {
+    this.restoredRows += 1;
     this.space.cancelDelete(bytes, 1);
     this.index.insert(row, 'oldest');
   }

@@ -18,6 +18,11 @@ export class Clock {
     this.#base = Math.max(this.#base, tick + 1);
   }
 
+  /** Gives all later commits a time after this one, also if the wall clock has gone back since an earlier process. */
+  commitAfter(time: bigint): void {
+    if (time > this.#lastCommit) this.#lastCommit = time;
+  }
+
   /**
    * Microseconds since 1970. Each call returns a higher value, even if the wall clock goes back, so that two versions never share an ETag.
    */

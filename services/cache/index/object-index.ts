@@ -52,7 +52,8 @@ export class ObjectIndex {
   /** Buckets in use are `#span + #split`; the first `#split` of them have been split already. */
   #span = initialBuckets;
   #split = 0;
-  #cursor = noRow;
+  /** The next row of each walk in progress. */
+  readonly #walks = new Set<{ next: number }>();
 
   constructor({ capacity }: { capacity: number }) {
     this.capacity = capacity;
@@ -185,18 +186,26 @@ export class ObjectIndex {
     return this.#oldest[group] as number;
   }
 
-  /**
-   * Starts a walk over one group, from the oldest to the newest row. Rows may be touched and removed meanwhile. Only one walk at a time.
-   */
-  walk(group: number): void {
-    this.#cursor = this.#oldest[group] as number;
+  newestOf(group: number): number {
+    return this.#newest[group] as number;
   }
 
-  /** The next row of the walk, or noRow at its end. A row that is touched during the walk is returned again at its new place. */
-  step(): number {
-    const row = this.#cursor;
-    if (row !== noRow) this.#cursor = this.#newer[row] as number;
-    return row;
+  /**
+   * Walks over one group, from the oldest to the newest row. Rows may be touched and removed meanwhile. A row that is touched is returned
+   * again at its new place, so a group that is touched faster than it is walked is left after twice its rows.
+   */
+  *walk(group: number): Generator<number, void> {
+    const walk = { next: this.#oldest[group] as number };
+    this.#walks.add(walk);
+    try {
+      for (let left = this.groupCount(group) * 2; walk.next !== noRow && left > 0; left -= 1) {
+        const row = walk.next;
+        walk.next = this.#newer[row] as number;
+        yield row;
+      }
+    } finally {
+      this.#walks.delete(walk);
+    }
   }
 
   /** All fields of a row, to insert it again. */
@@ -308,7 +317,7 @@ export class ObjectIndex {
   }
 
   #unlink(row: number): void {
-    if (this.#cursor === row) this.#cursor = this.#newer[row] as number;
+    if (this.#walks.size > 0) for (const walk of this.#walks) if (walk.next === row) walk.next = this.#newer[row] as number;
     const group = this.#groups[row] as number;
     const newer = this.#newer[row] as number;
     const older = this.#older[row] as number;

@@ -23,6 +23,11 @@ export class KeyedMutex {
     return this.#tails.has(name);
   }
 
+  /** Resolves when all work that was started until now has ended. */
+  async drained(): Promise<void> {
+    await Promise.all(this.#tails.values());
+  }
+
   /** Resolves when the current work for a name has ended. */
   async settled(name: string): Promise<void> {
     await this.#tails.get(name);

@@ -62,6 +62,11 @@ export class OpenFiles {
     object.release();
   }
 
+  /** Releases all objects for which the test holds. */
+  removeIf(test: (object: OpenObject) => boolean): void {
+    for (const { object } of this.#byKey.values()) if (test(object)) this.remove(object);
+  }
+
   /** Closes objects that were not read lately. Objects with readers stay, because the store must find them when it frees their room. */
   shrink(max: number): void {
     // The first check of an object may only clear `isRecent`. The second closes it.

@@ -17,6 +17,8 @@ export class OpenObject {
   readonly namespace: string;
   readonly contentType: string;
   readonly contentEncoding: string;
+  /** Microseconds since 1970. */
+  readonly committedAt: bigint;
   /** Commit time in whole seconds since 1970. */
   readonly modifiedSeconds: number;
   /** Its row in the index, or `noRow` while the index does not have this version. */
@@ -39,6 +41,7 @@ export class OpenObject {
     this.namespace = trailer.namespace;
     this.contentType = trailer.contentType;
     this.contentEncoding = trailer.contentEncoding;
+    this.committedAt = trailer.committedAt;
     this.modifiedSeconds = Number(trailer.committedAt / 1_000_000n);
     this.tag = entityTag(trailer);
     this.fd = options.fd;

@@ -5,6 +5,7 @@ import { within } from '../disk/deadline.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
 import { fileName, objectPath } from '../disk/file-name.ts';
 import { type Files, faultKind } from '../disk/files.ts';
+import type { ObjectMeta } from '../disk/trailer.ts';
 import type { Catalog } from '../index/catalog.ts';
 import type { Clock } from '../index/clock.ts';
 import { flagUnconfirmed, noRow } from '../index/object-index.ts';
@@ -26,6 +27,8 @@ export interface StoreParts {
   readonly loaded: LoadedBodies;
   readonly health: FaultSink;
   readonly clock: Clock;
+  /** Whether a removal covers this version of an object. Such a version counts as missing. */
+  readonly isRemoved: (version: Pick<ObjectMeta, 'key' | 'committedAt'>) => boolean;
 }
 
 interface OpenerOptions extends StoreParts {
@@ -34,6 +37,8 @@ interface OpenerOptions extends StoreParts {
   readonly onBodyRead: (object: OpenObject) => void;
   /** Removes a damaged file. Does not reject. */
   readonly dropDamaged: (digest: Digest) => Promise<void>;
+  /** Removes the file if a removal covers it. Does not reject. */
+  readonly dropRemoved: (digest: Digest) => Promise<void>;
 }
 
 /** An open in progress. After its file was replaced or removed, it is not current, and no reader may get the version that it finds. */
@@ -121,6 +126,10 @@ export class Opener {
     if (object.key !== key) void this.#options.dropDamaged(digest);
     // If the file was replaced or removed in the meantime, no reader may get a version whose room no longer counts.
     if (object.key !== key || !opening.isCurrent) return undefined;
+    if (this.#options.isRemoved(object)) {
+      void this.#options.dropRemoved(digest);
+      return undefined;
+    }
     const row = catalog.find(digest);
     if (row === noRow) return catalog.space.isCounted ? undefined : object;
     object.row = row;

@@ -18,11 +18,14 @@ import { CorruptObjectError, type OpenObject } from './open-object.ts';
 import { Opener, type StoreParts } from './opener.ts';
 import type { PageCacheWindow } from './page-cache-window.ts';
 import { checkFile, readObject } from './read-object.ts';
+import { readTrailer } from './read-trailer.ts';
 import { Upload, type WrittenFile } from './upload.ts';
 
 interface StoreOptions extends StoreParts {
   readonly window: PageCacheWindow;
   readonly counters: Counters;
+  /** Called for each object that a removal has removed. */
+  readonly onRemoved: (version: ObjectMeta, bytes: number) => void;
 }
 
 interface NewObject extends Omit<ObjectMeta, 'length' | 'committedAt'> {
@@ -39,6 +42,18 @@ export class ConditionError extends Error {
   readonly code = 'CONDITION';
 }
 
+/** A removal of its prefix came after the start of the upload: it is not stored. */
+export class RevokedError extends Error {
+  readonly code = 'REVOKED';
+}
+
+/** What a look at the trailer of a file has found. */
+export type Inspected =
+  | { readonly kind: 'stored'; readonly meta: ObjectMeta }
+  /** A removal covers it: it is removed now, or another request removes it. */
+  | { readonly kind: 'removed' }
+  | { readonly kind: 'absent' };
+
 type BeginResult =
   | Exclude<UploadAdmission, { kind: 'admitted' }>
   | { readonly kind: 'upload'; readonly upload: Upload; readonly limit: SizeLimit };
@@ -50,6 +65,8 @@ export class Store {
   readonly runId = randomBytes(4).toString('hex');
   readonly #options: StoreOptions;
   readonly #opener: Opener;
+  /** When each upload in progress began: a commit time. */
+  readonly #uploads = new Map<Upload, bigint>();
   #temporaryNumber = 0;
 
   constructor(options: StoreOptions) {
@@ -59,6 +76,9 @@ export class Store {
       mutex: this.mutex,
       onBodyRead: (object) => options.window.entered(object.length, options.clock.tick()),
       dropDamaged: (digest) => this.#dropDamaged(digest),
+      dropRemoved: async (digest) => {
+        await this.#removeCovered(digest).catch((error: unknown) => options.health.note(error, 'write'));
+      },
     });
   }
 
@@ -77,6 +97,7 @@ export class Store {
    */
   async open(key: Key, { version, limitMs }: { version: string | undefined; limitMs: number }): Promise<OpenObject | undefined> {
     const object = await this.#opener.open(key, limitMs);
+    if (object === undefined) this.#options.catalog.countMiss(key);
     if (version !== undefined && version !== object?.tag) return undefined;
     object?.acquire();
     return object;
@@ -92,18 +113,23 @@ export class Store {
 
   /** Admits a PUT and starts its upload. */
   begin(put: NewObject): BeginResult {
-    const { files, buffers, directory, catalog } = this.#options;
+    const { files, buffers, directory, catalog, clock } = this.#options;
     const admission = catalog.admitUpload({ ...put, length: put.length ?? 0 });
     if (admission.kind !== 'admitted') return admission;
     const { pool, limit } = admission;
     this.#temporaryNumber += 1;
     const temporaryPath = `${temporaryFolder(directory)}/${this.runId}-${this.#temporaryNumber}.part`;
     const charge = (bytes: number) => catalog.charge(pool, bytes);
-    const upload = new Upload({ ...put, temporaryPath, files, buffers, space: catalog.space, charge });
+    const onAbort = () => void this.#uploads.delete(upload);
+    const upload: Upload = new Upload({ ...put, temporaryPath, files, buffers, space: catalog.space, charge, onAbort });
+    this.#uploads.set(upload, clock.commitTime());
     return { kind: 'upload', upload, limit };
   }
 
-  /** Renames the file of an upload to its final name. If it rejects with ConditionError or a disk fault, the stored object is unchanged. */
+  /**
+   * Renames the file of an upload to its final name. If it rejects with ConditionError, RevokedError or a disk fault, the upload is not
+   * stored.
+   */
   async commit(upload: Upload, condition?: Condition): Promise<WrittenFile> {
     let written: WrittenFile;
     try {
@@ -118,11 +144,45 @@ export class Store {
     } catch (error) {
       await upload.discard();
       throw error;
+    } finally {
+      this.#uploads.delete(upload);
     }
     this.#options.catalog.evictor.run();
-    // The disk was late, and the response has already stated that the object is not stored.
-    if (upload.isAbandoned) await this.remove(written.meta.key).catch((error: unknown) => this.#options.health.note(error, 'write'));
+    // The disk was late and the response has already stated that the object is not stored, or a removal came during the rename.
+    if (upload.isAbandoned || upload.isRevoked)
+      await this.remove(written.meta.key).catch((error: unknown) => this.#options.health.note(error, 'write'));
+    if (upload.isRevoked) throw new RevokedError('a removal covers the upload');
     return written;
+  }
+
+  /** Call it when a removal comes into force: the next request for an object that it covers reads the disk, and finds nothing. */
+  applyRemovals(): void {
+    const { isRemoved } = this.#options;
+    this.openFiles.removeIf(isRemoved);
+    for (const [upload, committedAt] of this.#uploads) if (isRemoved({ key: upload.options.key, committedAt })) upload.isRevoked = true;
+  }
+
+  /**
+   * Reads the trailer of a file and completes its row. Removes the file if a removal covers it or if it is damaged. Rejects with a disk
+   * fault.
+   */
+  async inspect(digest: Digest): Promise<Inspected> {
+    const { files, directory, catalog, isRemoved } = this.#options;
+    const row = catalog.find(digest);
+    try {
+      const meta = await readTrailer(files, objectPath(directory, digest));
+      if (!isDeepStrictEqual(this.#digest(meta.key), digest)) throw new CorruptObjectError('the file has the name of another key');
+      if (isRemoved(meta)) {
+        await this.#removeCovered(digest);
+        return { kind: 'removed' };
+      }
+      if (row !== noRow && row === catalog.find(digest)) catalog.learnOwner(row, meta);
+      return { kind: 'stored', meta };
+    } catch (error) {
+      if (error instanceof CorruptObjectError) await this.dropIfDamaged(digest);
+      else if (faultKind(error) !== 'absent') throw error;
+      return { kind: 'absent' };
+    }
   }
 
   /** Resolves with whether the object existed. If it rejects with ConditionError or a disk fault, the stored object is unchanged. */
@@ -185,6 +245,7 @@ export class Store {
   async evict(row: number): Promise<boolean> {
     const { clock, counters, health, catalog } = this.#options;
     const bytes = catalog.bytesOf(row);
+    const group = catalog.index.group(row);
     const idleSeconds = ((clock.tick() - catalog.index.tick(row)) * tickMs) / 1000;
     try {
       await this.#removeFile(catalog.index.digest(row), row, { awaitsRoom: true });
@@ -194,8 +255,30 @@ export class Store {
     }
     counters.evictedObjects += 1;
     counters.evictedBytes += bytes;
+    catalog.datasets.evicted(group, bytes);
     counters.lastVictimIdleSeconds = idleSeconds;
     return true;
+  }
+
+  /** Removes the file of a digest if a removal covers it. It holds the mutex, so that it never removes a newer version. */
+  async #removeCovered(digest: Digest): Promise<void> {
+    const { files, directory, catalog, isRemoved, onRemoved } = this.#options;
+    const row = catalog.find(digest);
+    const removed = await this.mutex.run(fileName(digest), async () => {
+      const meta = await readTrailer(files, objectPath(directory, digest)).catch((error: unknown) => {
+        if (faultKind(error) === 'absent') return undefined;
+        throw error;
+      });
+      // Another request has removed the row and waits for the mutex to remove the file.
+      const isTaken = row !== noRow && catalog.find(digest) === noRow;
+      if (meta === undefined || isTaken || !isRemoved(meta)) return undefined;
+      const version = this.#takeOut(catalog.find(digest));
+      this.#opener.forget(meta.key, fileName(digest));
+      const result = { version, ...(await this.#unlink(digest, version)) };
+      if (result.isGone) onRemoved(meta, version?.bytes ?? 0);
+      return result;
+    });
+    if (removed !== undefined) await this.#free(removed, false);
   }
 
   async #removeIf(key: Key, digest: Digest, condition: Condition): Promise<boolean> {
@@ -220,6 +303,7 @@ export class Store {
     const row = catalog.find(digest);
     if (row === noRow && catalog.space.isCounted) return undefined;
     const open = this.openFiles.ofRow(row);
+    // applyRemovals has closed all versions that a removal covers.
     if (open !== undefined) return open;
     try {
       const path = objectPath(directory, digest);
@@ -228,7 +312,7 @@ export class Store {
       // With a row, `release` closes it as a file that keeps its name.
       object.row = row;
       object.release();
-      return object;
+      return this.#options.isRemoved(object) ? undefined : object;
     } catch (error) {
       // A damaged object counts as missing.
       if (error instanceof CorruptObjectError || faultKind(error) === 'absent') return undefined;
@@ -248,6 +332,7 @@ export class Store {
   async #replace(digest: Digest, upload: Upload, written: WrittenFile, condition: Condition | undefined): Promise<void> {
     const { files, directory, clock, window, catalog } = this.#options;
     if (upload.isAbandoned) throw new Error('the upload was abandoned');
+    if (upload.isRevoked) throw new RevokedError('a removal covers the upload');
     if (condition !== undefined) await this.#require(condition, digest);
     const path = objectPath(directory, digest);
     const row = catalog.find(digest);

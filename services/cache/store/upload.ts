@@ -32,6 +32,8 @@ interface UploadOptions {
   readonly space: Space;
   /** Counts room in the share of the namespace: before it is taken, and with a negative number after it was given back. */
   readonly charge: (bytes: number) => void;
+  /** Called when the upload is aborted. It may be called twice. */
+  readonly onAbort: () => void;
 }
 
 /** A complete file with its temporary name. */
@@ -50,6 +52,8 @@ export class Upload {
   receivedBytes = 0;
   /** The response has already stated that the object is not stored, so a late commit must not keep it. */
   isAbandoned = false;
+  /** A removal of its prefix came after its start, so it must not be stored. */
+  isRevoked = false;
   #fd: number | undefined;
   #buffer: Buffer | undefined;
   #filled = 0;
@@ -90,6 +94,7 @@ export class Upload {
   /** Waits for the call in progress, then removes the file and returns its room. Does not change a finished upload. */
   async abort(): Promise<void> {
     this.#fault ??= new Error('the upload was aborted');
+    this.options.onAbort();
     await this.#work.catch(() => {});
     if (this.#isEnded) return;
     this.#isEnded = true;

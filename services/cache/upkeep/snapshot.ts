@@ -10,7 +10,7 @@ import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type GroupName, type Groups, overflowGroup, unknownGroup } from '../index/groups.ts';
-import { noRow, type ObjectIndex } from '../index/object-index.ts';
+import type { ObjectIndex } from '../index/object-index.ts';
 import {
   chunkRows,
   countOf,
@@ -100,10 +100,7 @@ async function writeRows({ handle, index, groupCount, maxChunks }: PartOptions &
   const writer = new ChunkWriter({ handle, chunkBytes: rowChunkBytes, maxChunks });
   let rows = 0;
   for (let group = 0; group < groupCount; group += 1) {
-    index.walk(group);
-    // If a group is touched faster than it is walked, the walk must still end.
-    let left = index.groupCount(group) * 2;
-    for (let row = index.step(); row !== noRow && left > 0; row = index.step(), left -= 1) {
+    for (const row of index.walk(group)) {
       encodeRow(writer.chunk, rows, { ...index.digest(row), blocks: index.blocks(row), tick: index.tick(row), group });
       rows += 1;
       if (rows < chunkRows) continue;

@@ -104,17 +104,33 @@ test('a walk returns every row, although rows are touched and removed during the
   const index = new ObjectIndex({ capacity: 100 });
   const rows = Array.from({ length: 50 }, (_, at) => index.insert({ a: at, b: at, c: at, blocks: 1, tick: at + 1, group: 0 }));
   const met = new Set<number>();
-  index.walk(0);
-  for (let row = index.step(), at = 0; row !== noRow; row = index.step(), at += 1) {
+  const other = index.walk(0);
+  let at = 0;
+  for (const row of index.walk(0)) {
     met.add(row);
+    if (at === 2) other.next();
     // The next row is removed, and a later row is touched.
     if (at === 3) index.remove(rows[4] as number);
     if (at === 5) index.touch(rows[30] as number, 1000);
+    at += 1;
   }
   t.deepEqual(
     [...met].sort((one, other) => one - other),
     rows.filter((row) => row !== rows[4]),
   );
+  // A walk that is ahead or behind is not changed by another walk.
+  t.is([...other].length, 48);
+});
+
+test('a walk ends although every row that it returns is touched', (t) => {
+  const index = new ObjectIndex({ capacity: 100 });
+  for (let at = 0; at < 50; at += 1) index.insert({ a: at, b: at, c: at, blocks: 1, tick: at + 1, group: 0 });
+  let steps = 0;
+  for (const row of index.walk(0)) {
+    steps += 1;
+    index.touch(row, 1000 + steps);
+  }
+  t.is(steps, 100);
 });
 
 test('a million objects take at most 48 bytes each and no insert stops the loop for 10 ms', (t) => {

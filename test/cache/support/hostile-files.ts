@@ -45,6 +45,11 @@ export class HostileFiles {
     };
   }
 
+  /** Calls that hang now. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
   hangAll(): void {
     for (const call of ['open', 'read', 'write', 'size', 'truncate', 'rename', 'unlink'] as const) this.hangs.add(call);
   }
