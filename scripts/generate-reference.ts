@@ -166,6 +166,7 @@ function authzMetrics(): Registry {
     reviewsInFlight: () => 0,
     rememberedTokens: () => 0,
     isPodWatchHealthy: () => false,
+    origins: { hash: undefined, isWatching: false },
     policy: { hash: undefined, accepted: 0, rejected: 0, isWatching: false },
   });
   return registry;

@@ -6,6 +6,8 @@ import { Condition, type Row, seconds, valueAt } from './expectation.ts';
 
 /** A client limits a socket operation to 3 s; half a second remains for the network. */
 const maxFailure = '2.5s';
+/** Under /through/ a miss gets its first byte within 30 s. The check by authz comes before. */
+const maxThroughFailure = '61s';
 /** The paths of these files in a Pod (k8s/base/envoy.yaml). */
 const grantsFile = '/etc/envoy/grants.lua';
 const keysFile = '/etc/envoy/keys.lua';
@@ -28,7 +30,7 @@ const cacheHttp = `${cache}.typed_extension_protocol_options[envoy.extensions.up
 const firstEndpoint = 'load_assignment.endpoints[0].lb_endpoints[0].endpoint.address';
 
 const byPath = { header_name: ':path' };
-const byDirectPath = { ...byPath, regex_rewrite: { pattern: { regex: '^/direct/' }, substitution: '/objects/' } };
+const byObjectsPath = { ...byPath, regex_rewrite: { pattern: { regex: '^/(direct|through)/' }, substitution: '/objects/' } };
 
 /** The spelling of a key: authz, the hash and the shard compare keys byte for byte. */
 const keyRows: readonly Row[] = [
@@ -190,19 +192,25 @@ const logRows: readonly Row[] = [
 
 /** A failure reaches its client in time, and a running transfer continues. */
 const timeRows: readonly Row[] = [
-  ...['read', 'write', 'read-direct', 'write-direct'].flatMap((name): Row[] => {
-    const header = name.endsWith('-direct') ? byDirectPath : byPath;
+  ...['read', 'write', 'read-direct', 'write-direct', 'through', 'write-through'].flatMap((name): Row[] => {
+    const header = name === 'read' || name === 'write' ? byPath : byObjectsPath;
     const route = `${routes}[${name}].route`;
+    const longest = name === 'through' ? maxThroughFailure : maxFailure;
     return [
       [`${route}.timeout`, '0s', 'Envoy would cut long transfers'],
       [`${route}.hash_policy`, [{ header }], 'keys would move to other shards, or have two shards'],
-      [route, new Condition('atMost', maxFailure), 'clients would give up before they get the failure', longestFailure],
+      [route, new Condition('atMost', longest), 'clients would give up before they get the failure', longestFailure],
     ];
   }),
-  ...['write', 'write-direct'].map(
+  ...['write', 'write-direct', 'write-through'].map(
     (name): Row => [`${routes}[${name}].route.retry_policy.retry_on`, undefined, 'Envoy would buffer the body of every upload'],
   ),
-  ...['read', 'read-direct'].map(
+  [
+    `${routes}[through].route.retry_policy.retry_on`,
+    'connect-failure,refused-stream',
+    'a failed fetch from an origin would run again on a second shard',
+  ],
+  ...['read', 'read-direct', 'through'].map(
     (name): Row => [
       `${routes}[${name}].match.headers`,
       [{ name: ':method', string_match: { safe_regex: { regex: 'GET|HEAD' } } }],

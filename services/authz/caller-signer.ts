@@ -1,6 +1,6 @@
 /** Signs for the shards who asks and on which terms: the headers of an allow, and those in its grant. */
 import type { KeyObject } from 'node:crypto';
-import { formatCaller, type SignedCaller, type SignedTerms, signHeaders } from '../shared/signed-terms.ts';
+import { type FillTerms, formatCaller, type SignedCaller, type SignedTerms, signHeaders } from '../shared/signed-terms.ts';
 import type { Identity } from './identity/identity.ts';
 import type { Grant, GrantScope } from './policy/grant.ts';
 
@@ -11,9 +11,11 @@ interface CallerSignerOptions {
   readonly now: () => number;
 }
 
-interface SigningRequest extends Omit<SignedTerms, 'expiresAtSeconds'> {
+interface SigningRequest extends Omit<SignedTerms, 'expiresAtSeconds' | 'fill'> {
   readonly identity: Identity;
   readonly scope: GrantScope | undefined;
+  /** Of this request. */
+  readonly fill?: FillTerms | undefined;
 }
 
 /** What a decision allows, as the shard gets it. */
@@ -27,6 +29,7 @@ interface Remembered {
   readonly key: KeyObject | undefined;
   readonly request: SigningRequest;
   readonly expiresAtSeconds: number;
+  /** Without the fill terms of a request. */
   readonly signed: SignedDecision;
 }
 
@@ -47,22 +50,32 @@ export class CallerSigner {
 
   /** Returns the same grant object for the same request within a second, so that its encoded form can be kept with it. */
   sign(request: SigningRequest): SignedDecision {
-    const { identity, scope, maxObjectBytes, maxShare, mayRedirect } = request;
+    const { identity, scope, fill, maxObjectBytes, maxShare, mayRedirect } = request;
     const caller = callerOf(identity);
     const name = formatCaller(caller);
     const key = this.#options.keys()?.[0];
     const seconds = (scope?.seconds ?? secondsWithoutGrant) + maxClockSkewSeconds;
     const expiresAtSeconds = Math.ceil(this.#options.now() / 1000) + seconds;
+    const headersWith = (terms: { fill?: FillTerms | undefined }) =>
+      signHeaders(key, caller, { maxObjectBytes, maxShare, mayRedirect, ...terms, expiresAtSeconds });
     const last = this.#remembered.get(name);
-    if (last !== undefined && last.key === key && last.expiresAtSeconds === expiresAtSeconds && isSame(last.request, request))
-      return last.signed;
-    const headers = signHeaders(key, caller, { maxObjectBytes, maxShare, mayRedirect, expiresAtSeconds });
-    const signed = { ...headers, grant: scope === undefined ? undefined : { ...scope, ...headers } };
-    this.#remembered.delete(name);
-    this.#remembered.set(name, { key, request, expiresAtSeconds, signed });
-    if (this.#remembered.size > maxRemembered) this.#remembered.delete(this.#remembered.keys().next().value as string);
-    return signed;
+    const isKnown = last !== undefined && last.key === key && last.expiresAtSeconds === expiresAtSeconds && isSame(last.request, request);
+    const signed = isKnown ? last.signed : { ...headersWith({}), grant: scope && grantFor(scope, headersWith) };
+    if (!isKnown) this.#remember(name, { key, request, expiresAtSeconds, signed });
+    return fill === undefined ? signed : { ...signed, ...headersWith({ fill }) };
   }
+
+  #remember(name: string, decision: Remembered): void {
+    this.#remembered.delete(name);
+    this.#remembered.set(name, decision);
+    if (this.#remembered.size > maxRemembered) this.#remembered.delete(this.#remembered.keys().next().value as string);
+  }
+}
+
+function grantFor(scope: GrantScope, headersWith: (terms: { fill?: FillTerms }) => ReturnType<typeof signHeaders>): Grant {
+  const { through, ...lists } = scope;
+  const signed = through?.map(({ prefix, fill }) => ({ prefix, terms: headersWith({ fill }).terms }));
+  return { ...lists, ...headersWith({}), ...(signed === undefined ? {} : { through: signed }) };
 }
 
 function callerOf({ namespace, serviceAccount, pod }: Identity): SignedCaller {

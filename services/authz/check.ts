@@ -18,15 +18,17 @@ const bearer = /^bearer +([\w~+/.=-]+)$/i;
 /** Adds `Check` to the server. A fault of ours is a gRPC error, which Envoy answers with 503: never an allow. */
 export function addCheck(server: Server, { decide, log }: { decide: Decide; log: Logger }): void {
   const { Check } = loadEnvoyProtos().envoy.service.auth.v3.Authorization.service;
-  /** An allow with a grant says nothing that is not in the grant, and the signer returns the same grant object for a while: its bytes are kept with it. */
+  /** An allow with the terms of its grant says nothing that is not in the grant, and the signer returns the same grant object for a while: its bytes are kept with it. */
   const encodedAllows = new WeakMap<Grant, Buffer>();
   const encode = (decision: Decision): Buffer => {
     if (decision.kind !== 'allow') return Check.responseSerialize(deny(problemOf(decision)));
     const { grant } = decision;
-    const known = grant && encodedAllows.get(grant);
+    // The terms of a request with an origin are others.
+    if (grant === undefined || grant.terms !== decision.terms) return Check.responseSerialize(allow(decision));
+    const known = encodedAllows.get(grant);
     if (known !== undefined) return known;
     const encoded = Check.responseSerialize(allow(decision));
-    if (grant !== undefined) encodedAllows.set(grant, onItsOwn(encoded));
+    encodedAllows.set(grant, onItsOwn(encoded));
     return encoded;
   };
   const handle = ({ request, metadata }: ServerUnaryCall<CheckRequest__Output, Buffer>, callback: sendUnaryData<Buffer>): void => {
@@ -87,8 +89,8 @@ function allow({ caller, terms, grant, countsBytes }: Extract<Decision, { kind: 
 }
 
 /** The grant as Envoy's filter reads it (README, «The grant»). */
-function grantForm({ caller, terms, seconds, policy, allowed, denied }: Grant): object {
-  return { caller, terms, seconds, policy, allowed, denied };
+function grantForm({ caller, terms, seconds, policy, allowed, denied, through }: Grant): object {
+  return { caller, terms, seconds, policy, allowed, denied, ...(through === undefined ? {} : { through }) };
 }
 
 function toValue(value: unknown): Value {

@@ -5,13 +5,16 @@ export const settings = {
   listen: text('Where Envoy asks: `unix:` and a socket, or `host:port`.', 'unix:/run/kura/authz.sock'),
   metricsListen: listenAddress('Where `/metrics`, `/livez` and `/readyz` are.', '0.0.0.0:9903'),
   kubeconfig: optional(text("Kubeconfig of the cluster that is asked; without it the Pod's own ServiceAccount.")),
-  namespace: text('Namespace of the ConfigMap kura-policy.', 'kura-system'),
+  namespace: text('Namespace of the ConfigMaps kura-policy and kura-origins.', 'kura-system'),
   podName: optional(
     text(
       "Name of authz's own Pod, in the same namespace. With it, `/ending` reports whether the Pod ends, for the hook that drains Envoy.",
     ),
   ),
   policyFile: optional(text('Where the last good policy is kept, so that it is in force after a restart without the Kubernetes API.')),
+  originsFile: optional(
+    text('File that keeps the last valid document of the ConfigMap kura-origins for a restart without the Kubernetes API.'),
+  ),
   credentialFile: text(
     'File with the key that signs callers and terms for the shards. Of two keys, each on a line, the first one signs. With `off` nothing is signed.',
   ),

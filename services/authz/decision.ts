@@ -1,16 +1,17 @@
 /** Decides a request: parses it, resolves the identity of its token, and evaluates the policy. */
-import { parseTarget } from '../shared/key.ts';
 import type { TraceContext } from '../shared/trace-context.ts';
 import type { CallerSigner } from './caller-signer.ts';
 import type { Identity, Resolution } from './identity/identity.ts';
 import { maxTokenBytes } from './identity/jwt.ts';
 import { rememberAccess } from './policy/access.ts';
-import { isRateLimited, type Verb, verbs } from './policy/document.ts';
+import { isRateLimited, type Verb } from './policy/document.ts';
 import type { Grant } from './policy/grant.ts';
-import type { Labels, Policy } from './policy/policy.ts';
-import { refusalText } from './policy/refusal.ts';
+import { type OriginTerms, originOf } from './policy/origin-terms.ts';
+import type { Access, Labels, Policy, Verdict } from './policy/policy.ts';
+import { prefixRefusalText, refusalText } from './policy/refusal.ts';
 import type { Excess } from './rate-limit/rate.ts';
 import type { Throttle } from './rate-limit/throttle.ts';
+import { type AuthorizedRequest, isLoggedAlways, type ObjectRequest, type PrefixRequest, readRequest } from './request.ts';
 
 export interface Question {
   readonly method: string;
@@ -32,6 +33,8 @@ export interface Question {
 interface ShadowDifference {
   readonly next: 'allow' | 'deny';
   readonly nextRule: string;
+  /** Set when the policies differ about this verb and agree about the method. */
+  readonly nextVerb?: Verb;
 }
 
 export type Decision =
@@ -49,6 +52,10 @@ export type Decision =
       readonly grant: Grant | undefined;
       /** True when Envoy must report the transferred bytes. */
       readonly countsBytes: boolean;
+      /** Name of the origin from which a miss may be fetched. */
+      readonly origin?: string | undefined;
+      /** True for a request that the audit log must have. */
+      readonly isLoggedAlways?: boolean;
     }
   | { readonly kind: 'unauthenticated'; readonly reason: string }
   | {
@@ -69,9 +76,8 @@ export type Decision =
       readonly rule: string;
       readonly cached: boolean;
     }
-  | { readonly kind: 'no-such-path' }
-  | { readonly kind: 'bad-key' }
-  | { readonly kind: 'bad-method'; readonly allowed: readonly string[] }
+  | Exclude<AuthorizedRequest, ObjectRequest | PrefixRequest>
+  | { readonly kind: 'no-origin'; readonly identity: Identity }
   | { readonly kind: 'too-large'; readonly identity: Identity; readonly maxObjectBytes: number }
   | { readonly kind: 'too-many-requests'; readonly identity: Identity; readonly excess: Excess }
   | Extract<Resolution, { kind: 'unavailable' }>
@@ -79,20 +85,12 @@ export type Decision =
 
 export type Decide = (question: Question) => Promise<Decision>;
 
-/**
- * sccache sends PROPFIND and MKCOL before it writes. kura has no folders, so authz returns a fixed response. These requests are authorized
- * as HEAD or PUT on the same key, so the response reveals nothing.
- */
-const folderVerbs: Readonly<Record<string, { readonly as: Verb; readonly answer: 'absent' | 'made' }>> = {
-  PROPFIND: { as: 'HEAD', answer: 'absent' },
-  MKCOL: { as: 'PUT', answer: 'made' },
-};
-
 export function createDecide({
   resolve,
   isLate,
   policy: inForce,
   next,
+  origins: originsInForce,
   version,
   labelsOf,
   throttle,
@@ -106,6 +104,8 @@ export function createDecide({
   policy: () => Policy | undefined;
   /** The next policy, which is evaluated but not enforced. */
   next: () => Policy | undefined;
+  /** The same list until the document changes. */
+  origins: () => readonly OriginTerms[];
   /** Version of the policy in force. */
   version: () => string;
   labelsOf: (namespace: string) => Labels;
@@ -121,12 +121,8 @@ export function createDecide({
     if (token === undefined)
       return { kind: 'unauthenticated', reason: 'the request must have exactly one Authorization header with a bearer token' };
     if (token.length > maxTokenBytes) return { kind: 'unauthenticated', reason: `the token is longer than ${maxTokenBytes} bytes` };
-    const parsed = parseTarget(target);
-    if (parsed.kind === 'other-path') return { kind: 'no-such-path' };
-    if (parsed.kind === 'bad-key') return { kind: 'bad-key' };
-    const folder = Object.hasOwn(folderVerbs, method) ? folderVerbs[method] : undefined;
-    const verb = folder?.as ?? verbs.find((candidate) => candidate === method);
-    if (verb === undefined) return { kind: 'bad-method', allowed: verbs };
+    const request = readRequest(method, target);
+    if (request.kind !== 'object' && request.kind !== 'prefix') return request;
 
     const askedAt = now();
     const resolution = await resolve(token, { isLate: isLate(receivedAt) });
@@ -135,30 +131,81 @@ export function createDecide({
     const { identity, cached } = resolution;
     const policy = inForce();
     if (policy === undefined) return { kind: 'no-policy' };
-    const { key } = parsed;
-    const access = accessOf(identity, { policy, next: next(), labels: labelsOf(identity.namespace), version: version() });
+    const origins = originsInForce();
+    const access = accessOf(identity, { policy, next: next(), labels: labelsOf(identity.namespace), origins, version: version() });
     const { limits } = access.inForce;
     const isEnforced = policy.document.mode === 'enforce';
     // A request that the policy denies also counts, because it costs as much.
     const excess = isEnforced && isRateLimited(limits) ? await throttle(identity.namespace, limits, now() - askedAt) : undefined;
     if (excess !== undefined) return { kind: 'too-many-requests', identity, excess };
-    const { allowed, rule } = access.inForce.decide({ verb, key });
-    const other = access.next?.decide({ verb, key });
-    const difference = other !== undefined && other.allowed !== allowed ? { next: word(other.allowed), nextRule: other.rule } : undefined;
-    if (!allowed && isEnforced) {
-      const reason = `the policy does not allow ${identity.namespace}/${identity.serviceAccount} to ${verb} this key`;
-      return { kind: 'forbidden', reason, detail: refusalText({ identity, verb, key }, access.inForce), identity, rule, difference };
+    const judgement = judge(request, access.inForce, origins);
+    const { allowed, rule } = judgement;
+    const difference = access.next && differenceOf(judgement, judge(request, access.next, origins));
+    // A dry run opens the methods of objects alone.
+    if (!allowed && (isEnforced || request.kind === 'prefix')) {
+      const texts = refusalTexts(request, { identity, verb: judgement.verb }, access.inForce);
+      return { kind: 'forbidden', ...texts, identity, rule, difference };
     }
-    if (folder !== undefined) return { kind: 'folder', answer: folder.answer, identity, rule, cached };
+    if (request.kind === 'object' && request.folder !== undefined)
+      return { kind: 'folder', answer: request.folder, identity, rule, cached };
+    const origin = originFor(request, judgement, origins);
+    if (origin === undefined && request.kind === 'prefix' && request.service === 'prefetch') return { kind: 'no-origin', identity };
     const { maxObjectBytes, share, bytesPerSecond } = limits;
-    if (verb === 'PUT' && contentLength !== undefined && contentLength > maxObjectBytes)
+    if (judgement.verb === 'PUT' && contentLength !== undefined && contentLength > maxObjectBytes)
       return { kind: 'too-large', identity, maxObjectBytes };
     const seconds = Math.min(grantSeconds, Math.floor((resolution.goodUntil - now()) / 1000));
     const countsBytes = bytesPerSecond !== undefined;
     // Nobody counts what passes by Envoy: neither the bytes nor the requests that one ticket allows.
     const limited = { maxObjectBytes, maxShare: share, mayRedirect: !isRateLimited(limits) };
-    const signed = signer.sign({ identity, ...limited, scope: access.grantFor(seconds) });
-    return { kind: 'allow', identity, rule, cached, ...signed, wouldDeny: !allowed, difference, countsBytes };
+    const scope = request.kind === 'object' ? access.grantFor(seconds) : undefined;
+    const signed = signer.sign({ identity, ...limited, fill: origin?.fill, scope });
+    const forLog = { origin: origin?.fill.origin, isLoggedAlways: isLoggedAlways(request) };
+    return { kind: 'allow', identity, rule, cached, ...signed, wouldDeny: !allowed, difference, countsBytes, ...forLog };
+  };
+}
+
+/** The verdict on the verb that decides, and the one on FILL if that matters. */
+interface Judgement extends Pick<Verdict, 'allowed' | 'rule'> {
+  readonly verb: Verb;
+  readonly fill?: Pick<Verdict, 'allowed' | 'rule'> | undefined;
+}
+
+function judge(request: ObjectRequest | PrefixRequest, access: Access, origins: readonly OriginTerms[]): Judgement {
+  if (request.kind === 'prefix') {
+    const verdicts = request.verbs.map((verb) => ({ verb, ...access.decideOver({ verb, prefix: request.prefix }) }));
+    return verdicts.find(({ allowed }) => !allowed) ?? (verdicts.at(-1) as Judgement);
+  }
+  const { verb, key } = request;
+  const { allowed, rule } = access.decide({ verb, key });
+  const mayFill = allowed && request.isThrough && (verb === 'GET' || verb === 'HEAD') && originOf(origins, key) !== undefined;
+  return { verb, allowed, rule, fill: mayFill ? access.decide({ verb: 'FILL', key }) : undefined };
+}
+
+function differenceOf({ allowed, fill }: Judgement, next: Judgement): ShadowDifference | undefined {
+  if (next.allowed !== allowed) return { next: word(next.allowed), nextRule: next.rule };
+  if (next.fill === undefined || next.fill.allowed === fill?.allowed) return undefined;
+  return { next: word(next.fill.allowed), nextRule: next.fill.rule, nextVerb: 'FILL' };
+}
+
+/** From which a miss may be fetched. */
+function originFor(request: ObjectRequest | PrefixRequest, { fill }: Judgement, origins: readonly OriginTerms[]): OriginTerms | undefined {
+  if (request.kind === 'object') return fill?.allowed ? originOf(origins, request.key) : undefined;
+  return request.service === 'prefetch' ? originOf(origins, request.prefix) : undefined;
+}
+
+function refusalTexts(
+  request: ObjectRequest | PrefixRequest,
+  refused: { readonly identity: Identity; readonly verb: Verb },
+  access: Access,
+): { readonly reason: string; readonly detail: string } {
+  const { identity, verb } = refused;
+  const reason = `the policy does not allow ${identity.namespace}/${identity.serviceAccount} to ${verb} this ${request.kind === 'object' ? 'key' : 'prefix'}`;
+  return {
+    reason,
+    detail:
+      request.kind === 'object'
+        ? refusalText({ ...refused, key: request.key }, access)
+        : prefixRefusalText({ ...refused, prefix: request.prefix }, access),
   };
 }
 

@@ -2,9 +2,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Closer, startWithCloser } from '../shared/closer.ts';
 import { type Credentials, openCredentials } from '../shared/credential-file.ts';
+import { DocumentSource } from '../shared/document-source.ts';
 import { readSettings, type Settings } from '../shared/environment.ts';
 import { startGrpcServer } from '../shared/grpc.ts';
-import { connectKubernetes } from '../shared/kubernetes.ts';
+import { connectKubernetes, type KubernetesClient } from '../shared/kubernetes.ts';
 import { runService } from '../shared/lifecycle.ts';
 import { createLogger, type Logger } from '../shared/log.ts';
 import { createRegistry, type Route, startMetricsServer } from '../shared/metrics.ts';
@@ -21,10 +22,13 @@ import { TokenReviewer } from './identity/token-review.ts';
 import { LoadShedder } from './load-shedder.ts';
 import { Metrics } from './metrics.ts';
 import { ApiOutage } from './outage.ts';
+import { compileOriginTerms, noOrigins, type OriginTerms } from './policy/origin-terms.ts';
 import { PolicySource } from './policy/source.ts';
 import { NamespaceRates } from './rate-limit/rate.ts';
 import { createThrottle } from './rate-limit/throttle.ts';
 import { addTransfers } from './rate-limit/transfers.ts';
+
+type OriginsSource = DocumentSource<readonly OriginTerms[]>;
 
 /** Calls in flight may end; Envoy gives each 1 s. */
 const graceMs = 1_000;
@@ -40,6 +44,8 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
   closer.add('Kubernetes client', () => client.close());
   const policy = new PolicySource({ client, namespace: config.namespace, lastGoodFile: config.policyFile, log });
   closer.add('policy', () => policy.close());
+  const origins = watchOrigins(config, client, log);
+  closer.add('origins document', () => origins.close());
   const pods = watchPods({ client, log, now: Date.now });
   closer.add('Pods', () => pods.close());
   const reviewer = new TokenReviewer({
@@ -60,6 +66,7 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
     rememberedTokens: () => identities.remembered,
     isPodWatchHealthy: () => pods.healthy,
     policy,
+    origins,
   });
   const keys = new ClusterKeys({ read: createKeysReader(client), now: () => performance.now() });
   const identities = new IdentityResolver({
@@ -85,7 +92,7 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
   closer.add('credentials', () => credentials.close());
   const rates = new NamespaceRates({ now: () => performance.now() });
   const audit = createAudit({ log, allowSample: config.auditSample, now: Date.now });
-  const decideOnly = decideWith(config, { identities, policy, rates, credentials });
+  const decideOnly = decideWith(config, { identities, policy, origins, rates, credentials });
   const decide = audited(metrics.countChecks(tracing?.traceChecks(decideOnly) ?? decideOnly), audit);
   // Before the first check, so that no forged token reaches the API; an API that is away delays the start by 2 s at most.
   await keys.refresh();
@@ -123,15 +130,34 @@ function endingPage({ namespace, podName: name }: Settings<typeof settings>, pod
   };
 }
 
+/** The origin service watches the same document and writes the Events about it. */
+function watchOrigins({ namespace, originsFile }: Settings<typeof settings>, client: KubernetesClient, log: Logger): OriginsSource {
+  return new DocumentSource<readonly OriginTerms[]>({
+    client,
+    namespace,
+    configMap: 'kura-origins',
+    key: 'origins.yaml',
+    what: 'origins document',
+    component: 'kura-authz',
+    writesEvents: false,
+    isOptional: true,
+    compile: compileOriginTerms,
+    summary: (value) => ({ origins: value.length }),
+    lastGoodFile: originsFile,
+    log,
+  });
+}
+
 /** The decision itself, before it is counted and audited. */
 function decideWith(
   { grant, listen }: Settings<typeof settings>,
   {
     identities,
     policy,
+    origins,
     rates,
     credentials,
-  }: { identities: IdentityResolver; policy: PolicySource; rates: NamespaceRates; credentials: Credentials },
+  }: { identities: IdentityResolver; policy: PolicySource; origins: OriginsSource; rates: NamespaceRates; credentials: Credentials },
 ): Decide {
   const shedder = new LoadShedder({ now: Date.now });
   return createDecide({
@@ -140,6 +166,7 @@ function decideWith(
     isLate: (receivedAt) => listen.startsWith('unix:') && shedder.isLate(receivedAt),
     policy: () => policy.current,
     next: () => policy.next,
+    origins: () => origins.current ?? noOrigins,
     version: () => policy.hash ?? '',
     labelsOf: (name) => policy.labelsOf(name),
     throttle: createThrottle({ rates, delay }),

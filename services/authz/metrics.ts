@@ -1,5 +1,6 @@
 /** The metrics of authz: checks, reviews, and identities served from the cache. */
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
+import type { DocumentSource } from '../shared/document-source.ts';
 import { type Decide, type Decision, outcomeOf, type Question } from './decision.ts';
 import type { Review } from './identity/token-review.ts';
 import type { PolicySource } from './policy/source.ts';
@@ -9,6 +10,7 @@ interface GaugeSources {
   readonly rememberedTokens: () => number;
   readonly isPodWatchHealthy: () => boolean;
   readonly policy: Pick<PolicySource, 'hash' | 'accepted' | 'rejected' | 'isWatching'>;
+  readonly origins: Pick<DocumentSource<unknown>, 'hash' | 'isWatching'>;
 }
 
 /** Namespaces that are counted by name. All others are one sum. Each one has up to 12 series (docs/operate.md, Dashboards and scraping). */
@@ -114,7 +116,7 @@ export class Metrics {
 }
 
 function registerGauges(registry: Registry, sources: GaugeSources, oldestServedSeconds: () => number): void {
-  const { reviewsInFlight, rememberedTokens, isPodWatchHealthy, policy } = sources;
+  const { reviewsInFlight, rememberedTokens, isPodWatchHealthy, policy, origins } = sources;
   const registers = [registry];
   const gauge = (name: string, help: string, read: () => number): Gauge =>
     new Gauge({
@@ -138,16 +140,20 @@ function registerGauges(registry: Registry, sources: GaugeSources, oldestServedS
   );
   gauge('kura_authz_policy_generation', 'Policies accepted since the start.', () => policy.accepted);
   gauge('kura_authz_policy_rejected', 'Policies rejected since the start.', () => policy.rejected);
-  new Gauge({
-    name: 'kura_authz_policy_info',
-    help: 'Hash of the policy in force.',
-    labelNames: ['hash'],
-    registers,
-    collect() {
-      this.reset();
-      if (policy.hash !== undefined) this.set({ hash: policy.hash }, 1);
-    },
-  });
+  gauge('kura_authz_origins_watch_healthy', '1 while the watch on the origins is open.', () => Number(origins.isWatching));
+  const info = (name: string, help: string, document: { readonly hash: string | undefined }): Gauge =>
+    new Gauge({
+      name,
+      help,
+      labelNames: ['hash'],
+      registers,
+      collect() {
+        this.reset();
+        if (document.hash !== undefined) this.set({ hash: document.hash }, 1);
+      },
+    });
+  info('kura_authz_policy_info', 'Hash of the policy in force.', policy);
+  info('kura_authz_origins_info', 'Hash of the origins document in force; absent without one.', origins);
 }
 
 /** A fixed set of words, because each value creates a time series. */

@@ -41,12 +41,18 @@ export const problems: { readonly [D in Denial as RowName<D>]: Row<D> } = {
     code: 'bad-key',
     detail: `the key is not 1 to ${maxKeyBytes} bytes of printable ASCII without . and .. segments`,
   },
-  'no-such-path': { status: 404, code: 'no-such-path', detail: 'objects are under /objects/ and /direct/' },
+  'bad-prefix': {
+    status: 400,
+    code: 'bad-prefix',
+    detail: `a prefix ends with /, or is empty, and has up to ${maxKeyBytes} bytes of printable ASCII without . and .. segments`,
+  },
+  'no-such-path': { status: 404, code: 'no-such-path', detail: 'objects are under /objects/, /direct/ and /through/' },
+  'no-origin': { status: 404, code: 'no-origin', detail: 'the keys under this prefix have no origin' },
   'bad-method': {
     status: 405,
     code: 'method-not-allowed',
-    detail: ({ allowed }) => `objects support ${allowed.join(', ')}`,
-    meaning: 'Objects do not support this method. `Allow` lists those that they support.',
+    detail: ({ allowed }) => `this path supports ${allowed.join(', ')}`,
+    meaning: 'This path does not support the method. `Allow` lists those that it supports.',
     headers: ({ allowed }) => ({ allow: allowed.join(', ') }),
   },
   'too-large': {

@@ -3,7 +3,7 @@ import { ApiException, CoreV1Api, PatchStrategy, setHeaderOptions, type V1Config
 import type { KubernetesClient } from './kubernetes.ts';
 import type { Logger } from './log.ts';
 
-interface DocumentOutcome {
+export interface DocumentOutcome {
   /** Such as `PolicyAccepted`. A reason that ends with `Rejected` makes a Warning. */
   readonly reason: string;
   /** Hash of the document. */

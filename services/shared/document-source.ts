@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { V1ConfigMap } from '@kubernetes/client-node';
-import { ConfigMapEvents } from './config-map-events.ts';
+import { ConfigMapEvents, type DocumentOutcome } from './config-map-events.ts';
 import type { KubernetesClient } from './kubernetes.ts';
 import type { Logger } from './log.ts';
 import type { ObjectChange } from './object-copies.ts';
@@ -20,6 +20,10 @@ interface DocumentSourceOptions<T> {
   readonly what: string;
   /** Source of the Events, such as `kura-authz`. */
   readonly component: string;
+  /** False: another service watches the document too and writes the Events. */
+  readonly writesEvents?: boolean;
+  /** True: without the ConfigMap no document is in force, also after a deletion. False: the last valid one stays in force. */
+  readonly isOptional?: boolean;
   readonly compile: (text: string) => Compiled<T>;
   /** Fields that the log line of an accepted document gets. */
   readonly summary: (value: T) => object;
@@ -66,12 +70,12 @@ export class DocumentSource<T> {
 
   /** The document in force. */
   get current(): T | undefined {
-    return this.#current;
+    return this.#isAbsent ? undefined : this.#current;
   }
 
   /** Hash of the document in force. */
   get hash(): string | undefined {
-    return this.#hash;
+    return this.#isAbsent ? undefined : this.#hash;
   }
 
   /** The text of the document in force. */
@@ -106,6 +110,12 @@ export class DocumentSource<T> {
 
   get isWatching(): boolean {
     return this.#configMaps.healthy;
+  }
+
+  /** Without a response of the API, the saved document counts. */
+  get #isAbsent(): boolean {
+    const { isOptional = false, namespace, configMap } = this.#options;
+    return isOptional && this.#configMaps.synced && this.#configMaps.get(`${namespace}/${configMap}`) === undefined;
   }
 
   async close(): Promise<void> {
@@ -150,18 +160,14 @@ export class DocumentSource<T> {
       const problems = describeProblems(result.problems);
       this.#complaint = `the ${what} is rejected: ${problems[0]}`;
       log.error({ hash, problems }, `the ${what} is rejected: ${this.#fallback()}`);
-      this.events.report(configMap, { reason: `${reason}Rejected`, hash, message: problems.join('; ') });
+      this.#report(configMap, { reason: `${reason}Rejected`, hash, message: problems.join('; ') });
       return;
     }
     this.#enforce(text, result.value);
     this.#accepted++;
     onChange?.(result.value);
     log.info({ hash, ...summary(result.value), warnings: describeProblems(result.warnings) }, `the ${what} is in force`);
-    this.events.report(configMap, {
-      reason: `${reason}Accepted`,
-      hash,
-      message: `${what} ${hash} is in force${warningText(result.warnings)}`,
-    });
+    this.#report(configMap, { reason: `${reason}Accepted`, hash, message: `${what} ${hash} is in force${warningText(result.warnings)}` });
     this.#save(text);
   }
 
@@ -172,9 +178,13 @@ export class DocumentSource<T> {
     this.#since = new Date();
   }
 
+  #report(configMap: V1ConfigMap, outcome: DocumentOutcome): void {
+    if (this.#options.writesEvents !== false) this.events.report(configMap, outcome);
+  }
+
   #fallback(): string {
     const { what } = this.#options;
-    return this.#current === undefined ? `no ${what} is in force` : `the previous ${what} stays in force`;
+    return this.current === undefined ? `no ${what} is in force` : `the previous ${what} stays in force`;
   }
 
   #save(text: string): void {

@@ -1,4 +1,4 @@
-/** Pure: which request targets name an object, and the one spelling of a key. Keys are compared byte for byte. */
+/** Pure: which request targets name an object or a prefix of keys, and the one spelling of a key. Keys are compared byte for byte. */
 
 /** The bytes after `/objects/`, `/direct/` or `/through/`, unchanged. The brand prevents a mix-up with raw URLs and file paths. */
 export type Key = string & { readonly brand: 'key' };
@@ -22,6 +22,25 @@ export function parseTarget(target: string): ParsedTarget {
     if (!target.startsWith(`/${route}/`)) continue;
     const key = target.slice(route.length + 2);
     return isKey(key) ? { kind: 'key', key, route } : { kind: 'bad-key' };
+  }
+  return { kind: 'other-path' };
+}
+
+/** The services that work on all keys under a prefix. */
+const prefixServices = ['prefetch', 'datasets'] as const;
+export type PrefixService = (typeof prefixServices)[number];
+
+export type ParsedPrefixTarget =
+  | { readonly kind: 'prefix'; readonly prefix: string; readonly service: PrefixService }
+  | { readonly kind: 'bad-prefix' }
+  | { readonly kind: 'other-path' };
+
+/** Parses a target of `/prefetch/` or `/datasets/`. The prefix is empty, or a key that ends with a slash. The query belongs to the service. */
+export function parsePrefixTarget(target: string): ParsedPrefixTarget {
+  for (const service of prefixServices) {
+    if (!target.startsWith(`/${service}/`)) continue;
+    const prefix = target.slice(service.length + 2).split('?', 1)[0] as string;
+    return prefix === '' || (prefix.endsWith('/') && isKey(prefix)) ? { kind: 'prefix', prefix, service } : { kind: 'bad-prefix' };
   }
   return { kind: 'other-path' };
 }

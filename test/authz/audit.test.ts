@@ -123,3 +123,41 @@ test('a flood of sampled allows is 200 lines a second, and hides no denial', (t)
   ask(deny);
   t.is(lines.length, 201);
 });
+
+test('each start of a job and each removal of a prefix is a line with its prefix, up to 200 a second', (t) => {
+  const { lines, world, ask } = setting(0);
+  const always: Decision = { ...allow, isLoggedAlways: true };
+  ask(always, { method: 'DELETE', target: '/datasets/vision/sets/?x=1' });
+  ask({ ...always, origin: 'nfs' }, { method: 'POST', target: '/prefetch/vision/' });
+  ask({ ...allow, isLoggedAlways: false }, { method: 'GET', target: '/datasets/vision/' });
+  ask(deny, { method: 'DELETE', target: '/datasets/nlp/' });
+  t.deepEqual(
+    lines.map(({ audit }) => audit),
+    [
+      { decision: 'allow', verb: 'DELETE', service: 'datasets', prefix: 'vision/sets/', who: 'vision/trainer', rule: 'own', cached: true },
+      {
+        decision: 'allow',
+        verb: 'POST',
+        service: 'prefetch',
+        prefix: 'vision/',
+        who: 'vision/trainer',
+        rule: 'own',
+        cached: true,
+        origin: 'nfs',
+      },
+      { decision: 'forbidden', verb: 'DELETE', service: 'datasets', prefix: 'nlp/', who: 'vision/trainer', rule: 'freeze', reason: 'no' },
+    ],
+  );
+  world.now = 1_000;
+  for (let index = 0; index < 300; index++) ask(always, { method: 'DELETE', target: '/datasets/vision/' });
+  t.is(lines.length, 203);
+  world.now = 2_000;
+  ask(always, { method: 'DELETE', target: '/datasets/vision/' });
+  t.is(lines[203]?.unwritten, 100);
+});
+
+test('the key of a line is the same under each path of objects', (t) => {
+  const { lines, ask } = setting(1);
+  for (const route of ['objects', 'direct', 'through']) ask(allow, { target: `/${route}/vision/x` });
+  t.deepEqual([...new Set(lines.map(({ audit }) => audit?.key))], ['vision/x']);
+});

@@ -36,6 +36,20 @@ test('a grant carries the headers of its allow', (t) => {
   t.is(signer.sign({ identity, ...limits, scope: undefined }).grant, undefined);
 });
 
+test('a request with an origin has its fill terms, and the grant has them for each origin, with the same end', (t) => {
+  const { signer } = setting();
+  const fill = { origin: 'nfs', share: 0.5, revalidateSeconds: undefined, isPrefetch: false };
+  const ask = (ofRequest: typeof fill | undefined) =>
+    signer.sign({ identity, ...limits, fill: ofRequest, scope: { ...scope, through: [{ prefix: 'vision/data/', fill }] } });
+  const [filled, plain] = [ask(fill), ask(undefined)];
+  t.regex(filled.terms, /^max-object-bytes=9; fill=nfs; fill-share=0\.5; exp=1070; sig=/);
+  t.regex(plain.terms, /^max-object-bytes=9; exp=1070; sig=/);
+  for (const { grant } of [filled, plain]) {
+    t.is(grant?.terms, plain.terms);
+    t.deepEqual(grant?.through, [{ prefix: 'vision/data/', terms: filled.terms }]);
+  }
+});
+
 test('the first key signs, and a new first key signs at once', (t) => {
   const { signer, world } = setting();
   const ask = () => signer.sign({ identity, ...limits, scope });

@@ -21,6 +21,7 @@ function setting() {
     rememberedTokens: () => 0,
     isPodWatchHealthy: () => true,
     policy,
+    origins: { hash: undefined, isWatching: true },
   });
   let decision: Decision = { kind: 'no-policy' };
   const decide = metrics.countChecks(async () => decision);

@@ -223,3 +223,30 @@ test.serial('a Pod counts as running until 60 s after its deletionTimestamp, als
   t.true(isRunning(80));
   t.false(isRunning(91));
 });
+
+test.serial('ConfigMap kura-origins gives the terms of its origins, and without it there are none', async (t) => {
+  const cluster = await startCluster(t);
+  const core = cluster.client.api(CoreV1Api);
+  const authz = await startAuthz(t, cluster.kubeconfig);
+  const { token } = await cluster.run('p');
+  const fillOf = async (target: string) => /; fill=[^;]*/.exec((await authz.terms(token, target)) ?? '')?.[0];
+  t.is(await fillOf('/through/vision/data/x'), undefined);
+  await waitFor('the watch', async () => (await authz.metric('kura_authz_origins_watch_healthy')) === 1);
+  const put = (text: string) => ({ metadata: { name: 'kura-origins' }, data: { 'origins.yaml': text } });
+  const good = 'apiVersion: kura/v1\nkind: Origins\norigins: [{ name: nfs, prefix: vision/data/, file: { path: /data } }]\n';
+  await core.createNamespacedConfigMap({ namespace: 'kura-system', body: put(good) });
+  await waitFor('the origin', async () => (await fillOf('/through/vision/data/x')) === '; fill=nfs');
+  t.is(await fillOf('/objects/vision/data/x'), undefined);
+  t.is(await fillOf('/through/vision/x'), undefined);
+  t.is(await authz.metric('kura_authz_origins_info'), 1);
+  await core.replaceNamespacedConfigMap({ namespace: 'kura-system', name: 'kura-origins', body: put('kind: Nothing\n') });
+  await waitFor('the rejection', () => authz.service.output().includes('the origins document is rejected'));
+  t.is(await fillOf('/through/vision/data/x'), '; fill=nfs');
+  await core.deleteNamespacedConfigMap({ namespace: 'kura-system', name: 'kura-origins' });
+  await waitFor('no origin', async () => (await fillOf('/through/vision/data/x')) === undefined);
+  const { items } = await core.listNamespacedEvent({ namespace: 'kura-system' });
+  t.deepEqual(
+    items.filter(({ involvedObject }) => involvedObject.name === 'kura-origins'),
+    [],
+  );
+});

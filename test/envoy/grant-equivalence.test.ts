@@ -109,6 +109,7 @@ function createDecider(grantSeconds: number): Decide {
     resolve: async () => ({ kind: 'identity', identity, cached: true, goodUntil: Date.now() + 3_600_000 }),
     policy: () => policy,
     next: () => undefined,
+    origins: () => [],
     version: () => 'v1',
     labelsOf: () => ({}),
     throttle: async () => undefined,

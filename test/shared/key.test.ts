@@ -1,6 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { canonicalKey } from '../../services/shared/key.ts';
+import { canonicalKey, parsePrefixTarget } from '../../services/shared/key.ts';
 import { keyVectors, nearlyEscapes } from '../support/key-vectors.ts';
 
 const literal = "ABCXYZabcxyz0129-._~!$&'()*+,;=:@";
@@ -56,3 +56,29 @@ function spell(segments: readonly string[], ways: Iterator<string>): string {
   };
   return segments.map((segment) => [...Buffer.from(segment)].map(spellByte).join('')).join('/');
 }
+
+test('the paths of services name a prefix: empty, or a key that ends with a slash; the query belongs to the service', (t) => {
+  const prefixOf = (target: string) => {
+    const parsed = parsePrefixTarget(target);
+    return parsed.kind === 'prefix' ? `${parsed.service} ${parsed.prefix}` : parsed.kind;
+  };
+  for (const [target, expected] of [
+    ['/datasets/', 'datasets '],
+    ['/datasets/?keys', 'datasets '],
+    ['/datasets/a/b/?keys&after=x/../y', 'datasets a/b/'],
+    ['/datasets/a//', 'datasets a//'],
+    ['/prefetch/a%3Fb/', 'prefetch a%3Fb/'],
+    ['/prefetch/a/?id=1', 'prefetch a/'],
+    ['/prefetch/a', 'bad-prefix'],
+    ['/prefetch/a?id=1/', 'bad-prefix'],
+    ['/prefetch/../a/', 'bad-prefix'],
+    ['/prefetch/a/./', 'bad-prefix'],
+    ['/prefetch/a b/', 'bad-prefix'],
+    [`/prefetch/${'x'.repeat(1_023)}/`, `prefetch ${'x'.repeat(1_023)}/`],
+    [`/prefetch/${'x'.repeat(1_024)}/`, 'bad-prefix'],
+    ['/prefetch', 'other-path'],
+    ['/objects/a/', 'other-path'],
+    ['/Datasets/a/', 'other-path'],
+  ] as const)
+    t.is(prefixOf(target), expected, target);
+});

@@ -2,6 +2,7 @@
 
 import type { Identity } from '../identity/identity.ts';
 import { type GrantScope, grantOf } from './grant.ts';
+import type { OriginTerms } from './origin-terms.ts';
 import type { Access, Labels, Policy } from './policy.ts';
 
 /** The inputs of an access besides the ServiceAccount, compared by reference. */
@@ -11,6 +12,7 @@ interface Circumstances {
   readonly next: Policy | undefined;
   /** Labels of the identity's namespace. */
   readonly labels: Labels;
+  readonly origins: readonly OriginTerms[];
   /** Version of the policy in force. */
   readonly version: string;
 }
@@ -39,7 +41,7 @@ export function rememberAccess(): (identity: Identity, circumstances: Circumstan
   };
 }
 
-function accessUnder(identity: Identity, { policy, next: nextPolicy, labels, version }: Circumstances): KnownAccess {
+function accessUnder(identity: Identity, { policy, next: nextPolicy, labels, origins, version }: Circumstances): KnownAccess {
   const inForce = policy.accessOf({ identity, labels });
   const next = nextPolicy?.accessOf({ identity, labels });
   const accesses = next === undefined ? ([inForce] as const) : ([inForce, next] as const);
@@ -49,12 +51,12 @@ function accessUnder(identity: Identity, { policy, next: nextPolicy, labels, ver
     next,
     grantFor: (seconds) => {
       if (seconds <= 0) return undefined;
-      if (!grants.has(seconds)) grants.set(seconds, grantOf({ accesses, version, seconds }));
+      if (!grants.has(seconds)) grants.set(seconds, grantOf({ accesses, origins, version, seconds }));
       return grants.get(seconds);
     },
   };
 }
 
 function isSame(a: Circumstances, b: Circumstances): boolean {
-  return a.policy === b.policy && a.next === b.next && a.labels === b.labels && a.version === b.version;
+  return a.policy === b.policy && a.next === b.next && a.labels === b.labels && a.origins === b.origins && a.version === b.version;
 }

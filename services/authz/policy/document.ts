@@ -4,11 +4,20 @@ import { canonicalKey, maxKeyBytes } from '../../shared/key.ts';
 import { maxSignedNumber } from '../../shared/signed-terms.ts';
 import { readStrictly, type StrictReader } from '../../shared/strict-reader.ts';
 
-export const verbs = ['GET', 'HEAD', 'PUT', 'DELETE'] as const;
+/** The verbs that are methods of an object. */
+export const methods = ['GET', 'HEAD', 'PUT', 'DELETE'] as const;
+export type Method = (typeof methods)[number];
+/** FILL: a miss is fetched from the origin of the key. LIST: sizes and keys under a prefix. */
+export const verbs = [...methods, 'FILL', 'LIST'] as const;
 export type Verb = (typeof verbs)[number];
 
 export function byVerb<T>(of: (verb: Verb) => T): Readonly<Record<Verb, T>> {
-  return { GET: of('GET'), HEAD: of('HEAD'), PUT: of('PUT'), DELETE: of('DELETE') };
+  return { GET: of('GET'), HEAD: of('HEAD'), PUT: of('PUT'), DELETE: of('DELETE'), FILL: of('FILL'), LIST: of('LIST') };
+}
+
+/** FILL and LIST need a rule that names them, whatever the default. They are enforced in `dryRun` too. */
+export function needsRule(verb: Verb): boolean {
+  return verb === 'FILL' || verb === 'LIST';
 }
 
 export interface Limits {
@@ -47,7 +56,9 @@ interface PolicyTest {
   /** Labels of the namespace, for rules with a namespaceSelector. */
   readonly labels: Readonly<Record<string, string>>;
   readonly verb: Verb;
+  /** A key, or a prefix for a right over all its keys. */
   readonly key: string;
+  readonly isPrefix: boolean;
   readonly expect: 'allow' | 'deny';
   readonly line: number;
 }
@@ -206,19 +217,29 @@ function readLimits(reader: StrictReader, node: unknown): Limits {
 }
 
 function readTest(reader: StrictReader, node: unknown): PolicyTest {
-  const fields = reader.fields(node, 'a test', { required: ['as', 'verb', 'key', 'expect'], optional: ['labels'] });
+  const fields = reader.fields(node, 'a test', { required: ['as', 'verb', 'expect'], optional: ['key', 'prefix', 'labels'] });
   const as = reader.text(fields.get('as') ?? node, 'as', testIdentity);
   const [namespace = '', serviceAccount = ''] = as.split('/');
-  const labels = fields.get('labels');
+  const [labels, key, prefix] = ['labels', 'key', 'prefix'].map((name) => fields.get(name));
+  const verb = reader.choice(fields.get('verb') ?? node, 'verb', verbs);
+  if ((key === undefined) === (prefix === undefined)) reader.wrong(node, 'a test must have one of key and prefix');
+  else if (verb === 'LIST' && key !== undefined) reader.wrong(key, 'LIST is a right over a prefix; write prefix instead of key');
   return {
     namespace,
     serviceAccount,
     labels: labels === undefined ? {} : readLabels(reader, labels, 'a test: labels'),
-    verb: reader.choice(fields.get('verb') ?? node, 'verb', verbs),
-    key: readKey(reader, fields.get('key') ?? node, 'key', 'a key of printable ASCII'),
+    verb,
+    key: prefix === undefined ? readKey(reader, key ?? node, 'key', 'a key of printable ASCII') : readTestPrefix(reader, prefix),
+    isPrefix: prefix !== undefined,
     expect: reader.choice(fields.get('expect') ?? node, 'expect', ['allow', 'deny']),
     line: reader.line(node),
   };
+}
+
+function readTestPrefix(reader: StrictReader, node: Node): string {
+  const prefix = readKey(reader, node, 'prefix', 'a prefix of printable ASCII');
+  if (prefix !== '' && !prefix.endsWith('/')) reader.wrong(node, `prefix: "${prefix}" must end with /`);
+  return prefix;
 }
 
 export type Rates = Pick<Limits, 'requestsPerSecond' | 'bytesPerSecond'>;

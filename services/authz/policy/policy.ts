@@ -2,7 +2,7 @@
 import type { Key } from '../../shared/key.ts';
 import type { Problem } from '../../shared/strict-reader.ts';
 import type { Identity } from '../identity/identity.ts';
-import { byVerb, type Limits, type PolicyDocument, type Rule, type Subject, type Verb } from './document.ts';
+import { byVerb, type Limits, needsRule, type PolicyDocument, type Rule, type Subject, type Verb } from './document.ts';
 import { globMatches, globsOverlap, isGlob } from './glob.ts';
 
 export type Labels = Readonly<Record<string, string>>;
@@ -24,6 +24,11 @@ export interface Question {
   readonly key: string | Key;
 }
 
+/** About all keys under a prefix. */
+export interface PrefixQuestion extends Omit<Question, 'key'> {
+  readonly prefix: string;
+}
+
 /** The compiled permissions of one identity. Rules and templates are evaluated once, so a decision only compares prefixes. */
 export interface Access {
   /** Prefixes of keys. A prefix in `denied` overrides those in `allowed`. */
@@ -31,6 +36,8 @@ export interface Access {
   readonly denied: Readonly<Record<Verb, readonly string[]>>;
   readonly limits: Verdict['limits'];
   decide(question: Pick<Question, 'verb' | 'key'>): Verdict;
+  /** Whether one allow rule covers the whole prefix and no deny rule touches it. The default gives no right over a prefix. */
+  decideOver(question: Pick<PrefixQuestion, 'verb' | 'prefix'>): Verdict;
 }
 
 export interface Policy {
@@ -38,6 +45,7 @@ export interface Policy {
   /** Whether a rule selects namespaces by their labels. */
   readonly needsLabels: boolean;
   decide(question: Question): Verdict;
+  decideOver(question: PrefixQuestion): Verdict;
   accessOf(who: Pick<Question, 'identity' | 'labels'>): Access;
 }
 
@@ -64,11 +72,13 @@ export function compilePolicy(document: PolicyDocument): CompiledPolicy {
     document,
     needsLabels: document.rules.some(({ subjects }) => subjects.some(({ namespaceSelector }) => namespaceSelector !== undefined)),
     decide: (question) => accessOf(document, question).decide(question),
+    decideOver: (question) => accessOf(document, question).decideOver(question),
     accessOf: (who) => accessOf(document, who),
   };
   const tested = new Set<string>();
-  for (const { namespace, serviceAccount, labels, verb, key, expect, line } of document.tests) {
-    const { allowed, rule, matched } = policy.decide({ identity: { namespace, serviceAccount }, labels, verb, key });
+  for (const test of document.tests) {
+    const { namespace, serviceAccount, verb, key, expect, line } = test;
+    const { allowed, rule, matched } = decideTest(policy, test);
     for (const name of matched) tested.add(name);
     const found = allowed ? 'allow' : 'deny';
     if (found !== expect) {
@@ -83,6 +93,15 @@ export function compilePolicy(document: PolicyDocument): CompiledPolicy {
   return { kind: 'policy', policy, untested: [...document.rules.keys()].filter((index) => !tested.has(document.rules[index]?.name ?? '')) };
 }
 
+/** Under the whole policy, or under one without its tests. */
+export function decideTest(
+  policy: Policy,
+  { namespace, serviceAccount, labels, verb, key, isPrefix }: PolicyDocument['tests'][number],
+): Verdict {
+  const asked = { identity: { namespace, serviceAccount }, labels, verb };
+  return isPrefix ? policy.decideOver({ ...asked, prefix: key }) : policy.decide({ ...asked, key });
+}
+
 function accessOf(document: PolicyDocument, { identity, labels }: Pick<Question, 'identity' | 'labels'>): Access {
   const limits = limitsOf(document, identity.namespace);
   const rules = document.rules
@@ -92,21 +111,32 @@ function accessOf(document: PolicyDocument, { identity, labels }: Pick<Question,
   const ruling = byVerb((verb) => rules.filter(({ verbs }) => verbs.includes(verb)));
   const prefixesOf = (effect: Rule['effect']) =>
     byVerb((verb) => ruling[verb].filter((rule) => rule.effect === effect).flatMap(({ prefixes }) => prefixes));
+  const [allowed, denied] = [prefixesOf('allow'), prefixesOf('deny')];
+  const verdict = (matching: (typeof rules)[number][], byDefault: Rule['effect']): Verdict => ({
+    allowed: (matching[0]?.effect ?? byDefault) === 'allow',
+    rule: matching[0]?.name ?? 'default',
+    matched: matching.map(({ name }) => name),
+    limits,
+  });
   return {
-    allowed: document.default === 'allow' ? byVerb(() => ['']) : prefixesOf('allow'),
-    denied: prefixesOf('deny'),
+    allowed: byVerb((verb) => (defaultOf(document, verb) === 'allow' ? [''] : allowed[verb])),
+    denied,
     limits,
     decide: ({ verb, key }) => {
       const matching = ruling[verb].filter(({ prefixes }) => prefixes.some((prefix) => key.startsWith(prefix)));
-      const [deciding] = matching;
-      return {
-        allowed: (deciding?.effect ?? document.default) === 'allow',
-        rule: deciding?.name ?? 'default',
-        matched: matching.map(({ name }) => name),
-        limits,
-      };
+      return verdict(matching, defaultOf(document, verb));
+    },
+    decideOver: ({ verb, prefix }) => {
+      const matching = ruling[verb].filter(({ effect, prefixes }) =>
+        prefixes.some((each) => prefix.startsWith(each) || (effect === 'deny' && each.startsWith(prefix))),
+      );
+      return verdict(matching, 'deny');
     },
   };
+}
+
+function defaultOf(document: PolicyDocument, verb: Verb): Rule['effect'] {
+  return needsRule(verb) ? 'deny' : document.default;
 }
 
 function isSubject({ namespaces, namespaceSelector, serviceAccounts }: Subject, identity: Question['identity'], labels: Labels): boolean {

@@ -10,14 +10,30 @@ const maxShownPrefixCharacters = 64;
 interface Refused {
   readonly identity: Pick<Identity, 'namespace' | 'serviceAccount'>;
   readonly verb: Verb;
-  readonly key: string;
 }
 
-export function refusalText({ identity, verb, key }: Refused, { allowed, denied }: Pick<Access, 'allowed' | 'denied'>): string {
-  const start = `the policy does not allow ${identity.namespace}/${identity.serviceAccount} to ${verb} ${clip(key, maxShownKeyCharacters)}`;
-  const denying = denied[verb].find((prefix) => key.startsWith(prefix));
-  if (denying !== undefined) return `${start}: it denies ${verb} ${under([denying])}`;
-  return `${start}: it allows ${allowed[verb].length === 0 ? `no ${verb}` : `${verb} ${under(allowed[verb])}`}`;
+type Lists = Pick<Access, 'allowed' | 'denied'>;
+
+export function refusalText({ key, ...refused }: Refused & { readonly key: string }, lists: Lists): string {
+  const denying = lists.denied[refused.verb].find((prefix) => key.startsWith(prefix));
+  return `${startOf(refused, clip(key, maxShownKeyCharacters))}: ${reasonOf(refused.verb, denying, lists)}`;
+}
+
+/** For a verb over all keys under a prefix, such as a removal. */
+export function prefixRefusalText({ prefix, ...refused }: Refused & { readonly prefix: string }, lists: Lists): string {
+  const start = startOf(refused, prefix === '' ? 'all keys' : `all keys under ${clip(prefix, maxShownKeyCharacters)}`);
+  const denying = lists.denied[refused.verb].find((each) => prefix.startsWith(each) || each.startsWith(prefix));
+  const why = denying === undefined ? 'no rule covers the whole prefix; ' : '';
+  return `${start}: ${why}${reasonOf(refused.verb, denying, lists)}`;
+}
+
+function startOf({ identity, verb }: Refused, what: string): string {
+  return `the policy does not allow ${identity.namespace}/${identity.serviceAccount} to ${verb} ${what}`;
+}
+
+function reasonOf(verb: Verb, denying: string | undefined, { allowed }: Lists): string {
+  if (denying !== undefined) return `it denies ${verb} ${under([denying])}`;
+  return `it allows ${allowed[verb].length === 0 ? `no ${verb}` : `${verb} ${under(allowed[verb])}`}`;
 }
 
 function under(prefixes: readonly string[]): string {

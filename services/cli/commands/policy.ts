@@ -5,7 +5,7 @@ import type { Readable } from 'node:stream';
 import { text as readAll } from 'node:stream/consumers';
 import { type Command, InvalidArgumentError } from 'commander';
 import { type PolicyDocument, parsePolicy, type Verb, verbs } from '../../authz/policy/document.ts';
-import { compilePolicy, type Labels, type Policy, type Question, type Verdict } from '../../authz/policy/policy.ts';
+import { compilePolicy, decideTest, type Labels, type Policy, type Question, type Verdict } from '../../authz/policy/policy.ts';
 import { compileText } from '../../authz/policy/policy-text.ts';
 import { canonicalKey, isKey } from '../../shared/key.ts';
 import type { Problem } from '../../shared/strict-reader.ts';
@@ -83,8 +83,9 @@ async function test(
   const text = await readPolicy(file, workingDirectory);
   const document = parse(text, file);
   const policy = compile({ ...document, tests: [] }, file);
-  const results = document.tests.map(({ namespace, serviceAccount, labels, verb: method, key, expect, line }) => {
-    const { allowed, rule } = policy.decide({ identity: { namespace, serviceAccount }, labels, verb: method, key });
+  const results = document.tests.map((each) => {
+    const { namespace, serviceAccount, verb: method, key, expect, line } = each;
+    const { allowed, rule } = decideTest(policy, each);
     const found = allowed ? 'allow' : 'deny';
     return { passed: found === expect, line, as: `${namespace}/${serviceAccount}`, verb: method, key, expect, found, rule };
   });

@@ -15,7 +15,7 @@ function policyOf(...rules: Partial<Rule>[]): Policy {
 
 test('an access, and its grant for a number of seconds, is the same object until an input changes', (t) => {
   const accessOf = rememberAccess();
-  const circumstances = { policy: policyOf({}), next: undefined, labels: {}, version: '1' };
+  const circumstances = { policy: policyOf({}), next: undefined, labels: {}, origins: [], version: '1' };
   const access = accessOf(identity, { ...circumstances });
   t.is(accessOf(identity, { ...circumstances }), access);
   t.not(access.grantFor(5), undefined);
@@ -29,7 +29,7 @@ test('an access, and its grant for a number of seconds, is the same object until
 
 test('the 10,000 newest accesses are cached, and not more', (t) => {
   const accessOf = rememberAccess();
-  const circumstances = { policy: policyOf({}), next: undefined, labels: {}, version: '1' };
+  const circumstances = { policy: policyOf({}), next: undefined, labels: {}, origins: [], version: '1' };
   const of = (index: number) => accessOf({ namespace: 'a', serviceAccount: `s${index}` }, circumstances);
   const [first, second] = [of(0), of(1)];
   for (let index = 2; index <= 10_000; index++) of(index);
@@ -40,7 +40,7 @@ test('the 10,000 newest accesses are cached, and not more', (t) => {
 test('a change of the policy, the next policy, the namespace’s labels or the version takes effect immediately', (t) => {
   const accessOf = rememberAccess();
   const byLabel = policyOf({ subjects: [{ namespaceSelector: { team: 'vision' } }] });
-  const before = { policy: byLabel, next: undefined, labels: {}, version: '1' };
+  const before = { policy: byLabel, next: undefined, labels: {}, origins: [], version: '1' };
   const isAllowed = (circumstances: Parameters<typeof accessOf>[1]): boolean =>
     accessOf(identity, circumstances).inForce.decide({ verb: 'GET', key: 'a/x' }).allowed;
   t.false(isAllowed(before));

@@ -8,14 +8,14 @@ import { compilePolicy, type Policy } from '../../../services/authz/policy/polic
 import { compileText } from '../../../services/authz/policy/policy-text.ts';
 import { readHeaders, signHeaders } from '../../../services/shared/signed-terms.ts';
 import type { Problem } from '../../../services/shared/strict-reader.ts';
-import { documentOf, globText, isAllowedByModel, keyText, rules, toRegExp, who } from '../support/generated.ts';
+import { documentOf, globText, isAllowedByModel, isAllowedOverByModel, keyText, rules, toRegExp, who } from '../support/generated.ts';
 
 const head = 'apiVersion: kura/v1\nkind: AccessPolicy\nmode: enforce\ndefault: deny\n';
 const example = `${head}limits: { maxObjectBytes: 64Gi }
 rules:
 - name: own
   subjects: [{ namespaces: ["*"] }]
-  verbs: [GET, HEAD, PUT, DELETE]
+  verbs: [GET, HEAD, PUT, DELETE, FILL, LIST]
   keys: ["{namespace}/"]
 - name: imagenet-read
   subjects:
@@ -114,7 +114,7 @@ for (const [what, text, place, message] of [
     'an unknown verb',
     example.replace('verbs: [PUT]', 'verbs: [POST]'),
     'POST',
-    /rule account: a verb is "POST"; it must be GET, HEAD, PUT, or DELETE/,
+    /rule account: a verb is "POST"; it must be GET, HEAD, PUT, DELETE, FILL, or LIST/,
   ],
   [
     'an unknown template',
@@ -385,6 +385,65 @@ test('globs match like their regular expressions, and overlap when a name matche
   ] as const)
     t.false(globsOverlap(a, b), `${a} ${b}`);
   t.true(globsOverlap('*a', 'b*'));
+});
+
+test('FILL and LIST need a rule that names them, and the default rule of a namespace has all six verbs', async (t) => {
+  const open = compile(`${head.replace('default: deny', 'default: allow')}rules: []\n`);
+  const asker = { identity: { namespace: 'vision', serviceAccount: 'trainer' }, labels: {} };
+  for (const verb of verbs) {
+    t.is(open.decide({ ...asker, verb, key: 'x' }).allowed, verb !== 'FILL' && verb !== 'LIST', verb);
+    t.false(open.decideOver({ ...asker, verb, prefix: 'x/' }).allowed, verb);
+  }
+  const shipped = compile(await readFile(path.resolve(import.meta.dirname, '..', '..', '..', 'k8s', 'base', 'policy.yaml'), 'utf8'));
+  for (const verb of verbs) {
+    t.true(shipped.decide({ ...asker, verb, key: 'vision/x' }).allowed, verb);
+    t.true(shipped.decideOver({ ...asker, verb, prefix: 'vision/' }).allowed, verb);
+    t.false(shipped.decideOver({ ...asker, verb, prefix: 'nlp/' }).allowed, verb);
+    t.false(shipped.decideOver({ ...asker, verb, prefix: '' }).allowed, verb);
+  }
+});
+
+test('a test of the document can ask about a whole prefix', (t) => {
+  const rulesOf =
+    'rules:\n- { name: own, subjects: [{}], verbs: [DELETE, LIST], keys: [a/] }\n- { name: no, effect: deny, subjects: [{}], verbs: [DELETE], keys: [a/b/c] }\n';
+  const withTest = (fields: string): string =>
+    `${head}${rulesOf.replaceAll('[{}]', '[{ namespaces: [n] }]')}tests:\n- { as: n/s, ${fields} }\n`;
+  const messageOf = (fields: string): string => problemsOf(withTest(fields)).map(({ message }) => message)[0] ?? '';
+  t.is(messageOf('verb: LIST, prefix: a/b/, expect: allow'), '');
+  t.is(messageOf('verb: DELETE, prefix: a/b/, expect: deny'), '');
+  t.is(messageOf('verb: DELETE, key: a/b/, expect: allow'), '');
+  t.is(messageOf('verb: DELETE, prefix: a/d/, expect: allow'), '');
+  t.is(messageOf('verb: LIST, prefix: "", expect: deny'), '');
+  t.is(messageOf('verb: DELETE, prefix: a/, expect: allow'), 'test failed: n/s DELETE a/: expected allow, found deny (rule no)');
+  t.regex(messageOf('verb: LIST, key: a/b, expect: allow'), /LIST is a right over a prefix; write prefix instead of key/);
+  t.regex(messageOf('verb: GET, prefix: a/b, expect: deny'), /"a\/b" must end with \//);
+  for (const fields of ['verb: GET, expect: deny', 'verb: GET, key: a/x, prefix: a/, expect: deny'])
+    t.regex(messageOf(fields), /a test must have one of key and prefix/);
+});
+
+test('a right over a prefix equals that of a naive model, and covers each key under the prefix', (t) => {
+  const prefixText = fc.oneof(
+    fc.constantFrom('', 'a/', 'b/', 'a/b/', 'x/a/', 'ab/'),
+    keyText.map((key) => `${key}/`),
+  );
+  const byDefault = fc.constantFrom('allow' as const, 'deny' as const);
+  const property = fc.property(
+    rules,
+    byDefault,
+    who,
+    fc.constantFrom(...verbs),
+    prefixText,
+    keyText,
+    (given, otherwise, asker, verb, prefix, rest) => {
+      const document = documentOf(given, otherwise);
+      const compiled = compilePolicy(document);
+      if (compiled.kind === 'rejected') return false;
+      const { allowed } = compiled.policy.decideOver({ ...asker, verb, prefix });
+      const coversKey = isAllowedByModel(document, { ...asker, verb, key: prefix + rest });
+      return allowed === isAllowedOverByModel(document, { ...asker, verb, prefix }) && (!allowed || coversKey);
+    },
+  );
+  t.notThrows(() => fc.assert(property, { numRuns: 2_000 }));
 });
 
 test('deny rules override allow rules in any order, and decisions equal those of a naive model', (t) => {

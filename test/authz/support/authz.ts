@@ -4,6 +4,7 @@ import path from 'node:path';
 import { credentials } from '@grpc/grpc-js';
 import { CoreV1Api } from '@kubernetes/client-node';
 import type { ExecutionContext } from 'ava';
+import type { CheckResponse__Output } from '../../../proto/generated/envoy/service/auth/v3/CheckResponse.ts';
 import { loadEnvoyProtos } from '../../../proto/load.ts';
 import { type FakeKubernetes, pod, startFakeKubernetes } from '../../fake-kubernetes/fake-kubernetes.ts';
 import { readMetric } from '../../support/metrics.ts';
@@ -14,6 +15,8 @@ interface Authz {
   readonly service: Service;
   /** The HTTP status that Envoy would return; 200 for an allow. */
   check(token: string, asked?: { method?: string; target?: string }): Promise<number>;
+  /** The terms for the shard; undefined for a denial. */
+  terms(token: string, target: string): Promise<string | undefined>;
   /** The sum of a metric over the labels that hold `labels`. */
   metric(name: string, labels?: string): Promise<number>;
 }
@@ -95,17 +98,21 @@ export async function launchAuthz(t: ExecutionContext, kubeconfig: string, envir
     await service.stop('SIGKILL');
   });
   const metric: Authz['metric'] = (name, labels = '') => readMetric(`http://${service.listening.metrics}/metrics`, name, labels);
+  const ask = (token: string, method: string, target: string): Promise<CheckResponse__Output> =>
+    new Promise((resolve, reject) => {
+      const http = { method, path: target, headers: { authorization: `Bearer ${token}` } };
+      client.Check({ attributes: { request: { http } } }, (error, response) => (response ? resolve(response) : reject(error)));
+    });
   return {
     service,
     metric,
-    check: (token, { method = 'GET', target = '/objects/vision/x' } = {}) =>
-      new Promise((resolve, reject) => {
-        const http = { method, path: target, headers: { authorization: `Bearer ${token}` } };
-        client.Check({ attributes: { request: { http } } }, (error, response) => {
-          if (response === undefined) return reject(error);
-          const { denied_response: denied } = response;
-          resolve(denied ? (codes[String(denied.status?.code)] ?? 0) : 200);
-        });
-      }),
+    check: async (token, { method = 'GET', target = '/objects/vision/x' } = {}) => {
+      const { denied_response: denied } = await ask(token, method, target);
+      return denied ? (codes[String(denied.status?.code)] ?? 0) : 200;
+    },
+    terms: async (token, target) => {
+      const { ok_response: ok } = await ask(token, 'GET', target);
+      return ok?.headers?.find(({ header }) => header?.key === 'x-kura-terms')?.header?.value;
+    },
   };
 }

@@ -1,7 +1,8 @@
 /** Policies and questions for properties, and a model of the policy so plain that a reader can check it. */
 import fc from 'fast-check';
 import { type PolicyDocument, type Rule, verbs } from '../../../services/authz/policy/document.ts';
-import type { Question } from '../../../services/authz/policy/policy.ts';
+import type { OriginTerms } from '../../../services/authz/policy/origin-terms.ts';
+import type { PrefixQuestion, Question } from '../../../services/authz/policy/policy.ts';
 
 const nameText = fc.constantFrom('a', 'b', 'ab', 'aba', 'ba');
 export const globText = fc.string({ unit: fc.constantFrom('a', 'b', '*'), minLength: 1, maxLength: 5 });
@@ -38,17 +39,49 @@ export const keyText = fc.oneof(
   fc.string({ unit: fc.constantFrom('a', 'b', '/', 'x'), minLength: 1, maxLength: 7 }),
 );
 
+const originPrefixes = ['a/', 'a/b/', 'b/', 'ab/', 'x/', 'x/a/', 'x/ab/', 'z/'];
+/** With prefixes that do not overlap, as the document requires. */
+export const origins: fc.Arbitrary<OriginTerms[]> = fc
+  .shuffledSubarray(originPrefixes)
+  .map((chosen) =>
+    chosen.filter((prefix, index) => !chosen.slice(0, index).some((other) => prefix.startsWith(other) || other.startsWith(prefix))),
+  )
+  .map((chosen) =>
+    chosen.map((prefix, index) => ({
+      prefix,
+      fill: { origin: `o${index}`, share: undefined, revalidateSeconds: undefined, isPrefetch: false },
+    })),
+  );
+
 export function documentOf(given: readonly Rule[], byDefault: PolicyDocument['default'] = 'deny'): PolicyDocument {
   return { mode: 'enforce', default: byDefault, limits: {}, rules: given, overrides: [], tests: [] };
 }
 
-/** Of all rules that are about the question, one that denies decides; otherwise one that allows; otherwise the default. */
-export function isAllowedByModel(
-  { rules: given, default: byDefault }: PolicyDocument,
-  { identity, labels: found, verb, key }: Question,
-): boolean {
+/**
+ * Of all rules that are about the question, one that denies decides; otherwise one that allows; otherwise the default, which never gives FILL
+ * or LIST.
+ */
+export function isAllowedByModel(document: PolicyDocument, question: Question): boolean {
+  const hits = rulesFor(document, question, (prefix) => question.key.startsWith(prefix));
+  if (hits.some(({ effect }) => effect === 'deny')) return false;
+  return hits.length > 0 || (document.default === 'allow' && question.verb !== 'FILL' && question.verb !== 'LIST');
+}
+
+/** One allow rule covers all keys under the prefix, and no deny rule covers one of them. */
+export function isAllowedOverByModel(document: PolicyDocument, question: PrefixQuestion): boolean {
+  const { prefix } = question;
+  const covering = rulesFor(document, question, (each) => prefix.startsWith(each));
+  const touching = rulesFor(document, question, (each) => prefix.startsWith(each) || each.startsWith(prefix));
+  return covering.some(({ effect }) => effect === 'allow') && !touching.some(({ effect }) => effect === 'deny');
+}
+
+function rulesFor(
+  { rules: given }: PolicyDocument,
+  { identity, labels: found, verb }: Omit<Question, 'key'>,
+  isAbout: (prefix: string) => boolean,
+): Rule[] {
   const { namespace, serviceAccount } = identity;
-  const hits = given.filter(
+  return given.filter(
     (rule) =>
       rule.verbs.includes(verb) &&
       rule.subjects.some(
@@ -57,8 +90,6 @@ export function isAllowedByModel(
           Object.entries(namespaceSelector).every(([label, value]) => found[label] === value) &&
           (serviceAccounts === undefined || serviceAccounts.some((glob) => toRegExp(glob).test(serviceAccount))),
       ) &&
-      rule.keys.some((each) => key.startsWith(each.replace('{namespace}', namespace).replace('{serviceAccount}', serviceAccount))),
+      rule.keys.some((each) => isAbout(each.replace('{namespace}', namespace).replace('{serviceAccount}', serviceAccount))),
   );
-  if (hits.some(({ effect }) => effect === 'deny')) return false;
-  return hits.length > 0 || byDefault === 'allow';
 }
