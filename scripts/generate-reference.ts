@@ -18,6 +18,7 @@ import { registerMetrics as registerCacheMetrics } from '../services/cache/metri
 import { BufferPool } from '../services/cache/store/buffer-pool.ts';
 import { PageCacheWindow } from '../services/cache/store/page-cache-window.ts';
 import { settings as consoleSettings } from '../services/console/config.ts';
+import { problems as consoleProblems } from '../services/console/datasets/problems.ts';
 import { createMetrics as createConsoleMetrics } from '../services/console/metrics.ts';
 import { settings as edsSettings } from '../services/eds/config.ts';
 import { createMetrics as createEdsMetrics, createPropagation } from '../services/eds/metrics.ts';
@@ -128,6 +129,12 @@ ${tables.problems(authzProblemRows())}
 ### Origin service
 
 ${tables.problems(Object.entries(originProblems).map(([code, problem]) => ({ code, ...problem })))}
+
+### Console
+
+The detail of a problem of a shard is in the table of the shard.
+
+${tables.problems(Object.entries(consoleProblems).map(([code, problem]) => ({ code, ...problem })))}
 
 ### Envoy
 

@@ -1,11 +1,16 @@
-/** console: shows the state of all parts of kura. */
+/** console: shows the state of all parts of kura, and lists and removes what the shards store. */
+import path from 'node:path';
 import { type Closer, startWithCloser } from '../shared/closer.ts';
+import { openCredentials } from '../shared/credential-file.ts';
 import { readSettings, type Settings } from '../shared/environment.ts';
 import { connectKubernetes } from '../shared/kubernetes.ts';
 import { runService } from '../shared/lifecycle.ts';
 import { createLogger, type Logger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer, startPages } from '../shared/metrics.ts';
 import { settings } from './config.ts';
+import { startDatasetsServer } from './datasets/http.ts';
+import { Removals } from './datasets/removals.ts';
+import { ShardClient } from './datasets/shard-client.ts';
 import { statusPages } from './http.ts';
 import { createMetrics } from './metrics.ts';
 import { KeySharesCache } from './page/key-shares.ts';
@@ -31,14 +36,16 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
   closer.add('Kubernetes client', () => client.close());
   const cluster = new Cluster({ client, namespace, service, log });
   closer.add('watches', () => cluster.close());
-  const history = keepHistory(config.historyFile, log, closer);
+  const history = keepHistory(fileIn(config.stateDirectory, 'history.json'), log, closer);
   const collector = new Collector({ cluster, history, now: Date.now });
   const registry = createRegistry();
   const metrics = createMetrics(registry, { answers: () => collector.answers });
+  const datasets = openDatasets(config, { cluster, collector, log, closer });
   const rounds = new Rounds({
     round: async (signal) => {
       await collector.round(signal);
       metrics.rounds.inc();
+      await datasets.removals.repeat();
     },
     isKnown: () => cluster.isKnown,
     watchedMs: config.watchedInterval,
@@ -48,13 +55,34 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
   const pages = statusPages({ read: statusReader({ service, cluster, collector, history, rounds }), log });
   const pageServer = await startPages({ address: config.listen, pages });
   closer.add('page server', () => pageServer.close());
+  const datasetsServer = await startDatasetsServer({ address: config.datasetsListen, ...datasets });
+  closer.add('server of data sets', () => datasetsServer.close());
   const metricsServer = await startMetricsServer({
     address: config.metricsListen,
     registry,
     notReady: () => (cluster.isKnown ? undefined : 'the first lists of EndpointSlices and Pods have not arrived yet'),
   });
   closer.add('metrics server', () => metricsServer.close());
-  return { page: pageServer.address, metrics: metricsServer.address };
+  return { page: pageServer.address, datasets: datasetsServer.address, metrics: metricsServer.address };
+}
+
+function openDatasets(
+  { credentialFile, stateDirectory, namespace }: Settings<typeof settings>,
+  { cluster, collector, log, closer }: { cluster: Cluster; collector: Collector; log: Logger; closer: Closer },
+) {
+  const credentials = openCredentials(credentialFile, log);
+  closer.add('credentials', () => credentials.close());
+  const common = { keys: () => credentials.keys, now: Date.now };
+  const client = new ShardClient({ ...common, namespace });
+  closer.add('shard client', () => client.close());
+  const shards = () => (cluster.isKnown ? cluster.shards(collector.assignment?.identity ?? 'pod') : undefined);
+  const file = fileIn(stateDirectory, 'removals.json');
+  const removals = new Removals({ ...common, client, shards: () => shards() ?? [], file, log });
+  return { ...common, client, removals, shards, log };
+}
+
+function fileIn(folder: string | undefined, name: string): string | undefined {
+  return folder === undefined ? undefined : path.join(folder, name);
 }
 
 /** Reads the history of the process before this one, and writes it each minute and at the end. */

@@ -82,17 +82,19 @@ export function authzProgram(
   }));
 }
 
-/** A restart keeps the port of the page, because it is open in a browser. */
+/** A restart keeps the ports: the page is open in a browser, and Envoy's bootstrap contains the other one. */
 export function consoleProgram(context: ProgramContext): Program {
   return service(context, { name: 'console', folder: 'console', prefix: 'KURA_CONSOLE_' }, () => ({
     LISTEN: context.processes.address('console', 'page') ?? anyPort,
+    DATASETS_LISTEN: context.processes.address('console', 'datasets') ?? anyPort,
     METRICS_LISTEN: anyPort,
     KUBECONFIG: adminKubeconfig(context),
-    HISTORY_FILE: path.join(context.stateDirectory, 'history.json'),
+    CREDENTIAL_FILE: credentialFile(context.stateDirectory),
+    STATE_DIRECTORY: context.stateDirectory,
   }));
 }
 
-/** Envoy with the operators' bootstrap and local addresses. `port` 0 selects any free port. eds must already serve. */
+/** Envoy with the operators' bootstrap and local addresses. `port` 0 selects any free port. eds and the console must already serve. */
 export async function envoyProgram(
   { root, stateDirectory, environment, processes }: ProgramContext,
   { binary, port, socket }: { binary: string; port: number; socket: string },
@@ -105,7 +107,9 @@ export async function envoyProgram(
   const grantsFile = path.join(root, 'envoy', 'grants.lua');
   const keysFile = path.join(root, 'envoy', 'keys.lua');
   const grpcFile = path.join(root, 'envoy', 'grpc.lua');
-  const addresses = { objectsPort, metricsPort, adminPort, authzSocket: socket, edsPort, grantsFile, keysFile, grpcFile };
+  const fragment = await readFile(path.join(root, 'k8s', 'components', 'console', 'fragment-console.yaml'), 'utf8');
+  const console = { fragment, port: portOf(processes.address('console', 'datasets')) };
+  const addresses = { objectsPort, metricsPort, adminPort, authzSocket: socket, edsPort, console, grantsFile, keysFile, grpcFile };
   await writeFile(file, localBootstrap(source, addresses));
   const identity = ['--service-node', 'local', '--service-cluster', 'kura-envoy', '--service-zone', zone];
   const listening = { objects: `127.0.0.1:${objectsPort}`, metrics: `127.0.0.1:${metricsPort}`, admin: `127.0.0.1:${adminPort}` };

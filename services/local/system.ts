@@ -191,8 +191,8 @@ export class System {
   }
 
   /**
-   * Starts the shards concurrently with the cluster, then eds, authz and the console, and Envoy last, because it needs all of them but the
-   * console.
+   * Starts the shards concurrently with the cluster, then eds, authz and the console, and Envoy last, because it needs all of
+   * them.
    */
   async #startParts(cluster: Promise<KubernetesClient>): Promise<void> {
     const { envoyBinary: binary, port, shards } = this.#options;

@@ -140,7 +140,9 @@ async function start(t: ExecutionContext, account: Right['account']): Promise<Se
   if (account === 'kura-console') {
     const console = await startService('console', {
       KURA_CONSOLE_LISTEN: '127.0.0.1:0',
+      KURA_CONSOLE_DATASETS_LISTEN: '127.0.0.1:0',
       KURA_CONSOLE_METRICS_LISTEN: '127.0.0.1:0',
+      KURA_CONSOLE_CREDENTIAL_FILE: 'off',
       KURA_CONSOLE_KUBECONFIG: kubeconfig,
     });
     t.teardown(() => console.stop('SIGKILL'));
