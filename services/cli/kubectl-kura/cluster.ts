@@ -1,7 +1,4 @@
 /** A kura in a cluster, as kubectl reaches it. */
-import { request } from 'undici';
-import type { ShardNumbers as PageNumbers } from '../../shared/shard-numbers.ts';
-import { flatNumbers, type ShardNumbers } from '../client/shard-numbers.ts';
 import type { Forward, Kubectl } from './kubectl.ts';
 
 export interface PodSummary {
@@ -10,11 +7,6 @@ export interface PodSummary {
   readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
 }
 
-interface ConsoleStatus {
-  readonly shards: readonly { readonly hashKey: string; readonly numbers?: PageNumbers }[];
-}
-
-const maxResponseMs = 20_000;
 export const selector = 'app.kubernetes.io/name in (kura-cache,kura-envoy,kura-authz,kura-eds,kura-console)';
 const pagePort = 18200;
 
@@ -33,25 +25,4 @@ export async function forwardConsole(kubectl: Kubectl): Promise<Forward> {
   const ready = consoles.find(({ status }) => status?.conditions?.some(({ type, status: is }) => type === 'Ready' && is === 'True'));
   if (ready === undefined) throw new Error(`0 of ${consoles.length} Pods of the console are ready`);
   return await kubectl.forward(ready.metadata.name, pagePort);
-}
-
-/** The numbers of all shards, as the console knows them. */
-export async function readShardsFrom(forward: Forward): Promise<ShardNumbers[]> {
-  const { shards } = JSON.parse(await getText(`${forward.url}/status.json`)) as ConsoleStatus;
-  return shards.map(({ hashKey, numbers }) => ({
-    name: hashKey,
-    numbers: numbers === undefined ? undefined : flatNumbers(mapped(numbers)),
-  }));
-}
-
-export async function getText(url: string): Promise<string> {
-  const { statusCode, body } = await request(url, { signal: AbortSignal.timeout(maxResponseMs) });
-  const text = await body.text();
-  if (statusCode !== 200) throw new Error(`${new URL(url).pathname}: status ${statusCode}`);
-  return text;
-}
-
-/** JSON has the namespaces as an object. */
-function mapped(numbers: PageNumbers): PageNumbers {
-  return { ...numbers, namespaces: new Map(Object.entries(numbers.namespaces)) };
 }

@@ -1,7 +1,8 @@
 /** `kubectl kura support-bundle`: what a report of a fault needs, without tokens and credentials. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { getText, type PodSummary, partOf, podsOf, selector } from './cluster.ts';
+import { getText } from '../client/console-page.ts';
+import { type PodSummary, partOf, podsOf, selector } from './cluster.ts';
 import type { Kubectl } from './kubectl.ts';
 import { withoutSecrets } from './redaction.ts';
 
