@@ -43,7 +43,7 @@ const rooms: Readonly<Record<string, { readonly below: Readonly<Record<string, r
     below: { 'rate-limit': ['policy', 'identity'], policy: ['identity'], identity: [] },
     open: [],
   },
-  console: { below: { page: ['readings'], datasets: [], readings: [] }, open: [] },
+  console: { below: { page: ['readings', 'datasets'], datasets: [], readings: [] }, open: [] },
   origin: { below: { sources: [] }, open: [] },
   cli: {
     below: {

@@ -9,6 +9,7 @@ import { createLogger, type Logger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer, startPages } from '../shared/metrics.ts';
 import { settings } from './config.ts';
 import { startDatasetsServer } from './datasets/http.ts';
+import { Overview } from './datasets/overview.ts';
 import { Removals } from './datasets/removals.ts';
 import { ShardClient } from './datasets/shard-client.ts';
 import { statusPages } from './http.ts';
@@ -42,9 +43,10 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
   const metrics = createMetrics(registry, { answers: () => collector.answers });
   const datasets = openDatasets(config, { cluster, collector, log, closer });
   const rounds = new Rounds({
-    round: async (signal) => {
+    round: async ({ signal, isWatched }) => {
       await collector.round(signal);
       metrics.rounds.inc();
+      if (isWatched) await datasets.overview.refresh();
       await datasets.removals.repeat();
     },
     isKnown: () => cluster.isKnown,
@@ -52,7 +54,7 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
     idleMs: config.idleInterval,
   });
   closer.add('rounds', () => rounds.close());
-  const pages = statusPages({ read: statusReader({ service, cluster, collector, history, rounds }), log });
+  const pages = statusPages({ read: statusReader({ service, cluster, collector, history, rounds, overview: datasets.overview }), log });
   const pageServer = await startPages({ address: config.listen, pages });
   closer.add('page server', () => pageServer.close());
   const datasetsServer = await startDatasetsServer({ address: config.datasetsListen, ...datasets });
@@ -78,7 +80,8 @@ function openDatasets(
   const shards = () => (cluster.isKnown ? cluster.shards(collector.assignment?.identity ?? 'pod') : undefined);
   const file = fileIn(stateDirectory, 'removals.json');
   const removals = new Removals({ ...common, client, shards: () => shards() ?? [], file, log });
-  return { ...common, client, removals, shards, log };
+  const overview = new Overview({ client, shards: () => shards() ?? [], now: Date.now });
+  return { ...common, client, removals, overview, shards, log };
 }
 
 function fileIn(folder: string | undefined, name: string): string | undefined {
@@ -109,12 +112,14 @@ function statusReader({
   collector,
   history,
   rounds,
+  overview,
 }: {
   service: string;
   cluster: Cluster;
   collector: Collector;
   history: History;
   rounds: Rounds;
+  overview: Overview;
 }): () => Promise<Status> {
   const keyShares = new KeySharesCache();
   return async () => {
@@ -128,6 +133,7 @@ function statusReader({
       shards,
       parts: cluster.parts,
       ...{ shardReadings, eds, authz, envoys, others, assignment },
+      datasets: overview.current,
       keyShares: await keyShares.sharesOf(shards, assignment?.placement ?? 'global'),
       day: history.minutes(Date.now(), dayMinutes),
     });

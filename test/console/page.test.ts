@@ -46,6 +46,7 @@ function sources(changes: Partial<StatusSources> = {}): StatusSources {
     others: new Map(),
     assignment,
     keyShares: new Map(),
+    datasets: undefined,
     day,
     ...changes,
   };

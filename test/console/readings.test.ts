@@ -238,7 +238,7 @@ test('rounds are seldom while nobody looks, and a look begins one at once', asyn
 
 test('a look waits for a round only for a moment', async (t) => {
   const rounds = new Rounds({
-    round: (signal) => new Promise((resolve) => signal.addEventListener('abort', () => resolve())),
+    round: ({ signal }) => new Promise((resolve) => signal.addEventListener('abort', () => resolve())),
     isKnown: () => true,
     watchedMs: 20,
     idleMs: 20,

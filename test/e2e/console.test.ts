@@ -115,7 +115,7 @@ if (executablePath !== undefined) {
     }
     const page = await open(t, {});
     const met = new Set<string>();
-    for (let press = 0; press < 40; press += 1) {
+    for (let press = 0; press < 45; press += 1) {
       await page.keyboard.press('Tab');
       met.add((await page.evaluate('document.activeElement.getAttribute("aria-label") ?? document.activeElement.textContent')) as string);
     }
@@ -124,6 +124,7 @@ if (executablePath !== undefined) {
       'Shards',
       'Table of shards',
       'Table of namespaces',
+      'Table of data sets',
       'Table of refusals',
       'Table of Envoys',
       'Table of parts',
@@ -158,13 +159,23 @@ if (executablePath !== undefined) {
   test.serial('on a small screen, the state is visible without scrolling', async (t) => {
     const page = await open(t, { viewport: { width: 390, height: 844 } });
     t.true(await page.evaluate('document.getElementById("state").getBoundingClientRect().bottom < innerHeight'));
-    for (const id of ['shard-rows', 'envoy-rows', 'namespace-rows', 'part-rows'])
+    for (const id of ['traffic-rows', 'shard-rows', 'envoy-rows', 'namespace-rows', 'dataset-rows', 'refusal-rows', 'part-rows'])
       t.true(
         await page.evaluate(
           `(() => { const box = document.getElementById('${id}').closest('.scroll'); return box.scrollWidth <= box.clientWidth; })()`,
         ),
         id,
       );
+  });
+
+  test.serial('the largest data sets are shown', async (t) => {
+    const page = await open(t, {});
+    const rows = await waitFor('the data sets', async () => {
+      const texts = await page.locator('#dataset-rows tr').allInnerTexts();
+      return texts.length === 2 && texts;
+    });
+    t.deepEqual(rows.map((row) => row.split(/\s/)[0]).sort(), ['nlp/set/', 'vision/set/']);
+    for (const row of rows) t.regex(row, /MiB\s+\d+\.\d\s%\s+\d+\s+\d+ s/);
   });
 
   test.serial('refusals are shown by namespace', async (t) => {

@@ -3,7 +3,7 @@ import { charts } from './chart.ts';
 import { bytes, count, mark, percent, ratio, time, within } from './format.ts';
 import { type Html, html } from './html.ts';
 import type { Status, Traffic } from './status.ts';
-import { envoyTable, namespaceTable, partTable, policyPart, refusalTable, shardTable } from './tables.ts';
+import { datasetTable, envoyTable, namespaceTable, partTable, policyPart, refusalTable, shardTable } from './tables.ts';
 
 export interface PageAssets {
   readonly style: string;
@@ -15,6 +15,7 @@ export function pageOf(status: Status, { style, script }: PageAssets): string {
     { id: 'traffic', title: 'Traffic', body: traffic(status) },
     { id: 'shards', title: 'Shards', body: shardTable(status) },
     { id: 'namespaces', title: 'Namespaces', body: namespaceTable(status) },
+    { id: 'datasets', title: 'Data sets', body: datasetTable(status) },
     { id: 'refusals', title: 'Refusals', body: refusalTable(status) },
     { id: 'policy', title: 'Policy', body: policyPart(status) },
     { id: 'envoys', title: 'Envoys', body: envoyTable(status) },

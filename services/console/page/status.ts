@@ -2,6 +2,7 @@
 
 import type { Shard } from '../../shared/shard-endpoints.ts';
 import type { NamespaceNumbers, ShardNumbers } from '../../shared/shard-numbers.ts';
+import type { DatasetsOverview } from '../datasets/overview.ts';
 import { boundOf99Percent, type Minute, total, totals } from '../readings/history.ts';
 import type { Assignment, AuthzReading, EdsReading, EnvoyReading, PolicyReport } from '../readings/part-readings.ts';
 import type { Part, PartKind } from '../readings/parts.ts';
@@ -80,6 +81,8 @@ export interface Status {
   readonly parts: readonly PartStatus[];
   /** Sorted by size, the largest first. */
   readonly namespaces: readonly NamespaceStatus[];
+  /** Undefined before the shards were asked. */
+  readonly datasets: DatasetsOverview | undefined;
   readonly refusals: readonly RefusalStatus[];
   readonly policy: PolicyStatus | undefined;
   /** The last hour. */
@@ -104,6 +107,7 @@ export interface StatusSources {
   readonly others: ReadonlyMap<string, string>;
   readonly assignment: Assignment | undefined;
   readonly keyShares: KeyShares;
+  readonly datasets: DatasetsOverview | undefined;
   /** The last 24 hours, one entry for each minute. */
   readonly day: readonly Minute[];
 }
@@ -126,6 +130,7 @@ export function statusOf(sources: StatusSources): Status {
     envoys,
     parts: partsOf(sources),
     namespaces: namespacesOf(shards),
+    datasets: sources.datasets,
     refusals: refusalsOf(day.slice(-60)),
     policy: policyOf([...sources.authz.values()].map(({ policy }) => policy)),
     minutes: day.slice(-60),

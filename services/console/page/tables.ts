@@ -1,5 +1,6 @@
 /** Pure: the tables of the status page. */
 import { formatDuration } from '../../shared/format.ts';
+import type { DatasetUse } from '../datasets/shard-client.ts';
 import { refusals as decisions } from '../readings/part-readings.ts';
 import { bytes, count, mark, percent, plural, ratio, time } from './format.ts';
 import { type Html, html } from './html.ts';
@@ -115,6 +116,32 @@ ${table({
 })}`;
 }
 
+export function datasetTable({ datasets, at }: Status): Html {
+  const show = ({ prefix, objects, bytes: own, hits, misses, lastUsed }: DatasetUse) => {
+    const idle = lastUsed === null ? '–' : formatDuration(Math.max(0, at.getTime() - Date.parse(lastUsed)) / 1000);
+    return html`<tr><th scope="row">${prefix}</th><td>${bytes(own)}</td><td>${ratio(hits, misses)}</td><td class="wide">${count(objects)}</td><td class="wide">${idle}</td></tr>\n`;
+  };
+  const since = datasets === undefined ? html`` : html` As of ${time(datasets.at)}.`;
+  const missing = datasets?.complete === false ? html` ${mark('warn', 'A shard does not answer or counts its files.')}` : html``;
+  return html`<p id="dataset-state" data-live>The first four segments of the keys, those with most bytes. Hits and misses count since the start of the shards.${since}${missing}</p>
+${table({
+  id: 'dataset-rows',
+  name: 'Table of data sets',
+  columns: [
+    { name: 'data set' },
+    { name: 'bytes' },
+    { name: 'hit ratio' },
+    { name: 'objects', isWide: true },
+    { name: 'unused for', isWide: true },
+  ],
+  rows: datasets?.rows ?? [],
+  show,
+  nothing: datasets === undefined ? 'The shards are being asked.' : 'Nothing is stored.',
+})}`;
+}
+
+/** Shown on a small screen too. */
+const mainDecisions: ReadonlySet<string> = new Set(['forbidden', 'too-many-requests', 'unauthenticated']);
 const decisionNames: Readonly<Record<(typeof decisions)[number], string>> = {
   forbidden: '403 by policy',
   'would-deny': 'denied in dry run',
@@ -126,8 +153,11 @@ const decisionNames: Readonly<Record<(typeof decisions)[number], string>> = {
 
 export function refusalTable({ refusals }: Status): Html {
   const show = ({ namespace, counts, shadow }: RefusalStatus) => {
-    const cells = decisions.map((decision) => html`<td>${count(counts[decision] ?? 0)}</td>`);
-    return html`<tr><th scope="row">${namespace}</th>${cells}<td>${count(shadow.deny ?? 0)}</td><td>${count(shadow.allow ?? 0)}</td></tr>\n`;
+    const cells = decisions.map((decision) => {
+      const value = count(counts[decision] ?? 0);
+      return mainDecisions.has(decision) ? html`<td>${value}</td>` : html`<td class="wide">${value}</td>`;
+    });
+    return html`<tr><th scope="row">${namespace}</th>${cells}<td class="wide">${count(shadow.deny ?? 0)}</td><td class="wide">${count(shadow.allow ?? 0)}</td></tr>\n`;
   };
   return html`<p>Checks of authz in the last hour that did not allow a request. A request with a grant needs no check.</p>
 ${table({
@@ -135,9 +165,9 @@ ${table({
   name: 'Table of refusals',
   columns: [
     { name: 'namespace' },
-    ...decisions.map((decision) => ({ name: decisionNames[decision] })),
-    { name: 'next policy denies' },
-    { name: 'next policy allows' },
+    ...decisions.map((decision) => ({ name: decisionNames[decision], isWide: !mainDecisions.has(decision) })),
+    { name: 'next policy denies', isWide: true },
+    { name: 'next policy allows', isWide: true },
   ],
   rows: refusals.slice(0, maxRefusalRows),
   show,

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 interface RoundsOptions {
   /** Does not reject. */
-  readonly round: (signal: AbortSignal) => Promise<void>;
+  readonly round: (options: { signal: AbortSignal; isWatched: boolean }) => Promise<void>;
   /** False before there is anything to read. */
   readonly isKnown: () => boolean;
   readonly watchedMs: number;
@@ -60,7 +60,7 @@ export class Rounds {
       const startedAt = performance.now();
       this.#wake = new AbortController();
       if (isKnown()) {
-        this.#current = round(this.#stopping.signal);
+        this.#current = round({ signal: this.#stopping.signal, isWatched: this.#isWatched() });
         await this.#current;
       }
       const intervalMs = isKnown() ? (this.#isWatched() ? watchedMs : idleMs) : firstMs;
