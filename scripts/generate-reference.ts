@@ -162,6 +162,7 @@ function cacheMetrics(): Registry {
     connections: () => 0,
     recovered: () => 0,
     isServing: () => false,
+    fills: { results: {}, rejected: 0, receivedBytes: 0, waiters: 0, bounds: { fills: 0, bytes: 0 } },
   });
   stop();
   return registry;

@@ -31,6 +31,8 @@ export async function createManyObjects({ directory, count, bodyBytes, prefix, o
         contentEncoding: '',
         serviceAccount: '',
         pod: '',
+        origin: '',
+        originVersion: '',
         contentType: '',
         length: bodyBytes,
         committedAt: BigInt(at + 1),

@@ -30,8 +30,9 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
 const rooms: Readonly<Record<string, { readonly below: Readonly<Record<string, readonly string[]>>; readonly open: readonly string[] }>> = {
   cache: {
     below: {
-      http: ['datasets', 'store', 'index', 'disk'],
+      http: ['datasets', 'fill', 'store', 'index', 'disk'],
       datasets: ['store', 'index', 'disk'],
+      fill: ['store', 'index', 'disk'],
       upkeep: ['store', 'index', 'disk'],
       store: ['index', 'disk'],
       index: [],

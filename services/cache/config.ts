@@ -9,6 +9,7 @@ import {
   listenAddress,
   logLevel,
   optional,
+  serviceUrl,
   text,
 } from '../shared/environment.ts';
 
@@ -57,6 +58,30 @@ export const settings = {
   sendfile: flag(
     'Whether direct transfers use sendfile(2), through the experimental `node:ffi` of Node. It needs Linux 6.5. Without it, they need more CPU and memory.',
     'true',
+  ),
+  originUrl: serviceUrl(
+    'URL of the origin service, such as `http://kura-origin:18100`. If it is empty, a miss under `/through/` stays a miss.',
+    '',
+  ),
+  fills: integer(
+    'Largest number of requests at the origin service at a time. Further misses under `/through/` get 503 `fill-busy`.',
+    { min: 1, max: 10_000 },
+    '256',
+  ),
+  fillBytes: bytes(
+    'Limit for the length of all objects that are being fetched. A larger object is fetched alone.',
+    { min: 0, max: 2 ** 50 },
+    '64Gi',
+  ),
+  fillNamespacePercent: integer(
+    'Part of `KURA_CACHE_FILLS` and `KURA_CACHE_FILL_BYTES` that one namespace may use.',
+    { min: 1, max: 100 },
+    '50',
+  ),
+  fillPrefetchPercent: integer(
+    'Part of `KURA_CACHE_FILLS` and `KURA_CACHE_FILL_BYTES` that prefetch jobs may use.',
+    { min: 1, max: 100 },
+    '75',
   ),
   maxBytes: optional(
     bytes('Limit for objects, temporary files and folders, counted in blocks of 4 KiB. Default: 90 % of the file system.', {

@@ -11,6 +11,8 @@ export const results = [
   'notModified',
   'partial',
   'redirected',
+  'filled',
+  'waited',
   'stored',
   'notStored',
   'deleted',

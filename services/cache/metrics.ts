@@ -3,9 +3,19 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Counter, Gauge, type MetricObjectWithValues, type MetricValueWithName, type Registry } from 'prom-client';
 import { type Counters, latencyBounds, methods, results } from './counters.ts';
 import type { Catalog } from './index/catalog.ts';
+import { type DatasetUse, largestDatasets } from './index/dataset-totals.ts';
 import { type NamespaceUse, namespaceUse } from './index/namespace-use.ts';
 import type { BufferPool } from './store/buffer-pool.ts';
 import type { PageCacheWindow } from './store/page-cache-window.ts';
+
+/** The numbers of `Fills`. */
+interface FillNumbers {
+  readonly results: Readonly<Record<string, number>>;
+  readonly rejected: number;
+  readonly receivedBytes: number;
+  readonly waiters: number;
+  readonly bounds: { readonly fills: number; readonly bytes: number };
+}
 
 export interface ShardNumbers {
   readonly counters: Counters;
@@ -17,6 +27,8 @@ export interface ShardNumbers {
   /** Share of the folders that were scanned since the start, 0 to 1. */
   readonly recovered: () => number;
   readonly isServing: () => boolean;
+  /** Undefined without an origin service. */
+  readonly fills: FillNumbers | undefined;
 }
 
 /** Registers all metrics. The returned function stops the measurement of the event loop. */
@@ -24,18 +36,7 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
   const { counters, catalog, openFiles, buffers, window } = numbers;
   registerRequests(registry, counters);
   const total = (name: string, help: string, read: () => number) => registerTotal(registry, name, help, read);
-  const gauge = (name: string, help: string, read: () => number) => {
-    registry.registerMetric(
-      new Gauge({
-        name,
-        help,
-        registers: [],
-        collect() {
-          this.set(read());
-        },
-      }),
-    );
-  };
+  const gauge = (name: string, help: string, read: () => number) => registerGauge(registry, name, help, read);
   registerTotals(
     registry,
     { name: 'kura_cache_received_bytes_total', help: 'Body bytes of uploads by way: proxied (through Envoy) or direct.', label: 'way' },
@@ -47,7 +48,9 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
     counters.sent,
   );
   registerTotals(registry, { name: 'kura_cache_tickets_total', help: 'Received tickets by result.', label: 'result' }, counters.tickets);
-  gauge('kura_cache_hit_ratio', 'Hits of GET since the start, divided by hits and misses.', () => hitRatio(counters));
+  gauge('kura_cache_hit_ratio', 'Hits of GET since the start, divided by hits and misses. A fill and a wait for it are misses.', () =>
+    hitRatio(counters),
+  );
   gauge('kura_cache_objects', 'Objects in the index.', () => catalog.index.count);
   gauge('kura_cache_used_bytes', 'Bytes that count against the limit, in blocks of 4 KiB.', () => catalog.space.usedBytes);
   gauge('kura_cache_stored_bytes', 'Bytes of stored objects, in blocks of 4 KiB.', () => catalog.storedBytes);
@@ -111,7 +114,32 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
   };
   registerTotals(registry, diskErrors, counters.diskErrors);
   registerNamespaces(registry, catalog);
+  registerDatasets(registry, catalog);
+  if (numbers.fills !== undefined) registerFills(registry, numbers.fills);
   return registerLoopDelay(registry);
+}
+
+function registerFills(registry: Registry, fills: FillNumbers): void {
+  const gauge = (name: string, help: string, read: () => number) => registerGauge(registry, name, help, read);
+  registerTotals(
+    registry,
+    {
+      name: 'kura_cache_fills_total',
+      help: 'Fills by result. `alone`: the shard does not store the object. `not-kept`: a PUT or DELETE came in between.',
+      label: 'result',
+    },
+    fills.results,
+  );
+  registerTotal(
+    registry,
+    'kura_cache_fills_rejected_total',
+    'Requests under /through/ that a bound of the fills has rejected.',
+    () => fills.rejected,
+  );
+  registerTotal(registry, 'kura_cache_filled_bytes_total', 'Body bytes received from origins.', () => fills.receivedBytes);
+  gauge('kura_cache_fills_in_flight', 'Requests that are open at the origin service.', () => fills.bounds.fills);
+  gauge('kura_cache_fill_bytes_in_flight', 'Length of the objects that are being fetched.', () => fills.bounds.bytes);
+  gauge('kura_cache_fill_waiters', 'Requests that wait for a fill or read its file.', () => fills.waiters);
 }
 
 function registerRequests(registry: Registry, counters: Counters): void {
@@ -193,6 +221,69 @@ function registerNamespaces(registry: Registry, catalog: Catalog): void {
   gauge('kura_cache_namespace_share_ratio', 'Share of this shard by namespace, if the policy sets one.', ({ share }) => share);
 }
 
+/** Data sets that are listed by name. The rest is one sum, so that the number of series is bounded. */
+const maxNamedDatasets = 100;
+
+/**
+ * The counters of a data set keep counting while it is not listed, so a data set that is listed again has not gone back. A sum of all others
+ * would go back whenever a data set is listed, so only the gauges have it.
+ */
+function registerDatasets(registry: Registry, catalog: Catalog): void {
+  let uses: readonly DatasetUse[] | undefined;
+  /** One pass over the groups for all metrics of a scrape. */
+  const read = () => {
+    if (uses === undefined) setImmediate(() => (uses = undefined));
+    uses ??= largestDatasets(catalog, maxNamedDatasets);
+    return uses;
+  };
+  const gauge = (name: string, help: string, pick: (use: DatasetUse) => number) =>
+    registry.registerMetric(
+      new Gauge({
+        name,
+        help,
+        labelNames: ['dataset'],
+        registers: [],
+        collect() {
+          this.reset();
+          for (const use of read()) this.set({ dataset: use.prefix }, pick(use));
+        },
+      }),
+    );
+  const total = (name: string, help: string, pick: (use: DatasetUse) => number) =>
+    registry.registerMetric(
+      new Counter({
+        name,
+        help,
+        labelNames: ['dataset'],
+        registers: [],
+        collect() {
+          this.reset();
+          for (const use of read().slice(0, -1)) this.inc({ dataset: use.prefix }, pick(use));
+        },
+      }),
+    );
+  const listed = 'for the 100 data sets with most bytes. A data set is the first four segments of its keys.';
+  gauge('kura_cache_dataset_objects', `Stored objects ${listed}`, ({ objects }) => objects);
+  gauge('kura_cache_dataset_bytes', `Bytes of stored objects in blocks of 4 KiB, ${listed}`, ({ bytes }) => bytes);
+  total('kura_cache_dataset_hits_total', `Reads of stored objects, ${listed}`, ({ hits }) => hits);
+  total('kura_cache_dataset_misses_total', `Reads of keys that are not stored, ${listed}`, ({ misses }) => misses);
+  total('kura_cache_dataset_evictions_total', `Evicted objects ${listed}`, ({ evictedObjects }) => evictedObjects);
+  total('kura_cache_dataset_evicted_bytes_total', `Bytes of evicted objects ${listed}`, ({ evictedBytes }) => evictedBytes);
+}
+
+function registerGauge(registry: Registry, name: string, help: string, read: () => number): void {
+  registry.registerMetric(
+    new Gauge({
+      name,
+      help,
+      registers: [],
+      collect() {
+        this.set(read());
+      },
+    }),
+  );
+}
+
 function registerTotal(registry: Registry, name: string, help: string, read: () => number): void {
   registry.registerMetric(
     new Counter({
@@ -251,9 +342,10 @@ function registerLoopDelay(registry: Registry): () => void {
 }
 
 function hitRatio(counters: Counters): number {
-  const { hit, partial, notModified, miss } = counters.requests.GET;
+  const { hit, partial, notModified, miss, filled, waited } = counters.requests.GET;
   const hits = hit + partial + notModified;
-  return hits + miss === 0 ? 0 : hits / (hits + miss);
+  const misses = miss + filled + waited;
+  return hits + misses === 0 ? 0 : hits / (hits + misses);
 }
 
 function snake(name: string): string {

@@ -19,6 +19,9 @@ import { DiskHealth } from './disk/disk-health.ts';
 import { countPending, type Files, systemFiles } from './disk/files.ts';
 import { openSendfile, type SendfileCalls } from './disk/sendfile-calls.ts';
 import { type TimeBudget, timeBudget } from './disk/time-budget.ts';
+import { FillBounds } from './fill/fill-bounds.ts';
+import { Fills } from './fill/fills.ts';
+import { OriginClient } from './fill/origin-client.ts';
 import { Callers } from './http/callers.ts';
 import { divideDescriptors } from './http/connection-limit.ts';
 import { Direct } from './http/direct.ts';
@@ -64,7 +67,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   const { openFiles } = descriptors;
   const known = await readRemovals(config.directory);
   const parts = createParts({ config, identity, log, openFiles, known, files: replaced.files ?? systemFiles, signal: stopped.signal });
-  const { catalog, repair, store, reader, buffers, counters, window, health, recovery, maintenance, sweep, datasets } = parts;
+  const { catalog, repair, store, reader, buffers, counters, window, health, recovery, maintenance, removals, sweep, datasets } = parts;
   closer.add('open files', () => store.openFiles.shrink(0));
   closer.add('repair of folders', () => repair.settled());
   closer.add('disk health', () => health.close());
@@ -72,6 +75,9 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   health.start();
   const credentials = openCredentials(config.credentialFile, log);
   closer.add('credentials', () => credentials.close());
+  const fills = createFills(config, { store, health, log });
+  closer.add('fills', () => fills?.close());
+  removals.onForce.push(() => fills?.dropRemoved((version) => removals.covers(version)));
   let stopping: 'no' | 'draining' | 'closing' = 'no';
   const notReady = () => (stopping !== 'no' ? 'stopping' : health.problem);
   const service: ObjectService = {
@@ -84,6 +90,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     requestLog: config.requestLog ? new RequestLog({ log, now: Date.now }) : undefined,
     callers: new Callers({ keys: () => credentials.keys, now: Date.now }),
     direct: createDirect(config, () => objects.address),
+    fills,
     sendfile: replaced.sendfile ?? (config.advertise !== undefined && config.sendfile ? openSendfile(log) : undefined),
     notReady,
     health,
@@ -112,6 +119,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     connections: objects.connections,
     recovered: () => recovery.ratio,
     isServing: () => notReady() === undefined,
+    fills,
   });
   closer.add('metrics', stopMetrics);
   const metrics = await startMetricsServer({ address: config.metricsListen, registry, notReady });
@@ -127,6 +135,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     await delay(config.drain);
     stopping = 'closing';
     await objects.drain(config.grace);
+    await fills?.close();
     stopped.abort();
     await background;
     await idle(counters);
@@ -141,6 +150,14 @@ function createDirect({ advertise, directMinBytes, ticketLife }: ShardSettings, 
   if (advertise === undefined) return undefined;
   const address = () => formatAddress({ host: advertise.host, port: advertise.port ?? Number(listening().split(':').at(-1)) });
   return new Direct({ address, minBytes: directMinBytes, lifeMs: ticketLife, now: () => performance.now() });
+}
+
+function createFills(config: ShardSettings, { store, health, log }: { store: Store; health: DiskHealth; log: Logger }): Fills | undefined {
+  const { originUrl: url, fills: maxFills, fillBytes: maxBytes } = config;
+  if (url === undefined) return undefined;
+  const origin = new OriginClient({ url, maxConnections: maxFills, log });
+  const parts = { namespacePart: config.fillNamespacePercent / 100, prefetchPart: config.fillPrefetchPercent / 100 };
+  return new Fills({ origin, bounds: new FillBounds({ maxFills, maxBytes, ...parts }), store, health, now: () => performance.now() });
 }
 
 interface PartsOptions {
@@ -194,9 +211,10 @@ function createParts({ config, identity, log, signal, ...options }: PartsOptions
     isRemoved: (version) => removals.covers(version),
     onRemoved: (version, bytes) => removals.count(version, bytes),
   });
+  removals.onForce.push(() => store.applyRemovals());
   const sweep = new Sweep({ ...common, store, removals });
   const keys = new Keys({ ...common, store });
-  const datasets = new Datasets({ ...common, secret: identity.secret, store, keys, removals, sweep, now: Date.now });
+  const datasets = new Datasets({ ...common, secret: identity.secret, keys, removals, sweep, now: Date.now });
   const reader = new Reader({ ...common, store, diskReads: () => process.resourceUsage().fsRead });
   const recovery = new Recovery({
     ...common,
@@ -212,7 +230,7 @@ function createParts({ config, identity, log, signal, ...options }: PartsOptions
     },
   });
   const maintenance = new Maintenance({ ...common, store, scrubBytesPerSecond: config.scrub, folderBytes: () => folderBytes(directory) });
-  return { catalog, repair, store, reader, recovery, maintenance, sweep, datasets, health, counters, buffers, window };
+  return { catalog, repair, store, reader, recovery, maintenance, removals, sweep, datasets, health, counters, buffers, window };
 }
 
 /** Uses the same file calls as requests. */

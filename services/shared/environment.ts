@@ -124,6 +124,16 @@ export function listenAddress(doc: string, fallback?: string): Setting<ListenAdd
   return make(doc, fallback, parseAddress);
 }
 
+/** An `http://` URL without a path. The empty text is `undefined`. */
+export function serviceUrl(doc: string, fallback?: string): Setting<string | undefined> {
+  return make(doc, fallback, (value) => {
+    if (value === '') return undefined;
+    const url = URL.parse(value);
+    if (url?.protocol !== 'http:' || `${url.origin}/` !== url.href) throw new Error('is not a URL such as http://kura-origin:18100');
+    return url.origin;
+  });
+}
+
 /** `HOST` or `HOST:PORT`. An IPv6 host needs brackets only before a port, because the kubelet provides a Pod's address without them. */
 export function advertisedAddress(doc: string): Setting<{ readonly host: string; readonly port: number | undefined }> {
   return make(doc, undefined, (value) => {

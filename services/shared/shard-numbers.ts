@@ -80,7 +80,8 @@ export function readShardNumbers(text: string): ShardNumbers | undefined {
 
 function kindOf(method: string | undefined, result: string): 'hits' | 'misses' | 'puts' | 'others' {
   if (method === 'GET' && hits.has(result)) return 'hits';
-  if (method === 'GET' && result === 'miss') return 'misses';
+  // A fill and a wait for it are misses that the client does not see.
+  if (method === 'GET' && (result === 'miss' || result === 'filled' || result === 'waited')) return 'misses';
   return method === 'PUT' && (result === 'stored' || result === 'not_stored') ? 'puts' : 'others';
 }
 

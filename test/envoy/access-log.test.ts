@@ -40,7 +40,7 @@ test('a logged refusal is a line with how long and why, without key and token; m
     403,
   );
   const refused = await waitFor('the line', () => rig.accessLog().find(({ status }) => status === 403));
-  t.like(refused, { service: 'envoy', method: 'PUT', caller: null, shard: null, flags: 'UAEX' });
+  t.like(refused, { service: 'envoy', method: 'PUT', caller: null, shard: null, cache: null, flags: 'UAEX' });
   t.is(Number(refused.path_bytes), '/objects/vision/of-somebody-else'.length);
   t.is(typeof refused.duration_ms, 'number');
   const written = JSON.stringify(rig.accessLog());

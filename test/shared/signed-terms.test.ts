@@ -97,7 +97,16 @@ test('a share is read back exactly, and is above 0 and at most 1', (t) => {
 test('fill terms that are malformed make all terms malformed', (t) => {
   const kindOf = (more: string) => readHeaders(undefined, { caller: 'a/b/-', terms: `max-object-bytes=1; ${more}; exp=2` }).kind;
   t.is(kindOf('fill=a; fill-share=0.5; revalidate=60; prefetch=yes'), 'good');
-  for (const wrong of ['fill=A', 'fill=a; fill-share=2', 'fill=a; revalidate=1m', 'fill=a; prefetch=no', 'fill=a; fill=b'])
+  t.is(kindOf('manage=yes'), 'good');
+  for (const wrong of [
+    'manage=no',
+    'manage=yes; manage=yes',
+    'fill=A',
+    'fill=a; fill-share=2',
+    'fill=a; revalidate=1m',
+    'fill=a; prefetch=no',
+    'fill=a; fill=b',
+  ])
     t.is(kindOf(wrong), 'malformed', wrong);
 });
 

@@ -4,7 +4,6 @@ import type { ObjectMeta } from '../disk/trailer.ts';
 import type { Catalog } from '../index/catalog.ts';
 import { type Clock, tickMs } from '../index/clock.ts';
 import { type DatasetUse, datasetTotals } from '../index/dataset-totals.ts';
-import type { Store } from '../store/store.ts';
 import { decodeCursor, encodeCursor } from './cursor.ts';
 import type { Keys } from './keys.ts';
 import type { Removal, Removals } from './removals.ts';
@@ -18,7 +17,6 @@ const maxLists = 4;
 interface DatasetsOptions {
   readonly secret: string;
   readonly catalog: Catalog;
-  readonly store: Store;
   readonly clock: Clock;
   readonly keys: Keys;
   readonly removals: Removals;
@@ -54,8 +52,8 @@ export class Datasets {
 
   /** Resolves when the removal is durable; `busy` if too many are running. Rejects with a disk fault. */
   async remove(prefix: string, beforeMs: number | undefined): Promise<object | 'busy'> {
-    const { removals, sweep, store } = this.#options;
-    const removal = await removals.add(prefix, beforeMs, () => store.applyRemovals());
+    const { removals, sweep } = this.#options;
+    const removal = await removals.add(prefix, beforeMs);
     if (removal === undefined) return 'busy';
     sweep.start();
     return { removal: removal.id, ...shownRemoval(removal) };

@@ -46,6 +46,8 @@ class RemovalsError extends Error {
 }
 
 export class Removals {
+  /** Called when a removal comes into force, before it is on the disk. */
+  readonly onForce: (() => void)[] = [];
   readonly #options: RemovalsOptions;
   #all: Removal[];
   #running: Removal[] = [];
@@ -87,7 +89,7 @@ export class Removals {
    * Adds a removal, or returns the one that an equal request has added. It is in force from `onForce` on, and durable when the promise
    * resolves. Resolves with undefined if too many are running. Rejects with a disk fault, and is then not in force.
    */
-  async add(prefix: string, askedMs: number | undefined, onForce: () => void): Promise<Removal | undefined> {
+  async add(prefix: string, askedMs: number | undefined): Promise<Removal | undefined> {
     const known = askedMs === undefined ? undefined : this.#all.find((each) => each.prefix === prefix && each.askedMs === askedMs);
     if (known !== undefined) {
       await this.#storing.get(known);
@@ -100,7 +102,7 @@ export class Removals {
     const removal: Removal = { id: randomBytes(9).toString('base64url'), prefix, time, askedMs, state: 'running', removed: 0, bytes: 0 };
     this.#all.push(removal);
     this.#select();
-    onForce();
+    for (const apply of this.onForce) apply();
     const stored = this.#write();
     this.#storing.set(removal, stored);
     try {

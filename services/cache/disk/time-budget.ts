@@ -8,6 +8,8 @@ export interface TimeBudget {
   readonly readMs: number;
   /** One wait for the disk or for room in the middle of an upload. */
   readonly writeMs: number;
+  /** From a GET or HEAD under `/through/` to its first byte, if the origin is asked. */
+  readonly fillMs: number;
 }
 
 export const timeBudget: TimeBudget = {
@@ -17,4 +19,6 @@ export const timeBudget: TimeBudget = {
   commitMs: 1_100,
   readMs: 5_000,
   writeMs: 5_000,
+  // The timeout of Envoy is 30 s.
+  fillMs: 28_000,
 };

@@ -34,5 +34,5 @@ export function admit(service: ObjectService, applicant: Applicant): Terms | Ref
   }
   // A shard without an address for clients issues no tickets.
   if (applicant.ticket !== undefined) return 'no-such-path';
-  return applicant.route === 'direct' ? known.direct : known.objects;
+  return applicant.route === 'direct' || applicant.route === 'through' ? known[applicant.route] : known.objects;
 }

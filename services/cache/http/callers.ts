@@ -17,6 +17,7 @@ interface CallersOptions {
 interface KnownCaller {
   readonly objects: Terms;
   readonly direct: Terms;
+  readonly through: Terms;
   /** Whether it may list and remove what the shard stores. */
   readonly mayManage: boolean;
 }
@@ -26,12 +27,14 @@ interface Verified extends KnownCaller {
   readonly endsMs: number;
 }
 
-/** Each worker thread of each Envoy sends new terms for a caller every few seconds. An entry takes about 700 bytes. */
+/** Each worker thread of each Envoy sends new terms for a caller every few seconds. An entry takes about 800 bytes. */
 const maxVerified = 16_384;
 
+const nobody = { namespace: undefined, serviceAccount: undefined, pod: undefined };
 const anonymous: KnownCaller = {
-  objects: termsOf({ namespace: undefined, serviceAccount: undefined, pod: undefined }, 'objects'),
-  direct: termsOf({ namespace: undefined, serviceAccount: undefined, pod: undefined }, 'direct'),
+  objects: termsOf(nobody, 'objects'),
+  direct: termsOf(nobody, 'direct'),
+  through: termsOf(nobody, 'through'),
   mayManage: false,
 };
 
@@ -64,26 +67,29 @@ export class Callers {
   #verify(caller: string, terms: string): KnownCaller | BadCaller {
     const read = readHeaders(this.#keys, { caller, terms });
     if (read.kind !== 'good') return read.kind;
-    const { maxObjectBytes, maxShare, mayRedirect, mayManage = false, expiresAtSeconds } = read.terms;
+    const { maxObjectBytes, maxShare, mayRedirect, fill, mayManage = false, expiresAtSeconds } = read.terms;
     const endsMs = expiresAtSeconds * 1000;
     if (endsMs <= this.#options.now()) return 'expired';
     const about = { ...read.caller, maxObjectBytes, maxShare };
+    const [ownCaller, ownTerms] = [ownCopy(caller), ownCopy(terms)];
+    const through = termsOf(about, 'through');
     const verified = {
-      caller: ownCopy(caller),
+      caller: ownCaller,
       endsMs,
       objects: termsOf(about, 'objects'),
       direct: termsOf(about, mayRedirect ? 'direct' : 'objects'),
+      through: fill === undefined ? through : { ...through, fill: { ...fill, callerHeader: ownCaller, termsHeader: ownTerms } },
       mayManage,
     };
     if (this.#verified.size >= maxVerified) this.#verified.delete(this.#verified.keys().next().value as string);
-    this.#verified.set(ownCopy(terms), verified);
+    this.#verified.set(ownTerms, verified);
     return verified;
   }
 }
 
-function termsOf(about: Omit<Terms, 'route' | 'version' | 'maxObjectBytes' | 'maxShare'> & Partial<Terms>, route: Terms['route']): Terms {
+function termsOf(about: Pick<Terms, 'namespace' | 'serviceAccount' | 'pod'> & Partial<Terms>, route: Terms['route']): Terms {
   const { namespace, serviceAccount, pod, maxObjectBytes, maxShare } = about;
-  return { namespace, serviceAccount, pod, maxObjectBytes, maxShare, route, version: undefined };
+  return { namespace, serviceAccount, pod, maxObjectBytes, maxShare, route, version: undefined, fill: undefined };
 }
 
 /** Copies a string, because a substring keeps its whole source in memory: here a request head of up to 8 KiB. */

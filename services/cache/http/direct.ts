@@ -64,7 +64,7 @@ export class Direct {
     const { endsMs, nonce, ...caller } = ticket;
     if (endsMs <= this.#options.now()) return { kind: 'expired' };
     if (nonce !== undefined && !this.#uploads.delete(nonce)) return { kind: 'refused' };
-    return { kind: 'used', terms: { ...caller, route: 'ticket' } };
+    return { kind: 'used', terms: { ...caller, route: 'ticket', fill: undefined } };
   }
 
   #isWanted({ route }: Terms, bytes: number): boolean {

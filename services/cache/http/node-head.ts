@@ -24,14 +24,14 @@ export function readNodeHead({ method = '', url = '', headers }: IncomingMessage
   const target = readTarget(path);
   const ticket = target.kind === 'ticket' ? target.ticket : undefined;
   const key = target.kind === 'key' || target.kind === 'ticket' ? target.key : undefined;
-  const isDirect = target.kind === 'key' && target.route === 'direct' && mayRedirect(headers);
+  const route = target.kind !== 'key' || (target.route === 'direct' && !mayRedirect(headers)) ? 'objects' : target.route;
   const digests = method === 'PUT' ? readDigests({ md5: single(headers['content-md5']), digests: digestFields(headers) }) : [];
   const applicant = {
     method,
     ticket,
     caller: single(headers['x-kura-caller']),
     terms: single(headers['x-kura-terms']),
-    route: ticket !== undefined ? 'ticket' : isDirect ? 'direct' : 'objects',
+    route: ticket === undefined ? route : 'ticket',
     version: undefined,
     // Admission decides these.
     namespace: undefined,
@@ -39,6 +39,7 @@ export function readNodeHead({ method = '', url = '', headers }: IncomingMessage
     pod: undefined,
     maxObjectBytes: undefined,
     maxShare: undefined,
+    fill: undefined,
     length: bodyLength(headers),
     contentType: headers['content-type'],
     contentEncoding: single(headers['content-encoding']),
@@ -49,6 +50,7 @@ export function readNodeHead({ method = '', url = '', headers }: IncomingMessage
     ifNoneMatch: headers['if-none-match'],
     ifModifiedSince: headers['if-modified-since'],
     ifUnmodifiedSince: headers['if-unmodified-since'],
+    cacheControl: headers['cache-control'],
     requestId: single(headers['x-request-id']),
     traceparent: single(headers.traceparent),
   } as const;

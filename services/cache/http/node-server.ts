@@ -83,7 +83,8 @@ async function answer(service: ObjectService, message: IncomingMessage, response
     return undefined;
   }
   if (head.kind === 'datasets') {
-    await answerDatasets(service, { message, target: head.target, response });
+    // A client that leaves is no failure of the shard.
+    await answerDatasets(service, { message, target: head.target, response }).catch(() => void response.destroy());
     return undefined;
   }
   const reply = new NodeReply(service, message, response, head.applicant.route);

@@ -164,6 +164,9 @@ export class PlainConnection {
     if (request.method !== 'GET' || isSelective(request) || service.isClosing()) return false;
     const object = store.openNow(request.key);
     if (object === undefined || object.tag !== (request.version ?? object.tag)) return false;
+    const { fill, namespace = '' } = request;
+    // The handler waits for the comparison with the origin that this call may start.
+    if (fill !== undefined && service.fills !== undefined && service.fills.isFresh(object, namespace, fill) !== true) return false;
     const location = request.route === 'direct' ? service.direct?.locateRead(request, object, planRead(object, false, request)) : undefined;
     if (location !== undefined) {
       const send = (status: number, fields: Fields) => void this.socket.write(heads.make(status, fields, false));
@@ -173,7 +176,7 @@ export class PlainConnection {
     }
     if (object.length === 0 || object.length > maxWriteBytes) return false;
     if (reader.warmEnd(object, { from: 0, to: object.length }) < object.length) return false;
-    const head = heads.whole(object);
+    const head = heads.whole(object, request.route === 'through');
     const size = head.length + object.length;
     // A slow client holds the buffer. So a large one is only taken while most of the pool is unused.
     const buffer = object.length > blockBytes ? buffers.trySpare(size) : buffers.tryTake(size);
@@ -315,8 +318,9 @@ export class PlainConnection {
   }
 }
 
-/** Whether the response may be other than the whole object. */
+/** Whether the response may be other than the whole stored object. */
 function isSelective(request: ObjectRequest): boolean {
+  if (request.fill !== undefined && request.cacheControl !== undefined) return true;
   return request.range !== undefined || request.ifModifiedSince !== undefined || isConditional(request);
 }
 

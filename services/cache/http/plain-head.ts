@@ -33,6 +33,7 @@ export interface PlainFields
     | 'ifNoneMatch'
     | 'ifModifiedSince'
     | 'ifUnmodifiedSince'
+    | 'cacheControl'
     | 'requestId'
     | 'traceparent'
     | 'contentType'
@@ -99,12 +100,13 @@ export function readPlainHead(bytes: Buffer, known?: KnownFields): PlainHead {
   const fields = fieldsOf(head, lineEnd, known);
   if (fields === undefined || (method === 'PUT') !== (fields.length !== undefined)) return unusual;
   // A shard speaks no TLS (node-head.ts).
-  const mayRedirect = target.kind === 'key' && target.route === 'direct' && (fields.protocol === undefined || fields.protocol === 'http');
+  const mayRedirect = fields.protocol === undefined || fields.protocol === 'http';
+  const route = target.kind !== 'key' || (target.route === 'direct' && !mayRedirect) ? 'objects' : target.route;
   return {
     kind: 'request',
     method,
     key: target.key,
-    route: target.kind === 'ticket' ? 'ticket' : mayRedirect ? 'direct' : 'objects',
+    route: target.kind === 'ticket' ? 'ticket' : route,
     ticket,
     headBytes: end + 4,
     length: fields.length ?? 0,
@@ -115,6 +117,7 @@ export function readPlainHead(bytes: Buffer, known?: KnownFields): PlainHead {
     ifNoneMatch: fields.ifNoneMatch,
     ifModifiedSince: fields.ifModifiedSince,
     ifUnmodifiedSince: fields.ifUnmodifiedSince,
+    cacheControl: fields.cacheControl,
     requestId: fields.requestId,
     traceparent: fields.traceparent,
     contentType: fields.contentType,
@@ -129,6 +132,7 @@ export function readPlainHead(bytes: Buffer, known?: KnownFields): PlainHead {
     maxObjectBytes: undefined,
     maxShare: undefined,
     version: undefined,
+    fill: undefined,
   };
 }
 
@@ -160,6 +164,7 @@ function readFields(head: string, from: number): PlainFields | undefined {
     ifNoneMatch: undefined,
     ifModifiedSince: undefined,
     ifUnmodifiedSince: undefined,
+    cacheControl: undefined,
     requestId: undefined,
     traceparent: undefined,
     contentType: undefined,
@@ -225,6 +230,10 @@ function readField(name: string, head: string, start: number, end: number, field
       if (fields.ifNoneMatch !== undefined) return false;
       fields.ifNoneMatch = head.slice(start, end);
       return true;
+    case 'cache-control':
+      if (fields.cacheControl !== undefined) return false;
+      fields.cacheControl = head.slice(start, end);
+      return true;
     case 'content-type':
       if (fields.contentType !== undefined) return false;
       fields.contentType = head.slice(start, end);
@@ -264,6 +273,7 @@ export function completeRequest(head: PlainRequest, terms: Terms): ObjectRequest
   request.maxShare = terms.maxShare;
   request.route = terms.route;
   request.version = terms.version;
+  request.fill = terms.fill;
   return request;
 }
 

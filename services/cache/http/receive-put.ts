@@ -52,7 +52,7 @@ interface ReceiveOptions {
 
 /** Rejects only with an error of `body`. With the outcome `refused`, the rest of the body is unread. */
 export async function receivePut({ store, put, body, health, budget }: ReceiveOptions): Promise<PutOutcome> {
-  const begun = store.begin(put);
+  const begun = store.begin({ ...put, origin: '', originVersion: '' });
   switch (begun.kind) {
     case 'too-large':
       return begun;

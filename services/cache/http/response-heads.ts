@@ -23,6 +23,7 @@ const reasons: Readonly<Record<number, string>> = {
   417: 'Expectation Failed',
   431: 'Request Header Fields Too Large',
   501: 'Not Implemented',
+  502: 'Bad Gateway',
   503: 'Service Unavailable',
   507: 'Insufficient Storage',
 };
@@ -33,8 +34,9 @@ const dateOffset = 'HTTP/1.1 200 OK\r\ndate: '.length;
 /** The caller sets the date at least once a second (RFC 9110, 6.6.1). */
 export class ResponseHeads {
   readonly #name: string;
-  /** The head of a whole 200 response for each open object; only the date changes. */
+  /** The head of a whole 200 response for each open object; only the date changes. Under `/through/` it has one field more. */
   readonly #whole = new WeakMap<OpenObject, Buffer>();
+  readonly #through = new WeakMap<OpenObject, Buffer>();
   #date = new Date(0).toUTCString();
   #dateBytes = Buffer.from(this.#date);
 
@@ -55,11 +57,13 @@ export class ResponseHeads {
   }
 
   /** The head of a whole 200 response that keeps the connection open, with the current date. The next call overwrites its bytes. */
-  whole(object: OpenObject): Buffer {
-    let head = this.#whole.get(object);
+  whole(object: OpenObject, isThrough: boolean): Buffer {
+    const heads = isThrough ? this.#through : this.#whole;
+    let head = heads.get(object);
     if (head === undefined) {
-      head = Buffer.from(this.make(200, objectFields(object, object.length), false), 'latin1');
-      this.#whole.set(object, head);
+      const fields = [...(isThrough ? ['x-kura-cache', 'hit'] : []), ...objectFields(object, object.length)];
+      head = Buffer.from(this.make(200, fields, false), 'latin1');
+      heads.set(object, head);
     }
     this.#dateBytes.copy(head, dateOffset);
     return head;

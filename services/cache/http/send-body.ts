@@ -28,6 +28,8 @@ export interface SendBodyOptions {
   readonly timeoutMs: number;
   /** Limit for each read after the start of the response. */
   readonly readMs: number;
+  /** Waits for the bytes of an object whose file is still growing. */
+  readonly waitFor?: (bytes: number) => Promise<void>;
 }
 
 /**
@@ -45,6 +47,7 @@ export async function sendBody(options: SendBodyOptions, beforeFirst: () => void
   let unfinished: Promise<void> | undefined;
   try {
     for (let at = start; at < end; ) {
+      if (options.waitFor !== undefined) await options.waitFor(at + 1);
       const warmEnd = reader.warmEnd(object, { from: at, to: Math.min(end, at + maxWriteBytes) });
       const isLong = warmEnd > object.nextPiece(at, end).to;
       const spare = isLong ? buffers.trySpare(headBytes + warmEnd - at) : undefined;

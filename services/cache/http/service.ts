@@ -4,6 +4,7 @@ import type { Datasets } from '../datasets/datasets.ts';
 import type { DiskHealth } from '../disk/disk-health.ts';
 import type { SendfileCalls } from '../disk/sendfile-calls.ts';
 import type { TimeBudget } from '../disk/time-budget.ts';
+import type { Fills } from '../fill/fills.ts';
 import type { BufferPool } from '../store/buffer-pool.ts';
 import type { Reader } from '../store/reader.ts';
 import type { Store } from '../store/store.ts';
@@ -24,6 +25,8 @@ export interface ObjectService {
   readonly callers: Callers;
   /** Undefined if all bodies go through Envoy. */
   readonly direct: Direct | undefined;
+  /** Undefined if the shard has no origin service. */
+  readonly fills: Fills | undefined;
   /** For direct transfers. Undefined if they are sent through buffers. */
   readonly sendfile: SendfileCalls | undefined;
   readonly budget: TimeBudget;

@@ -11,7 +11,7 @@ import { Groups, overflowGroup, prefixOf, unknownGroup } from './groups.ts';
 import { flagUnconfirmed, flagVerified, type NewRow, noRow, ObjectIndex } from './object-index.ts';
 import { commonPool } from './pools.ts';
 import { type Pool, Shares } from './shares.ts';
-import { fileBlockBytes, Space, type SpaceLimits } from './space.ts';
+import { blocksOf, fileBlockBytes, Space, type SpaceLimits } from './space.ts';
 
 interface CatalogOptions {
   readonly limits: SpaceLimits;
@@ -178,8 +178,9 @@ export class Catalog {
     if (row !== noRow) this.index.remove(row);
   }
 
-  /** Completes a row of a scan or a snapshot with the trailer of its checked file. */
-  learnOwner(row: number, { key, namespace }: Owner): void {
+  /** Completes a row of a scan or a snapshot with the trailer of its checked file. A snapshot may have the size of an older version. */
+  learnOwner(row: number, { key, namespace, fileBytes }: Owner & { readonly fileBytes: number }): void {
+    if (this.index.hasFlag(row, flagUnconfirmed)) this.index.resize(row, blocksOf(fileBytes));
     this.index.setFlag(row, flagUnconfirmed, false);
     const before = this.index.group(row);
     if (before !== unknownGroup && before !== overflowGroup) return;

@@ -42,8 +42,9 @@ export class DatasetCounters {
     if (before.groups === 0) this.#byPrefix.delete(before.prefix);
   }
 
-  of(prefix: string): Readonly<DatasetCounts> {
-    return this.#byPrefix.get(prefix) ?? noCounts();
+  /** The data set of a group; undefined for a group without one. */
+  of(group: number): Readonly<Counted> | undefined {
+    return this.#byGroup[group];
   }
 
   hit(group: number): void {

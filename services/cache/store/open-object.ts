@@ -1,7 +1,7 @@
 /** One version of one object, open for reading. It stays readable while a reader holds it, even if its file is replaced or removed. */
 import { crc32 } from 'node:zlib';
 import type { Key } from '../../shared/key.ts';
-import { blockBytes, entityTag, type Trailer } from '../disk/trailer.ts';
+import { blockBytes, entityTag, ownerOf, type Trailer } from '../disk/trailer.ts';
 import { noRow } from '../index/object-index.ts';
 
 /** The bytes differ from those that were written: the object must not be served. */
@@ -14,9 +14,14 @@ export class OpenObject {
   readonly fd: number;
   readonly length: number;
   readonly tag: string;
+  /** The namespace in whose share it counts (trailer.ts). */
   readonly namespace: string;
+  /** Its origin, and the version there. Both are empty for an object that a client has stored. */
+  readonly origin: string;
+  readonly originVersion: string;
   readonly contentType: string;
   readonly contentEncoding: string;
+  readonly fileBytes: number;
   /** Microseconds since 1970. */
   readonly committedAt: bigint;
   /** Commit time in whole seconds since 1970. */
@@ -34,13 +39,22 @@ export class OpenObject {
   #references = 1;
 
   /** `close` gets whether the file still has its name. Closing the last descriptor of a removed file frees its blocks, which takes time. */
-  constructor(options: { trailer: Trailer; sums: Uint32Array; fd: number; row: number; close: (isStored: boolean) => void }) {
+  constructor(options: {
+    trailer: Omit<Trailer, 'sumsBytes' | 'trailerBytes'>;
+    sums: Uint32Array;
+    fd: number;
+    row: number;
+    close: (isStored: boolean) => void;
+  }) {
     const { trailer, sums } = options;
     this.key = trailer.key;
     this.length = trailer.length;
-    this.namespace = trailer.namespace;
+    this.namespace = ownerOf(trailer);
+    this.origin = trailer.origin;
+    this.originVersion = trailer.originVersion;
     this.contentType = trailer.contentType;
     this.contentEncoding = trailer.contentEncoding;
+    this.fileBytes = trailer.fileBytes;
     this.committedAt = trailer.committedAt;
     this.modifiedSeconds = Number(trailer.committedAt / 1_000_000n);
     this.tag = entityTag(trailer);

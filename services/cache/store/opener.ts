@@ -132,6 +132,9 @@ export class Opener {
     }
     const row = catalog.find(digest);
     if (row === noRow) return catalog.space.isCounted ? undefined : object;
+    const open = this.openFiles.get(key);
+    // A fill has kept this version open. Its room counts while it is open, so there must be only one of it.
+    if (open?.row === row) return open;
     object.row = row;
     catalog.learnOwner(row, object);
     object.acquire();

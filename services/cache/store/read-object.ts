@@ -75,7 +75,7 @@ export async function readObject(options: ReadObjectOptions): Promise<ReadObject
 }
 
 type FileCheck =
-  | { readonly kind: 'whole'; readonly key: Key; readonly namespace: string }
+  | { readonly kind: 'whole'; readonly key: Key; readonly namespace: string; readonly fileBytes: number }
   | { readonly kind: 'damaged' }
   | { readonly kind: 'absent' };
 
@@ -88,7 +88,7 @@ export async function checkFile(options: ReadObjectOptions): Promise<FileCheck> 
     // readObject has checked a body of one block.
     if (read.body !== undefined) options.buffers.give(read.body.buffer);
     else await checkBlocks(object, options);
-    return { kind: 'whole', key: object.key, namespace: object.namespace };
+    return { kind: 'whole', key: object.key, namespace: object.namespace, fileBytes: object.fileBytes };
   } catch (error) {
     if (error instanceof CorruptObjectError) return { kind: 'damaged' };
     if (faultKind(error) === 'absent') return { kind: 'absent' };

@@ -6,15 +6,15 @@ import type { Counters } from '../counters.ts';
 import { type Digest, digestOf } from '../digest.ts';
 import { fileName, objectPath, temporaryFolder } from '../disk/file-name.ts';
 import { faultKind } from '../disk/files.ts';
-import type { ObjectMeta } from '../disk/trailer.ts';
+import { type ObjectMeta, ownerOf, type Trailer } from '../disk/trailer.ts';
 import type { RemovedRow, SizeLimit, UploadAdmission } from '../index/catalog.ts';
 import { tickMs } from '../index/clock.ts';
-import { flagVerified, noRow } from '../index/object-index.ts';
+import { flagUnconfirmed, flagVerified, noRow } from '../index/object-index.ts';
 import { blocksOf } from '../index/space.ts';
 import { freeRoom, holdLarge } from './free-file.ts';
 import { KeyedMutex } from './keyed-mutex.ts';
 import type { OpenFiles } from './open-files.ts';
-import { CorruptObjectError, type OpenObject } from './open-object.ts';
+import { CorruptObjectError, OpenObject } from './open-object.ts';
 import { Opener, type StoreParts } from './opener.ts';
 import type { PageCacheWindow } from './page-cache-window.ts';
 import { checkFile, readObject } from './read-object.ts';
@@ -32,6 +32,7 @@ interface NewObject extends Omit<ObjectMeta, 'length' | 'committedAt'> {
   /** Undefined for a chunked body. */
   readonly length: number | undefined;
   readonly maxShare: number | undefined;
+  readonly onWritten?: () => void;
 }
 
 /** Decides whether a change may replace or remove the stored version. `current` is undefined if nothing is stored. */
@@ -43,9 +44,7 @@ export class ConditionError extends Error {
 }
 
 /** A removal of its prefix came after the start of the upload: it is not stored. */
-export class RevokedError extends Error {
-  readonly code = 'REVOKED';
-}
+export class RevokedError extends ConditionError {}
 
 /** What a look at the trailer of a file has found. */
 export type Inspected =
@@ -77,7 +76,7 @@ export class Store {
       onBodyRead: (object) => options.window.entered(object.length, options.clock.tick()),
       dropDamaged: (digest) => this.#dropDamaged(digest),
       dropRemoved: async (digest) => {
-        await this.#removeCovered(digest).catch((error: unknown) => options.health.note(error, 'write'));
+        await this.inspectAlone(digest).catch((error: unknown) => options.health.note(error, 'write'));
       },
     });
   }
@@ -113,16 +112,16 @@ export class Store {
 
   /** Admits a PUT and starts its upload. */
   begin(put: NewObject): BeginResult {
-    const { files, buffers, directory, catalog, clock } = this.#options;
-    const admission = catalog.admitUpload({ ...put, length: put.length ?? 0 });
+    const { files, buffers, directory, catalog } = this.#options;
+    const admission = catalog.admitUpload({ namespace: ownerOf(put), maxShare: put.maxShare, length: put.length ?? 0 });
     if (admission.kind !== 'admitted') return admission;
     const { pool, limit } = admission;
     this.#temporaryNumber += 1;
     const temporaryPath = `${temporaryFolder(directory)}/${this.runId}-${this.#temporaryNumber}.part`;
     const charge = (bytes: number) => catalog.charge(pool, bytes);
-    const onAbort = () => void this.#uploads.delete(upload);
-    const upload: Upload = new Upload({ ...put, temporaryPath, files, buffers, space: catalog.space, charge, onAbort });
-    this.#uploads.set(upload, clock.commitTime());
+    const onDiscard = () => void this.#uploads.delete(upload);
+    const upload: Upload = new Upload({ ...put, temporaryPath, files, buffers, space: catalog.space, charge, onDiscard });
+    this.#uploads.set(upload, this.now());
     return { kind: 'upload', upload, limit };
   }
 
@@ -131,28 +130,59 @@ export class Store {
    * stored.
    */
   async commit(upload: Upload, condition?: Condition): Promise<WrittenFile> {
-    let written: WrittenFile;
+    const written = await this.finish(upload);
     try {
-      written = await upload.finish(this.#options.clock.commitTime());
+      await this.place(upload, written, { condition });
+    } catch (error) {
+      await upload.discard();
+      throw error;
+    }
+    // A removal came during the rename.
+    if (upload.isRevoked) throw new RevokedError('a removal covers the upload');
+    return written;
+  }
+
+  /** Writes the rest of an upload and its trailer. The caller must `place` the file or discard the upload. */
+  async finish(upload: Upload): Promise<WrittenFile> {
+    try {
+      return await upload.finish(this.#options.clock.commitTime());
     } catch (error) {
       void upload.abort();
       throw error;
     }
+  }
+
+  /** Opens the temporary file of an upload for reading. */
+  async openTemporary({ options }: Upload): Promise<number> {
+    return await this.#options.files.open(options.temporaryPath, 'r');
+  }
+
+  close(fd: number): void {
+    this.#options.files.close(fd);
+  }
+
+  /**
+   * Renames a finished file to its final name. Rejects as `commit` does; then the caller discards the upload. With `fd`, a descriptor of the
+   * file, it takes the descriptor over and returns the object, which the caller must `release`.
+   */
+  async place(
+    upload: Upload,
+    written: WrittenFile,
+    { condition, fd }: { condition?: Condition | undefined; fd?: number | undefined },
+  ): Promise<OpenObject | undefined> {
     const digest = this.#digest(written.meta.key);
-    try {
-      await this.mutex.run(fileName(digest), () => this.#replace(digest, upload, written, condition));
-    } catch (error) {
-      await upload.discard();
-      throw error;
-    } finally {
-      this.#uploads.delete(upload);
-    }
+    const object = await this.mutex.run(fileName(digest), () => this.#replace(digest, { upload, written, condition, fd }));
+    this.#uploads.delete(upload);
     this.#options.catalog.evictor.run();
     // The disk was late and the response has already stated that the object is not stored, or a removal came during the rename.
     if (upload.isAbandoned || upload.isRevoked)
       await this.remove(written.meta.key).catch((error: unknown) => this.#options.health.note(error, 'write'));
-    if (upload.isRevoked) throw new RevokedError('a removal covers the upload');
-    return written;
+    return object;
+  }
+
+  /** A removal with this time or a later one covers what begins now. */
+  now(): bigint {
+    return this.#options.clock.commitTime();
   }
 
   /** Call it when a removal comes into force: the next request for an object that it covers reads the disk, and finds nothing. */
@@ -167,22 +197,42 @@ export class Store {
    * fault.
    */
   async inspect(digest: Digest): Promise<Inspected> {
-    const { files, directory, catalog, isRemoved } = this.#options;
-    const row = catalog.find(digest);
     try {
-      const meta = await readTrailer(files, objectPath(directory, digest));
-      if (!isDeepStrictEqual(this.#digest(meta.key), digest)) throw new CorruptObjectError('the file has the name of another key');
-      if (isRemoved(meta)) {
-        await this.#removeCovered(digest);
-        return { kind: 'removed' };
-      }
-      if (row !== noRow && row === catalog.find(digest)) catalog.learnOwner(row, meta);
-      return { kind: 'stored', meta };
+      const meta = await this.#readMeta(digest, () => !this.mutex.isBusy(fileName(digest)));
+      if (!this.#options.isRemoved(meta)) return { kind: 'stored', meta };
     } catch (error) {
-      if (error instanceof CorruptObjectError) await this.dropIfDamaged(digest);
-      else if (faultKind(error) !== 'absent') throw error;
-      return { kind: 'absent' };
+      return await this.#handleBadFile(error, digest);
     }
+    return await this.inspectAlone(digest);
+  }
+
+  /** As `inspect`. Meanwhile no other request opens or changes the file, so it removes a file after one read. */
+  async inspectAlone(digest: Digest): Promise<Inspected> {
+    try {
+      return await this.#removeCovered(digest);
+    } catch (error) {
+      return await this.#handleBadFile(error, digest);
+    }
+  }
+
+  /** `isUnchanged`: no other request is replacing or removing the file. */
+  async #readMeta(digest: Digest, isUnchanged: () => boolean): Promise<Trailer> {
+    const { files, directory, catalog } = this.#options;
+    const row = catalog.find(digest);
+    const isSame = () => row !== noRow && row === catalog.find(digest);
+    const blocks = row !== noRow && !catalog.index.hasFlag(row, flagUnconfirmed) ? catalog.index.blocks(row) : undefined;
+    const isStored = () => isSame() && isUnchanged();
+    const meta = await readTrailer({ files, path: objectPath(directory, digest), blocks, isStored });
+    if (!isDeepStrictEqual(this.#digest(meta.key), digest)) throw new CorruptObjectError('the file has the name of another key');
+    if (isSame()) catalog.learnOwner(row, { ...meta, namespace: ownerOf(meta) });
+    return meta;
+  }
+
+  /** The file has gone, or is removed if it is really damaged: it also seems damaged if a new version has replaced it. */
+  async #handleBadFile(error: unknown, digest: Digest): Promise<Inspected> {
+    if (error instanceof CorruptObjectError) await this.dropIfDamaged(digest);
+    else if (faultKind(error) !== 'absent') throw error;
+    return { kind: 'absent' };
   }
 
   /** Resolves with whether the object existed. If it rejects with ConditionError or a disk fault, the stored object is unchanged. */
@@ -260,25 +310,24 @@ export class Store {
     return true;
   }
 
-  /** Removes the file of a digest if a removal covers it. It holds the mutex, so that it never removes a newer version. */
-  async #removeCovered(digest: Digest): Promise<void> {
-    const { files, directory, catalog, isRemoved, onRemoved } = this.#options;
+  /** It holds the mutex, so that it never removes a newer version. Rejects with CorruptObjectError or a disk fault. */
+  async #removeCovered(digest: Digest): Promise<Inspected> {
+    const { catalog, isRemoved, onRemoved } = this.#options;
     const row = catalog.find(digest);
-    const removed = await this.mutex.run(fileName(digest), async () => {
-      const meta = await readTrailer(files, objectPath(directory, digest)).catch((error: unknown) => {
-        if (faultKind(error) === 'absent') return undefined;
-        throw error;
-      });
+    const { meta, removed } = await this.mutex.run(fileName(digest), async () => {
+      const meta = await this.#readMeta(digest, () => true);
       // Another request has removed the row and waits for the mutex to remove the file.
       const isTaken = row !== noRow && catalog.find(digest) === noRow;
-      if (meta === undefined || isTaken || !isRemoved(meta)) return undefined;
+      if (isTaken || !isRemoved(meta)) return { meta, removed: undefined };
       const version = this.#takeOut(catalog.find(digest));
       this.#opener.forget(meta.key, fileName(digest));
-      const result = { version, ...(await this.#unlink(digest, version)) };
-      if (result.isGone) onRemoved(meta, version?.bytes ?? 0);
-      return result;
+      const unlinked = await this.#unlink(digest, version);
+      if (unlinked.isGone) onRemoved(meta, version?.bytes ?? 0);
+      return { meta, removed: { version, ...unlinked } };
     });
-    if (removed !== undefined) await this.#free(removed, false);
+    if (removed === undefined) return isRemoved(meta) ? { kind: 'removed' } : { kind: 'stored', meta };
+    await this.#free(removed, false);
+    return { kind: 'removed' };
   }
 
   async #removeIf(key: Key, digest: Digest, condition: Condition): Promise<boolean> {
@@ -329,7 +378,7 @@ export class Store {
   }
 
   /** The caller holds the mutex. Renames the new file and adds its row. The room of the old version is freed after its last reader. */
-  async #replace(digest: Digest, upload: Upload, written: WrittenFile, condition: Condition | undefined): Promise<void> {
+  async #replace(digest: Digest, { upload, written, condition, fd }: Replacement): Promise<OpenObject | undefined> {
     const { files, directory, clock, window, catalog } = this.#options;
     if (upload.isAbandoned) throw new Error('the upload was abandoned');
     if (upload.isRevoked) throw new RevokedError('a removal covers the upload');
@@ -346,11 +395,25 @@ export class Store {
     // No await from here on: no request sees the new file with the old row.
     const version = this.#takeOut(catalog.find(digest));
     this.#opener.forget(written.meta.key, fileName(digest));
-    catalog.commit(digest, written.meta, { blocks: blocksOf(written.sizeBytes), takenBytes: upload.takenBytes });
+    const owner = { key: written.meta.key, namespace: ownerOf(written.meta) };
+    catalog.commit(digest, owner, { blocks: blocksOf(written.sizeBytes), takenBytes: upload.takenBytes });
     upload.options.charge(-upload.takenBytes);
     window.entered(written.sizeBytes, clock.tick());
+    const object = fd === undefined ? undefined : this.#adopt(digest, written, fd);
     if (version !== undefined) void freeRoom({ files, space: catalog.space, ...version }, held);
     else if (held !== undefined) files.close(held);
+    return object;
+  }
+
+  /** Keeps the file of a new row open. A reader of the growing file holds its room in this way until it ends. */
+  #adopt(digest: Digest, { meta, sums, sumOfSums, sizeBytes: fileBytes }: WrittenFile, fd: number): OpenObject {
+    const { files, catalog } = this.#options;
+    const row = catalog.find(digest);
+    const close = (isStored: boolean) => (isStored ? files.closeSync(fd) : files.close(fd));
+    const object = new OpenObject({ trailer: { ...meta, sumOfSums, fileBytes }, sums, fd, row, close });
+    object.acquire();
+    this.openFiles.add(object);
+    return object;
   }
 
   /** Removes a row from the index. Its room counts until it is freed. */
@@ -405,6 +468,14 @@ export class Store {
     if (version.object?.isClosed !== false && (awaitsRoom || held === undefined)) await freed;
     return true;
   }
+}
+
+interface Replacement {
+  readonly upload: Upload;
+  readonly written: WrittenFile;
+  readonly condition: Condition | undefined;
+  /** A descriptor of the file, which stays open for readers. */
+  readonly fd: number | undefined;
 }
 
 type RemovedVersion = RemovedRow & { readonly object: OpenObject | undefined };

@@ -24,6 +24,8 @@ interface UploadOptions {
   readonly contentEncoding: string;
   readonly serviceAccount: string;
   readonly pod: string;
+  readonly origin: string;
+  readonly originVersion: string;
   /** Undefined for a chunked body. */
   readonly length: number | undefined;
   readonly temporaryPath: string;
@@ -32,8 +34,10 @@ interface UploadOptions {
   readonly space: Space;
   /** Counts room in the share of the namespace: before it is taken, and with a negative number after it was given back. */
   readonly charge: (bytes: number) => void;
-  /** Called when the upload is aborted. It may be called twice. */
-  readonly onAbort: () => void;
+  /** Called after each write to the file. */
+  readonly onWritten?: (() => void) | undefined;
+  /** Called when the upload is discarded. */
+  readonly onDiscard: () => void;
 }
 
 /** A complete file with its temporary name. */
@@ -41,6 +45,10 @@ export interface WrittenFile {
   readonly meta: ObjectMeta;
   readonly tag: string;
   readonly sizeBytes: number;
+  /** The CRC-32 of each block. */
+  readonly sums: Uint32Array;
+  /** The CRC-32 of all block sums. */
+  readonly sumOfSums: number;
 }
 
 /**
@@ -77,6 +85,16 @@ export class Upload {
     return this.#takenBytes;
   }
 
+  /** Bytes of the file that other descriptors can read. */
+  get writtenBytes(): number {
+    return this.#writtenBytes;
+  }
+
+  /** The CRC-32 of each block so far. */
+  get sums(): readonly number[] {
+    return this.#sums;
+  }
+
   write(chunk: Buffer): Promise<void> | undefined {
     this.receivedBytes += chunk.length;
     if (this.#buffer !== undefined && chunk.length < Math.min(blockBytes, this.#buffer.length) - this.#filled) {
@@ -94,7 +112,6 @@ export class Upload {
   /** Waits for the call in progress, then removes the file and returns its room. Does not change a finished upload. */
   async abort(): Promise<void> {
     this.#fault ??= new Error('the upload was aborted');
-    this.options.onAbort();
     await this.#work.catch(() => {});
     if (this.#isEnded) return;
     this.#isEnded = true;
@@ -108,8 +125,9 @@ export class Upload {
     await this.#flushing;
     this.#throwIfFaulty();
     if (this.#filled > 0) this.#sums.push(crc32((this.#buffer as Buffer).subarray(0, this.#filled)));
-    const { key, namespace, contentType, contentEncoding, serviceAccount, pod } = this.options;
-    const meta = { key, namespace, contentType, contentEncoding, serviceAccount, pod, length: this.receivedBytes, committedAt };
+    const { key, namespace, contentType, contentEncoding, serviceAccount, pod, origin, originVersion } = this.options;
+    const names = { key, namespace, contentType, contentEncoding, serviceAccount, pod, origin, originVersion };
+    const meta = { ...names, length: this.receivedBytes, committedAt };
     const sums = Uint32Array.from(this.#sums);
     const trailer = encodeTrailer(meta, sums);
     const rest = this.#buffer;
@@ -128,12 +146,14 @@ export class Upload {
     this.#takenBytes -= surplus;
     this.#releaseReservation();
     this.#isEnded = true;
-    return { meta, tag: entityTag({ ...meta, sumOfSums: crc32(bytesOf(sums)) }), sizeBytes: this.#writtenBytes };
+    const sumOfSums = crc32(bytesOf(sums));
+    return { meta, tag: entityTag({ ...meta, sumOfSums }), sizeBytes: this.#writtenBytes, sums, sumOfSums };
   }
 
   /** Removes the temporary file, finished or not. */
   async discard(): Promise<void> {
-    const { files, space, temporaryPath, charge } = this.options;
+    const { files, space, temporaryPath, charge, onDiscard } = this.options;
+    onDiscard();
     const hadFile = this.#takenBytes > 0;
     if (this.#fd !== undefined || hadFile) await files.unlink(temporaryPath).catch(() => {});
     this.#close();
@@ -213,6 +233,7 @@ export class Upload {
       at += written;
       this.#writtenBytes += written;
     }
+    this.options.onWritten?.();
   }
 
   /** Takes room for the first `bytes` of the file, and some in advance for the rest of the body. */

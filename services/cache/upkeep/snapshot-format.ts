@@ -55,8 +55,8 @@ const chunkHeadBytes = 8;
 const nameHeadBytes = 6;
 /** About 5,400 rows, which take 2 ms in one turn of the event loop. */
 export const chunkRows = Math.floor((rowChunkBytes - chunkHeadBytes) / rowBytes);
-/** A key has at most 1,024 bytes, a namespace 63. */
-const maxNameBytes = nameHeadBytes + 1024 + 63;
+/** A key has at most 1,024 bytes, a namespace 63, and `origin:` with the name of an origin 70. */
+const maxNameBytes = nameHeadBytes + 1024 + 70;
 /** A namespace, a number and the JSON syntax around them. */
 const maxShareBytes = 128;
 const maxTotalsBytes = 1024;

@@ -1,4 +1,4 @@
-import { cp, mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
@@ -140,6 +140,36 @@ test('an upload whose rename is in progress when a removal comes is not stored',
   t.is(await get(shard, 'set/a'), 404);
   await ended(shard, json.removal);
   t.is(await metric(shard, 'kura_cache_objects'), 0);
+});
+
+test('a removal during recovery holds for files that are not counted yet', async (t) => {
+  const first = await startTestShard(t);
+  const gone = keysOf('set/', 200);
+  for (const key of [...gone, 'other/x']) await put(first, key, 10);
+  await first.close();
+  await rm(path.join(first.directory, 'snapshot'));
+  const shard = await startTestShard(t, { directory: first.directory });
+  const { json } = await remove(shard, 'set/');
+  t.deepEqual(await statuses(shard, gone), [404]);
+  t.is((await ended(shard, json.removal)).removed, 200);
+  t.is(await get(shard, 'other/x'), 200);
+  t.is(await metric(shard, 'kura_cache_objects'), 1);
+});
+
+test('a removal finds objects in (others) and below four segments, and leaves those beside them', async (t) => {
+  const shard = await startTestShard(t);
+  for (let at = 0; at < 259; at += 1) await put(shard, `many/${at}/x`, 1);
+  for (const key of ['deep/a/b/c/d/x', 'deep/a/b/c/e/x', 'deep/a/b/c/x']) await put(shard, key, 1, asWriter('audio'));
+  for (const prefix of ['many/257/', 'deep/a/b/c/d/']) {
+    const { json } = await remove(shard, prefix);
+    t.is((await ended(shard, json.removal)).removed, 1, prefix);
+  }
+  t.deepEqual(await statuses(shard, ['many/257/x', 'deep/a/b/c/d/x']), [404]);
+  t.deepEqual(await statuses(shard, ['many/1/x', 'many/256/x', 'many/258/x', 'deep/a/b/c/e/x', 'deep/a/b/c/x']), [200]);
+  const { json } = await remove(shard, '');
+  t.is((await ended(shard, json.removal)).removed, 260);
+  t.is(await metric(shard, 'kura_cache_objects'), 0);
+  t.is(await metric(shard, 'kura_cache_stored_bytes'), 0);
 });
 
 test('a condition sees no removed version', async (t) => {

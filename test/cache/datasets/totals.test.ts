@@ -2,7 +2,7 @@ import { rm, writeFile } from 'node:fs/promises';
 import test from 'ava';
 import { callerHeaders } from '../../support/caller.ts';
 import { waitFor } from '../../support/wait.ts';
-import { startTestShard, temporaryDirectory } from '../support/shard.ts';
+import { metric, startTestShard, temporaryDirectory } from '../support/shard.ts';
 import { ask, asWriter, get, manager, put } from './support/console.ts';
 
 test('the totals of a prefix add up its data sets, of all writers', async (t) => {
@@ -87,4 +87,38 @@ test('with signatures, unsigned terms of a manager are 401', async (t) => {
   t.is((await ask(shard, '/datasets?prefix=', { headers: manager() })).status, 401);
   t.is((await ask(shard, '/datasets?prefix=', { headers: callerHeaders({ credential: 'first-credential-0123456789' }) })).status, 403);
   t.is((await ask(shard, '/datasets?prefix=', { headers: manager('first-credential-0123456789') })).status, 200);
+});
+
+test('the metrics name the 100 data sets with most bytes, and counters continue when a data set returns', async (t) => {
+  const shard = await startTestShard(t);
+  for (let at = 0; at < 120; at += 1) await put(shard, `many/${at}/x`, at < 20 ? 1 : 5000);
+  await get(shard, 'many/7/x');
+  await get(shard, 'many/50/x');
+  await get(shard, 'many/50/missing');
+  const of = (name: string, dataset: string) => metric(shard, `kura_cache_dataset_${name}`, `dataset="${dataset}"`);
+  t.is(await of('objects', '(others)'), 20);
+  t.is(await of('bytes', '(others)'), 20 * 4096);
+  t.is(await of('bytes', 'many/50/'), 8192);
+  t.is(await of('hits_total', 'many/50/'), 1);
+  t.is(await of('misses_total', 'many/50/'), 1);
+  t.is(await of('hits_total', 'many/7/'), 0);
+  t.is(await of('hits_total', '(others)'), 0);
+  t.is(await metric(shard, 'kura_cache_dataset_objects'), 120);
+  await put(shard, 'many/7/y', 20_000);
+  t.is(await of('hits_total', 'many/7/'), 1);
+});
+
+test('evictions count by data set', async (t) => {
+  const shard = await startTestShard(t, { environment: { KURA_CACHE_MAX_OBJECTS: '64' } });
+  for (let at = 0; at < 50; at += 1) await put(shard, `old/${at}`, 1);
+  for (let at = 0; at < 30; at += 1) await put(shard, `new/${at}`, 1);
+  const evicted = await waitFor('objects are evicted and counted', async () => {
+    const [evicted, all, bytes] = await Promise.all([
+      metric(shard, 'kura_cache_dataset_evictions_total', 'dataset="old/"'),
+      metric(shard, 'kura_cache_evicted_objects_total'),
+      metric(shard, 'kura_cache_dataset_evicted_bytes_total', 'dataset="old/"'),
+    ]);
+    return evicted > 0 && evicted === all && bytes === evicted * 4096 && evicted;
+  });
+  t.true(evicted >= 16);
 });

@@ -40,6 +40,7 @@ const fieldName = fc.oneof(
     'if-modified-since',
     'traceparent',
     'If-Unmodified-Since',
+    'Cache-Control',
     'Content-Encoding',
     'content-range',
     'Content-MD5',
@@ -109,7 +110,7 @@ const requestLine = fc
       { weight: 1, arbitrary: fc.constantFrom('get', 'POST', 'GETX', '\r\nGET', 'G\0T') },
     ),
     fc.oneof(
-      { weight: 20, arbitrary: fc.constantFrom(' /objects/', ' /direct/', ' /ticket/a-B_1.c/objects/') },
+      { weight: 20, arbitrary: fc.constantFrom(' /objects/', ' /direct/', ' /through/', ' /ticket/a-B_1.c/objects/') },
       {
         weight: 1,
         arbitrary: fc.constantFrom(

@@ -239,6 +239,8 @@ test('an object with trailer version 1 is served, and version 2 has the writer',
     contentEncoding: '',
     serviceAccount: '',
     pod: '',
+    origin: '',
+    originVersion: '',
     length: body.length,
     committedAt: 1n,
   };

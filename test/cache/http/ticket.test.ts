@@ -13,6 +13,7 @@ const object = { key, length: 1_000_000, tag: '"1000000-0-1"' } as OpenObject;
 const whole = { kind: 'whole', start: 0, end: 1_000_000 } as const;
 const terms: Terms = {
   version: undefined,
+  fill: undefined,
   route: 'direct',
   namespace: 'vision',
   serviceAccount: 'trainer',

@@ -20,9 +20,10 @@ const sum = crc32(zeros.subarray(0, blockBytes));
 /** Four blocks of zeros; the second one is damaged. */
 function openObject(): OpenObject {
   const meta = { key: 'k' as Key, namespace: '', contentType: '', contentEncoding: '', serviceAccount: '', pod: '' };
-  const sizes = { length: zeros.length, committedAt: 0n, sumOfSums: 0, sumsBytes: 16, trailerBytes: 100 };
+  const origin = { origin: '', originVersion: '' };
+  const sizes = { length: zeros.length, committedAt: 0n, sumOfSums: 0, sumsBytes: 16, trailerBytes: 100, fileBytes: zeros.length + 100 };
   const sums = Uint32Array.of(sum, sum + 1, sum, sum);
-  return new OpenObject({ trailer: { ...meta, ...sizes }, sums, fd: -1, row: noRow, close: () => {} });
+  return new OpenObject({ trailer: { ...meta, ...origin, ...sizes }, sums, fd: -1, row: noRow, close: () => {} });
 }
 
 function readerOf(window: PageCacheWindow): Reader {

@@ -30,7 +30,7 @@ interface TestShardOptions {
   readonly budget?: TimeBudget;
 }
 
-const patient: TimeBudget = { firstByteMs: 60_000, commitMs: 60_000, readMs: 60_000, writeMs: 60_000 };
+const patient: TimeBudget = { firstByteMs: 60_000, commitMs: 60_000, readMs: 60_000, writeMs: 60_000, fillMs: 60_000 };
 
 /** A folder that is removed when the test ends. */
 export async function temporaryDirectory(t: ExecutionContext): Promise<string> {

@@ -7,12 +7,15 @@ import type { ObjectRequest } from '../object-request.ts';
 import type { ObjectService } from '../service.ts';
 import { type Reply, refuse } from './reply.ts';
 
-export async function handleDelete({ store, health, budget }: ObjectService, request: ObjectRequest, reply: Reply): Promise<Result> {
+export async function handleDelete({ store, fills, health, budget }: ObjectService, request: ObjectRequest, reply: Reply): Promise<Result> {
   if (health.isReadOnly) return await refuse(reply, 'read-only');
   const condition = isConditional(request) ? (current: Version | undefined) => mayWrite(current, request) : undefined;
   let wasStored: boolean;
   try {
+    const isFilling = fills?.supersede(request.key);
     wasStored = await within(budget.commitMs, store.remove(request.key, condition));
+    // A fill may just have been given its name.
+    if (!wasStored && isFilling) wasStored = await within(budget.commitMs, store.remove(request.key, condition));
   } catch (error) {
     if (error instanceof ConditionError) return await refuse(reply, 'precondition-failed');
     health.note(error, 'write');

@@ -29,6 +29,7 @@ export async function handlePut(service: ObjectService, request: ObjectRequest, 
     pod: keep(request.pod, maxWriterBytes),
     condition: isConditional(request) ? (current: Version | undefined) => mayWrite(current, request) : undefined,
   };
+  service.fills?.supersede(key);
   const outcome = await receivePut({ store, put, body: reply.body, health, budget });
   switch (outcome.kind) {
     case 'stored':

@@ -7,36 +7,80 @@ import { lastModified, objectFields } from '../response-heads.ts';
 import { sendBody } from '../send-body.ts';
 import { sendDirectly } from '../send-cached.ts';
 import type { ObjectService } from '../service.ts';
-import { type Reply, redirect, refuse } from './reply.ts';
+import { type Fields, type Reply, redirect, refuse } from './reply.ts';
+import { handleThrough } from './through.ts';
+
+/** Looks at the stored object again after a fill that this request could not follow, for example because another request replaced it. */
+const maxRounds = 3;
 
 export async function handleRead(service: ObjectService, request: ObjectRequest, reply: Reply): Promise<Result> {
-  const { store, direct } = service;
+  const { store, fills } = service;
   const { firstByteMs } = service.budget;
-  const deadlineMs = performance.now() + firstByteMs;
-  const object = await store.open(request.key, { version: request.version, limitMs: firstByteMs });
-  if (object === undefined) return await refuse(reply, 'miss');
-  try {
-    const plan = planRead(object, request.method === 'HEAD', request);
-    const location = direct?.locateRead(request, object, plan);
-    if (location !== undefined) return redirect(reply, location);
-    store.use(object);
-    switch (plan.kind) {
-      case 'not-modified':
-        reply.send(304, ['etag', object.tag, 'last-modified', lastModified(object)]);
-        return 'notModified';
-      case 'precondition-failed':
-        return await refuse(reply, 'precondition-failed');
-      case 'unsatisfiable':
-        return await refuse(reply, 'range-not-satisfiable', ['content-range', `bytes */${object.length}`]);
-      case 'whole':
-      case 'part':
-        return await sendObject(service, request, { object, deadlineMs, ...plan }, reply);
-      default:
-        return plan satisfies never;
+  for (let round = 1; ; round += 1) {
+    const deadlineMs = performance.now() + firstByteMs;
+    const object = await store.open(request.key, { version: request.version, limitMs: firstByteMs });
+    if (fills === undefined || request.fill === undefined) {
+      return object === undefined ? await refuse(reply, 'miss') : await sendHit(service, request, { object, deadlineMs }, reply);
     }
+    const isForced = isUnwanted(request);
+    const isFresh = object !== undefined && !isForced && (await fills.isFresh(object, request.namespace ?? '', request.fill));
+    if (isFresh) return await sendHit(service, request, { object, deadlineMs: performance.now() + firstByteMs }, reply);
+    const replaces = object?.tag;
+    object?.release();
+    const result = await handleThrough({ service, fills, request, reply, replaces, isForced });
+    if (result !== 'again') return result;
+    if (round === maxRounds) return await refuse(reply, 'fill-busy');
+  }
+}
+
+/** Whether the client wants the object from the origin (RFC 9111, 5.2.1.4). */
+function isUnwanted({ cacheControl }: ObjectRequest): boolean {
+  return cacheControl !== undefined && /(?:^|,)\s*no-cache\s*(?:,|$)/i.test(cacheControl);
+}
+
+/** Releases the object. */
+async function sendHit(
+  service: ObjectService,
+  request: ObjectRequest,
+  { object, deadlineMs }: Pick<ObjectSlice, 'object' | 'deadlineMs'>,
+  reply: Reply,
+): Promise<Result> {
+  try {
+    return await handleHit(service, request, { object, deadlineMs }, reply);
   } finally {
     object.release();
   }
+}
+
+async function handleHit(
+  service: ObjectService,
+  request: ObjectRequest,
+  { object, deadlineMs }: Pick<ObjectSlice, 'object' | 'deadlineMs'>,
+  reply: Reply,
+): Promise<Result> {
+  const { store, direct } = service;
+  const plan = planRead(object, request.method === 'HEAD', request);
+  const location = direct?.locateRead(request, object, plan);
+  if (location !== undefined) return redirect(reply, location);
+  store.use(object);
+  switch (plan.kind) {
+    case 'not-modified':
+      reply.send(304, [...hitFields(request), 'etag', object.tag, 'last-modified', lastModified(object)]);
+      return 'notModified';
+    case 'precondition-failed':
+      return await refuse(reply, 'precondition-failed');
+    case 'unsatisfiable':
+      return await refuse(reply, 'range-not-satisfiable', ['content-range', `bytes */${object.length}`]);
+    case 'whole':
+    case 'part':
+      return await sendObject(service, request, { object, deadlineMs, ...plan }, reply);
+    default:
+      return plan satisfies never;
+  }
+}
+
+function hitFields({ route }: ObjectRequest): Fields {
+  return route === 'through' ? ['x-kura-cache', 'hit'] : [];
 }
 
 interface ObjectSlice {
@@ -53,7 +97,7 @@ async function sendObject(service: ObjectService, request: ObjectRequest, slice:
   const { object, start, end } = slice;
   const isPart = slice.kind === 'part';
   const range = isPart ? ['content-range', `bytes ${start}-${end - 1}/${object.length}`] : [];
-  const fields = [...range, ...objectFields(object, end - start)];
+  const fields = [...hitFields(request), ...range, ...objectFields(object, end - start)];
   const status = isPart ? 206 : 200;
   const result = isPart ? 'partial' : 'hit';
   if (request.method === 'HEAD' || start === end) {

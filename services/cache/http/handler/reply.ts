@@ -38,5 +38,5 @@ export function redirect(reply: Pick<Reply, 'send'>, location: string): Result {
 
 export async function refuse(reply: Reply, code: ProblemCode, fields: Fields = []): Promise<Result> {
   await reply.refuse(code, fields);
-  return code === 'miss' ? 'miss' : 'refused';
+  return code === 'miss' || code === 'origin-miss' ? 'miss' : 'refused';
 }
