@@ -24,6 +24,7 @@ import { Rounds } from './readings/rounds.ts';
 
 const dayMinutes = 24 * 60;
 const saveMs = 60_000;
+const maxSharesMs = 1_000;
 
 await runService('console', async () => {
   const config = readSettings('KURA_CONSOLE_', settings, process.env);
@@ -134,7 +135,7 @@ function statusReader({
       parts: cluster.parts,
       ...{ shardReadings, eds, authz, envoys, others, assignment },
       datasets: overview.current,
-      keyShares: await keyShares.sharesOf(shards, assignment?.placement ?? 'global'),
+      keyShares: await keyShares.sharesWithin(maxSharesMs, shards, assignment?.placement ?? 'global'),
       day: history.minutes(Date.now(), dayMinutes),
     });
   };

@@ -168,6 +168,8 @@ test('keys are shared by weight, and an unhealthy shard has none', async (t) => 
   const zones = await cache.sharesOf([candidate(0), candidate(1, { zone: 'b' })], 'zone');
   t.deepEqual([...zones.values()], [1, 1]);
   t.is((await cache.sharesOf([], 'global')).size, 0);
+  t.is((await cache.sharesWithin(0, candidates(500), 'global')).size, 0, 'the page does not wait for a large table');
+  t.is((await cache.sharesWithin(60_000, candidates(500), 'global')).size, 500);
 });
 
 test('a table of 1,000 shards is built in pieces that leave room for other work', async (t) => {

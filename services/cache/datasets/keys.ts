@@ -1,19 +1,18 @@
 /** Lists the keys under a prefix, page by page, in the order of file names. The keys are in the trailers of the files. */
-import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Digest } from '../digest.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
 import type { ObjectMeta } from '../disk/trailer.ts';
 import type { Catalog } from '../index/catalog.ts';
 import { groupsUnder } from '../index/dataset-totals.ts';
 import type { Inspected, Store } from '../store/store.ts';
+import { batchFiles, readBatch } from './batch.ts';
 import { FirstDigests } from './first-digests.ts';
 
 /** Rows that one turn of the event loop looks at: about 0.2 ms. */
 const rowsPerTurn = 2_000;
-/** Files that are read concurrently. The thread pool has 32 threads, so half of them stay free for requests. */
-const batchFiles = 16;
-/** Rest between two batches, so that requests have most of the event loop. 10,000 keys take about 1.5 s. */
-const restMs = 1;
+/** Rest after a fast batch. 10,000 keys take about 1.5 s. */
+const minRestMs = 1;
 /** A page reads at most this many files, for example if few keys of a group are under the prefix. */
 const maxReads = 4_000;
 /** A page ends after this time, so that its response comes within the timeout of its client also from a slow disk. */
@@ -53,7 +52,7 @@ export class Keys {
     let isWhole = true;
     for (let at = 0; at < digests.length; ) {
       const batch = digests.slice(at, at + Math.min(batchFiles, limit - listed));
-      const found = await Promise.all(batch.map((digest) => this.#look(digest)));
+      const found = await readBatch({ files: batch, read: (digest) => this.#look(digest), minRestMs, signal });
       const objects = found.flatMap((each) => (each?.kind === 'stored' && each.meta.key.startsWith(prefix) ? each.meta : []));
       at += batch.length;
       listed += objects.length;
@@ -62,7 +61,6 @@ export class Keys {
       const isLast = at >= digests.length && !hasMore;
       if (isLast) break;
       if (listed >= limit || at >= digests.length || performance.now() > untilMs || signal.aborted) return { next: batch.at(-1), isWhole };
-      await delay(restMs);
     }
     return { next: undefined, isWhole };
   }

@@ -10,14 +10,13 @@ import type { Catalog } from '../index/catalog.ts';
 import { groupsUnder } from '../index/dataset-totals.ts';
 import { unknownGroup } from '../index/groups.ts';
 import type { Store } from '../store/store.ts';
+import { batchFiles, readBatch } from './batch.ts';
 import type { Removal, Removals } from './removals.ts';
 
-/** Files that are read and removed concurrently. The thread pool has 32 threads, so half of them stay free for requests. */
-const batchFiles = 16;
-/** Rest between two batches, so that requests have most of the event loop and of the disk. 100,000 objects take about half a minute. */
-const restMs = 1;
-/** Rest while nothing is removed: it is not urgent to know a data set. */
-const learnRestMs = 5;
+/** Rest after a fast batch. 100,000 objects take about half a minute. */
+const removeRestMs = 1;
+/** The same while nothing is removed: it is not urgent to know a data set. */
+const learnRestMs = 10;
 /** Pause after a pass in which files could not be read or removed. */
 const retryMs = 5_000;
 
@@ -69,12 +68,12 @@ export class Sweep {
     const nameless = [...groups].filter((group) => !catalog.groups.isDataSet(group));
     const found = { removed: 0, faults: 0 };
     // groupsUnder explains the order.
-    for (const group of new Set([...nameless, ...groups])) await this.#inspectGroup(group, { restMs, found });
+    for (const group of new Set([...nameless, ...groups])) await this.#inspectGroup(group, { minRestMs: removeRestMs, found });
     await store.mutex.drained();
     if (signal.aborted) return;
     const isFaulty = found.faults > 0 || catalog.restoredRows !== restoredBefore;
     const isEnded = !isFaulty && found.removed === 0 && (await this.#end(running));
-    if (!isEnded && found.removed === 0) await rest(retryMs, signal);
+    if (!isEnded && found.removed === 0) await delay(retryMs, undefined, { signal, ref: false }).catch(() => {});
   }
 
   /** Resolves with false after a disk fault. */
@@ -94,18 +93,17 @@ export class Sweep {
   /** Resolves with false if a removal came first. A file that cannot be read is tried again when it is requested. */
   async #learn(): Promise<boolean> {
     const isOver = () => this.#options.removals.running.length > 0;
-    await this.#inspectGroup(unknownGroup, { restMs: learnRestMs, found: { removed: 0, faults: 0 }, isOver });
+    await this.#inspectGroup(unknownGroup, { minRestMs: learnRestMs, found: { removed: 0, faults: 0 }, isOver });
     return !isOver();
   }
 
   /** Inspects all files of a group, until the signal aborts or `isOver` holds. */
-  async #inspectGroup(group: number, { restMs, found, isOver = () => false }: InspectOptions): Promise<void> {
+  async #inspectGroup(group: number, { minRestMs, found, isOver = () => false }: InspectOptions): Promise<void> {
     const { catalog, signal } = this.#options;
     let batch: Digest[] = [];
     const flush = async () => {
-      await Promise.all(batch.map((digest) => this.#inspect(digest, found)));
+      await readBatch({ files: batch, read: (digest) => this.#inspect(digest, found), minRestMs, signal });
       batch = [];
-      await rest(restMs, signal);
     };
     for (const row of catalog.index.walk(group)) {
       batch.push(catalog.index.digest(row));
@@ -132,11 +130,7 @@ interface Found {
 }
 
 interface InspectOptions {
-  readonly restMs: number;
+  readonly minRestMs: number;
   readonly found: Found;
   readonly isOver?: () => boolean;
-}
-
-async function rest(ms: number, signal: AbortSignal): Promise<void> {
-  await delay(ms, undefined, { signal, ref: false }).catch(() => {});
 }

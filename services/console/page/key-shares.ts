@@ -1,5 +1,5 @@
 /** The share of the keys that each shard owns, computed on demand after the shards have changed. */
-import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import xxhash from 'xxhash-wasm';
 import type { Shard } from '../../shared/shard-endpoints.ts';
 import { countSlots, fillTable, tableSize } from './maglev.ts';
@@ -8,6 +8,8 @@ export type KeyShares = ReadonlyMap<string, number>;
 
 export class KeySharesCache {
   #of = '';
+  /** The last result. */
+  #known: KeyShares = new Map();
   #shares: Promise<KeyShares> = Promise.resolve(new Map());
 
   /**
@@ -20,9 +22,22 @@ export class KeySharesCache {
     if (of !== this.#of) {
       this.#of = of;
       const tables = placement === 'zone' ? [...Map.groupBy(healthy, ({ zone }) => zone).values()] : [healthy];
-      this.#shares = workOut(tables);
+      this.#shares = workOut(tables).then((shares) => {
+        this.#known = shares;
+        return shares;
+      });
     }
     return this.#shares;
+  }
+
+  /** The same, or the result before, if the computation takes longer than `maxWaitMs`. The one of 1,000 shards takes a second. */
+  async sharesWithin(maxWaitMs: number, ...of: Parameters<KeySharesCache['sharesOf']>): Promise<KeyShares> {
+    const timeout = new AbortController();
+    const late = delay(maxWaitMs, undefined, { signal: timeout.signal, ref: false }).then(
+      () => this.#known,
+      () => this.#known,
+    );
+    return await Promise.race([this.sharesOf(...of), late]).finally(() => timeout.abort());
   }
 }
 

@@ -15,7 +15,7 @@ const lookMs = 30_000;
 /** Before the first lists there is nobody to ask, and a reader must not wait for a whole interval. */
 const firstMs = 100;
 /** A page waits for a round that is under way for this long. Then it shows the numbers of the last one. */
-const maxWaitMs = 1_000;
+const maxWaitMs = 500;
 
 export class Rounds {
   readonly #options: RoundsOptions;
