@@ -66,12 +66,18 @@ test('expired grants are forgotten without other tokens, and their memory serves
 });
 
 test('a grant that is in use outlives its generation', async (t) => {
-  const rig = await startRig(t, { edit: withGenerationsOf(200) });
+  const generationMs = 200;
+  const rig = await startRig(t, { edit: withGenerationsOf(generationMs) });
   rig.decide = () => allow(grant({ seconds: 60 }));
   const until = performance.now() + 1_000;
-  while (performance.now() < until) t.is(await rig.call({ token: 'a' }), 404);
-  // A pause of the machine of two generations costs one more check.
-  t.true(rig.asked.length <= 3, `${rig.asked.length} checks`);
+  let [pauses, lastAt] = [0, performance.now()];
+  while (performance.now() < until) {
+    t.is(await rig.call({ token: 'a' }), 404);
+    // A grant that the machine leaves unused for a generation may be forgotten.
+    if (performance.now() - lastAt >= generationMs) pauses += 1;
+    lastAt = performance.now();
+  }
+  t.true(rig.asked.length <= 1 + pauses, `${rig.asked.length} checks, ${pauses} pauses`);
 });
 
 /** Envoy with one worker thread and empty tables. */

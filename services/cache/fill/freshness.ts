@@ -1,5 +1,6 @@
 /** Compares stored objects with their origin, at most once within the age that the terms name. */
 import type { Key } from '../../shared/key.ts';
+import { within } from '../disk/deadline.ts';
 import type { Store } from '../store/store.ts';
 import type { FillSlot } from './fill-bounds.ts';
 import type { OriginClient } from './origin-client.ts';
@@ -32,6 +33,8 @@ interface FreshnessOptions {
 /** An entry is a key and a number. Without its entry an object is compared again. */
 const maxEntries = 65_536;
 const maxHeadMs = 5_000;
+/** With the time for a turn, and for the removal of an object. */
+const maxCheckMs = 8_000;
 /** After a failure of the origin, the stored object is served and compared again after this time. */
 const retryMs = 5_000;
 
@@ -52,7 +55,10 @@ export class Freshness {
     if (Date.now() < dueMs) return true;
     const running = this.#checks.get(key);
     if (running !== undefined) return running;
-    const check = this.#compare(object, terms, options, ageMs).finally(() => this.#checks.delete(key));
+    // The request holds the object open meanwhile. After the limit, and after a fault, it gets the stored object.
+    const check = within(maxCheckMs, this.#compare(object, terms, options, ageMs))
+      .catch(() => true)
+      .finally(() => this.#checks.delete(key));
     this.#checks.set(key, check);
     return check;
   }

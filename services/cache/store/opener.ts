@@ -58,13 +58,17 @@ export class Opener {
     this.openFiles = new OpenFiles({ max: options.maxOpenFiles });
   }
 
-  /** Resolves with undefined for a miss. A disk fault is reported and is a miss. The caller must `acquire` before its next await. */
+  /** Returns an object that the caller must `release`. Resolves with undefined for a miss. A disk fault is reported and is a miss. */
   async open(key: Key, limitMs: number): Promise<OpenObject | undefined> {
-    const object = this.openFiles.get(key);
-    if (object !== undefined) return object;
+    const known = this.openFiles.get(key);
+    // Before any await: an eviction may close the object in the next microtask.
+    known?.acquire();
+    if (known !== undefined) return known;
     try {
       // A late object stays open for the next request.
-      return await within(limitMs, this.#openCold(key));
+      const object = await within(limitMs, this.#openCold(key));
+      object?.acquire();
+      return object;
     } catch (error) {
       this.#options.health.note(error, 'read');
       return undefined;
@@ -134,7 +138,11 @@ export class Opener {
     if (row === noRow) return catalog.space.isCounted ? undefined : object;
     const open = this.openFiles.get(key);
     // A fill has kept this version open. Its room counts while it is open, so there must be only one of it.
-    if (open?.row === row) return open;
+    if (open?.row === row) {
+      open.acquire();
+      setImmediate(() => open.release());
+      return open;
+    }
     object.row = row;
     catalog.learnOwner(row, object);
     object.acquire();

@@ -97,9 +97,9 @@ export class Store {
   async open(key: Key, { version, limitMs }: { version: string | undefined; limitMs: number }): Promise<OpenObject | undefined> {
     const object = await this.#opener.open(key, limitMs);
     if (object === undefined) this.#options.catalog.countMiss(key);
-    if (version !== undefined && version !== object?.tag) return undefined;
-    object?.acquire();
-    return object;
+    if (version === undefined || version === object?.tag) return object;
+    object?.release();
+    return undefined;
   }
 
   /** Records a use. */
