@@ -17,6 +17,9 @@ import { Clock } from '../services/cache/index/clock.ts';
 import { registerMetrics as registerCacheMetrics } from '../services/cache/metrics.ts';
 import { BufferPool } from '../services/cache/store/buffer-pool.ts';
 import { PageCacheWindow } from '../services/cache/store/page-cache-window.ts';
+import { settings as consoleSettings } from '../services/console/config.ts';
+import { problems as consoleProblems } from '../services/console/datasets/problems.ts';
+import { createMetrics as createConsoleMetrics } from '../services/console/metrics.ts';
 import { settings as edsSettings } from '../services/eds/config.ts';
 import { createMetrics as createEdsMetrics, createPropagation } from '../services/eds/metrics.ts';
 import type { Publisher } from '../services/eds/publisher.ts';
@@ -76,6 +79,10 @@ ${tables.settings('KURA_EDS_', edsSettings)}
 
 ${tables.settings('KURA_ORIGIN_', originSettings)}
 
+### Console
+
+${tables.settings('KURA_CONSOLE_', consoleSettings)}
+
 ### Fake Kubernetes API
 
 It runs on the local system only.
@@ -102,6 +109,10 @@ ${await tables.metrics(edsMetrics())}
 
 ${await tables.metrics(originMetrics())}
 
+### Console
+
+${await tables.metrics(consoleMetrics())}
+
 ## Problem codes
 
 Every failure has a body of type \`application/problem+json\` (RFC 9457): \`{"status":…,"code":…,"detail":…}\`. Programs
@@ -118,6 +129,12 @@ ${tables.problems(authzProblemRows())}
 ### Origin service
 
 ${tables.problems(Object.entries(originProblems).map(([code, problem]) => ({ code, ...problem })))}
+
+### Console
+
+The detail of a problem of a shard is in the table of the shard.
+
+${tables.problems(Object.entries(consoleProblems).map(([code, problem]) => ({ code, ...problem })))}
 
 ### Envoy
 
@@ -176,6 +193,12 @@ function originMetrics(): Registry {
   const registry = new Registry();
   const origins = [] as unknown as OpenOrigins;
   new OriginMetrics(registry, { origins, document: { isWatching: false, accepted: 0, rejected: 0 } });
+  return registry;
+}
+
+function consoleMetrics(): Registry {
+  const registry = new Registry();
+  createConsoleMetrics(registry, { answers: () => ({ answering: 0, silent: 0 }) });
   return registry;
 }
 

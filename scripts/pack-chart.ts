@@ -25,6 +25,7 @@ const namespace = 'kura-of-the-release';
 const components: readonly Component[] = [
   { name: 'authz-deployment', flag: '$c.authzDeployment' },
   { name: 'origin', flag: '$c.origin' },
+  { name: 'console', flag: '$c.console' },
   { name: 'hostpath', flag: '$c.hostpath' },
   { name: 'disks', flag: '$.Values.disks', needs: 'hostpath' },
   { name: 'second-disk-size', flag: '$c.secondDiskSize', needs: 'hostpath' },
@@ -39,7 +40,7 @@ const components: readonly Component[] = [
   { name: 'zone-per-deployment', flag: '$.Values.zones' },
 ];
 /** They add objects that other components change. */
-const addsChangedObjects: readonly string[] = ['authz-deployment', 'origin', 'second-disk-size', 'zone-per-deployment'];
+const addsChangedObjects: readonly string[] = ['authz-deployment', 'origin', 'console', 'second-disk-size', 'zone-per-deployment'];
 const autoscaler = 'HorizontalPodAutoscaler';
 /** Fragments of the bootstrap that the user of the chart gives. */
 const extraFragments = `{{- range $name, $fragment := $.Values.envoy.fragments }}

@@ -5,7 +5,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import xxhash from 'xxhash-wasm';
-import { countSlots, fillTable, type Hash, tableSize } from '../../services/eds/status/maglev.ts';
+import { countSlots, fillTable, type Hash, tableSize } from '../../services/console/page/maglev.ts';
 
 export async function loadHash(): Promise<Hash> {
   return (await xxhash()).h64;

@@ -17,6 +17,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   eds: ['services/eds', 'services/shared', 'proto'],
   'envoy-bootstrap': ['services/envoy-bootstrap'],
   origin: ['services/origin', 'services/shared'],
+  console: ['services/console', 'services/shared'],
   'envoy-drain': ['services/envoy-drain', 'services/shared'],
   'fake-kubernetes': ['services/fake-kubernetes', 'services/shared'],
   local: ['services', 'proto'],
@@ -43,7 +44,7 @@ const rooms: Readonly<Record<string, { readonly below: Readonly<Record<string, r
     below: { 'rate-limit': ['policy', 'identity'], policy: ['identity'], identity: [] },
     open: [],
   },
-  eds: { below: { status: [] }, open: ['assignment.ts', 'publisher.ts', 'shard.ts', 'stream-list.ts', 'membership.ts', 'encoding.ts'] },
+  console: { below: { page: ['readings', 'datasets'], datasets: [], readings: [] }, open: [] },
   origin: {
     below: { prefetch: ['sources'], sources: [] },
     open: ['admission.ts', 'concurrency-limit.ts', 'fetch.ts', 'list.ts', 'metrics.ts', 'open-origins.ts', 'problems.ts'],

@@ -102,7 +102,12 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
     address: config.metricsListen,
     registry,
     notReady: () => (policy.current === undefined ? policy.missing : isListening ? undefined : 'the gRPC server does not listen yet'),
-    routes: { '/ending': endingPage(config, pods) },
+    routes: {
+      '/ending': endingPage(config, pods),
+      '/debug/policy': (_request, response) => {
+        response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(policy.report(), null, 2));
+      },
+    },
   });
   closer.add('metrics server', () => metricsServer.close());
   const grpc = await startGrpcServer({

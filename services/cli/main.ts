@@ -5,6 +5,7 @@ import { homedir } from 'node:os';
 import { Command } from 'commander';
 import { type CommandContext, exitStatuses } from './commands/command-context.ts';
 import { addCompletionCommand } from './commands/completion.ts';
+import { addDatasetCommands } from './commands/datasets.ts';
 import { addEpochCommand } from './commands/epoch.ts';
 import { addFolderCommands } from './commands/folders.ts';
 import { addObjectCommands } from './commands/objects.ts';
@@ -56,6 +57,7 @@ could not start or the server went away, 3 the object does not exist,
   );
 for (const add of [
   addObjectCommands,
+  addDatasetCommands,
   addFolderCommands,
   addPrefetchCommand,
   addEpochCommand,

@@ -1,8 +1,8 @@
 /** Pure: builds the ClusterLoadAssignment of an Envoy from the shards. */
 import type { ClusterLoadAssignment } from '../../proto/generated/envoy/config/endpoint/v3/ClusterLoadAssignment.ts';
 import type { LbEndpoint } from '../../proto/generated/envoy/config/endpoint/v3/LbEndpoint.ts';
-import type { Shard } from './shard.ts';
-import { compareText } from './unique-shards.ts';
+import type { Shard } from '../shared/shard-endpoints.ts';
+import { compareText } from '../shared/unique-shards.ts';
 
 /**
  * The same shards in the same order give the same message. Each zone becomes one locality. Without shards there is no locality, which

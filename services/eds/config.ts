@@ -6,7 +6,7 @@ export const settings = {
   tlsDirectory: optional(
     text('Folder with `tls.crt`, `tls.key` and `ca.crt`. Envoys then need a certificate of that CA. Without a folder, eds uses no TLS.'),
   ),
-  metricsListen: listenAddress('Address of the status page, `/metrics`, `/livez`, `/readyz` and `/debug/streams`.', '0.0.0.0:9904'),
+  metricsListen: listenAddress('Address of `/metrics`, `/livez`, `/readyz`, `/debug/streams` and `/debug/assignment`.', '0.0.0.0:9904'),
   kubeconfig: optional(text('Kubeconfig of the cluster. Without it, eds uses the ServiceAccount of its Pod.')),
   namespace: text('Namespace of the cache Service.', 'kura-system'),
   service: text('Name of the cache Service, and of the assignment.', 'kura-cache'),
@@ -61,11 +61,6 @@ export const settings = {
     'Maximum number of open streams from one address. An Envoy opens one; behind address translation many Envoys can share an address.',
     { min: 1, max: 100_000 },
     '100',
-  ),
-  statusInterval: duration(
-    'Interval for reading the metrics of the shards, which the status page shows; `0s` = never.',
-    { min: 0, max: 3_600_000 },
-    '15s',
   ),
   logLevel: logLevel(),
 };

@@ -6,18 +6,17 @@ import { readSettings, type Settings } from '../shared/environment.ts';
 import { connectKubernetes, type KubernetesClient } from '../shared/kubernetes.ts';
 import { runService } from '../shared/lifecycle.ts';
 import { createLogger, type Logger } from '../shared/log.ts';
-import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
+import { createRegistry, type Route, startMetricsServer } from '../shared/metrics.ts';
 import { Reflector } from '../shared/reflector.ts';
+import { readSlices } from '../shared/shard-endpoints.ts';
 import { openCertificates } from './certificates.ts';
 import { settings } from './config.ts';
-import { createEncoder, type Encoder } from './encoding.ts';
+import { createEncoder, type Encoder, endpointType } from './encoding.ts';
 import { createMetrics, createPropagation } from './metrics.ts';
 import { Publisher } from './publisher.ts';
 import { type DiscoveryServer, startDiscoveryServer } from './server.ts';
-import { readSlices } from './shard.ts';
 import { StateFile } from './state-file.ts';
-import { startStatus } from './status/http.ts';
-import { StreamList } from './stream-list.ts';
+import { StreamList, type StreamView } from './stream-list.ts';
 
 /** An API that is there lists within this time. After it, eds serves the saved assignment. */
 const firstListMs = 1_000;
@@ -36,7 +35,6 @@ await runService('eds', async () => {
 });
 
 async function start(config: Settings<typeof settings>, log: Logger, closer: Closer): Promise<Record<string, string>> {
-  const { namespace, service, placement } = config;
   const client = connectKubernetes({ kubeconfig: config.kubeconfig });
   closer.add('Kubernetes client', () => client.close());
   const certificates = config.tlsDirectory === undefined ? undefined : await openCertificates(config.tlsDirectory, { log });
@@ -65,8 +63,6 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
   publisher.onPublish(updateHealth);
   const healthTimer = setInterval(updateHealth, healthMs);
   closer.add('health', () => clearInterval(healthTimer));
-  const status = startStatus({ client, namespace, service, placement, publisher, streams, intervalMs: config.statusInterval, log });
-  closer.add('status page', () => status.close());
   const metricsServer = await startMetricsServer({
     address: config.metricsListen,
     registry,
@@ -75,15 +71,40 @@ async function start(config: Settings<typeof settings>, log: Logger, closer: Clo
       if (publisher.isWaiting) return 'the first list has too few healthy shards; waiting for more';
       return `the first list of ${slices.synced ? 'Pods' : 'EndpointSlices'} has not arrived yet`;
     },
-    routes: {
-      ...status.routes,
-      '/debug/streams': (_request, response) => {
-        response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(streams.describe(), null, 2));
-      },
-    },
+    routes: debugPages(config, { publisher, streams }),
   });
   closer.add('metrics server', () => metricsServer.close());
   return { grpc: grpc.address, metrics: metricsServer.address };
+}
+
+function debugPages(
+  { service, identity, placement }: Settings<typeof settings>,
+  { publisher, streams }: { publisher: Publisher; streams: StreamList },
+): Record<string, Route> {
+  const versionFor = (zone: string): string | undefined => publisher.snapshot(zone)?.version;
+  // A client that reconnects reports the version that it has. It gets no response then, and acknowledges nothing.
+  const isCurrent = ({ zone, subscriptions }: StreamView): boolean => {
+    const version = versionFor(zone);
+    const subscription = subscriptions.get(endpointType)?.subscription;
+    return version !== undefined && (subscription?.acknowledged ?? subscription?.broughtVersion(service)) === version;
+  };
+  const json =
+    (read: () => unknown): Route =>
+    (_request, response) => {
+      response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(read(), null, 2));
+    };
+  return {
+    '/debug/streams': json(() => streams.describe(isCurrent)),
+    '/debug/assignment': json(() => ({
+      service,
+      identity,
+      placement,
+      version: versionFor(''),
+      isStale: publisher.isStale,
+      held: publisher.held,
+      refused: publisher.refused,
+    })),
+  };
 }
 
 /** The publisher and the two watches that it reads. */

@@ -2,8 +2,8 @@
  * Pure: decides over time which listed shards belong to the assignment, and with which health. The clock is a parameter, in milliseconds of
  * any origin. Envoy checks every shard itself, so a shard that is listed as healthy and is dead costs its keys some seconds.
  */
-import type { Shard } from './shard.ts';
-import { compareText, placeOf } from './unique-shards.ts';
+import type { Shard } from '../shared/shard-endpoints.ts';
+import { compareText, placeOf } from '../shared/unique-shards.ts';
 
 export interface MembershipLimits {
   /** How long a shard that does not serve stays listed, from the loss of its health. */

@@ -4,12 +4,12 @@
  */
 import { createHash } from 'node:crypto';
 import type { Logger } from '../shared/log.ts';
+import type { Reading, Shard } from '../shared/shard-endpoints.ts';
+import { uniqueShards } from '../shared/unique-shards.ts';
 import { assignmentOf } from './assignment.ts';
 import type { EncodedResource, Encoder } from './encoding.ts';
 import { type Members, Membership, type MembershipLimits } from './membership.ts';
-import type { Reading, Shard } from './shard.ts';
 import type { ResourceVersions } from './subscription.ts';
-import { uniqueShards } from './unique-shards.ts';
 
 /** The encoded resources of the endpoint type for the Envoys of one zone. */
 export interface ResourceSnapshot extends ResourceVersions {

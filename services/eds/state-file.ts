@@ -1,9 +1,9 @@
 /** The last assignment in a file, for the next process: what it serves while the Kubernetes API is away, and what it compares its first list with. */
 import { readFileSync } from 'node:fs';
 import type { Logger } from '../shared/log.ts';
+import type { Shard } from '../shared/shard-endpoints.ts';
+import { placeOf } from '../shared/unique-shards.ts';
 import { replaceFile } from '../shared/write-file.ts';
-import type { Shard } from './shard.ts';
-import { placeOf } from './unique-shards.ts';
 
 interface StateFileOptions {
   readonly file: string;

@@ -83,8 +83,8 @@ export class StreamList {
     for (const stream of [...this.#streams]) stream.end();
   }
 
-  /** The body of `/debug/streams`. */
-  describe(): unknown[] {
+  /** The body of `/debug/streams`. `isCurrent` adds whether a client has the current assignment. */
+  describe(isCurrent?: (stream: StreamView) => boolean): unknown[] {
     return [...this.#streams].map((stream) => ({
       node: stream.node,
       zone: stream.zone,
@@ -92,6 +92,7 @@ export class StreamList {
       protocol: `${stream.isAggregated ? 'ADS' : 'EDS'}, ${stream.kind === 'full' ? 'state of the world' : 'delta'}`,
       openedAt: stream.openedAt,
       isWriting: stream.isWriting,
+      isCurrent: isCurrent?.(stream),
       types: Object.fromEntries(
         [...stream.subscriptions].map(([typeUrl, { subscription, lastAcknowledgedAt }]) => [
           typeUrl,

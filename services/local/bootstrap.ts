@@ -8,6 +8,8 @@ interface LocalAddresses {
   readonly adminPort: number;
   readonly authzSocket: string;
   readonly edsPort: number;
+  /** The text of the fragment of component `console`, and the port of its data sets. */
+  readonly console?: { readonly fragment: string; readonly port: number };
   /** The path of envoy/grants.lua. */
   readonly grantsFile: string;
   /** The path of envoy/grpc.lua. */
@@ -29,10 +31,12 @@ const cgroupMonitor = 'envoy.resource_monitors.cgroup_memory';
 
 /** Replaces addresses and file paths in `text`, and removes the limit of a container. Throws an Error that names a missing entry. */
 export function localBootstrap(text: string, addresses: LocalAddresses): string {
-  const { origin } = addresses;
-  const document = parseDocument(
-    origin === undefined ? text : mergeFragments(text, [{ name: 'fragment-origin.yaml', text: origin.fragment }]),
-  );
+  const { origin, console } = addresses;
+  const fragments = [
+    ...(origin === undefined ? [] : [{ name: 'fragment-origin.yaml', text: origin.fragment }]),
+    ...(console === undefined ? [] : [{ name: 'fragment-console.yaml', text: console.fragment }]),
+  ];
+  const document = parseDocument(fragments.length === 0 ? text : mergeFragments(text, fragments));
   const [fault] = document.errors;
   if (fault !== undefined) throw new Error(`the Envoy bootstrap is not valid YAML: ${fault.message}`);
   const listener = (name: string): YAMLMap => namedEntry(document, ['static_resources', 'listeners'], name);
@@ -54,6 +58,7 @@ export function localBootstrap(text: string, addresses: LocalAddresses): string 
   const firstFilter = ['filter_chain', 'typed_config', 0, 'typed_config'];
   setFile('kura.grpc', [...action, ...firstFilter, 'default_source_code', 'filename'], addresses.grpcFile);
   setEndpoint('authz', { pipe: { path: addresses.authzSocket } });
+  if (console !== undefined) setEndpoint('kura-console', socketAddress(console.port));
   setEndpoint('eds', socketAddress(addresses.edsPort));
   setEndpoint('admin', socketAddress(addresses.adminPort));
   if (origin !== undefined) {

@@ -56,11 +56,35 @@ export async function publishShard(client: KubernetesClient, endpoint: ShardEndp
   const core = client.api(CoreV1Api);
   const discovery = client.api(DiscoveryV1Api);
   const namespace = systemNamespace;
-  await createIfAbsent(core.createNamespacedPod({ namespace, body: pod({ name: endpoint.pod, serviceAccount: 'default' }) }));
+  await createIfAbsent(core.createNamespacedPod({ namespace, body: cachePod(endpoint.pod) }));
   const { metadata } = await core.readNamespacedPod({ namespace, name: endpoint.pod });
   const body = endpointSlice(endpoint, metadata?.uid);
   const isNew = await createIfAbsent(discovery.createNamespacedEndpointSlice({ namespace, body }));
   if (!isNew) await discovery.replaceNamespacedEndpointSlice({ namespace, name: endpoint.pod, body });
+}
+
+/** A part of the system besides the shards. */
+export interface PartEndpoint {
+  /** Name of the part, such as `kura-eds`. */
+  readonly part: string;
+  /** Name of the port in the manifests. */
+  readonly portName: 'metrics' | 'authz-metrics';
+  readonly port: number;
+}
+
+/** Writes the part's Pod, so that the console finds its metrics. */
+export async function publishPart(client: KubernetesClient, { part, portName, port }: PartEndpoint): Promise<void> {
+  const core = client.api(CoreV1Api);
+  const [namespace, name] = [systemNamespace, `${part}-0`];
+  const containers = [{ name: 'main', image: 'local', ports: [{ name: portName, containerPort: port }] }];
+  const body: V1Pod = {
+    metadata: { name, labels: { 'app.kubernetes.io/name': part } },
+    spec: { nodeName, serviceAccountName: 'default', containers },
+    status: { phase: 'Running', podIP: '127.0.0.1' },
+  };
+  const isNew = await createIfAbsent(core.createNamespacedPod({ namespace, body }));
+  if (!isNew) await core.replaceNamespacedPod({ namespace, name, body });
+  await core.replaceNamespacedPodStatus({ namespace, name, body });
 }
 
 /** Deletes the EndpointSlices of shards that are no longer part of the system. */
@@ -122,6 +146,12 @@ async function createIfAbsent(creation: Promise<unknown>): Promise<boolean> {
     if (error instanceof ApiException && error.code === 409) return false;
     throw error;
   }
+}
+
+/** With the label by which the console finds the Pods of shards. */
+function cachePod(name: string): V1Pod {
+  const { metadata, spec } = pod({ name, serviceAccount: 'default' });
+  return { metadata: { ...metadata, labels: { 'app.kubernetes.io/name': cacheService } }, spec } as V1Pod;
 }
 
 function pod({ name, serviceAccount }: { name: string; serviceAccount: string }): V1Pod {

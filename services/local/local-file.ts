@@ -29,6 +29,8 @@ export interface LocalFile {
   /** Null without origins. */
   readonly originMetricsUrl: string | null;
   readonly eds: { readonly address: string; readonly metricsUrl: string };
+  /** The status page. */
+  readonly consoleUrl: string;
   /** Token files by `<namespace>/<ServiceAccount>`; empty if another cluster issues the tokens. */
   readonly tokens: Readonly<Record<string, string>>;
   readonly shards: readonly LocalShard[];

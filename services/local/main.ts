@@ -14,7 +14,7 @@ const root = path.resolve(import.meta.dirname, '..', '..');
 const callerDirectory = process.env.INIT_CWD ?? process.cwd();
 
 const options = new Command('npm start --')
-  .description('Runs kura on this machine until Ctrl-C: Envoy, shards, eds, authz and a fake Kubernetes API.')
+  .description('Runs kura on this machine until Ctrl-C: Envoy, shards, eds, authz, the console and a fake Kubernetes API.')
   .option('--state <dir>', 'folder for objects, tokens and keys (default: .kura in the clone)', fromCaller)
   .option('--port <n>', 'port of Envoy for clients; 0 selects any free port', wholeNumber({ min: 0, max: 65_535 }), 8080)
   .option('--shards <n>', 'number of shards', wholeNumber({ min: 1, max: 64 }), 4)
@@ -104,7 +104,7 @@ async function stop(): Promise<void> {
 
 function printGreeting(running: System, seconds: number): void {
   const { localFile } = running;
-  const { url, tokens, policy, shards, eds } = running.local();
+  const { url, tokens, policy, shards, consoleUrl } = running.local();
   const display = (file: string): string => {
     const relative = path.relative(callerDirectory, file);
     return shellQuoted(relative.startsWith('..') ? file : relative);
@@ -132,7 +132,7 @@ function printGreeting(running: System, seconds: number): void {
       policy === null
         ? 'Policy: ConfigMap kura-policy in the cluster of --kubeconfig'
         : `Policy: ${display(policy)} (saving the file applies it)`,
-      `Status page: ${new URL('/', eds.metricsUrl)}`,
+      `Status page: ${consoleUrl}/`,
       `Addresses and process ids: ${display(localFile)}`,
       'Ctrl-C stops everything.',
       '',

@@ -105,7 +105,19 @@ export function authzProgram(
   }));
 }
 
-/** Envoy with the operators' bootstrap and local addresses. `port` 0 selects any free port. eds must already serve. */
+/** A restart keeps the ports: the page is open in a browser, and Envoy's bootstrap contains the other one. */
+export function consoleProgram(context: ProgramContext): Program {
+  return service(context, { name: 'console', folder: 'console', prefix: 'KURA_CONSOLE_' }, () => ({
+    LISTEN: context.processes.address('console', 'page') ?? anyPort,
+    DATASETS_LISTEN: context.processes.address('console', 'datasets') ?? anyPort,
+    METRICS_LISTEN: anyPort,
+    KUBECONFIG: adminKubeconfig(context),
+    CREDENTIAL_FILE: credentialFile(context.stateDirectory),
+    STATE_DIRECTORY: context.stateDirectory,
+  }));
+}
+
+/** Envoy with the operators' bootstrap and local addresses. `port` 0 selects any free port. eds and the console must already serve. */
 export async function envoyProgram(
   { root, stateDirectory, environment, processes }: ProgramContext,
   { binary, port, socket, origin }: { binary: string; port: number; socket: string; origin?: OriginPorts | undefined },
@@ -118,8 +130,11 @@ export async function envoyProgram(
   const grantsFile = path.join(root, 'envoy', 'grants.lua');
   const grpcFile = path.join(root, 'envoy', 'grpc.lua');
   const files = { grantsFile, grpcFile };
-  const added = origin && { fragment: await originFragment(root), fillPort: origin.fill, prefetchPort: origin.prefetch };
-  const addresses = { objectsPort, metricsPort, adminPort, authzSocket: socket, edsPort, ...files, origin: added };
+  const added = {
+    origin: origin && { fragment: await fragment(root, 'origin'), fillPort: origin.fill, prefetchPort: origin.prefetch },
+    console: { fragment: await fragment(root, 'console'), port: portOf(processes.address('console', 'datasets')) },
+  };
+  const addresses = { objectsPort, metricsPort, adminPort, authzSocket: socket, edsPort, ...files, ...added };
   await writeFile(file, localBootstrap(source, addresses));
   const identity = ['--service-node', 'local', '--service-cluster', 'kura-envoy', '--service-zone', zone];
   const listening = { objects: `127.0.0.1:${objectsPort}`, metrics: `127.0.0.1:${metricsPort}`, admin: `127.0.0.1:${adminPort}` };
@@ -134,8 +149,8 @@ export async function envoyProgram(
   };
 }
 
-function originFragment(root: string): Promise<string> {
-  return readFile(path.join(root, 'k8s', 'components', 'origin', 'fragment-origin.yaml'), 'utf8');
+function fragment(root: string, component: string): Promise<string> {
+  return readFile(path.join(root, 'k8s', 'components', component, `fragment-${component}.yaml`), 'utf8');
 }
 
 export function portOf(address: string | undefined): number {

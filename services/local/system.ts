@@ -1,9 +1,18 @@
-/** The whole kura system on one machine: a fake Kubernetes API, shards, eds, authz and Envoy. Each is a separate process. */
+/** The whole kura system on one machine: a fake Kubernetes API, shards, eds, authz, Envoy and the console. Each is a separate process. */
 import path from 'node:path';
 import { type DirectoryLock, takeDirectoryLock } from '../shared/directory-lock.ts';
 import { connectKubernetes, type KubernetesClient } from '../shared/kubernetes.ts';
 import { type AuthzSocket, chooseAuthzSocket } from './authz-socket.ts';
-import { createCluster, publishConfigMap, publishShard, removeOtherShards, type ShardEndpoint, workloads } from './cluster.ts';
+import {
+  createCluster,
+  type PartEndpoint,
+  publishConfigMap,
+  publishPart,
+  publishShard,
+  removeOtherShards,
+  type ShardEndpoint,
+  workloads,
+} from './cluster.ts';
 import type { Console } from './console.ts';
 import { createCredential } from './credential.ts';
 import { freePorts, requireFree } from './free-ports.ts';
@@ -11,10 +20,11 @@ import { type LatestPublisher, publishLatest } from './latest.ts';
 import { type LocalFile, removeLocalFile, writeLocalFile } from './local-file.ts';
 import { type LocalOrigin, originsDocument, withReadRules } from './origins.ts';
 import { followPolicyFile } from './policy-file.ts';
-import { Processes } from './processes.ts';
+import { Processes, type Program } from './processes.ts';
 import {
   adminKubeconfig,
   authzProgram,
+  consoleProgram,
   edsProgram,
   envoyProgram,
   kubernetesProgram,
@@ -163,6 +173,7 @@ export class System {
       origins: this.#options.origins.map(({ prefix, source }) => ({ prefix, source })),
       originMetricsUrl: this.#originPorts === undefined ? null : metricsUrl('origin'),
       eds: { address: processes.address('eds', 'grpc') ?? '', metricsUrl: metricsUrl('eds') },
+      consoleUrl: url('console', 'page'),
       tokens: this.#tokens,
       shards: podNames(this.#options.shards).map((pod) => ({
         name: hashKey(pod),
@@ -190,16 +201,40 @@ export class System {
     return client;
   }
 
-  /** Starts the shards concurrently with the cluster, then eds and authz, and Envoy last, because it needs all of them. */
+  /**
+   * Starts the shards concurrently with the cluster, then eds, authz and the console, and Envoy last, because it needs all of
+   * them.
+   */
   async #startParts(cluster: Promise<KubernetesClient>): Promise<void> {
     const { envoyBinary: binary, port, shards } = this.#options;
     await all([
       ...podNames(shards).map((pod) => this.#startShard(cluster, pod)),
-      cluster.then(() => this.#processes.start(edsProgram(this.#context))),
-      cluster.then(() => this.#startOrigin()),
-      cluster.then((client) => this.#provideWorkloads(client)).then(() => this.#startAuthz()),
+      cluster.then(() => this.#startPart(cluster, edsProgram(this.#context), { part: 'kura-eds', portName: 'metrics' })),
+      cluster.then(() => this.#startOrigin(cluster)),
+      cluster.then(() => this.#startPart(cluster, consoleProgram(this.#context), { part: 'kura-console', portName: 'metrics' })),
+      cluster.then((client) => this.#provideWorkloads(client)).then(() => this.#startAuthz(cluster)),
     ]);
-    await this.#processes.start(await envoyProgram(this.#context, { binary, port, socket: this.#socket.path, origin: this.#originPorts }));
+    const envoy = await envoyProgram(this.#context, { binary, port, socket: this.#socket.path, origin: this.#originPorts });
+    await this.#startPart(cluster, envoy, { part: 'kura-envoy', portName: 'metrics' });
+  }
+
+  /** Starts a part and keeps its Pod in the cluster current. */
+  async #startPart(
+    cluster: Promise<KubernetesClient>,
+    program: Program,
+    { part, portName }: Pick<PartEndpoint, 'part' | 'portName'>,
+  ): Promise<void> {
+    const endpoint = publishLatest<PartEndpoint>({
+      what: `the Pod of ${part}`,
+      publish: async (newest) => publishPart(await cluster, newest),
+      console: this.#options.console,
+      signal: this.#signal,
+    });
+    await this.#processes.start({
+      ...program,
+      onReady: ({ listening }) => endpoint.set({ part, portName, port: portOf(listening.metrics) }),
+    });
+    await endpoint.settled();
   }
 
   /** Starts a shard and keeps its endpoint in the cluster current: not ready after a crash, with the new ports after a restart. */
@@ -218,13 +253,15 @@ export class System {
     await endpoint.settled();
   }
 
-  async #startOrigin(): Promise<void> {
-    if (this.#originPorts !== undefined) await this.#processes.start(originProgram(this.#context, this.#originPorts));
+  async #startOrigin(cluster: Promise<KubernetesClient>): Promise<void> {
+    if (this.#originPorts === undefined) return;
+    await this.#startPart(cluster, originProgram(this.#context, this.#originPorts), { part: 'kura-origin', portName: 'metrics' });
   }
 
   /** Starts authz and waits until it has a policy. Without a policy it returns 503 for every request. */
-  async #startAuthz(): Promise<void> {
-    await this.#processes.start(authzProgram(this.#context, { socket: this.#socket.path, cluster: this.#options.cluster }));
+  async #startAuthz(cluster: Promise<KubernetesClient>): Promise<void> {
+    const program = authzProgram(this.#context, { socket: this.#socket.path, cluster: this.#options.cluster });
+    await this.#startPart(cluster, program, { part: 'kura-authz', portName: 'authz-metrics' });
     const url = `http://${this.#processes.address('authz', 'metrics')}/readyz`;
     const reason = await untilReady(url, AbortSignal.any([this.#signal, AbortSignal.timeout(maxPolicyWaitMs)]));
     if (reason !== undefined) throw new Error(`authz is not ready after ${maxPolicyWaitMs / 1000} s: ${reason}`);

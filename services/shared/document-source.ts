@@ -43,6 +43,8 @@ export class DocumentSource<T> {
   readonly #configMaps: Reflector<V1ConfigMap>;
   #current: T | undefined;
   #hash: string | undefined;
+  #text: string | undefined;
+  #since: Date | undefined;
   /** Hash of the document in the ConfigMap, which may be a rejected one. */
   #seenHash: string | undefined;
   #accepted = 0;
@@ -74,6 +76,21 @@ export class DocumentSource<T> {
   /** Hash of the document in force. */
   get hash(): string | undefined {
     return this.#isAbsent ? undefined : this.#hash;
+  }
+
+  /** The text of the document in force. */
+  get text(): string | undefined {
+    return this.#text;
+  }
+
+  /** When this process began to use the document in force. */
+  get since(): Date | undefined {
+    return this.#since;
+  }
+
+  /** The reason why the document in force is not the one in the ConfigMap, in one line; undefined when it is. */
+  get problem(): string | undefined {
+    return this.#hash !== undefined && this.#hash === this.#seenHash ? undefined : this.#complaint;
   }
 
   /** The reason why no document is in force, in one line. */
@@ -146,13 +163,19 @@ export class DocumentSource<T> {
       this.#report(configMap, { reason: `${reason}Rejected`, hash, message: problems.join('; ') });
       return;
     }
-    this.#current = result.value;
-    this.#hash = hash;
+    this.#enforce(text, result.value);
     this.#accepted++;
     onChange?.(result.value);
     log.info({ hash, ...summary(result.value), warnings: describeProblems(result.warnings) }, `the ${what} is in force`);
     this.#report(configMap, { reason: `${reason}Accepted`, hash, message: `${what} ${hash} is in force${warningText(result.warnings)}` });
     this.#save(text);
+  }
+
+  #enforce(text: string, value: T): void {
+    this.#current = value;
+    this.#hash = hashOf(text);
+    this.#text = text;
+    this.#since = new Date();
   }
 
   #report(configMap: V1ConfigMap, outcome: DocumentOutcome): void {
@@ -186,8 +209,7 @@ export class DocumentSource<T> {
       log.warn({ file, problems: describeProblems(result.problems) }, `the saved ${what} is no longer valid; ignoring it`);
       return;
     }
-    this.#current = result.value;
-    this.#hash = hashOf(text);
+    this.#enforce(text, result.value);
     onChange?.(result.value);
     log.info({ file, hash: this.#hash }, `the saved ${what} is in force until the API sends one`);
   }

@@ -1,7 +1,8 @@
 /** The metrics port of a process: `/livez`, `/readyz` and `/metrics`. */
+import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { isIP } from 'node:net';
-import { collectDefaultMetrics, Registry } from 'prom-client';
+import { collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import type { ListenAddress } from './environment.ts';
 import { type Listening, listen } from './listen.ts';
 
@@ -16,10 +17,16 @@ interface MetricsServerOptions {
   readonly routes?: Readonly<Record<string, Route>>;
 }
 
-/** A registry that includes the metrics of the process. */
+const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
+
+/** A registry that includes the metrics of the process, and its version. */
 export function createRegistry(): Registry {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
+  new Gauge({ name: 'kura_build_info', help: 'Version of the service.', labelNames: ['version'], registers: [registry] }).set(
+    { version },
+    1,
+  );
   return registry;
 }
 
@@ -39,6 +46,11 @@ export function startMetricsServer({ address, registry, notReady, routes = {} }:
     },
     ...routes,
   };
+  return startPages({ address, pages });
+}
+
+/** Starts a server of read-only pages by exact path. Rejects when the address is not available. */
+export function startPages({ address, pages }: { address: ListenAddress; pages: Readonly<Record<string, Route>> }): Promise<Listening> {
   const server = createServer((request, response) => {
     const page = pages[(request.url ?? '').split('?', 1)[0] as string];
     if (!isTrustedHost(request.headers.host))

@@ -25,7 +25,7 @@ export interface ShardNumbers {
   readonly namespaces: ReadonlyMap<string, NamespaceNumbers>;
 }
 
-export const totalNames = ['hits', 'misses', 'puts', 'others', 'sentBytes', 'receivedBytes'] as const;
+const totalNames = ['hits', 'misses', 'puts', 'others', 'sentBytes', 'receivedBytes'] as const;
 export type Totals = Readonly<Record<(typeof totalNames)[number], number>>;
 
 export const noTotals: Totals = { hits: 0, misses: 0, puts: 0, others: 0, sentBytes: 0, receivedBytes: 0 };

@@ -35,8 +35,17 @@ async function plugin(t: ExecutionContext, changes: Readonly<Record<string, unkn
   const token = await system.token('vision/trainer');
   const host = (url: string): string => new URL(url).host;
   const cluster = {
-    pods: [pod('kura-eds-0', 'kura-eds'), pod('kura-envoy-0', 'kura-envoy'), pod('kura-cache-0', 'kura-cache')],
-    forwards: { 'kura-eds-0:9904': host(local.eds.metricsUrl), 'kura-envoy-0:9901': host(local.envoyAdminUrl) },
+    pods: [
+      pod('kura-console-0', 'kura-console'),
+      pod('kura-eds-0', 'kura-eds'),
+      pod('kura-envoy-0', 'kura-envoy'),
+      pod('kura-cache-0', 'kura-cache'),
+    ],
+    forwards: {
+      'kura-console-0:18200': host(local.consoleUrl),
+      'kura-eds-0:9904': host(local.eds.metricsUrl),
+      'kura-envoy-0:9901': host(local.envoyAdminUrl),
+    },
     texts: {
       'get configmap kura-policy -o jsonpath={.data.policy\\.yaml}': 'kind: AccessPolicy\n',
       'get configmap kura-origins -o jsonpath={.data.origins\\.yaml}': 'kind: Origins\n',
@@ -59,11 +68,11 @@ async function plugin(t: ExecutionContext, changes: Readonly<Record<string, unkn
   };
 }
 
-test.serial('status and top print the shards as eds knows them', async (t) => {
+test.serial('status and top print the shards as the console knows them', async (t) => {
   await system.call({ as: 'vision/trainer', method: 'PUT', path: '/objects/vision/plugin', body: 'x' });
   const { run } = await plugin(t);
   const { shards } = await system.local();
-  // eds asks the shards every 15 s while somebody looks.
+  // The console asks the shards every 5 s while somebody looks.
   const { stdout } = await waitFor('the numbers of both shards, with the object', async () => {
     const ended = await run('status');
     return ended.status === 0 && /^vision +1 /m.test(ended.stdout) && ended;
@@ -95,7 +104,7 @@ test.serial('a support bundle has logs, objects, streams and the configuration o
     'kura-envoy-0.clusters',
     'kura-cache-0.log',
   ];
-  for (const name of [...expected, 'kura-eds-0.debug-streams', 'kura-eds-0.status.json']) t.true(names.includes(name), name);
+  for (const name of [...expected, 'kura-eds-0.debug-streams', 'kura-console-0.status.json']) t.true(names.includes(name), name);
   const texts = await Promise.all(names.map((name) => readFile(path.join(folder, 'bundle', name), 'utf8')));
   const all = texts.join('\n');
   const token = await system.token('vision/trainer');
@@ -120,7 +129,7 @@ test.serial('what is missing is one line', async (t) => {
   t.deepEqual(await run('status'), {
     status: 1,
     stdout: '',
-    stderr: 'kubectl kura: 0 of 0 Pods of eds are ready; check --namespace\n',
+    stderr: 'kubectl kura: no Pod of the console exists: add the component console, and check --namespace\n',
   });
   const { stderr } = await run('-n', 'other', 'status');
   t.is(stderr, 'kubectl kura: kubectl: error: the namespace is not kura-system\n');

@@ -10,7 +10,10 @@ import { type LocalSystem, root, shardMetric, startLocalSystem } from './support
 const test = anyTest as TestFn;
 let system: LocalSystem;
 test.before(async () => {
-  system = await startLocalSystem({ args: ['--shards', '2', '--shard-bytes', '1Gi'] });
+  system = await startLocalSystem({
+    args: ['--shards', '2', '--shard-bytes', '1Gi'],
+    environment: { KURA_CONSOLE_WATCHED_INTERVAL: '500ms' },
+  });
 });
 test.after.always(() => system?.stop());
 

@@ -4,8 +4,8 @@ import test from 'ava';
 import fc from 'fast-check';
 import { assignmentOf } from '../../services/eds/assignment.ts';
 import { Membership } from '../../services/eds/membership.ts';
-import { readSlices, type Shard } from '../../services/eds/shard.ts';
-import { uniqueShards } from '../../services/eds/unique-shards.ts';
+import { readSlices, type Shard } from '../../services/shared/shard-endpoints.ts';
+import { uniqueShards } from '../../services/shared/unique-shards.ts';
 import { protos } from './support/server.ts';
 import { candidate } from './support/shards.ts';
 

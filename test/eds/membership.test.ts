@@ -2,8 +2,8 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { type Members, Membership } from '../../services/eds/membership.ts';
-import type { Shard } from '../../services/eds/shard.ts';
-import { placeOf, uniqueShards } from '../../services/eds/unique-shards.ts';
+import type { Shard } from '../../services/shared/shard-endpoints.ts';
+import { placeOf, uniqueShards } from '../../services/shared/unique-shards.ts';
 import { candidate, candidates } from './support/shards.ts';
 
 const limits = { unhealthyMs: 30_000, lossDelayMs: 15_000, collapseShare: 0.5, collapseHoldMs: 600_000, returnWaitMs: 60_000 };

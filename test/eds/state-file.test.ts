@@ -3,8 +3,8 @@ import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test from 'ava';
 import { pino } from 'pino';
-import type { Shard } from '../../services/eds/shard.ts';
 import { StateFile } from '../../services/eds/state-file.ts';
+import type { Shard } from '../../services/shared/shard-endpoints.ts';
 import { temporaryFolder } from '../support/service.ts';
 import { candidates } from './support/shards.ts';
 

@@ -25,6 +25,7 @@ const namespace = 'ml-cache';
 const valuesOf: Readonly<Record<string, object>> = {
   'authz-deployment': { components: { authzDeployment: true } },
   origin: { components: { origin: true } },
+  console: { components: { console: true } },
   hostpath: { components: { hostpath: true } },
   disks: { disks: ['/mnt/nvme0', '/mnt/nvme1'] },
   'second-disk-size': { components: { secondDiskSize: true } },

@@ -35,8 +35,8 @@ const combinations = [
 const mustBeFirst = new Map([
   ['disks', ['hostpath']],
   ['second-disk-size', ['hostpath']],
-  ['ipv6', ['authz-deployment', 'origin']],
-  ['priority', ['authz-deployment', 'origin']],
+  ['ipv6', ['authz-deployment', 'origin', 'console']],
+  ['priority', ['authz-deployment', 'origin', 'console']],
   ['tracing', ['authz-deployment']],
 ]);
 /** Those of the Prometheus operator, without their schemas. */

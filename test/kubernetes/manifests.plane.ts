@@ -127,11 +127,11 @@ test.serial('applied for real, the controllers make the Pods of every part', asy
   t.deepEqual(countOf({}), parts);
 });
 
-/** Of our own parts. Envoy is for every workload; eds asks shards for the numbers of its status page. */
+/** Of our own parts. Envoy is for every workload. */
 const callersOf: Record<keyof typeof parts, readonly (keyof typeof parts)[]> = {
   'kura-envoy': [],
   'kura-eds': ['kura-envoy'],
-  'kura-cache': ['kura-envoy', 'kura-eds'],
+  'kura-cache': ['kura-envoy'],
 };
 
 test.serial('a NetworkPolicy selects one part whole, lets in whom it means and names ports that its Pods have', async (t) => {
@@ -273,7 +273,7 @@ test('with the component origin, the NetworkPolicies allow its arrows, and no ot
     t.is(spec.policyTypes.includes('Egress'), ['kura-cache', 'kura-origin'].includes(metadata.name), metadata.name);
 });
 
-test('only authz and eds have a token of the Kubernetes API', async (t) => {
+test('only authz, eds and the console have a token of the Kubernetes API', async (t) => {
   interface Object {
     kind: string;
     metadata: { name: string };
@@ -299,7 +299,8 @@ test('only authz and eds have a token of the Kubernetes API', async (t) => {
         .filter(({ volumeMounts = [] }) => isAutomatic || volumeMounts.some((mount) => names.includes(mount.name)))
         .map((container) => `${metadata.name}/${container.name}`);
     });
-    t.deepEqual(found.sort(), holders.get(name) ?? ['kura-eds/eds', 'kura-envoy/authz'], name);
+    const consoles = name.startsWith('overlays/') || name === 'components/console' ? ['kura-console/console'] : [];
+    t.deepEqual(found.sort(), holders.get(name) ?? [...consoles, 'kura-eds/eds', 'kura-envoy/authz'], name);
   }
 });
 

@@ -32,7 +32,7 @@ interface Seen {
 }
 
 interface Right {
-  readonly account: 'kura-envoy' | 'kura-eds' | 'kura-origin';
+  readonly account: 'kura-envoy' | 'kura-eds' | 'kura-origin' | 'kura-console';
   readonly resource: string;
   readonly verb: string;
   /** What is the matter without it. */
@@ -86,10 +86,6 @@ const rights: readonly Right[] = [
   },
   { account: 'kura-eds', resource: 'pods', verb: 'list', without: 'no weight is known', shows: lostList('pods') },
   { account: 'kura-eds', resource: 'pods', verb: 'watch', without: 'a changed weight is not told', shows: lostWatch('pods') },
-  { account: 'kura-eds', resource: 'configmaps', verb: 'list', without: 'the page knows no policy', shows: lostList('configmaps') },
-  { account: 'kura-eds', resource: 'configmaps', verb: 'watch', without: 'the page keeps an old policy', shows: lostWatch('configmaps') },
-  { account: 'kura-eds', resource: 'events', verb: 'list', without: 'the page does not know since when', shows: lostList('events') },
-  { account: 'kura-eds', resource: 'events', verb: 'watch', without: 'the page hears of no change', shows: lostWatch('events') },
   { account: 'kura-origin', resource: 'configmaps', verb: 'list', without: 'origin is not ready', shows: isNotReady },
   {
     account: 'kura-origin',
@@ -112,6 +108,16 @@ const rights: readonly Right[] = [
     without: 'no Event reports a document again',
     shows: says(/cannot write the Event/),
   },
+  { account: 'kura-console', resource: 'endpointslices', verb: 'list', without: 'the console is not ready', shows: isNotReady },
+  {
+    account: 'kura-console',
+    resource: 'endpointslices',
+    verb: 'watch',
+    without: 'the page does not show a new shard',
+    shows: lostWatch('endpointslices'),
+  },
+  { account: 'kura-console', resource: 'pods', verb: 'list', without: 'the console is not ready', shows: isNotReady },
+  { account: 'kura-console', resource: 'pods', verb: 'watch', without: 'the page does not show a new Envoy', shows: lostWatch('pods') },
 ];
 
 test.before(async () => {
@@ -121,7 +127,7 @@ test.before(async () => {
   kubectl = createKubectl({ kubeconfig: plane.kubeconfig, cache: path.join(folder, 'kubectl') });
   await kubectl.ok('create', 'namespace', system);
   const wanted = ['ServiceAccount', 'ClusterRole', 'ClusterRoleBinding', 'Role', 'RoleBinding'];
-  const overlay = await writeKustomization(path.join(folder, 'overlay'), { components: ['origin'], namespace: system });
+  const overlay = await writeKustomization(path.join(folder, 'overlay'), { components: ['origin', 'console'], namespace: system });
   const documents = parseAllDocuments(await kubectl.ok('kustomize', overlay)).map((document) => document.toJS() as V1ClusterRole);
   const own = documents.filter(({ kind = '', metadata }) => wanted.includes(kind) || metadata?.name === 'kura-origins');
   const file = path.join(folder, 'own.yaml');
@@ -162,6 +168,17 @@ async function start(t: ExecutionContext, account: Right['account']): Promise<Se
     });
     t.teardown(() => service.stop('SIGKILL'));
     return { output: service.output, readyz: readyz(service.listening.metrics as string) };
+  }
+  if (account === 'kura-console') {
+    const console = await startService('console', {
+      KURA_CONSOLE_LISTEN: '127.0.0.1:0',
+      KURA_CONSOLE_DATASETS_LISTEN: '127.0.0.1:0',
+      KURA_CONSOLE_METRICS_LISTEN: '127.0.0.1:0',
+      KURA_CONSOLE_CREDENTIAL_FILE: 'off',
+      KURA_CONSOLE_KUBECONFIG: kubeconfig,
+    });
+    t.teardown(() => console.stop('SIGKILL'));
+    return { output: console.output, readyz: readyz(console.listening.metrics as string) };
   }
   const service = await startService('eds', {
     KURA_EDS_LISTEN: '127.0.0.1:0',
@@ -205,14 +222,14 @@ test.serial('every verb of our roles has a test here', (t) => {
   t.deepEqual([...granted].sort(), [...tested].sort());
 });
 
-for (const account of ['kura-envoy', 'kura-eds', 'kura-origin'] as const) {
+for (const account of ['kura-envoy', 'kura-eds', 'kura-origin', 'kura-console'] as const) {
   test.serial(`with all of its rights nothing is the matter with ${account}`, async (t) => {
     const seen = await start(t, account);
     await waitFor('it is ready', async () => (await seen.readyz()) === 200).catch((e) => t.log(seen.output(), e));
     if (seen.check !== undefined) t.is(await seen.check(), 200);
     for (const right of rights.filter((each) => each.account === account)) t.false(await right.shows(seen), right.without);
     // The test of the verb patch needs an Event that exists.
-    if (account !== 'kura-eds') {
+    if (account === 'kura-envoy' || account === 'kura-origin') {
       const event = `event/${account === 'kura-origin' ? 'kura-origins' : 'kura-policy'}.`;
       await waitFor('its Event', async () => (await kubectl.ok('-n', system, 'get', 'events', '-o', 'name')).includes(event));
     }

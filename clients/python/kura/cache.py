@@ -7,11 +7,12 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal, TypeVar
 
 from .counters import Counters
 from .errors import CacheError
-from .names import key_of
+from .names import key_of, name_of, prefix_of
 from .object_file import ObjectFile
 from .settings import read_settings
 from .transport import Stat, Transport
@@ -28,6 +29,17 @@ DEFAULT_BLOCK_BYTES = 4 << 20
 DEFAULT_WORKERS = 16
 # Closing a pool of the parent takes its lock, which a thread of the parent may have held at the fork.
 _of_parents: list[Transport] = []
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An object of a list."""
+
+    #: Below the prefix.
+    name: str
+    size: int
+    #: Seconds since 1970, by the clock of the shard.
+    modified: float
 
 
 class Cache:
@@ -128,6 +140,16 @@ class Cache:
     def get_many(self, names: Iterable[N], workers: int = DEFAULT_WORKERS) -> Iterator[tuple[N, bytes | None]]:
         """The objects in the order of their names. At most 2 × `workers` objects are held in memory."""
         return map_in_threads(self.get, names, workers)
+
+    def list(self, folder: Name = "") -> Iterator[Listed]:
+        """The objects below a folder, in no order. It needs the right LIST. Raises CacheError for any failure.
+
+        The last element is followed by a CacheError if the list is not complete, because a shard does not answer.
+        """
+        start = len(prefix_of("", self._settings.prefix))
+        entries = self._transport.keys(prefix_of(folder, self._settings.prefix))
+        while (entry := self._raise(lambda: next(entries, None))) is not None:
+            yield Listed(name_of(entry.key[start:]), entry.size, entry.modified)
 
     def check(self) -> None:
         """Raises CacheError with the reason when this job cannot read from the cache. Call it at the start of a job."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 from fsspec.callbacks import DEFAULT_CALLBACK  # type: ignore[import-untyped]
@@ -38,7 +38,7 @@ class KuraFileSystem(AbstractFileSystem):  # type: ignore[misc]
         stat = self.cache.stat(name)
         if stat is None:
             raise _absent(name)
-        return {"name": name, "type": "file", "size": stat.size, "ETag": stat.etag, "mtime": stat.modified}
+        return self._info(name, stat.size, stat.modified, stat.etag)
 
     def exists(self, path: str, **_: Any) -> bool:
         """Raises PermissionError for a rejected token, where the inherited method returns False."""
@@ -86,28 +86,73 @@ class KuraFileSystem(AbstractFileSystem):  # type: ignore[misc]
         if not self.cache.delete(name):
             raise _absent(name)
 
-    def ls(self, path: str, detail: bool = True, **_: Any) -> NoReturn:
-        raise _no_listing("ls", path)
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
+        """The objects and folders directly below a path. It reads the list of everything below the path."""
+        folder = self._strip_protocol(path).strip("/")
+        below = {name: info for name, info in self._below(folder).items() if _depth(name, folder) == 1}
+        if not below:
+            below = {folder: self.info(folder)}
+        return list(below.values()) if detail else list(below)
 
-    def find(self, path: str, *_: Any, **__: Any) -> NoReturn:
-        raise _no_listing("find", path)
-
-    def walk(self, path: str, *_: Any, **__: Any) -> NoReturn:
-        raise _no_listing("walk", path)
+    def find(self, path: str, maxdepth: int | None = None, withdirs: bool = False, detail: bool = False, **_: Any) -> Any:
+        if maxdepth is not None and maxdepth < 1:
+            raise ValueError(f"maxdepth is {maxdepth}; it must be at least 1")
+        folder = self._strip_protocol(path).strip("/")
+        found = {
+            name: info
+            for name, info in self._below(folder).items()
+            if (withdirs or info["type"] == "file") and (maxdepth is None or _depth(name, folder) <= maxdepth)
+        }
+        if not found and folder and self.exists(folder):
+            found = {folder: self.info(folder)}
+        return found if detail else list(found)
 
     def glob(self, path: str, maxdepth: int | None = None, **options: Any) -> Any:
-        """Finds one object by its whole name. Libraries call it for each path that they receive."""
+        """A name without wildcards needs no list. Libraries call it for each path that they receive."""
         if has_magic(path):
-            raise _no_listing("glob", path)
-        return super().glob(path, maxdepth=maxdepth, **options)
+            return super().glob(path, maxdepth=maxdepth, **options)
+        name = self._strip_protocol(path)
+        stat = self.cache.stat(name)
+        found = {} if stat is None else {name: self._info(name, stat.size, stat.modified, stat.etag)}
+        return found if options.get("detail") else list(found)
 
-    def du(self, path: str, *_: Any, **__: Any) -> NoReturn:
-        raise _no_listing("du", path)
+    def du(self, path: str, total: bool = True, maxdepth: int | None = None, withdirs: bool = False, **_: Any) -> Any:
+        sizes = {name: info["size"] for name, info in self.find(path, maxdepth, withdirs, detail=True).items()}
+        return sum(sizes.values()) if total else sizes
+
+    def expand_path(self, path: Any, recursive: bool = False, maxdepth: int | None = None, **options: Any) -> Any:
+        """Without folders, because kura has none: what is copied or removed is an object."""
+        if not recursive:
+            return super().expand_path(path, recursive, maxdepth, **options)
+        paths = [path] if isinstance(path, str) else path
+        starts = [start for each in paths for start in (self.glob(each) if has_magic(each) else [each])]
+        found = {name for start in starts for name in self.find(start, maxdepth)}
+        if not found:
+            raise _absent(str(path))
+        return sorted(found)
+
+    def _below(self, folder: str) -> dict[str, dict[str, Any]]:
+        """Everything below a folder, sorted by name. kura has no folders: they are parts of names."""
+        found: dict[str, dict[str, Any]] = {}
+        for entry in self.cache.list(folder):
+            found[entry.name] = self._info(entry.name, entry.size, entry.modified, None)
+            parent = entry.name
+            while "/" in parent:
+                parent = parent.rpartition("/")[0]
+                if len(parent) <= len(folder) or parent in found:
+                    break
+                found[parent] = {"name": parent, "type": "directory", "size": 0}
+        return dict(sorted(found.items()))
+
+    @staticmethod
+    def _info(name: str, size: int, modified: float | None, etag: str | None) -> dict[str, Any]:
+        return {"name": name, "type": "file", "size": size, "mtime": modified} | ({} if etag is None else {"ETag": etag})
+
+
+def _depth(name: str, folder: str) -> int:
+    below = name[len(folder) :].strip("/")
+    return below.count("/") + 1
 
 
 def _absent(name: str) -> FileNotFoundError:
     return FileNotFoundError(errno.ENOENT, "the object is not in the cache", name)
-
-
-def _no_listing(operation: str, path: str) -> NotImplementedError:
-    return NotImplementedError(f"{operation} of {path!r}: kura cannot list objects. Name each file, for example from a manifest")

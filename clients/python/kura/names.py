@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from .errors import NameTooLongError
 
@@ -31,6 +32,21 @@ def key_of(name: str | bytes | os.PathLike[str], prefix: str = "") -> str:
     if len(key) > MAX_KEY_BYTES:
         raise NameTooLongError(f"the key of {text!r} has {len(key)} bytes; it must have at most {MAX_KEY_BYTES}", "name-too-long")
     return key
+
+
+def prefix_of(name: str | bytes | os.PathLike[str], prefix: str = "") -> str:
+    """The prefix of all keys below a folder name: empty, or with a slash at its end."""
+    text = os.fspath(name)
+    folder = text.strip("/") if isinstance(text, str) else text.strip(b"/")
+    if folder:
+        return key_of(folder, prefix) + "/"
+    return f"{key_of(prefix)}/" if prefix.strip("/") else ""
+
+
+def name_of(key: str) -> str:
+    """The name whose key this is. A byte that is not UTF-8 becomes a surrogate, as in file names."""
+    raw = re.sub(rb"%7F(5C|7F)|%([0-9A-Fa-f]{2})", lambda match: bytes.fromhex((match[1] or match[2]).decode()), key.encode("ascii"))
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def _encode(name: str | bytes) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO, TypeVar
 
@@ -28,6 +30,7 @@ CHUNK_BYTES = 1 << 20
 MAX_IDLE_CONNECTIONS = 64
 # A network policy that hides the shards hides them from every request.
 DIRECT_PAUSE_SECONDS = 60.0
+PAGE_KEYS = 4_000
 RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
 USER_AGENT = "kura-client"
 
@@ -41,6 +44,16 @@ class Stat:
     content_type: str | None
     #: Seconds since 1970, by the clock of the shard.
     modified: float | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object of a list."""
+
+    key: str
+    size: int
+    #: Seconds since 1970, by the clock of the shard.
+    modified: float
 
 
 class Transport:
@@ -116,6 +129,33 @@ class Transport:
             return response.status != 404
 
         return self._run(lambda patience: _repeat(attempt, patience))
+
+    def keys(self, prefix: str) -> Iterator[Entry]:
+        """The objects under a prefix, in no order. Raises CacheError at the end if a shard did not answer."""
+        after, is_complete = "", True
+        while True:
+            target = f"/datasets/{prefix}?keys&limit={PAGE_KEYS}" + (f"&after={after}" if after else "")
+
+            def attempt(target: str = target) -> list[str]:
+                response = self._send("GET", target, {"Authorization": f"Bearer {self._token.read()}"})
+                if response.status != 200 or response.headers.get("content-type") != "application/x-ndjson":
+                    raise self._error("LIST", prefix, response)
+                try:
+                    return response.read().decode().splitlines()
+                except (HTTPError, OSError) as error:
+                    raise CacheError(f"a list ended early: {reason_of(error)}", "body-cut", 0.0) from error
+
+            lines = _repeat(attempt, Patience(self._settings.max_retry_seconds, MAX_ATTEMPTS))
+            end = json.loads(lines[-1])
+            for line in lines[:-1]:
+                entry = json.loads(line)
+                yield Entry(entry["key"], entry["size"], datetime.fromisoformat(entry["modified"]).timestamp())
+            is_complete = is_complete and end["complete"]
+            if "next" not in end:
+                break
+            after = end["next"]
+        if not is_complete:
+            raise CacheError(f"LIST {prefix}: a shard does not answer or counts its files, so the list is not complete", "incomplete")
 
     def check(self, key: str) -> None:
         """Raises the reason when the cache does not answer a GET of this key."""

@@ -79,11 +79,33 @@ def test_a_rejected_request_is_a_permission_error_and_never_a_missing_file(optio
             files.pipe_file("a", b"x")
 
 
-@pytest.mark.parametrize("operation", ["ls", "glob", "du", "find", "walk"])
-def test_a_listing_is_a_clear_error(operation: str, options: dict[str, Any]) -> None:
+def test_folders_are_listed(options: dict[str, Any], tmp_path: Path) -> None:
     files = fsspec.filesystem("kura", **options)
-    with pytest.raises(NotImplementedError, match="kura cannot list objects. Name each file, for example from a manifest"):
-        getattr(files, operation)("folder/*")
+    names = ["a", "set/x/1.bin", "set/x/2 ü.bin", "set/y/3.bin", "set/back\\slash", "set/50%.bin"]
+    files.pipe({name: b"abc" for name in names})
+    assert files.find("") == sorted(names)
+    assert files.ls("set", detail=False) == ["set/50%.bin", "set/back\\slash", "set/x", "set/y"]
+    assert {info["name"]: (info["type"], info["size"]) for info in files.ls("kura://set")}["set/x"] == ("directory", 0)
+    assert files.ls("set/x/1.bin", detail=False) == ["set/x/1.bin"]
+    assert files.glob("set/*/*.bin") == ["set/x/1.bin", "set/x/2 ü.bin", "set/y/3.bin"]
+    assert files.glob("set/**/3.bin") == ["set/y/3.bin"] and files.glob("none/*") == []
+    assert files.find("set", maxdepth=1, withdirs=True) == ["set/50%.bin", "set/back\\slash", "set/x", "set/y"]
+    assert files.du("set") == 15 and files.du("set/x", total=False) == {"set/x/1.bin": 3, "set/x/2 ü.bin": 3}
+    assert [(path, sorted(folders)) for path, folders, _ in files.walk("set")][0] == ("set", ["x", "y"])
+    assert files.cat("set/x/*") == {"set/x/1.bin": b"abc", "set/x/2 ü.bin": b"abc"}
+    with pytest.raises(FileNotFoundError):
+        files.ls("absent")
+    files.get("set/x", str(tmp_path / "x"), recursive=True)
+    assert sorted(file.name for file in (tmp_path / "x").rglob("*.bin")) == ["1.bin", "2 ü.bin"]
+    files.rm("set", recursive=True)
+    assert files.find("") == ["a"]
+
+
+@pytest.mark.parametrize("operation", ["ls", "du", "find"])
+def test_a_list_needs_its_right(operation: str, options: dict[str, Any]) -> None:
+    files = fsspec.filesystem("kura", **options | {"prefix": "nlp/x"})
+    with pytest.raises(PermissionError):
+        getattr(files, operation)("folder")
 
 
 def test_glob_finds_a_name_without_wildcards(options: dict[str, Any]) -> None:

@@ -21,6 +21,16 @@ interface PolicySourceOptions {
   readonly compile?: (text: string) => Compiled<Policy>;
 }
 
+/** The state of the policy, for `/debug/policy`. */
+export interface PolicyReport {
+  /** Undefined before the first valid document. */
+  readonly inForce: { readonly hash: string; readonly mode: string; readonly since: Date; readonly document: string } | undefined;
+  /** The reason why the policy in force is not the document in the ConfigMap; undefined when it is. */
+  readonly problem: string | undefined;
+  /** The document of `policy.next.yaml`; undefined without one. */
+  readonly next: { readonly hash: string; readonly problem: string | undefined } | undefined;
+}
+
 /** One shared object: accesses are cached by the reference of their labels. */
 const noLabels: Labels = {};
 
@@ -31,6 +41,7 @@ export class PolicySource {
   readonly #document: DocumentSource<Policy>;
   #next: Policy | undefined;
   #nextHash: string | undefined;
+  #nextProblem: string | undefined;
 
   constructor({ client, namespace, lastGoodFile, log, compile = compileText }: PolicySourceOptions) {
     this.#log = log;
@@ -75,6 +86,18 @@ export class PolicySource {
     return this.#document.hash;
   }
 
+  report(): PolicyReport {
+    const { current, hash, text, since, problem } = this.#document;
+    return {
+      inForce:
+        current === undefined || hash === undefined || text === undefined || since === undefined
+          ? undefined
+          : { hash, mode: current.document.mode, since, document: text },
+      problem,
+      next: this.#nextHash === undefined ? undefined : { hash: this.#nextHash, problem: this.#nextProblem },
+    };
+  }
+
   /** Number of documents accepted since the start. */
   get accepted(): number {
     return this.#document.accepted;
@@ -111,6 +134,7 @@ export class PolicySource {
     this.#nextHash = hash;
     const result = text === undefined ? undefined : this.#document.compile(text);
     this.#next = result?.kind === 'document' ? result.value : undefined;
+    this.#nextProblem = result?.kind === 'rejected' ? describeProblems(result.problems)[0] : undefined;
     const report = (reason: string, message: string): void =>
       this.#document.events.report(configMap, { reason, hash: hash ?? before ?? '', message });
     switch (result?.kind) {

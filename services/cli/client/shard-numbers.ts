@@ -10,6 +10,13 @@ export interface ShardNumbers {
   readonly numbers: Numbers | undefined;
 }
 
+/** The numbers of all shards at one time. */
+export interface ShardReading {
+  readonly shards: readonly ShardNumbers[];
+  /** In milliseconds since the epoch. */
+  readonly atMs: number;
+}
+
 /** The numbers of one shard, as a flat object for `--json`. */
 type Numbers = Omit<PageNumbers, 'isServing' | 'totals' | 'namespaces'> &
   Pick<Totals, 'hits' | 'misses' | 'sentBytes' | 'receivedBytes'> & {

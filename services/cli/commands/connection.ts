@@ -29,6 +29,10 @@ export interface Connection {
   key(typed: string): Key;
   /** Like `key`, and a name that ends in a slash gets the name of the file too. */
   keyFor(file: FileName, typed: string): Key;
+  /** Returns the prefix of keys that the user typed: with the prefix of every key in front, and a slash at its end unless it is empty. */
+  prefixOf(typed: string): string;
+  readonly server: string;
+  readonly tokenFile: string;
   /** The local system, if it is the server. */
   readonly local: LocalFile | undefined;
 }
@@ -91,6 +95,9 @@ export function connect(
     prefix,
     key,
     keyFor,
+    prefixOf: (typed) => keyPrefix(prefix, encode(typed)),
+    server,
+    tokenFile: file,
     local,
   };
 }
@@ -116,6 +123,14 @@ function prefixedKey(prefix: string, encoded: string): Key {
   const key = [prefix, encoded.replace(/^\/+/, '')].filter((part) => part !== '').join('/');
   if (!isKey(key)) throw new UsageError(`${JSON.stringify(key)} is not a valid key: 1 to 1,024 bytes without a . or .. segment`);
   return key;
+}
+
+function keyPrefix(prefix: string, encoded: string): string {
+  const joined = [prefix, encoded.replace(/^\/+|\/+$/g, '')].filter((part) => part !== '').join('/');
+  if (joined === '') return '';
+  if (!isKey(`${joined}/`))
+    throw new UsageError(`${JSON.stringify(`${joined}/`)} is not a valid prefix: at most 1,024 bytes without a . or .. segment`);
+  return `${joined}/`;
 }
 
 function rawKey(text: string): string {

@@ -14,6 +14,7 @@ import { meter } from '../transfer/meter.ts';
 import { orUsageError, UsageError } from '../usage-error.ts';
 import { type CommandContext, exitStatuses, type RunAction, reportTo } from './command-context.ts';
 import { type Connection, connect, type ServerOptions, withDirectOption, withServerOptions } from './connection.ts';
+import { type RemoveOptions, removePrefix, withPrefix } from './datasets.ts';
 
 type ObjectAction = (connection: Connection) => Promise<number>;
 
@@ -54,12 +55,23 @@ export function addObjectCommands(program: Command, context: CommandContext, run
       withConnection(options, key, (connection) => stat(connection, context, { key, ...options })),
     );
   withServerOptions(program.command('rm'))
-    .description('remove objects')
-    .argument('<key...>', 'names of the objects')
-    .addHelpText('after', '\nExit status: 0 success, 1 a request failed, 3 an object does not exist.')
-    .action((keys: string[], options: ServerOptions) =>
-      withConnection(options, keys[0] as string, (connection) => remove(connection, context, { keys, ...options })),
+    .description('remove objects, or everything under a prefix')
+    .argument('<key...>', 'names of the objects; with -r, one prefix')
+    .option('-r, --recursive', 'remove everything under the prefix from all shards, and report each shard as done, pending or away')
+    .option('-y, --yes', 'with -r: do not ask')
+    .option('--removal <id>', 'with -r: follow a removal that was begun before')
+    .addHelpText('after', '\nExit status: 0 success, 1 a request failed or a shard is not done, 3 an object does not exist.')
+    .action((keys: string[], options: RemoveOptions & { recursive?: boolean }) =>
+      options.recursive === true
+        ? run(() => removeOnePrefix(keys, options, context))
+        : withConnection(options, keys[0] as string, (connection) => remove(connection, context, { keys, ...options })),
     );
+}
+
+async function removeOnePrefix(prefixes: readonly string[], options: RemoveOptions, context: CommandContext): Promise<number> {
+  const [prefix, ...others] = prefixes as [string];
+  if (others.length > 0) throw new UsageError('with -r, name one prefix');
+  return await withPrefix(prefix, options, context, (on) => removePrefix(on, context, options));
 }
 
 async function put(

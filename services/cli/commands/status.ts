@@ -2,7 +2,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { formatBytes, formatDuration, formatPercent } from '../../shared/format.ts';
-import { namespacesOf, readShards, type ShardNumbers, type ShardSource } from '../client/shard-numbers.ts';
+import { readConsole } from '../client/console-page.ts';
+import { namespacesOf, readShards, type ShardNumbers, type ShardReading, type ShardSource } from '../client/shard-numbers.ts';
+import { formatTable } from '../output/table.ts';
 import { UsageError } from '../usage-error.ts';
 import { type CommandContext, count, exitStatuses, type RunAction } from './command-context.ts';
 import { readLocal } from './connection.ts';
@@ -10,6 +12,7 @@ import { readLocal } from './connection.ts';
 interface StatusOptions {
   readonly local?: string;
   readonly metrics?: readonly string[];
+  readonly console?: string;
   readonly json?: boolean;
 }
 
@@ -24,6 +27,7 @@ export function addStatusCommands(program: Command, context: CommandContext, run
   const withSources = (command: Command): Command =>
     command
       .option('--local <file>', 'local.json of a local system (default: .kura/local.json in the clone)')
+      .option('--console <url>', 'status page of a console, such as http://127.0.0.1:18200 (KURA_CONSOLE)')
       .option('--metrics <url...>', 'metrics pages of other shards, such as http://10.0.0.7:7100/metrics')
       .option('--json', 'print the result as JSON');
   withSources(program.command('status'))
@@ -37,11 +41,26 @@ export function addStatusCommands(program: Command, context: CommandContext, run
     .action((options: TopOptions) => run(async () => printTop(reader(options, context), options, context)));
 }
 
-type ReadAll = () => Promise<ShardNumbers[]>;
+type ReadAll = () => Promise<ShardReading>;
 
-function reader(options: StatusOptions, { workingDirectory }: CommandContext): ReadAll {
-  const from = sources(options, workingDirectory);
-  return () => readShards(from);
+/** The shards that the user names, or all shards as the console knows them. Without an answer of the local console, asks the shards. */
+function reader({ metrics, console, local }: StatusOptions, { workingDirectory, environment }: CommandContext): ReadAll {
+  if (metrics !== undefined) return () => readNow(metrics.map(namedShard));
+  const named = console ?? (local === undefined ? environment.KURA_CONSOLE : undefined);
+  if (named !== undefined) return () => readConsole(named);
+  const { consoleUrl, shards } = readLocal(local, workingDirectory);
+  return () => readConsole(consoleUrl).catch(() => readNow(shards));
+}
+
+async function readNow(sources: readonly ShardSource[]): Promise<ShardReading> {
+  const atMs = Date.now();
+  return { shards: await readShards(sources), atMs };
+}
+
+function namedShard(url: string): ShardSource {
+  if (!URL.canParse(url))
+    throw new UsageError(`--metrics is ${JSON.stringify(url)}; it must be a URL such as http://10.0.0.7:7100/metrics`);
+  return { name: new URL(url).host, metricsUrl: url };
 }
 
 export async function printStatus(
@@ -49,7 +68,7 @@ export async function printStatus(
   options: { readonly json?: boolean },
   { terminal }: Pick<CommandContext, 'terminal'>,
 ): Promise<number> {
-  const shards = await read();
+  const { shards } = await read();
   if (options.json) terminal.print(JSON.stringify(shards));
   else terminal.print(describe(shards));
   return shards.every(({ numbers }) => numbers?.serving) ? exitStatuses.success : exitStatuses.failure;
@@ -109,17 +128,18 @@ export async function printTop(
   { terminal, signal }: Pick<CommandContext, 'terminal' | 'signal'>,
 ): Promise<number> {
   let before = await read();
-  let beforeMs = performance.now();
-  for (let time = 0; time < (options.times ?? Number.POSITIVE_INFINITY) && !signal.aborted; time++) {
+  for (let time = 0; time < (options.times ?? Number.POSITIVE_INFINITY) && !signal.aborted; ) {
     await delay(options.interval * 1000, undefined, { signal }).catch(() => undefined);
     if (signal.aborted) break;
-    const now = await read();
-    const seconds = (performance.now() - beforeMs) / 1000;
-    beforeMs += seconds * 1000;
+    const { shards: now, atMs } = await read();
+    const seconds = (atMs - before.atMs) / 1000;
+    // The console has not asked the shards again.
+    if (seconds <= 0) continue;
+    time += 1;
     // The list can change between two reads.
-    const earlier = new Map(before.map((shard) => [shard.name, shard]));
+    const earlier = new Map(before.shards.map((shard) => [shard.name, shard]));
     const rates = now.map((shard) => ({ name: shard.name, rates: ratesBetween(earlier.get(shard.name), shard, seconds) }));
-    before = now;
+    before = { shards: now, atMs };
     if (options.json) terminal.print(JSON.stringify(rates));
     else terminal.print(`${terminal.isTerminal ? clearScreen : ''}${describeRates(rates)}${describeNamespaces(now)}`);
   }
@@ -175,25 +195,4 @@ function formatBound(seconds: string | undefined): string {
 
 function ratio(hits: number, misses: number): string {
   return hits + misses === 0 ? '–' : formatPercent(hits / (hits + misses));
-}
-
-function sources({ local, metrics }: StatusOptions, workingDirectory: string): ShardSource[] {
-  if (metrics === undefined) return [...readLocal(local, workingDirectory).shards];
-  return metrics.map((url) => {
-    if (!URL.canParse(url))
-      throw new UsageError(`--metrics is ${JSON.stringify(url)}; it must be a URL such as http://10.0.0.7:7100/metrics`);
-    return { name: new URL(url).host, metricsUrl: url };
-  });
-}
-
-function formatTable(rows: readonly (readonly string[])[]): string {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  return rows
-    .map((row) =>
-      row
-        .map((cell, column) => (column === 0 ? cell.padEnd(widths[0] as number) : cell.padStart(widths[column] as number)))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n');
 }

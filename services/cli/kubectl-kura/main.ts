@@ -2,11 +2,12 @@
 /** `kubectl kura`: looks at a kura in a cluster through kubectl, which finds this program in the PATH. */
 import path from 'node:path';
 import { Command } from 'commander';
+import { readConsole } from '../client/console-page.ts';
 import { count, exitStatuses } from '../commands/command-context.ts';
 import { printStatus, printTop } from '../commands/status.ts';
 import { createTerminal } from '../output/terminal.ts';
 import { UsageError } from '../usage-error.ts';
-import { forwardEds, readShardsFrom } from './cluster.ts';
+import { forwardConsole } from './cluster.ts';
 import { type Forward, Kubectl } from './kubectl.ts';
 import { writeBundle } from './support-bundle.ts';
 
@@ -28,15 +29,15 @@ program
   .command('status')
   .description('show what each shard stores and has served since its start')
   .option('--json', 'print the result as JSON')
-  .action((options: { json?: boolean }) => run(() => withEds((eds) => printStatus(() => readShardsFrom(eds), options, context))));
+  .action((options: { json?: boolean }) => run(() => withConsole((page) => printStatus(() => readConsole(page.url), options, context))));
 program
   .command('top')
   .description('show the current request rates of each shard, repeatedly')
-  .option('--interval <seconds>', 'time between two updates', count({ max: 3_600 }), 15)
+  .option('--interval <seconds>', 'time between two updates', count({ max: 3_600 }), 5)
   .option('--times <n>', 'number of updates (default: until Ctrl-C)', count({ max: 1_000_000 }))
   .option('--json', 'print the result as JSON')
   .action((options: { interval: number; times?: number; json?: boolean }) =>
-    run(() => withEds((eds) => printTop(() => readShardsFrom(eds), options, context))),
+    run(() => withConsole((page) => printTop(() => readConsole(page.url), options, context))),
   );
 for (const [name, description] of [
   ['policy', 'print the policy, for `kura policy test` and `explain`'],
@@ -74,12 +75,12 @@ function kubectl(): Kubectl {
   return new Kubectl(['--namespace', namespace, ...flags], interrupted.signal);
 }
 
-async function withEds(use: (eds: Forward) => Promise<number>): Promise<number> {
-  const eds = await forwardEds(kubectl());
+async function withConsole(use: (page: Forward) => Promise<number>): Promise<number> {
+  const page = await forwardConsole(kubectl());
   try {
-    return await use(eds);
+    return await use(page);
   } finally {
-    await eds.close();
+    await page.close();
   }
 }
 

@@ -1,7 +1,8 @@
 /** `kubectl kura support-bundle`: what a report of a fault needs, without tokens and credentials. */
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { getText, type PodSummary, partOf, podsOf, selector } from './cluster.ts';
+import { getText } from '../client/console-page.ts';
+import { type PodSummary, partOf, podsOf, selector } from './cluster.ts';
 import type { Kubectl } from './kubectl.ts';
 import { withoutSecrets } from './redaction.ts';
 
@@ -10,7 +11,8 @@ const maxPodsOfPart = 10;
 const maxLogLines = 2_000;
 /** Paths of each part, by the port of its Pod. Envoy's admin interface listens on the loopback of its Pod. */
 const pages: Readonly<Record<string, readonly { readonly port: number; readonly paths: readonly string[] }[]>> = {
-  'kura-eds': [{ port: 9904, paths: ['/status.json', '/debug/streams', '/metrics'] }],
+  'kura-console': [{ port: 18200, paths: ['/status.json'] }],
+  'kura-eds': [{ port: 9904, paths: ['/debug/streams', '/debug/assignment', '/metrics'] }],
   'kura-envoy': [{ port: 9901, paths: ['/config_dump', '/clusters', '/server_info', '/certs'] }],
 };
 const kinds = 'statefulsets,daemonsets,deployments,horizontalpodautoscalers,poddisruptionbudgets';

@@ -7,8 +7,8 @@ import { createEncoder, type Encoder } from '../../../services/eds/encoding.ts';
 import { createMetrics, createPropagation, type Metrics } from '../../../services/eds/metrics.ts';
 import { Publisher } from '../../../services/eds/publisher.ts';
 import { type DiscoveryServer, startDiscoveryServer } from '../../../services/eds/server.ts';
-import type { Candidate } from '../../../services/eds/shard.ts';
 import { StreamList } from '../../../services/eds/stream-list.ts';
+import type { Candidate } from '../../../services/shared/shard-endpoints.ts';
 
 export const protos = loadEnvoyProtos().envoy;
 

@@ -1,4 +1,4 @@
-import type { Candidate } from '../../../services/eds/shard.ts';
+import type { Candidate } from '../../../services/shared/shard-endpoints.ts';
 
 /** A healthy shard of Pod `kura-cache-<index>`, as a slice has it. */
 export function candidate(index: number, changes: Partial<Candidate> = {}): Candidate {

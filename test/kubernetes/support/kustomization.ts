@@ -9,6 +9,7 @@ const root = path.resolve(import.meta.dirname, '..', '..', '..');
 export const componentNames = [
   'authz-deployment',
   'origin',
+  'console',
   'hostpath',
   'disks',
   'second-disk-size',

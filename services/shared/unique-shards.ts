@@ -1,5 +1,5 @@
 /** Pure: selects one shard when several candidates exclude each other. */
-import type { Candidate, Health, Shard } from './shard.ts';
+import type { Candidate, Health, Shard } from './shard-endpoints.ts';
 
 interface UniqueShards {
   /** Sorted by hash_key: the same candidates in any order give the same shards. */

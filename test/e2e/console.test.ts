@@ -1,6 +1,6 @@
-/** The status page of eds in a real browser, beside a system that does something. */
+/** The status page of the console in a real browser, beside a system that does something. */
 import { randomBytes } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
@@ -20,9 +20,9 @@ let url: string;
 if (executablePath !== undefined) {
   test.serial.before(async (t) => {
     t.timeout(3 * 60_000);
-    system = await startLocalSystem({ args: ['--shard-bytes', '16Mi'], environment: { KURA_EDS_STATUS_INTERVAL: '500ms' } });
+    system = await startLocalSystem({ args: ['--shard-bytes', '16Mi'], environment: { KURA_CONSOLE_WATCHED_INTERVAL: '500ms' } });
     browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-quic'] });
-    url = new URL('/', (await system.local()).eds.metricsUrl).href;
+    url = `${(await system.local()).consoleUrl}/`;
     for (let round = 0; round < 3; round += 1) await makeTraffic();
   });
   test.after.always(async () => {
@@ -30,12 +30,12 @@ if (executablePath !== undefined) {
     await system?.stop();
   });
 
-  test.serial('without JavaScript the tables tell of shards, traffic, namespaces, Envoys and policy', async (t) => {
+  test.serial('without JavaScript the tables show shards, traffic, namespaces, Envoys, parts and policy', async (t) => {
     const page = await open(t, { javaScriptEnabled: false });
     const rows = await page.locator('#shard-rows tr').allInnerTexts();
     t.is(rows.length, 4);
     for (const [index, row] of rows.entries())
-      t.regex(row, new RegExp(`^kura-cache-${index}/shard-0 .*local\\s+● healthy\\s+25\\.\\d\\d`, 's'));
+      t.regex(row, new RegExp(`^● healthy\\s+kura-cache-${index}/shard-0 127\\.0\\.0\\.1:\\d+\\s.*\\s25\\.\\d\\d`, 's'));
     t.true(
       rows.some((row) => /\d+ s$/.test(row)),
       'something was evicted, and had been idle for some seconds',
@@ -43,12 +43,22 @@ if (executablePath !== undefined) {
     const namespaces = await page.locator('#namespace-rows tr').allInnerTexts();
     t.deepEqual(namespaces.map((row) => row.split(/\s/)[0]).sort(), ['nlp', 'vision']);
     const [envoy] = await page.locator('#envoy-rows tr').allInnerTexts();
-    t.regex(envoy ?? '', /^local .*● up to date\s+[0-9a-f]{16}\s+\d{4}-/s);
+    t.regex(envoy ?? '', /^● up to date\s+local .*\s+[0-9a-f]{16}\s+\d{4}-/s);
     t.regex(
       await page.locator('#policy-state').innerText(),
-      /^Document [0-9a-f]{12}, last changed \d{4}-.*● in force, as authz reported at \d{4}-/s,
+      /^● in force: document [0-9a-f]{12}, mode enforce, at 1 authz, since \d{4}-.*There is no next policy\./s,
     );
     t.true((await page.locator('#policy-text').textContent())?.includes('kind: AccessPolicy'));
+    await waitFor('everything answers', async () => {
+      await page.reload();
+      return (await page.locator('#state').innerText()) === '● Everything is in order.';
+    });
+    const parts = await page.locator('#part-rows tr').allInnerTexts();
+    t.deepEqual(
+      parts.map((row) => row.split(/\s/)[0]),
+      ['Envoy', 'authz', 'eds', 'console', 'shard'],
+    );
+    t.regex(parts[2] ?? '', /^eds\s+1\s+\d+\.\d+\.\d+\s+● answers\s+kura-eds-0/);
     t.false(await page.locator('#pause').isVisible(), 'a button that does nothing is not shown');
   });
 
@@ -78,7 +88,7 @@ if (executablePath !== undefined) {
     t.is(await page.locator(':focus').innerText(), 'Pause');
     await page.keyboard.press('Enter');
     t.is(await page.locator('#pause').getAttribute('aria-pressed'), 'true');
-    t.is(await page.locator(':focus').innerText(), 'Go on');
+    t.is(await page.locator(':focus').innerText(), 'Resume');
     const paused = await page.locator('#at').innerText();
     const other = await open(t, {});
     await waitFor('another page is refreshed meanwhile', async () => (await other.locator('#at').innerText()) > paused);
@@ -88,7 +98,7 @@ if (executablePath !== undefined) {
   test.serial('all can be reached by keyboard, and axe finds nothing to complain of, light and dark, wide and narrow', async (t) => {
     const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
     for (const colorScheme of ['light', 'dark'] as const) {
-      for (const width of [1280, 400]) {
+      for (const width of [1280, 390]) {
         const page = await open(t, { colorScheme, viewport: { width, height: 900 } });
         await page.locator('summary').click();
         await page.evaluate(axe);
@@ -105,11 +115,22 @@ if (executablePath !== undefined) {
     }
     const page = await open(t, {});
     const met = new Set<string>();
-    for (let press = 0; press < 25; press += 1) {
+    for (let press = 0; press < 45; press += 1) {
       await page.keyboard.press('Tab');
       met.add((await page.evaluate('document.activeElement.getAttribute("aria-label") ?? document.activeElement.textContent')) as string);
     }
-    for (const name of ['Pause', 'Shards', 'Table of shards', 'Table of namespaces', 'Table of Envoys', 'The document', 'As JSON'])
+    for (const name of [
+      'Pause',
+      'Shards',
+      'Table of shards',
+      'Table of namespaces',
+      'Table of data sets',
+      'Table of refusals',
+      'Table of Envoys',
+      'Table of parts',
+      'The document in force',
+      'As JSON',
+    ])
       t.true(met.has(name), name);
   });
 
@@ -135,33 +156,81 @@ if (executablePath !== undefined) {
     t.deepEqual(Object.keys(json.shards[0]?.numbers.namespaces ?? {}).sort(), ['nlp', 'vision']);
   });
 
-  test.serial('a shard that hangs, and eds itself when it is gone, are told', async (t) => {
+  test.serial('on a small screen, the state is visible without scrolling', async (t) => {
+    const page = await open(t, { viewport: { width: 390, height: 844 } });
+    t.true(await page.evaluate('document.getElementById("state").getBoundingClientRect().bottom < innerHeight'));
+    for (const id of ['traffic-rows', 'shard-rows', 'envoy-rows', 'namespace-rows', 'dataset-rows', 'refusal-rows', 'part-rows'])
+      t.true(
+        await page.evaluate(
+          `(() => { const box = document.getElementById('${id}').closest('.scroll'); return box.scrollWidth <= box.clientWidth; })()`,
+        ),
+        id,
+      );
+  });
+
+  test.serial('the largest data sets are shown', async (t) => {
     const page = await open(t, {});
+    const rows = await waitFor('the data sets', async () => {
+      const texts = await page.locator('#dataset-rows tr').allInnerTexts();
+      return texts.length === 2 && texts;
+    });
+    t.deepEqual(rows.map((row) => row.split(/\s/)[0]).sort(), ['nlp/set/', 'vision/set/']);
+    for (const row of rows) t.regex(row, /MiB\s+\d+\.\d\s%\s+\d+\s+\d+ s/);
+  });
+
+  test.serial('refusals are shown by namespace', async (t) => {
+    await system.call({ as: 'vision/trainer', path: '/objects/nlp/other' });
+    const page = await open(t, {});
+    const row = await waitFor('the refusal', async () => {
+      const text = await page.locator('#refusal-rows tr').first().innerText();
+      return /^vision\s+1\s/.test(text) && text;
+    });
+    t.regex(row, /^vision\s+1\s/);
+  });
+
+  test.serial('a rejected policy is in the first line, and a return to the one before ends that', async (t) => {
+    const page = await open(t, {});
+    const file = (await system.local()).policy as string;
+    const before = await readFile(file, 'utf8');
+    await writeFile(file, 'kind: Nothing\n');
+    try {
+      await waitFor('the finding', async () =>
+        /^✕ The policy is rejected: .*stays in force\.$/.test(await page.locator('#state').innerText()),
+      );
+    } finally {
+      await writeFile(file, before);
+    }
+    await waitFor('the end of it', async () => (await page.locator('#state').innerText()) === '● Everything is in order.');
+    t.regex(await page.locator('#policy-state').innerText(), /^● in force/);
+  });
+
+  test.serial('a shard that hangs, and the console itself when it is gone, are reported; the history stays', async (t) => {
+    const page = await open(t, {});
+    const before = await hits(page);
     await system.signal('kura-cache-2', 'SIGSTOP');
     try {
       await waitFor('the shard gives no answer', async () =>
         /no answer/.test((await page.locator('#shard-rows tr').nth(2).innerText()) ?? ''),
       );
-      t.is((await fetch(url.replace(/\/$/, '/livez'))).status, 200);
+      t.regex(await page.locator('#state').innerText(), /^✕ 1 shard does not answer: kura-cache-2\/shard-0\.$/m);
     } finally {
       await system.signal('kura-cache-2', 'SIGCONT');
     }
     await waitFor('it is back', async () => /healthy\s/.test(await page.locator('#shard-rows tr').nth(2).innerText()));
-    await system.signal('eds', 'SIGKILL');
-    await waitFor(
-      'the page says that it is old',
-      async () => (await page.locator('#live').innerText()) === 'eds does not answer: these numbers are old.',
-    );
-    t.is(await page.locator('#shard-rows tr').count(), 4, 'what was known stays');
-    const eds = await waitFor('eds is back', async () => {
-      const { metricsUrl } = (await system.local()).eds;
-      return new URL('/', metricsUrl).href !== url && metricsUrl;
-    });
-    await page.goto(new URL('/', eds).href);
-    // It reconnected with what it had, and was sent nothing.
-    await waitFor('Envoy is back and up to date', async () =>
-      /up to date\s+[0-9a-f]{16}/.test(await page.locator('#envoy-rows tr').first().innerText()),
-    );
+    await system.signal('console', 'SIGSTOP');
+    try {
+      await waitFor(
+        'the page says that it is old',
+        async () => (await page.locator('#live').innerText()) === 'The console does not answer: these numbers are old.',
+      );
+      t.is(await page.locator('#shard-rows tr').count(), 4, 'what was known stays');
+    } finally {
+      await system.signal('console', 'SIGCONT');
+    }
+    const pid = await system.signal('console', 'SIGTERM');
+    await system.restarted('console', pid);
+    await waitFor('the page is up to date again', async () => (await page.locator('#live').innerText()) === '');
+    t.true((await hits(page)) >= before && before > 0);
   });
 }
 
@@ -175,7 +244,7 @@ async function open(t: ExecutionContext, options: BrowserContextOptions): Promis
 
 /** Of the last hour. */
 async function hits(page: Page): Promise<number> {
-  const cell = await page.locator('#traffic-rows tr').nth(2).locator('td').first().innerText();
+  const cell = await page.locator('#traffic-rows tr').nth(2).locator('td').nth(4).innerText();
   return Number(cell.replace(/\s/g, ''));
 }
 

@@ -24,9 +24,22 @@ export function plural(number: number, one: string, more = `${one}s`): string {
   return `${count(number)} ${number === 1 ? one : more}`;
 }
 
+/** The bound of a histogram. */
+export function within(ms: number | undefined): string {
+  if (ms === undefined) return '–';
+  if (ms === Number.POSITIVE_INFINITY) return 'more than all bounds';
+  return ms < 1_000 ? `${ms}\u202fms` : `${ms / 1_000}\u202fs`;
+}
+
 /** In UTC, because readers may be in several time zones. */
 export function time(at: Date | undefined): Html {
   if (at === undefined || Number.isNaN(at.getTime())) return html`–`;
   const text = at.toISOString();
   return html`<time datetime="${text}">${text.slice(0, 10)} ${text.slice(11, 19)} UTC</time>`;
+}
+
+/** Colour alone never carries the meaning. */
+export function mark(kind: 'good' | 'warn' | 'bad', text: string): Html {
+  const sign = { good: '●', warn: '▲', bad: '✕' }[kind];
+  return html`<span class="${kind}"><span aria-hidden="true">${sign}</span> ${text}</span>`;
 }

@@ -8,11 +8,11 @@ pause.hidden = false;
 pause.addEventListener('click', () => {
   isPaused = !isPaused;
   pause.setAttribute('aria-pressed', String(isPaused));
-  pause.textContent = isPaused ? 'Go on' : 'Pause';
+  pause.textContent = isPaused ? 'Resume' : 'Pause';
 });
 
 async function refresh() {
-  const response = await fetch(location.href, { cache: 'no-store' });
+  const response = await fetch(location.href, { cache: 'no-store', signal: AbortSignal.timeout(everyMs) });
   if (!response.ok) throw new Error(`status ${response.status}`);
   const page = new DOMParser().parseFromString(await response.text(), 'text/html');
   for (const part of document.querySelectorAll('[data-live]')) {
@@ -26,7 +26,7 @@ async function keepUp() {
     // A screen reader announces the change only, not every refresh.
     const text = await refresh().then(
       () => '',
-      () => 'eds does not answer: these numbers are old.',
+      () => 'The console does not answer: these numbers are old.',
     );
     if (note.textContent !== text) note.textContent = text;
   }

@@ -1,0 +1,190 @@
+/**
+ * Removes all objects under a prefix from all shards, and repeats that for shards that were away. The shards keep the removals. The id of a
+ * removal holds its time and a signature, so each replica of the console can follow it, and nobody can make one without the right to remove.
+ */
+import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import type { Logger } from '../../shared/log.ts';
+import { replaceFile } from '../../shared/write-file.ts';
+import { each } from './each-shard.ts';
+import { type ShardClient, type ShardPlace, ShardProblem } from './shard-client.ts';
+
+interface RemovalsOptions {
+  readonly client: Pick<ShardClient, 'remove'>;
+  /** All shards that are listed now. */
+  readonly shards: () => readonly ShardPlace[];
+  readonly keys: () => readonly KeyObject[] | undefined;
+  /** Keeps what has to be repeated; undefined: in memory only. */
+  readonly file: string | undefined;
+  /** In milliseconds since the epoch. */
+  readonly now: () => number;
+  readonly log: Logger;
+}
+
+interface Removal {
+  readonly prefix: string;
+  /** Milliseconds since the epoch. */
+  readonly before: number;
+  /** The shards that have removed everything. */
+  readonly done: Map<string, { readonly removed: number; readonly bytes: number }>;
+}
+
+interface ShardState {
+  readonly shard: string;
+  /** `pending`: the shard removes, or could not begin. `away`: it does not answer. */
+  readonly state: 'done' | 'pending' | 'away';
+  readonly removed?: number;
+  readonly bytes?: number;
+  /** The problem of a shard that could not begin. */
+  readonly code?: string;
+}
+
+export interface RemovalProgress {
+  readonly removal: string;
+  readonly prefix: string;
+  /** Objects that were stored until then are removed. */
+  readonly before: string;
+  /** `pending` as long as a shard is not done. */
+  readonly state: 'done' | 'pending';
+  readonly removed: number;
+  readonly bytes: number;
+  readonly shards: readonly ShardState[];
+}
+
+const maxRemovals = 256;
+/** A shard that returns later than this keeps its objects. */
+const keptMs = 30 * 24 * 3_600_000;
+const signatureBytes = 12;
+const format = 1;
+/** Without a credential, nobody checks anything. */
+const noKey = createSecretKey(Buffer.from('unsigned'));
+
+export class Removals {
+  readonly #options: RemovalsOptions;
+  /** By id. */
+  readonly #removals: Map<string, Removal>;
+  #writing: Promise<void> = Promise.resolve();
+
+  constructor(options: RemovalsOptions) {
+    this.#options = options;
+    this.#removals = readSaved(options);
+  }
+
+  /** Resolves when each shard that answers has stored the removal. Undefined if too many removals wait for shards. */
+  async start(prefix: string): Promise<RemovalProgress | undefined> {
+    this.#forgetEnded();
+    if (this.#removals.size >= maxRemovals) return undefined;
+    const removal = { prefix, before: this.#options.now(), done: new Map() };
+    const id = this.#idOf(removal);
+    this.#removals.set(id, removal);
+    await this.#save();
+    return await this.#advance(id, removal);
+  }
+
+  /** Undefined for an id that is not of a removal of this prefix. */
+  async progress(prefix: string, id: string): Promise<RemovalProgress | undefined> {
+    const before = this.#beforeOf(prefix, id);
+    if (before === undefined) return undefined;
+    const known = this.#removals.get(id);
+    // Of another replica, or of an earlier process.
+    const removal = known ?? { prefix, before, done: new Map() };
+    if (known === undefined && this.#removals.size < maxRemovals) this.#removals.set(id, removal);
+    return await this.#advance(id, removal);
+  }
+
+  /** Repeats the removals at shards that have not confirmed them. Does not reject. */
+  async repeat(): Promise<void> {
+    this.#forgetEnded();
+    for (const [id, removal] of this.#removals) {
+      if (this.#options.shards().some(({ hashKey }) => !removal.done.has(hashKey))) await this.#advance(id, removal);
+    }
+  }
+
+  async #advance(id: string, { prefix, before, done }: Removal): Promise<RemovalProgress> {
+    const { client, shards } = this.#options;
+    const size = done.size;
+    const states = await each(shards(), async (shard): Promise<ShardState> => {
+      const known = done.get(shard.hashKey);
+      if (known !== undefined) return { shard: shard.hashKey, state: 'done', ...known };
+      try {
+        const { state, removed, bytes } = await client.remove(shard, { prefix, before });
+        if (state === 'done') done.set(shard.hashKey, { removed, bytes });
+        return { shard: shard.hashKey, state: state === 'done' ? 'done' : 'pending', removed, bytes };
+      } catch (error) {
+        if (error instanceof ShardProblem) return { shard: shard.hashKey, state: 'pending', code: error.code };
+        return { shard: shard.hashKey, state: 'away' };
+      }
+    });
+    if (done.size > size) await this.#save();
+    const sum = (name: 'removed' | 'bytes'): number => states.reduce((total, state) => total + (state[name] ?? 0), 0);
+    const isDone = states.length > 0 && states.every(({ state }) => state === 'done');
+    return {
+      removal: id,
+      prefix,
+      before: new Date(before).toISOString(),
+      state: isDone ? 'done' : 'pending',
+      removed: sum('removed'),
+      bytes: sum('bytes'),
+      shards: states,
+    };
+  }
+
+  #forgetEnded(): void {
+    const { now } = this.#options;
+    for (const [id, { before }] of this.#removals) if (before < now() - keptMs) this.#removals.delete(id);
+    // Of those that all present shards have confirmed, the oldest go first.
+    for (const [id, { done }] of this.#removals) {
+      if (this.#removals.size < maxRemovals) return;
+      if (this.#options.shards().every(({ hashKey }) => done.has(hashKey))) this.#removals.delete(id);
+    }
+  }
+
+  #idOf({ prefix, before }: Pick<Removal, 'prefix' | 'before'>, key = this.#options.keys()?.[0] ?? noKey): string {
+    const time = Buffer.alloc(6);
+    time.writeUIntBE(before, 0, 6);
+    const signature = createHmac('sha256', key).update(`removal\n${before}\n${prefix}`, 'latin1').digest();
+    return Buffer.concat([time, signature.subarray(0, signatureBytes)]).toString('base64url');
+  }
+
+  #beforeOf(prefix: string, id: string): number | undefined {
+    const bytes = Buffer.from(id, 'base64url');
+    if (bytes.length !== 6 + signatureBytes) return undefined;
+    const before = bytes.readUIntBE(0, 6);
+    const given = Buffer.from(id);
+    const keys = this.#options.keys() ?? [noKey];
+    const isGood = keys.some((key) => {
+      const right = Buffer.from(this.#idOf({ prefix, before }, key));
+      return given.length === right.length && timingSafeEqual(given, right);
+    });
+    return isGood ? before : undefined;
+  }
+
+  #save(): Promise<void> {
+    const { file, log } = this.#options;
+    if (file === undefined) return Promise.resolve();
+    this.#writing = this.#writing.then(async () => {
+      const removals = [...this.#removals].map(([id, { prefix, before, done }]) => ({ id, prefix, before, done: [...done] }));
+      await replaceFile(file, JSON.stringify({ format, removals })).catch((error: Error) =>
+        log.warn({ err: error, file }, 'cannot write the removals; after a restart they are not repeated at shards that were away'),
+      );
+    });
+    return this.#writing;
+  }
+}
+
+/** A file that cannot be used counts as none. */
+function readSaved({ file, log }: RemovalsOptions): Map<string, Removal> {
+  if (file === undefined) return new Map();
+  try {
+    const saved = JSON.parse(readFileSync(file, 'utf8')) as {
+      format: number;
+      removals: { id: string; prefix: string; before: number; done: [] }[];
+    };
+    if (saved.format !== format) throw new Error('it has another format');
+    return new Map(saved.removals.map(({ id, prefix, before, done }) => [id, { prefix, before, done: new Map(done) }]));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
+      log.warn({ err: error, file }, 'cannot read the removals; they are not repeated at shards that were away');
+    return new Map();
+  }
+}
