@@ -35,6 +35,7 @@ export const problems = {
     status: 502,
     detail: 'The origin does not announce the length of the object, and the shard cannot store it or it is larger than 64 MiB.',
   },
+  'origin-too-large': { status: 502, detail: 'The object is larger than kura accepts from this origin.' },
   'fill-busy': { status: 503, detail: 'Too many objects are being fetched from origins.' },
   'too-many-lists': { status: 503, detail: 'The shard is listing keys for 4 other requests.' },
   'too-many-removals': { status: 503, detail: 'The shard has 64 removals that have not ended.' },
