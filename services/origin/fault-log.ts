@@ -2,14 +2,14 @@
 import type { Logger } from '../shared/log.ts';
 
 interface Fault {
-  readonly kind: 'refused' | 'failed';
+  readonly kind: 'refused' | 'failed' | 'too-large';
   /** Must not contain a secret. */
   readonly reason: string;
 }
 
 const quietMs = 60_000;
-/** A document has at most 1,000 origins, and each origin two kinds of faults. */
-const maxEntries = 2_000;
+/** A document has at most 1,000 origins, and each origin three kinds of faults. */
+const maxEntries = 3_000;
 
 export class FaultLog {
   readonly #log: Logger;
@@ -30,6 +30,7 @@ export class FaultLog {
     }
     if (this.#last.size >= maxEntries) this.#last.clear();
     this.#last.set(key, { loggedAtMs: now, unlogged: 0 });
-    this.#log.warn({ origin, caller, reason, unlogged: last?.unlogged ?? 0 }, `the origin ${kind} a request`);
+    const message = kind === 'too-large' ? 'the origin has an object above maxObjectBytes' : `the origin ${kind} a request`;
+    this.#log.warn({ origin, caller, reason, unlogged: last?.unlogged ?? 0 }, message);
   }
 }

@@ -50,6 +50,12 @@ export async function fetchObject(call: FetchCall, sink: Sink, options: FetchOpt
     }
     metrics.opened(origin.name, (performance.now() - startedAt) / 1000);
     if (opened.kind !== 'object') return problemOf(opened, call, options);
+    if (opened.bytes !== undefined && opened.bytes > origin.maxObjectBytes) {
+      drop(opened);
+      reportTooLarge(call, opened.bytes, options);
+      metrics.count(origin.name, 'too-large');
+      return 'origin-too-large';
+    }
     if (call.version !== undefined && call.version !== opened.version) {
       drop(opened);
       metrics.count(origin.name, 'changed');
@@ -110,18 +116,30 @@ function problemOf(
   }
 }
 
+function reportTooLarge({ origin: { origin }, caller }: FetchCall, bytes: number, { faults }: FetchOptions): void {
+  const reason = `an object has ${bytes} bytes or more; maxObjectBytes is ${origin.maxObjectBytes}`;
+  faults.report(origin.name, { kind: 'too-large', reason }, formatCaller(caller));
+}
+
+/** The shard leaves after a byte too many. */
+const maxLeaveMs = 5_000;
+
 async function sendBody(
   { body, bodyBytes }: OpenedObject,
-  { origin: { origin }, caller, signal }: FetchCall,
+  call: FetchCall,
   { response }: Sink,
-  { metrics, faults }: FetchOptions,
+  options: FetchOptions,
 ): Promise<FetchResult> {
+  const { signal, caller } = call;
+  const { origin } = call.origin;
+  const { metrics, faults } = options;
   if (body === undefined) {
     response.end();
     return 'object';
   }
   let sent = 0;
   let fault: Error | undefined;
+  const isTooLarge = () => bodyBytes === undefined && sent > origin.maxObjectBytes;
   // When the shard leaves, the signal is aborted before the body ends.
   body.on('error', (error) => {
     if (!signal.aborted) fault ??= error;
@@ -130,7 +148,11 @@ async function sendBody(
     transform: (chunk: Buffer, _encoding, done) => {
       sent += chunk.length;
       metrics.countBytes(origin.name, chunk.length);
-      done(null, chunk);
+      if (!isTooLarge()) return done(null, chunk);
+      // The shard responds with the problem when it has read this chunk. A broken connection could discard the chunk.
+      counted.push(chunk);
+      const late = setTimeout(done, maxLeaveMs, new Error('the body is too large'));
+      signal.addEventListener('abort', () => clearTimeout(late));
     },
     // A body that is too short must break the connection.
     flush: (done) => {
@@ -142,6 +164,10 @@ async function sendBody(
     await pipeline(body, counted, response);
     return 'object';
   } catch {
+    if (isTooLarge()) {
+      reportTooLarge(call, sent, options);
+      return 'too-large';
+    }
     if (fault === undefined) return 'aborted';
     faults.report(origin.name, { kind: 'failed', reason: `the body broke: ${fault.message}` }, formatCaller(caller));
     return 'short';

@@ -101,7 +101,7 @@ async function fetchTo(
         const isPart = first !== undefined && bodyBytes !== undefined;
         response.writeHead(isPart ? 206 : 200, {
           'content-type': 'application/octet-stream',
-          ...(bodyBytes === undefined ? {} : { 'content-length': bodyBytes }),
+          ...(bodyBytes === undefined ? { 'x-kura-max-object-bytes': origin.origin.maxObjectBytes } : { 'content-length': bodyBytes }),
           ...(isPart ? { 'content-range': `bytes ${first}-${first + bodyBytes - 1}/${bytes ?? '*'}` } : {}),
           ...(version === undefined ? {} : { etag: version }),
           ...(modified === undefined ? {} : { 'last-modified': modified.toUTCString() }),

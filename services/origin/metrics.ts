@@ -3,7 +3,17 @@ import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 import type { OpenOrigins } from './open-origins.ts';
 
 /** How a request at an origin ended. `aborted`: the shard closed its connection. `short`: the body ended early. */
-export type FetchResult = 'object' | 'miss' | 'refused' | 'failed' | 'busy' | 'changed' | 'range-not-satisfiable' | 'aborted' | 'short';
+export type FetchResult =
+  | 'object'
+  | 'miss'
+  | 'refused'
+  | 'failed'
+  | 'too-large'
+  | 'busy'
+  | 'changed'
+  | 'range-not-satisfiable'
+  | 'aborted'
+  | 'short';
 
 /** Why a prefetch job did not get an object. `rejected`: the shard does not accept the signature. `busy`: it had no room for 15 min. */
 export type FailureReason =

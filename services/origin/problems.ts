@@ -29,6 +29,7 @@ export const problems = {
     status: 502,
     detail: 'The origin does not accept the credentials of kura. The log of the origin service has the reason.',
   },
+  'origin-too-large': { status: 502, detail: 'The object is larger than maxObjectBytes of its origin.' },
   'origin-failed': { status: 502, detail: 'The origin failed. The log of the origin service has the reason.' },
   'origin-busy': { status: 503, detail: 'Too many requests are open at the origin.' },
   'no-place-for-job': { status: 503, detail: 'This replica of the origin service runs as many prefetch jobs as it may.' },
@@ -66,6 +67,8 @@ function problemResponse(code: ProblemCode): ProblemResponse {
     headers: {
       'content-type': problemContentType,
       'content-length': Buffer.byteLength(body),
+      // A response to HEAD has no body.
+      'x-kura-problem': code,
       ...(retryAfter === undefined ? {} : { 'retry-after': retryAfter }),
     },
     body,

@@ -1,6 +1,6 @@
 /** The Python package clients/python: built as a wheel, installed into an empty virtual environment, and tested against a running system. */
 import { execFile } from 'node:child_process';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -34,7 +34,10 @@ test.before(async (t) => {
   folder = await mkdtemp(path.join(tmpdir(), 'kura-python-'));
   python = await installPython();
   if (python === undefined) return;
-  system = await startLocalSystem({ environment: { KURA_CACHE_DIRECT_MIN_BYTES: '1000' } });
+  const origin = path.join(folder, 'origin');
+  await mkdir(origin);
+  const args = ['--origin', `vision/origin/=${origin}`];
+  system = await startLocalSystem({ args, environment: { KURA_CACHE_DIRECT_MIN_BYTES: '1000' } });
   const policy = (await system.local()).policy as string;
   const limits = '{ requestsPerSecond: 20, maxObjectBytes: 1Mi }';
   await writeFile(policy, `${await readFile(policy, 'utf8')}\noverrides: [{ namespaces: [nlp], limits: ${limits} }]\n`);
@@ -147,6 +150,7 @@ test.serial('the tests of the package pass', async (t) => {
       PYTHONPATH: python.testPackages,
       PYTHONDONTWRITEBYTECODE: '1',
       KURA_TEST_LOCAL: path.join(system.stateDirectory, 'local.json'),
+      KURA_TEST_ORIGIN: path.join(folder, 'origin'),
       KURA_TEST_TLS: certificates,
       KURA_TEST_VECTORS: path.join(root, 'test', 'vectors', 'names.json'),
     },

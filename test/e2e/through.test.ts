@@ -1,116 +1,230 @@
-/** `npm start -- --origin`: kura fetches misses from a folder and from an HTTP server. */
-import { execFile } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+/** Read-through in the whole system: a miss is fetched once from its origin, through the real Envoy. */
+import { mkdir, mkdtemp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { promisify } from 'node:util';
+import { CoreV1Api } from '@kubernetes/client-node';
 import anyTest, { type TestFn } from 'ava';
-import { readMetric } from '../support/metrics.ts';
+import { parse, stringify } from 'yaml';
+import type { Answer } from '../support/http.ts';
+import { runProgram } from '../support/program.ts';
 import { waitFor } from '../support/wait.ts';
-import { type LocalSystem, root, startLocalSystem } from './support/system.ts';
+import { type LocalSystem, startLocalSystem } from './support/system.ts';
+import { patternOf, type Reading, readPattern, startWebOrigin, type WebOrigin } from './support/web-origin.ts';
 
-const run = promisify(execFile);
 const test = anyTest as TestFn;
-const files = 40;
-const asked: string[] = [];
-let data: string;
-let stateDirectory: string;
+const MiB = 2 ** 20;
+const crowd = 64;
+const crowdObjectBytes = 256 * MiB;
+/** Of the crowd, so many read to the end, because 16 GiB would take minutes. */
+const crowdToEnd = 4;
+const files = 300;
+const as = 'vision/trainer';
+/** vision may fill from its origins. nlp may read, but has no FILL. */
+const policy = `
+apiVersion: kura/v1
+kind: AccessPolicy
+mode: enforce
+default: deny
+rules:
+  - name: own
+    subjects: [{ namespaces: ["*"] }]
+    verbs: [GET, HEAD, PUT, DELETE]
+    keys: ["{namespace}/"]
+  - name: fill
+    subjects: [{ namespaces: [vision] }]
+    verbs: [FILL, LIST]
+    keys: [vision/]
+`;
+
 let system: LocalSystem;
+let web: WebOrigin;
 
-/** Responds slowly, so that requests meet. */
-const web = createServer((request, response) => {
-  asked.push(`${request.method} ${request.url}`);
-  const timer = setTimeout(() => response.writeHead(200, { 'content-length': 9 }).end('from afar'), 300);
-  response.on('close', () => clearTimeout(timer));
-});
-
-test.before(async (t) => {
-  t.timeout(120_000);
-  data = await mkdtemp(path.join(tmpdir(), 'kura-data-'));
-  stateDirectory = await mkdtemp(path.join(tmpdir(), 'kura-e2e-'));
-  await mkdir(path.join(data, 'a b'));
-  for (let index = 0; index < files; index++) await writeFile(path.join(data, 'a b', `${index}%`), 'x'.repeat(index * 10_000));
-  web.listen(0, '127.0.0.1');
-  await once(web, 'listening');
-  system = await start();
+test.before(async () => {
+  const state = await mkdtemp(path.join(tmpdir(), 'kura-e2e-'));
+  await writeFile(path.join(state, 'policy.yaml'), policy);
+  const folder = path.join(state, 'nfs');
+  await mkdir(path.join(folder, 'a b'), { recursive: true });
+  for (let index = 0; index < files; index += 1) await writeFile(path.join(folder, 'a b', `${index}.bin`), patternOf(index * 1_000));
+  web = await startWebOrigin();
+  const url = `http://127.0.0.1:${web.port}/`;
+  const origins = [`vision/web/=${url}vision/`, `nlp/web/=${url}nlp/`, `vision/nfs/=${folder}`];
+  const args = ['--shards', '2', '--shard-bytes', '4Gi', ...origins.flatMap((origin) => ['--origin', origin])];
+  system = await startLocalSystem({ args, stateDirectory: state });
 });
 test.after.always(async () => {
-  web.close();
-  web.closeAllConnections();
   await system?.stop();
-  await rm(data, { recursive: true, force: true });
+  web?.close();
 });
 
-function start(): Promise<LocalSystem> {
-  const url = `http://127.0.0.1:${(web.address() as AddressInfo).port}/files`;
-  const args = ['--shards', '2', '--origin', `_shared/data/=${data}`, '--origin', `vision/web/=${url}`];
-  return startLocalSystem({ args, stateDirectory });
+const get = (route: string, key: string, caller = as): Promise<Answer> => system.call({ as: caller, path: `/${route}/${key}` });
+
+async function read(key: string, leaveAt?: number): Promise<Reading> {
+  return readPattern(`${(await system.local()).url}/through/${key}`, await system.token(as), leaveAt);
 }
 
-async function epoch(...words: readonly string[]): Promise<string> {
-  const main = path.join(root, 'services', 'cli', 'main.ts');
-  const { stdout } = await run(process.execPath, [
-    main,
-    'epoch',
-    data,
-    '--through',
-    '--local',
-    path.join(stateDirectory, 'local.json'),
-    ...words,
-  ]);
-  return stdout;
+/** Problem code of a response. */
+function codeOf({ body }: Answer): string {
+  return (JSON.parse(String(body)) as { code: string }).code;
 }
 
-test.serial('the greeting has the command that reads the folder, and it uploads nothing', async (t) => {
-  t.regex(system.output(), new RegExp(`npm run epoch -- ${data} --through`));
-  const output = await epoch();
-  t.regex(output, /from .* to _shared\/data\//);
-  t.regex(output, /epoch 1: 0 hits \(0\.0 %\), 40 fetched from the origin, 0 failures, 0 differences/);
-  t.regex(output, /epoch 2: 40 hits \(100\.0 %\), 0 fetched from the origin, 0 failures, 0 differences/);
-  const { originMetricsUrl } = await system.local();
-  t.is(await readMetric(originMetricsUrl as string, 'kura_origin_requests_total', 'origin="shared-data",result="object"'), files);
-});
+/** Temporary files of all shards. */
+async function temporaryFiles(): Promise<string[]> {
+  const { shards } = await system.local();
+  const each = await Promise.all(shards.map(({ directory }) => readdir(directory, { recursive: true })));
+  return each.flat().filter((name) => name.endsWith('.part'));
+}
 
-test.serial('many clients ask for one object of the HTTP server, which gets one request', async (t) => {
-  const request = { as: 'vision/trainer', path: '/through/vision/web/a%20b?v=1' };
-  const answers = await Promise.all(Array.from({ length: 30 }, () => system.call(request)));
-  for (const { status, body, headers } of answers) {
-    t.is(status, 200);
-    t.is(body.toString(), 'from afar');
-    t.regex(String(headers['x-kura-cache']), /^(fill|wait|hit)$/);
+/** The largest resident memory of a process so far. */
+async function peakBytes(name: string): Promise<number> {
+  const { processes } = await system.local();
+  const [, kibibytes] = /^VmHWM:\s+(\d+) kB$/m.exec(await readFile(`/proc/${processes[name]}/status`, 'utf8')) ?? [];
+  return Number(kibibytes) * 1024;
+}
+
+test.serial('64 clients of one cold object cause one request at the origin, and each has a byte before the fill ends', async (t) => {
+  const { open } = web.place('/vision/crowd', { bytes: crowdObjectBytes, gateAt: MiB });
+  const names = ['envoy', 'origin', 'kura-cache-0', 'kura-cache-1'];
+  const before = await Promise.all(names.map(peakBytes));
+  const readings = await Promise.all(
+    Array.from({ length: crowd }, (_, index) => read('vision/web/crowd', index < crowdToEnd ? undefined : 16 * MiB)),
+  );
+  await Promise.all(readings.map(({ firstByte }) => firstByte));
+  open();
+  const ends = await Promise.all(readings.map(({ ended }) => ended));
+  t.deepEqual(ends, [...Array(crowdToEnd).fill('whole'), ...Array(crowd - crowdToEnd).fill('left')]);
+  const heads = await Promise.all(readings.map(({ head }) => head));
+  t.deepEqual(heads.map(({ headers }) => headers['x-kura-cache']).sort(), ['fill', ...Array(crowd - 1).fill('wait')]);
+  for (const { headers } of heads) {
+    t.is(headers['content-length'], String(crowdObjectBytes));
+    t.is(headers.etag, undefined);
   }
-  t.deepEqual(asked, ['GET /files/a%20b?v=1']);
-  const { status, headers } = await system.call({ ...request, path: '/objects/vision/web/a%20b?v=1' });
-  t.is(status, 200);
-  t.is(headers['x-kura-cache'], undefined);
+  t.deepEqual(web.requests, ['GET /vision/crowd']);
+  const after = await Promise.all(names.map(peakBytes));
+  for (const [index, name] of names.entries()) {
+    const grown = (after[index] as number) - (before[index] as number);
+    t.log(`${name}: ${Math.round(grown / MiB)} MiB more memory`);
+    t.true(grown < crowdObjectBytes, `${name} has ${grown} bytes more`);
+  }
 });
 
-test.serial('a caller without FILL, a key without an origin and a missing file cause no wrong response', async (t) => {
-  const code = async (as: string, key: string): Promise<string> => {
-    const { status, body } = await system.call({ as, path: `/through/${key}` });
-    return `${status} ${(JSON.parse(body.toString()) as { code: string }).code}`;
+test.serial('all clients leave, and the object is there', async (t) => {
+  const { open } = web.place('/vision/left', { bytes: 8 * MiB, gateAt: MiB });
+  const readings = await Promise.all(Array.from({ length: 8 }, () => read('vision/web/left')));
+  await Promise.all(readings.map(({ firstByte }) => firstByte));
+  for (const { leave } of readings) leave();
+  t.is((await get('objects', 'vision/web/left')).status, 404);
+  open();
+  const found = await waitFor('the object is there', async () => {
+    const answer = await get('objects', 'vision/web/left');
+    return answer.status === 200 && answer;
+  });
+  t.true(found.body.equals(patternOf(8 * MiB)));
+  t.is((await get('through', 'vision/web/left')).headers['x-kura-cache'], 'hit');
+  t.is(web.count('/vision/left'), 1);
+});
+
+for (const name of ['shard', 'origin', 'envoy'] as const)
+  test.serial(`${name} is killed in mid-fill: no wrong byte, no half file, and the next request fills`, async (t) => {
+    const [key, bytes] = [`vision/web/killed-${name}`, 16 * MiB];
+    const { open } = web.place(`/vision/killed-${name}`, { bytes, gateAt: 4 * MiB });
+    const readings = await Promise.all([read(key), read(key), read(key)]);
+    await Promise.all(readings.map(({ firstByte }) => firstByte));
+    const { headers } = await (readings[0] as Reading).head;
+    const victim = name === 'shard' ? String(headers['x-kura-shard']).replace(/\/.*/, '') : name;
+    const pid = await system.signal(victim, 'SIGKILL');
+    // `ended` rejects for a wrong byte.
+    t.deepEqual(await Promise.all(readings.map(({ ended }) => ended)), ['broken', 'broken', 'broken']);
+    if (name !== 'envoy') {
+      await system.restarted(victim, pid);
+      await waitFor('no temporary file is left', async () => (await temporaryFiles()).length === 0);
+      t.is(
+        (await waitFor('Envoy knows the shard', () => get('objects', key).then((answer) => answer.status !== 503 && answer))).status,
+        404,
+      );
+    }
+    open();
+    if (name === 'envoy') await system.restarted(victim, pid);
+    const found = await waitFor('the object is read', async () => {
+      const answer = await get('through', key);
+      return answer.status === 200 && answer.complete && answer;
+    });
+    t.true(found.body.equals(patternOf(bytes)));
+    await waitFor('no temporary file is left', async () => (await temporaryFiles()).length === 0);
+    const stored = await waitFor('the object is stored', () => get('objects', key).then((answer) => answer.status === 200 && answer));
+    t.true(stored.body.equals(patternOf(bytes)));
+    // A fill does not depend on Envoy.
+    t.is(web.count(`/vision/killed-${name}`), name === 'envoy' ? 1 : 2);
+  });
+
+test.serial('an origin that this machine must not reach is refused, also by a name and by a redirect', async (t) => {
+  const inside = await startWebOrigin();
+  t.teardown(inside.close);
+  inside.place('/secret', { bytes: 10 });
+  web.redirect('/vision/hop', `http://localhost:${inside.port}/secret`);
+  const core = system.kubernetes.api(CoreV1Api);
+  const at = { namespace: 'kura-system', name: 'kura-origins' };
+  const { data } = await core.readNamespacedConfigMap(at);
+  const document = parse(data?.['origins.yaml'] as string) as { origins: object[] };
+  const url = `http://127.0.0.1:${web.port}/vision/`;
+  document.origins.push(
+    { name: 'metadata', prefix: 'vision/metadata/', http: { url: 'http://169.254.169.254/latest/' } },
+    { name: 'mapped', prefix: 'vision/mapped/', http: { url: 'http://[::ffff:169.254.169.254]/latest/' } },
+    { name: 'loopback', prefix: 'vision/loopback/', http: { url: `http://127.0.0.1:${inside.port}/` } },
+    { name: 'named', prefix: 'vision/named/', http: { url: `http://localhost:${inside.port}/` } },
+    { name: 'hop', prefix: 'vision/hop/', http: { url }, allowedHosts: ['127.0.0.1'] },
+    { name: 'allowed', prefix: 'vision/allowed/', http: { url }, allowedHosts: ['127.0.0.1', 'localhost'] },
+  );
+  await core.replaceNamespacedConfigMap({ ...at, body: { metadata: { name: at.name }, data: { 'origins.yaml': stringify(document) } } });
+  // A worker of Envoy that has a grant does not know the new origins for some seconds.
+  const known = (key: string) =>
+    waitFor(`the origin of ${key} is known`, async () => {
+      const answer = await get('through', `vision/${key}`);
+      return answer.status !== 404 && answer;
+    });
+  t.is((await known('allowed/hop')).status, 200);
+  t.deepEqual(inside.requests, ['GET /secret']);
+  for (const key of ['metadata/meta-data', 'mapped/meta-data', 'loopback/secret', 'named/secret', 'hop/hop']) {
+    const answer = await known(key);
+    t.deepEqual([answer.status, codeOf(answer)], [502, 'origin-failed'], key);
+  }
+  t.deepEqual(inside.requests, ['GET /secret']);
+});
+
+test.serial('kura prefetch fetches a folder, and a second run finds every object', async (t) => {
+  const words = ['prefetch', 'vision/nfs/a b', '--json', '--local', path.join(system.stateDirectory, 'local.json')];
+  const prefetch = async (): Promise<object> => {
+    const { status, stdout, stderr } = await runProgram('services/cli/main.ts', words, { environment: { HOME: system.stateDirectory } });
+    t.is(status, 0, stderr);
+    return JSON.parse(String(stdout)) as object;
   };
-  const before = asked.length;
-  t.is(await code('nlp/trainer', 'vision/web/x'), '403 forbidden');
-  t.is(await code('nlp/trainer', 'nlp/x'), '404 miss');
-  t.is(await code('nlp/trainer', '_shared/data/none'), '404 origin-miss');
-  t.is(asked.length, before);
+  const bytes = (files * (files - 1) * 1_000) / 2;
+  t.like(await prefetch(), { state: 'done', accepted: files, objects: files, present: 0, failures: 0, bytes });
+  t.like(await prefetch(), { state: 'done', accepted: files, objects: 0, present: files, failures: 0 });
+  for (const index of [0, 1, files - 1]) {
+    const answer = await get('through', `vision/nfs/a%20b/${index}.bin`);
+    t.is(answer.headers['x-kura-cache'], 'hit');
+    t.true(answer.body.equals(patternOf(index * 1_000)));
+  }
 });
 
-test.serial('a killed origin service is back at its port, and a system without --origin fetches nothing', async (t) => {
-  t.timeout(120_000);
-  const former = await system.signal('origin', 'SIGKILL');
-  await system.restarted('origin', former);
-  const request = { as: 'vision/trainer', path: '/through/vision/web/later' };
-  await waitFor('it fetches again', async () => (await system.call(request)).status === 200);
-  await system.kubernetes.close();
-  system.child.kill('SIGINT');
-  await once(system.child, 'exit');
-  system = await startLocalSystem({ args: ['--shards', '2'], stateDirectory });
-  t.deepEqual((await system.local()).origins, []);
-  await waitFor('a miss', async () => (await system.call({ as: 'vision/trainer', path: '/through/vision/web/none' })).status === 404);
-  t.is((await system.call(request)).status, 200);
+test.serial('a caller without FILL causes no request at the origin, in dryRun too, and another namespace gets 403', async (t) => {
+  web.place('/vision/kept', { bytes: 10 });
+  web.place('/nlp/kept', { bytes: 10 });
+  const before = web.requests.length;
+  const reach = async (key: string): Promise<unknown[]> => {
+    const [got, asked] = [
+      await get('through', key, 'nlp/trainer'),
+      await system.call({ as: 'nlp/trainer', method: 'HEAD', path: `/through/${key}` }),
+    ];
+    const prefix = key.slice(0, key.lastIndexOf('/') + 1);
+    const posted = await system.call({ as: 'nlp/trainer', method: 'POST', path: `/prefetch/${prefix}` });
+    return [got.status, codeOf(got), asked.status, posted.status, codeOf(posted)];
+  };
+  t.deepEqual(await reach('nlp/web/kept'), [404, 'miss', 404, 403, 'forbidden']);
+  t.deepEqual(await reach('vision/web/kept'), [403, 'forbidden', 403, 403, 'forbidden']);
+  await writeFile((await system.local()).policy as string, policy.replace('mode: enforce', 'mode: dryRun'));
+  await waitFor('the policy is in force', async () => (await get('objects', 'vision/web/kept', 'nlp/trainer')).status === 404);
+  t.deepEqual(await reach('nlp/web/kept'), [404, 'miss', 404, 403, 'forbidden']);
+  t.deepEqual(await reach('vision/web/kept'), [404, 'miss', 404, 403, 'forbidden']);
+  t.is(web.requests.length, before);
 });

@@ -90,6 +90,27 @@ test.serial('a body that ends early, and an origin that stops in mid-body, break
   t.regex(await metrics(), /kura_origin_requests_total\{origin="web",result="short"\} 3\n/);
 });
 
+test.serial('an object above maxObjectBytes is refused, and an unannounced body above it breaks the connection', async (t) => {
+  const { host } = await startScripted(t, ({ url, headers }, response) => {
+    const body = url === '/data/fits' ? text : `${text}+`;
+    if (headers.range !== undefined) return response.writeHead(206, { 'content-range': `bytes 2-3/${body.length}` }).end('CD');
+    if (url !== '/data/grows') return response.writeHead(200, { 'content-length': body.length }).end(body);
+    response.write(text, () => response.end('+'));
+  });
+  const { fetch, metrics, service } = await startOrigin(t, origin(host, ', maxObjectBytes: 20'));
+  t.is(String((await fetch('web', 'fits')).body), text);
+  for (const headers of [{}, { range: 'bytes=2-3' }]) {
+    const refused = await fetch('web', 'large', { headers });
+    t.deepEqual([refused.status, codeOf(refused), refused.headers['retry-after']], [502, 'origin-too-large', undefined]);
+  }
+  const asked = await fetch('web', 'large', { method: 'HEAD' });
+  t.deepEqual([asked.status, asked.headers['x-kura-problem']], [502, 'origin-too-large']);
+  const grown = await fetch('web', 'grows');
+  t.deepEqual([grown.status, grown.headers['x-kura-max-object-bytes'], grown.complete], [200, '20', false]);
+  t.regex(await metrics(), /kura_origin_requests_total\{origin="web",result="too-large"\} 4\n/);
+  t.is(service.output().match(/"origin":"web".*the origin has an object above maxObjectBytes/g)?.length, 1);
+});
+
 test.serial('a body may take longer than the timeout, which is for its head and for each pause', async (t) => {
   const { host } = await startScripted(t, async (_request, response) => {
     response.writeHead(200, { 'content-length': 3 });

@@ -66,3 +66,11 @@ def system() -> System:
 def prefix(request: pytest.FixtureRequest) -> str:
     """Each test has its own."""
     return f"vision/python/{request.node.name}/{os.urandom(4).hex()}"
+
+
+@pytest.fixture
+def origin(system: System) -> Path:
+    """A new folder of the origin of vision/origin/. KURA_TEST_ORIGIN names the folder of the origin."""
+    folder = Path(os.environ["KURA_TEST_ORIGIN"]) / os.urandom(4).hex()
+    folder.mkdir()
+    return folder

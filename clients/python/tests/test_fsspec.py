@@ -20,9 +20,9 @@ fsspec = pytest.importorskip("fsspec")
 BODY = random.Random(3).randbytes(500_000)
 
 
-@pytest.fixture
-def options(system: System, prefix: str) -> dict[str, Any]:
-    return {"server": system.server, "token_file": system.tokens["vision/trainer"], "prefix": prefix}
+@pytest.fixture(params=[False, True], ids=["plain", "through"])
+def options(system: System, prefix: str, request: pytest.FixtureRequest) -> dict[str, Any]:
+    return {"server": system.server, "token_file": system.tokens["vision/trainer"], "prefix": prefix, "through": request.param}
 
 
 def test_files_are_written_and_read(options: dict[str, Any], tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from conftest import System
 from fake_kura import FakeKura, Fault, Handler, cut_after
 
 import kura
@@ -59,3 +61,24 @@ def test_a_file_that_is_opened_during_a_fill_reads_the_version_that_results(fake
 def test_a_redirect_and_read_through_exclude_each_other(make: Make) -> None:
     with pytest.raises(kura.ConfigError, match="exclude each other"):
         make(through=True, direct=True)
+
+
+def test_the_system_fetches_what_the_cache_misses(system: System, origin: Path) -> None:
+    (origin / "a b.bin").write_bytes(BODY)
+    (origin / "empty").write_bytes(b"")
+    cache = system.cache(f"vision/origin/{origin.name}", through=True, strict=True)
+    stat = cache.stat("a b.bin")
+    assert stat is not None and stat.size == len(BODY)
+    assert cache.get("a b.bin", 1_000_000, 1_000_010) == BODY[1_000_000:1_000_010]
+    assert cache.get("a b.bin") == BODY and cache.get("empty") == b""
+    assert cache.get("absent") is None and cache.stat("absent") is None
+    assert cache.counters().stored == 0
+
+
+def test_a_file_of_the_origin_is_opened_while_it_is_fetched(system: System, origin: Path) -> None:
+    (origin / "a").write_bytes(BODY)
+    with system.cache(f"vision/origin/{origin.name}", through=True).open("a", block_bytes=100_000) as file:
+        assert file.seek(2_000_000) == 2_000_000
+        assert file.read() == BODY[2_000_000:]
+        file.seek(0)
+        assert file.read() == BODY

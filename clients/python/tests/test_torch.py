@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from conftest import System
 from fake_kura import FakeKura
 
 import kura
@@ -27,6 +29,11 @@ from kura.torch import KuraDataset, KuraIterableDataset, read_names
 Make = Callable[..., kura.Cache]
 NAMES = [f"{number}.bin" for number in range(41)]
 WORKERS = 4
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "through"])
+def make(make: Make, request: pytest.FixtureRequest) -> Make:
+    return functools.partial(make, through=request.param)
 
 
 @pytest.fixture
@@ -159,3 +166,12 @@ def test_datasets_work_without_torch(make: Make, folder: Path) -> None:
     code = "import sys; sys.modules['torch'] = None; from kura.torch import KuraIterableDataset as D; print(D.__bases__)"
     assert "object" in subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert issubclass(KuraIterableDataset, torch.utils.data.IterableDataset)
+
+
+def test_a_dataset_reads_files_that_only_the_origin_of_kura_has(system: System, origin: Path, tmp_path: Path) -> None:
+    for name in NAMES:
+        (origin / name).write_bytes(name.encode())
+    cache = system.cache(f"vision/origin/{origin.name}", through=True)
+    dataset = KuraDataset(NAMES, tmp_path, decode, cache)
+    assert dataset.__getitems__(range(len(NAMES))) == NAMES
+    assert cache.counters().hits == len(NAMES) and cache.counters().loads == 0

@@ -187,7 +187,11 @@ export class Fill {
     return received === 'alone' ? this.#leaveAlone(object, true) : received;
   }
 
-  async #readBody(object: OriginObject, upload: Upload, maxBytes: number): Promise<'whole' | 'alone' | 'no-length' | 'broken' | 'failed'> {
+  async #readBody(
+    object: OriginObject,
+    upload: Upload,
+    maxBytes: number,
+  ): Promise<'whole' | 'alone' | 'no-length' | 'too-large' | 'broken' | 'failed'> {
     const { length, body } = object;
     let pacedBytes = 0;
     const cut = () => body.destroy(new Error('the origin service is too slow'));
@@ -202,6 +206,7 @@ export class Fill {
           pacedBytes = 0;
         }
         const received = upload.receivedBytes + chunk.length;
+        if (length === undefined && received > object.maxBytes) return 'too-large';
         if (received > (length ?? maxUnknownBytes)) return length === undefined ? 'no-length' : 'broken';
         if (length === undefined && received > maxBytes) return 'no-length';
         const fault = await settle(upload.write(chunk));

@@ -30,7 +30,7 @@ export class Fills {
   readonly origin: OriginClient;
   readonly results: Record<FillResult, number> = {
     ...{ stored: 0, 'not-kept': 0, alone: 0, miss: 0, refused: 0, failed: 0, busy: 0 },
-    ...{ 'no-length': 0, 'bad-path': 0, changed: 0, range: 0 },
+    ...{ 'no-length': 0, 'too-large': 0, 'bad-path': 0, changed: 0, range: 0 },
   };
   /** Requests that the bounds have rejected. */
   rejected = 0;

@@ -6,12 +6,14 @@ import { LineLimit } from '../../shared/line-limit.ts';
 import type { Logger } from '../../shared/log.ts';
 
 /** Why there is no object. `changed`: it has another version than the requested one. `bad-path`: the key names no object of the origin. */
-export type OriginFault = 'miss' | 'range' | 'bad-path' | 'refused' | 'failed' | 'busy' | 'changed';
+export type OriginFault = 'miss' | 'range' | 'bad-path' | 'refused' | 'failed' | 'too-large' | 'busy' | 'changed';
 
 export interface OriginObject {
   readonly kind: 'object';
   /** Bytes of the whole object; undefined if the origin does not announce it. */
   readonly length: number | undefined;
+  /** The limit for a body without a length. */
+  readonly maxBytes: number;
   /** First byte of the body. Undefined: the body is the whole object, also when a range was requested. */
   readonly first: number | undefined;
   readonly contentType: string;
@@ -108,7 +110,7 @@ export class OriginClient {
     const isShort = Number(headers['content-length'] ?? maxProblemBytes) < maxProblemBytes;
     const text = isShort ? await body.text() : '';
     if (!isShort) body.destroy();
-    const code = codeOf(text) ?? String(statusCode);
+    const code = codeOf(text) ?? (header(headers['x-kura-problem']) || String(statusCode));
     const fault = faults[code];
     if (fault === undefined) this.#warn(origin, `the origin service responds with ${code}`);
     return fault ?? 'failed';
@@ -120,7 +122,7 @@ export class OriginClient {
   }
 }
 
-/** By problem code of services/origin, and by status for HEAD, whose response has no body. */
+/** By problem code of services/origin, otherwise by status. */
 const faults: Readonly<Record<string, OriginFault>> = {
   'origin-miss': 'miss',
   'bad-path': 'bad-path',
@@ -128,6 +130,7 @@ const faults: Readonly<Record<string, OriginFault>> = {
   'range-not-satisfiable': 'range',
   'origin-refused': 'refused',
   'origin-failed': 'failed',
+  'origin-too-large': 'too-large',
   'origin-busy': 'busy',
   '400': 'bad-path',
   '404': 'miss',
@@ -147,21 +150,22 @@ function codeOf(text: string): string | undefined {
 }
 
 function objectOf({ statusCode, headers, body }: Dispatcher.ResponseData): OriginObject {
-  const [, first, total] = /^bytes (\d{1,15})-\d{1,15}\/(\d{1,15})$/.exec(text(headers['content-range'])) ?? [];
+  const [, first, total] = /^bytes (\d{1,15})-\d{1,15}\/(\d{1,15})$/.exec(header(headers['content-range'])) ?? [];
   const isPart = statusCode === 206 && first !== undefined;
-  const tag = /^"[\x21\x23-\x7e]*"$/.test(text(headers.etag)) ? text(headers.etag) : undefined;
+  const tag = /^"[\x21\x23-\x7e]*"$/.test(header(headers.etag)) ? header(headers.etag) : undefined;
   return {
     kind: 'object',
-    length: wholeNumber(isPart ? total : text(headers['content-length'])),
+    length: wholeNumber(isPart ? total : header(headers['content-length'])),
+    maxBytes: wholeNumber(header(headers['x-kura-max-object-bytes'])) ?? Number.POSITIVE_INFINITY,
     first: isPart ? Number(first) : undefined,
-    contentType: text(headers['content-type']),
+    contentType: header(headers['content-type']),
     tag,
-    version: tag ?? text(headers['last-modified']),
+    version: tag ?? header(headers['last-modified']),
     body,
   };
 }
 
-function text(value: string | string[] | undefined): string {
+function header(value: string | string[] | undefined): string {
   return typeof value === 'string' ? value : '';
 }
 

@@ -37,6 +37,7 @@ export const problems = {
     status: 502,
     detail: 'The origin does not announce the length of the object, and the shard cannot store it or it is larger than 64 MiB.',
   },
+  'origin-too-large': { status: 502, detail: 'The object is larger than kura accepts from this origin.' },
   'fill-busy': { status: 503, detail: 'Too many objects are being fetched from origins.' },
   'no-room': { status: 507, detail: 'The shard could not free enough room for the object.' },
   'read-only': { status: 507, detail: 'The file system of this shard is read-only.' },

@@ -3,12 +3,13 @@ import { randomBytes } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import test from 'ava';
+import { startOrigin, startScripted } from '../../origin/support/origin.ts';
 import { callerHeaders } from '../../support/caller.ts';
 import { type Answer, call } from '../../support/http.ts';
 import { waitFor } from '../../support/wait.ts';
 import { HostileFiles } from '../support/hostile-files.ts';
 import { startCacheProcess } from '../support/process.ts';
-import { metric, temporaryDirectory } from '../support/shard.ts';
+import { metric, startTestShard, temporaryDirectory } from '../support/shard.ts';
 import { fillHeaders, serve, startScript, startThrough } from './support/through.ts';
 
 const MiB = 1024 * 1024;
@@ -80,6 +81,26 @@ test.serial('without a length the object is complete before the first byte, up t
   const large = await through.get('large');
   t.deepEqual([large.status, codeOf(large)], [502, 'origin-no-length']);
   await waitFor('no room in use', async () => (await metric(through.shard, 'kura_cache_reserved_bytes')) === 0);
+});
+
+test.serial('an object above maxObjectBytes of its origin is refused, announced or not, and nothing is stored', async (t) => {
+  const { host } = await startScripted(t, ({ url }, response) => {
+    if (url === '/announced') return response.writeHead(200, { 'content-length': MiB + 1 }).end(Buffer.alloc(MiB + 1));
+    response.write(Buffer.alloc(MiB), () => response.end(Buffer.alloc(MiB)));
+  });
+  const entry = `{ name: web, prefix: web/, http: { url: "http://${host}/" }, allowedHosts: ["127.0.0.1"], maxObjectBytes: 1Mi }`;
+  const { url } = await startOrigin(t, `  - ${entry}\n`);
+  const shard = await startTestShard(t, { environment: { KURA_CACHE_ORIGIN_URL: url } });
+  for (const name of ['announced', 'grows']) {
+    const path = `/through/web/${name}`;
+    const response = await call(shard.url, { path, headers: fillHeaders });
+    t.deepEqual([response.status, codeOf(response), response.headers['retry-after']], [502, 'origin-too-large', undefined], name);
+    t.is((await call(shard.url, { path: `/objects/web/${name}`, headers: { ...callerHeaders() } })).status, 404);
+  }
+  const head = await call(shard.url, { method: 'HEAD', path: '/through/web/announced', headers: fillHeaders });
+  t.deepEqual([head.status, head.headers['retry-after']], [502, undefined]);
+  await waitFor('no room in use', async () => (await metric(shard, 'kura_cache_reserved_bytes')) === 0);
+  t.is(await metric(shard, 'kura_cache_fills_total', 'result="too-large"'), 2);
 });
 
 test.serial('an origin that lies about the length stores nothing', async (t) => {

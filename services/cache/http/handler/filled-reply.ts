@@ -67,6 +67,8 @@ export async function refuseFault(reply: Reply, fault: FillFault): Promise<Resul
       return await refuse(reply, 'origin-refused');
     case 'no-length':
       return await refuse(reply, 'origin-no-length');
+    case 'too-large':
+      return await refuse(reply, 'origin-too-large');
     case 'busy':
       return await refuse(reply, 'fill-busy');
     case 'failed':
