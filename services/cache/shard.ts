@@ -12,6 +12,7 @@ import type { settings } from './config.ts';
 import { Counters } from './counters.ts';
 import { FolderRepair, type Identity, lockDirectory, prepareDirectory, requireMarker } from './disk/directory.ts';
 import { DiskHealth } from './disk/disk-health.ts';
+import { FileWriter } from './disk/file-writer.ts';
 import { countPending, type Files, systemFiles } from './disk/files.ts';
 import { openSendfile, type SendfileCalls } from './disk/sendfile-calls.ts';
 import { type TimeBudget, timeBudget } from './disk/time-budget.ts';
@@ -58,7 +59,8 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   const stopped = new AbortController();
   const descriptors = divideDescriptors(config.openFiles, log);
   const { openFiles } = descriptors;
-  const parts = createParts({ config, identity, log, openFiles, files: replaced.files ?? systemFiles, signal: stopped.signal });
+  const files = replaced.files ?? withWriter(closer);
+  const parts = createParts({ config, identity, log, openFiles, files, signal: stopped.signal });
   const { catalog, repair, store, reader, buffers, counters, window, health, recovery, maintenance } = parts;
   closer.add('open files', () => store.openFiles.shrink(0));
   closer.add('repair of folders', () => repair.settled());
@@ -128,6 +130,12 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     if (catalog.space.isCounted) await maintenance.writeSnapshot();
   });
   return { objects: objects.address, metrics: metrics.address };
+}
+
+function withWriter(closer: Closer): Files {
+  const writer = new FileWriter();
+  closer.add('file writer', () => writer.close());
+  return { ...systemFiles, writeWhole: (...file) => writer.write(...file) };
 }
 
 /** `listening` returns the address of the shard. It is called only after the shard listens. */

@@ -14,6 +14,8 @@ export interface Files {
   truncate(fd: number, length: number): Promise<void>;
   rename(from: string, to: string): Promise<void>;
   unlink(path: string): Promise<void>;
+  /** Writes a small file and gives it its name, as one job. Resolves with false if it has not touched the disk (file-writer.ts). */
+  writeWhole?(temporary: string, path: string, bytes: Buffer): Promise<boolean>;
 }
 
 const read = promisify(fs.read);
@@ -65,6 +67,7 @@ export function countPending(files: Files, onPending: (change: 1 | -1) => void):
     };
   return {
     ...files,
+    ...(files.writeWhole === undefined ? {} : { writeWhole: counted(files.writeWhole) }),
     open: counted(files.open),
     read: counted(files.read),
     write: counted(files.write),

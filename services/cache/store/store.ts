@@ -103,7 +103,7 @@ export class Store {
     return { kind: 'upload', upload, limit };
   }
 
-  /** Renames the file of an upload to its final name. If it rejects with ConditionError or a disk fault, the stored object is unchanged. */
+  /** Gives the file of an upload its final name. If it rejects with ConditionError or a disk fault, the stored object is unchanged. */
   async commit(upload: Upload, condition?: Condition): Promise<WrittenFile> {
     let written: WrittenFile;
     try {
@@ -253,7 +253,7 @@ export class Store {
     const row = catalog.find(digest);
     const held = row === noRow ? undefined : await holdLarge(files, path, catalog.bytesOf(row)).catch(() => undefined);
     try {
-      await files.rename(upload.options.temporaryPath, path);
+      await upload.moveTo(path);
     } catch (error) {
       if (held !== undefined) files.close(held);
       throw error;
