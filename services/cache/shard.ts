@@ -135,7 +135,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
 function withWriter(closer: Closer): Files {
   const writer = new FileWriter();
   closer.add('file writer', () => writer.close());
-  return { ...systemFiles, writeWhole: (...file) => writer.write(...file) };
+  return { ...systemFiles, writeWhole: (...file) => writer.write(...file), unlinkSmall: (path) => writer.remove(path) };
 }
 
 /** `listening` returns the address of the shard. It is called only after the shard listens. */

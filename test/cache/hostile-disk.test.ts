@@ -38,9 +38,13 @@ function switchable(writer?: FileWriter) {
     await gate('rename');
     return (await writer?.write(...file)) ?? false;
   };
+  const unlinkSmall: Files['unlinkSmall'] = async (file) => {
+    await gate('unlink');
+    return (await writer?.remove(file)) ?? false;
+  };
   const files: Files = {
     ...systemFiles,
-    ...(writer === undefined ? {} : { writeWhole }),
+    ...(writer === undefined ? {} : { writeWhole, unlinkSmall }),
     open: async (file, flags, mode) => {
       await gate('open');
       if (state.writeFails !== undefined && flags !== 'r') throw fault(state.writeFails);

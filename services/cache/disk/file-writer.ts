@@ -1,6 +1,6 @@
 /**
- * Writes small files in a thread. A file needs open, write, close and rename. In the thread pool of Node each call wakes a thread and then
- * the event loop. Here a file is one job, and the jobs of one turn of the event loop wake the thread once.
+ * Writes and removes small files in a thread. A new file needs open, write, close and rename. In the thread pool of Node each call wakes a
+ * thread and then the event loop. Here a file is one job, and the jobs of one turn of the event loop wake the thread once.
  */
 import { constants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
@@ -8,7 +8,8 @@ import { Worker } from 'node:worker_threads';
 import { JobQueue } from './write-jobs.ts';
 
 /** If the thread ends no job in this time, a file hangs. The jobs behind it then use the thread pool, which has more threads. */
-const maxStallMs = 100;
+const defaultMaxStallMs = 100;
+const noBytes = Buffer.alloc(0);
 
 interface Waiting {
   readonly resolve: (isWritten: boolean) => void;
@@ -17,6 +18,7 @@ interface Waiting {
 
 export class FileWriter {
   readonly #queue = new JobQueue();
+  readonly #maxStallMs: number;
   readonly #worker: Worker;
   readonly #timer: NodeJS.Timeout;
   readonly #waitingBySlot: (Waiting | undefined)[] = [];
@@ -27,8 +29,9 @@ export class FileWriter {
   /** When the last job ended, or when the first one was added. */
   #movedMs = 0;
 
-  /** A test replaces the program of the thread. */
-  constructor(program = new URL('./file-writer-thread.ts', import.meta.url)) {
+  /** A test replaces the program of the thread and the limit. */
+  constructor({ program = new URL('./file-writer-thread.ts', import.meta.url), maxStallMs = defaultMaxStallMs } = {}) {
+    this.#maxStallMs = maxStallMs;
     this.#worker = new Worker(program, {
       workerData: this.#queue.area,
       resourceLimits: { maxYoungGenerationSizeMb: 1, maxOldGenerationSizeMb: 16 },
@@ -38,7 +41,7 @@ export class FileWriter {
       this.#isReady = true;
     });
     this.#worker.on('error', () => this.#fail());
-    this.#timer = setInterval(() => this.#look(), maxStallMs / 2).unref();
+    this.#timer = setInterval(() => this.#look(), defaultMaxStallMs / 2).unref();
   }
 
   /**
@@ -46,6 +49,23 @@ export class FileWriter {
    * the queue is full, or the thread hangs in another file. Rejects with a system error.
    */
   async write(temporary: string, path: string, bytes: Buffer): Promise<boolean> {
+    return await this.#run(temporary, path, bytes);
+  }
+
+  /** Removes a file. Resolves and rejects as `write`. */
+  async remove(path: string): Promise<boolean> {
+    return await this.#run('', path, noBytes);
+  }
+
+  async close(): Promise<void> {
+    const isIdle = this.#queue.isEmpty;
+    this.#stop();
+    const ended = this.#worker.terminate();
+    // A thread that hangs in the disk cannot end.
+    if (isIdle) await ended;
+  }
+
+  async #run(temporary: string, path: string, bytes: Buffer): Promise<boolean> {
     if (!this.#isReady || this.#isStalled()) return false;
     if (this.#queue.isEmpty) this.#movedMs = performance.now();
     const slot = this.#queue.add(temporary, path, bytes);
@@ -57,14 +77,6 @@ export class FileWriter {
     return await new Promise((resolve, reject) => {
       this.#waitingBySlot[slot] = { resolve, reject };
     });
-  }
-
-  async close(): Promise<void> {
-    const isIdle = this.#queue.isEmpty;
-    this.#stop();
-    const ended = this.#worker.terminate();
-    // A thread that hangs in the disk cannot end.
-    if (isIdle) await ended;
   }
 
   #wake(): void {
@@ -96,7 +108,7 @@ export class FileWriter {
   }
 
   #isStalled(): boolean {
-    return !this.#queue.isEmpty && performance.now() - this.#movedMs > maxStallMs;
+    return !this.#queue.isEmpty && performance.now() - this.#movedMs > this.#maxStallMs;
   }
 
   /** The event loop may be late, so it first takes the jobs that have ended. */
@@ -130,5 +142,5 @@ export class FileWriter {
 
 function systemError(errno: number): Error {
   const code = getSystemErrorName(errno);
-  return Object.assign(new Error(`${code}: the file could not be written`), { code, errno });
+  return Object.assign(new Error(`${code}: the thread could not write or remove the file`), { code, errno });
 }

@@ -1,5 +1,5 @@
 /**
- * A queue of files to write, in memory that an event loop shares with one thread. The thread takes the jobs in their order. The counters of
+ * A queue of files to write or to remove, in memory that an event loop shares with one thread. The thread takes the jobs in their order. The counters of
  * jobs are 32-bit numbers that wrap, and a job uses the slot of its number modulo `maxJobs`.
  */
 
@@ -44,7 +44,7 @@ export class JobQueue {
     return this.#added === this.#taken;
   }
 
-  /** Copies a job into its slot and returns the slot. Returns undefined if the job is too large or if the queue is full. */
+  /** Copies a job into its slot, with an empty `temporary` for a file to remove, and returns the slot. Returns undefined if the job is too large or if the queue is full. */
   add(temporary: string, path: string, bytes: Buffer): number | undefined {
     // A character takes at most 3 bytes.
     if (bytes.length > maxFileBytes || 3 * (temporary.length + path.length) > maxPathBytes) return undefined;
@@ -67,7 +67,7 @@ export class JobQueue {
     Atomics.notify(this.#control, addedAt);
   }
 
-  /** Returns the next job that has ended, if there is one. `errno` is 0 for a file that was written or withdrawn. */
+  /** Returns the next job that has ended, if there is one. `errno` is 0 for a job that succeeded or was withdrawn. */
   takeEnded(): { slot: number; errno: number } | undefined {
     if (Atomics.load(this.#control, endedAt) === this.#taken) return undefined;
     const slot = this.#taken & (maxJobs - 1);

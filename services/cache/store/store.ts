@@ -20,6 +20,9 @@ import type { PageCacheWindow } from './page-cache-window.ts';
 import { checkFile, readObject } from './read-object.ts';
 import { Upload, type WrittenFile } from './upload.ts';
 
+/** The unlink of a larger file would hold up the small files that the same thread writes. */
+const maxSmallBytes = 1024 * 1024;
+
 interface StoreOptions extends StoreParts {
   readonly window: PageCacheWindow;
   readonly counters: Counters;
@@ -296,8 +299,9 @@ export class Store {
     const { files, directory, catalog } = this.#options;
     const path = objectPath(directory, digest);
     const held = version === undefined ? undefined : await holdLarge(files, path, version.bytes).catch(() => undefined);
+    const isSmall = version !== undefined && version.bytes <= maxSmallBytes;
     try {
-      await files.unlink(path);
+      if (!isSmall || !(await files.unlinkSmall?.(path))) await files.unlink(path);
       return { isGone: true, held };
     } catch (error) {
       if (held !== undefined) files.close(held);

@@ -19,8 +19,12 @@ export class HostileFiles {
       await this.#pass('rename');
       return (await writer?.write(...file)) ?? false;
     };
+    const unlinkSmall: Files['unlinkSmall'] = async (path) => {
+      await this.#pass('unlink');
+      return (await writer?.remove(path)) ?? false;
+    };
     this.files = {
-      ...(writer === undefined ? {} : { writeWhole }),
+      ...(writer === undefined ? {} : { writeWhole, unlinkSmall }),
       ...systemFiles,
       open: async (file, flags, mode) => {
         // A read-only file system can open files for reading.
