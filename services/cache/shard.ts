@@ -67,7 +67,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   const descriptors = divideDescriptors(config.openFiles, log);
   const { openFiles } = descriptors;
   const known = await readRemovals(config.directory);
-  const files = replaced.files ?? withWriter(closer);
+  const files = replaced.files ?? withWriter(closer, log);
   const parts = createParts({ config, identity, log, openFiles, known, files, signal: stopped.signal });
   const { catalog, repair, store, reader, buffers, counters, window, health, recovery, maintenance, sweep, datasets } = parts;
   closer.add('open files', () => store.openFiles.shrink(0));
@@ -146,8 +146,9 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   return { objects: objects.address, metrics: metrics.address };
 }
 
-function withWriter(closer: Closer): Files {
-  const writer = new FileWriter();
+function withWriter(closer: Closer, log: Logger): Files {
+  const onFail = (error: unknown) => log.error({ err: error }, 'the thread for small files has ended: the thread pool writes them now');
+  const writer = new FileWriter({ onFail });
   closer.add('file writer', () => writer.close());
   return { ...systemFiles, writeWhole: (...file) => writer.write(...file), unlinkSmall: (path) => writer.remove(path) };
 }

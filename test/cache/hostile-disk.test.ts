@@ -81,7 +81,7 @@ const writers = [
   {
     name: 'thread',
     start: (t: ExecutionContext) => {
-      const writer = new FileWriter();
+      const writer = new FileWriter({ onFail: (error) => t.fail(String(error)) });
       t.teardown(() => writer.close());
       return writer;
     },

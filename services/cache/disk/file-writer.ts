@@ -11,6 +11,14 @@ import { JobQueue } from './write-jobs.ts';
 const defaultMaxStallMs = 100;
 const noBytes = Buffer.alloc(0);
 
+interface FileWriterOptions {
+  /** A test replaces the program of the thread, and the limit. */
+  readonly program?: URL;
+  readonly maxStallMs?: number;
+  /** The thread has ended early. From now on `write` and `remove` resolve with false. */
+  readonly onFail: (error: unknown) => void;
+}
+
 interface Waiting {
   readonly resolve: (isWritten: boolean) => void;
   readonly reject: (error: Error) => void;
@@ -29,10 +37,9 @@ export class FileWriter {
   /** When the last job ended, or when the first one was added. */
   #movedMs = 0;
 
-  /** A test replaces the program of the thread and the limit. */
-  constructor({ program = new URL('./file-writer-thread.ts', import.meta.url), maxStallMs = defaultMaxStallMs } = {}) {
+  constructor({ program, maxStallMs = defaultMaxStallMs, onFail }: FileWriterOptions) {
     this.#maxStallMs = maxStallMs;
-    this.#worker = new Worker(program, {
+    this.#worker = new Worker(program ?? new URL('./file-writer-thread.ts', import.meta.url), {
       workerData: this.#queue.area,
       resourceLimits: { maxYoungGenerationSizeMb: 1, maxOldGenerationSizeMb: 16 },
     });
@@ -40,13 +47,16 @@ export class FileWriter {
     this.#worker.once('message', () => {
       this.#isReady = true;
     });
-    this.#worker.on('error', () => this.#fail());
+    this.#worker.on('error', (error) => {
+      this.#fail();
+      onFail(error);
+    });
     this.#timer = setInterval(() => this.#look(), defaultMaxStallMs / 2).unref();
   }
 
   /**
-   * Creates `temporary` with these bytes and renames it to `path`. Resolves with false if it has not touched the disk: the file is too large,
-   * the queue is full, or the thread hangs in another file. Rejects with a system error.
+   * Creates `temporary` with these bytes and renames it to `path`. Resolves with false if it has not touched the disk: the file is too
+   * large, the queue is full, or the thread hangs in another file. Rejects with a system error.
    */
   async write(temporary: string, path: string, bytes: Buffer): Promise<boolean> {
     return await this.#run(temporary, path, bytes);
@@ -127,8 +137,9 @@ export class FileWriter {
     this.#withdraw();
   }
 
-  /** The thread has ended early. From now on, the thread pool writes all files. */
+  /** Only the job in which the thread has ended fails. Jobs that ended before are settled with their result. */
   #fail(): void {
+    this.#takeEnded();
     this.#stop();
     for (const slot of this.#waitingBySlot.keys()) this.#settle(slot, ({ reject }) => reject(systemError(-constants.errno.EIO)));
   }
