@@ -88,7 +88,11 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
   gauge('kura_cache_open_files', 'Descriptors that stay open between requests.', () => openFiles.size);
   gauge('kura_cache_buffer_bytes', 'Memory of bodies in transfer.', () => buffers.usedBytes);
   gauge('kura_cache_buffer_waiters', 'Requests that wait for a buffer.', () => buffers.waiters);
-  gauge('kura_cache_pending_file_calls', 'File calls in the thread pool.', () => counters.pendingFileCalls);
+  gauge(
+    'kura_cache_pending_file_calls',
+    'File calls in the thread pool, and small files that the thread for them writes or removes.',
+    () => counters.pendingFileCalls,
+  );
   gauge('kura_cache_connections', 'Open connections.', numbers.connections);
   total('kura_cache_handed_over_total', "Connections handed over to Node's HTTP server.", () => counters.handedOver);
   total(

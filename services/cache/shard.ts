@@ -16,6 +16,7 @@ import { type Removal, Removals, readRemovals } from './datasets/removals.ts';
 import { Sweep } from './datasets/sweep.ts';
 import { FolderRepair, type Identity, lockDirectory, prepareDirectory, requireMarker } from './disk/directory.ts';
 import { DiskHealth } from './disk/disk-health.ts';
+import { FileWriter } from './disk/file-writer.ts';
 import { countPending, type Files, systemFiles } from './disk/files.ts';
 import { openSendfile, type SendfileCalls } from './disk/sendfile-calls.ts';
 import { type TimeBudget, timeBudget } from './disk/time-budget.ts';
@@ -66,7 +67,8 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   const descriptors = divideDescriptors(config.openFiles, log);
   const { openFiles } = descriptors;
   const known = await readRemovals(config.directory);
-  const parts = createParts({ config, identity, log, openFiles, known, files: replaced.files ?? systemFiles, signal: stopped.signal });
+  const files = replaced.files ?? withWriter(closer, log);
+  const parts = createParts({ config, identity, log, openFiles, known, files, signal: stopped.signal });
   const { catalog, repair, store, reader, buffers, counters, window, health, recovery, maintenance, removals, sweep, datasets } = parts;
   closer.add('open files', () => store.openFiles.shrink(0));
   closer.add('repair of folders', () => repair.settled());
@@ -143,6 +145,13 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
     if (catalog.space.isCounted) await maintenance.writeSnapshot();
   });
   return { objects: objects.address, metrics: metrics.address };
+}
+
+function withWriter(closer: Closer, log: Logger): Files {
+  const onFail = (error: unknown) => log.error({ err: error }, 'the thread for small files has ended: the thread pool writes them now');
+  const writer = new FileWriter({ onFail });
+  closer.add('file writer', () => writer.close());
+  return { ...systemFiles, writeWhole: (...file) => writer.write(...file), unlinkSmall: (path) => writer.remove(path) };
 }
 
 /** `listening` returns the address of the shard. It is called only after the shard listens. */

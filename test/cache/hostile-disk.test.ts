@@ -2,7 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import { readdir, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
+import { FileWriter } from '../../services/cache/disk/file-writer.ts';
 import { type Files, systemFiles } from '../../services/cache/disk/files.ts';
 import { timeBudget } from '../../services/cache/disk/time-budget.ts';
 import { type Answer, call } from '../support/http.ts';
@@ -23,7 +24,7 @@ async function metricsMatchDisk(shard: TestShard): Promise<boolean> {
 }
 
 /** Real files whose calls hang or fail while `state` demands it. */
-function switchable() {
+function switchable(writer?: FileWriter) {
   const state = {
     unlinkFails: undefined as string | undefined,
     writeFails: undefined as string | undefined,
@@ -33,8 +34,17 @@ function switchable() {
   const gate = async (name: keyof Files): Promise<void> => {
     if (state.hangs.has(name)) await new Promise<void>((resolve) => waiting.push(resolve));
   };
+  const writeWhole: Files['writeWhole'] = async (...file) => {
+    await gate('rename');
+    return (await writer?.write(...file)) ?? false;
+  };
+  const unlinkSmall: Files['unlinkSmall'] = async (file) => {
+    await gate('unlink');
+    return (await writer?.remove(file)) ?? false;
+  };
   const files: Files = {
     ...systemFiles,
+    ...(writer === undefined ? {} : { writeWhole, unlinkSmall }),
     open: async (file, flags, mode) => {
       await gate('open');
       if (state.writeFails !== undefined && flags !== 'r') throw fault(state.writeFails);
@@ -64,6 +74,19 @@ function switchable() {
   };
   return { state, files, release };
 }
+
+/** Where small files are written. */
+const writers = [
+  { name: 'thread pool', start: () => undefined },
+  {
+    name: 'thread',
+    start: (t: ExecutionContext) => {
+      const writer = new FileWriter({ onFail: (error) => t.fail(String(error)) });
+      t.teardown(() => writer.close());
+      return writer;
+    },
+  },
+];
 
 test('while every unlink fails, no object is lost; afterwards the shard evicts as before', async (t) => {
   const { state, files } = switchable();
@@ -98,42 +121,44 @@ test('a DELETE that fails on the disk is 507, and the object stays', async (t) =
   await waitFor('the metrics match the disk', () => metricsMatchDisk(shard));
 });
 
-test('a hung disk causes a miss or 507 in time, takes the shard out of service, and brings it back', async (t) => {
-  const { state, files, release } = switchable();
-  const shard = await startTestShard(t, { files, budget: timeBudget, environment: { KURA_CACHE_OPEN_FILES: '0' } });
-  for (let at = 0; at < 20; at += 1) await put(shard, `k${at}`, randomBytes(100_000));
-  for (const name of ['open', 'read', 'write', 'rename', 'unlink'] as const) state.hangs.add(name);
-  const gets = await Promise.all(Array.from({ length: 20 }, (_, at) => get(shard, `k${at}`)));
-  const puts = await Promise.all([put(shard, 'new', randomBytes(1000)), put(shard, 'k1', randomBytes(400_000))]);
-  const remove = await call(shard.url, { method: 'DELETE', path: '/objects/k2' });
-  const summary = (answers: Answer[]) => answers.map(({ status }) => status);
-  t.deepEqual(summary(gets), Array(20).fill(404));
-  t.deepEqual(summary([...puts, remove]), [507, 507, 507]);
-  t.true(Math.max(...gets.map(({ tookMs }) => tookMs)) < 3_000);
-  t.true(Math.max(...[...puts, remove].map(({ tookMs }) => tookMs)) < 3_000);
-  await waitFor('the shard is out of service', async () => (await health(shard)) === 503);
-  t.true((await metric(shard, 'kura_cache_pending_file_calls')) > 0);
-  release();
-  await waitFor('the shard is back in service', async () => (await health(shard)) === 200);
-  await waitFor('nothing is pending', async () => (await metric(shard, 'kura_cache_pending_file_calls')) === 0);
-  await waitFor('the metrics match the disk', () => metricsMatchDisk(shard));
-  t.is((await get(shard, 'new')).status, 404, 'an object with the response 507 is not stored');
-  // A busy machine may need longer than the budget once.
-  await waitFor('an object is read', async () => (await get(shard, 'k5')).status === 200);
-  await waitFor('an object is stored', async () => (await put(shard, 'new', randomBytes(1000))).status === 201);
-});
+for (const writer of writers)
+  test(`${writer.name}: a hung disk causes a miss or 507 in time, takes the shard out of service, and brings it back`, async (t) => {
+    const { state, files, release } = switchable(writer.start(t));
+    const shard = await startTestShard(t, { files, budget: timeBudget, environment: { KURA_CACHE_OPEN_FILES: '0' } });
+    for (let at = 0; at < 20; at += 1) await put(shard, `k${at}`, randomBytes(100_000));
+    for (const name of ['open', 'read', 'write', 'rename', 'unlink'] as const) state.hangs.add(name);
+    const gets = await Promise.all(Array.from({ length: 20 }, (_, at) => get(shard, `k${at}`)));
+    const puts = await Promise.all([put(shard, 'new', randomBytes(1000)), put(shard, 'k1', randomBytes(400_000))]);
+    const remove = await call(shard.url, { method: 'DELETE', path: '/objects/k2' });
+    const summary = (answers: Answer[]) => answers.map(({ status }) => status);
+    t.deepEqual(summary(gets), Array(20).fill(404));
+    t.deepEqual(summary([...puts, remove]), [507, 507, 507]);
+    t.true(Math.max(...gets.map(({ tookMs }) => tookMs)) < 3_000);
+    t.true(Math.max(...[...puts, remove].map(({ tookMs }) => tookMs)) < 3_000);
+    await waitFor('the shard is out of service', async () => (await health(shard)) === 503);
+    t.true((await metric(shard, 'kura_cache_pending_file_calls')) > 0);
+    release();
+    await waitFor('the shard is back in service', async () => (await health(shard)) === 200);
+    await waitFor('nothing is pending', async () => (await metric(shard, 'kura_cache_pending_file_calls')) === 0);
+    await waitFor('the metrics match the disk', () => metricsMatchDisk(shard));
+    t.is((await get(shard, 'new')).status, 404, 'an object with the response 507 is not stored');
+    // A busy machine may need longer than the budget once.
+    await waitFor('an object is read', async () => (await get(shard, 'k5')).status === 200);
+    await waitFor('an object is stored', async () => (await put(shard, 'new', randomBytes(1000))).status === 201);
+  });
 
-test('a late commit is undone: the key has neither the new nor the replaced object', async (t) => {
-  const { state, files, release } = switchable();
-  const shard = await startTestShard(t, { files, budget: timeBudget });
-  await put(shard, 'a', randomBytes(1000));
-  state.hangs.add('rename');
-  t.is((await put(shard, 'a', randomBytes(2000))).status, 507);
-  release();
-  await waitFor('the late object is removed', async () => (await get(shard, 'a')).status === 404 && (await metricsMatchDisk(shard)));
-  await waitFor('an object is stored', async () => (await put(shard, 'a', randomBytes(3000))).status === 201);
-  await waitFor('it is read', async () => (await get(shard, 'a')).body.length === 3000);
-});
+for (const writer of writers)
+  test(`${writer.name}: a late commit is undone: the key has neither the new nor the replaced object`, async (t) => {
+    const { state, files, release } = switchable(writer.start(t));
+    const shard = await startTestShard(t, { files, budget: timeBudget });
+    await put(shard, 'a', randomBytes(1000));
+    state.hangs.add('rename');
+    t.is((await put(shard, 'a', randomBytes(2000))).status, 507);
+    release();
+    await waitFor('the late object is removed', async () => (await get(shard, 'a')).status === 404 && (await metricsMatchDisk(shard)));
+    await waitFor('an object is stored', async () => (await put(shard, 'a', randomBytes(3000))).status === 201);
+    await waitFor('it is read', async () => (await get(shard, 'a')).body.length === 3000);
+  });
 
 test('on a read-only file system GETs are served, uploads are rejected at once, and the shard stays in service', async (t) => {
   const { state, files } = switchable();

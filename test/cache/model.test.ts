@@ -7,7 +7,8 @@ import { createCipheriv, randomBytes, randomInt } from 'node:crypto';
 import { connect } from 'node:net';
 import { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
+import { FileWriter } from '../../services/cache/disk/file-writer.ts';
 import { timeBudget } from '../../services/cache/disk/time-budget.ts';
 import { type Answer, type Call, call } from '../support/http.ts';
 import { waitFor } from '../support/wait.ts';
@@ -182,9 +183,14 @@ function startSlowClients(shard: TestShard, count: number): () => void {
   };
 }
 
-test('with failing and hanging file calls, each 200 is a whole current version, and the metrics match the disk', async (t) => {
+for (const place of ['the thread pool', 'a thread'] as const)
+  test(`with failing and hanging file calls and small files written in ${place}, each 200 is a whole current version, and the metrics match the disk`, (t) =>
+    testModel(t, place === 'a thread' ? new FileWriter({ onFail: (error) => t.fail(String(error)) }) : undefined));
+
+async function testModel(t: ExecutionContext, writer: FileWriter | undefined): Promise<void> {
   t.timeout((seconds + 120) * 1000);
-  const hostile = new HostileFiles();
+  t.teardown(() => writer?.close());
+  const hostile = new HostileFiles(writer);
   const shard = await startTestShard(t, {
     files: hostile.files,
     budget: timeBudget,
@@ -239,4 +245,4 @@ test('with failing and hanging file calls, each 200 is a whole current version, 
     const answer = await call(shard.url, { path: `/objects/${state.key}` });
     t.true(answer.status === 404 || versionOf(state, answer.body) !== undefined, state.key);
   }
-});
+}

@@ -70,6 +70,8 @@ export class Sweep {
     // groupsUnder explains the order.
     for (const group of new Set([...nameless, ...groups])) await this.#inspectGroup(group, { minRestMs: removeRestMs, found });
     await store.mutex.drained();
+    // An upload that a removal has revoked during its rename is removed directly after it.
+    await store.mutex.drained();
     if (signal.aborted) return;
     const isFaulty = found.faults > 0 || catalog.restoredRows !== restoredBefore;
     const isEnded = !isFaulty && found.removed === 0 && (await this.#end(running));

@@ -14,6 +14,10 @@ export interface Files {
   truncate(fd: number, length: number): Promise<void>;
   rename(from: string, to: string): Promise<void>;
   unlink(path: string): Promise<void>;
+  /** Writes a small file and gives it its name, as one job. Resolves with false if it has not touched the disk (file-writer.ts). */
+  writeWhole?(temporary: string, path: string, bytes: Buffer): Promise<boolean>;
+  /** Like unlink, for a file that the system frees in a moment. Resolves with false if it has not touched the disk. */
+  unlinkSmall?(path: string): Promise<boolean>;
 }
 
 const read = promisify(fs.read);
@@ -65,6 +69,8 @@ export function countPending(files: Files, onPending: (change: 1 | -1) => void):
     };
   return {
     ...files,
+    ...(files.writeWhole === undefined ? {} : { writeWhole: counted(files.writeWhole) }),
+    ...(files.unlinkSmall === undefined ? {} : { unlinkSmall: counted(files.unlinkSmall) }),
     open: counted(files.open),
     read: counted(files.read),
     write: counted(files.write),

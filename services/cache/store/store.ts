@@ -21,6 +21,9 @@ import { checkFile, readObject } from './read-object.ts';
 import { readTrailer } from './read-trailer.ts';
 import { Upload, type WrittenFile } from './upload.ts';
 
+/** The unlink of a larger file would hold up the small files that the same thread writes. */
+const maxSmallBytes = 1024 * 1024;
+
 interface StoreOptions extends StoreParts {
   readonly window: PageCacheWindow;
   readonly counters: Counters;
@@ -126,7 +129,7 @@ export class Store {
   }
 
   /**
-   * Renames the file of an upload to its final name. If it rejects with ConditionError, RevokedError or a disk fault, the upload is not
+   * Gives the file of an upload its final name. If it rejects with ConditionError, RevokedError or a disk fault, the upload is not
    * stored.
    */
   async commit(upload: Upload, condition?: Condition): Promise<WrittenFile> {
@@ -142,7 +145,7 @@ export class Store {
     return written;
   }
 
-  /** Writes the rest of an upload and its trailer. The caller must `place` the file or discard the upload. */
+  /** Ends the body of an upload, as Upload.finish does. The caller must `place` the file or discard the upload. */
   async finish(upload: Upload): Promise<WrittenFile> {
     try {
       return await upload.finish(this.#options.clock.commitTime());
@@ -152,7 +155,7 @@ export class Store {
     }
   }
 
-  /** Opens the temporary file of an upload for reading. */
+  /** Opens the temporary file of an upload for reading. Only an upload with `onWritten` has it before `place`. */
   async openTemporary({ options }: Upload): Promise<number> {
     return await this.#options.files.open(options.temporaryPath, 'r');
   }
@@ -162,7 +165,7 @@ export class Store {
   }
 
   /**
-   * Renames a finished file to its final name. Rejects as `commit` does; then the caller discards the upload. With `fd`, a descriptor of the
+   * Gives a finished file its final name. Rejects as `commit` does; then the caller discards the upload. With `fd`, a descriptor of the
    * file, it takes the descriptor over and returns the object, which the caller must `release`.
    */
   async place(
@@ -387,7 +390,7 @@ export class Store {
     const row = catalog.find(digest);
     const held = row === noRow ? undefined : await holdLarge(files, path, catalog.bytesOf(row)).catch(() => undefined);
     try {
-      await files.rename(upload.options.temporaryPath, path);
+      await upload.moveTo(path);
     } catch (error) {
       if (held !== undefined) files.close(held);
       throw error;
@@ -444,8 +447,9 @@ export class Store {
     const { files, directory, catalog } = this.#options;
     const path = objectPath(directory, digest);
     const held = version === undefined ? undefined : await holdLarge(files, path, version.bytes).catch(() => undefined);
+    const isSmall = version !== undefined && version.bytes <= maxSmallBytes;
     try {
-      await files.unlink(path);
+      if (!isSmall || !(await files.unlinkSmall?.(path))) await files.unlink(path);
       return { isGone: true, held };
     } catch (error) {
       if (held !== undefined) files.close(held);

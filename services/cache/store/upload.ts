@@ -40,7 +40,7 @@ interface UploadOptions {
   readonly onDiscard: () => void;
 }
 
-/** A complete file with its temporary name. */
+/** A complete object without its final name. A small one may still have to be written. */
 export interface WrittenFile {
   readonly meta: ObjectMeta;
   readonly tag: string;
@@ -71,6 +71,8 @@ export class Upload {
   #reservedBytes: number;
   #flushing: Promise<void> = Promise.resolve();
   #isFlushing = false;
+  /** A small object and its trailer, which `#buffer` holds until `moveTo` writes them. */
+  #unwrittenBytes = 0;
   #fault: unknown;
   #work: Promise<unknown> = Promise.resolve();
   #isEnded = false;
@@ -104,7 +106,10 @@ export class Upload {
     return this.#track(this.#append(chunk));
   }
 
-  /** Writes the rest and the trailer. The room of the file stays taken until the store commits or discards it. */
+  /**
+   * Adds the trailer and writes the rest, except for an object that `moveTo` can write as a whole. With `onWritten` it writes all, because
+   * the temporary file has readers. The room of the file stays taken until the store commits or discards it.
+   */
   finish(committedAt: bigint): Promise<WrittenFile> {
     return this.#track(this.#finish(committedAt));
   }
@@ -133,25 +138,42 @@ export class Upload {
     const rest = this.#buffer;
     if (rest !== undefined && rest.length - this.#filled >= trailer.length) {
       trailer.copy(rest, this.#filled);
-      await this.#put(rest, this.#filled + trailer.length);
+      this.#filled += trailer.length;
+      await this.#takeRoom(this.#writtenBytes + this.#filled);
+      if (this.#writtenBytes === 0 && this.options.onWritten === undefined) this.#unwrittenBytes = this.#filled;
+      else await this.#put(rest, this.#filled);
     } else {
       if (rest !== undefined && this.#filled > 0) await this.#put(rest, this.#filled);
       await this.#put(trailer, trailer.length);
     }
-    this.#dropBuffer();
-    this.#close();
-    const surplus = this.#takenBytes - blocksOf(this.#writtenBytes) * fileBlockBytes;
+    const sizeBytes = this.#writtenBytes + this.#unwrittenBytes;
+    if (this.#unwrittenBytes === 0) this.#endFile();
+    const surplus = this.#takenBytes - blocksOf(sizeBytes) * fileBlockBytes;
     this.options.space.giveBack(surplus, 0);
     this.options.charge(-surplus);
     this.#takenBytes -= surplus;
     this.#releaseReservation();
     this.#isEnded = true;
     const sumOfSums = crc32(bytesOf(sums));
-    return { meta, tag: entityTag({ ...meta, sumOfSums }), sizeBytes: this.#writtenBytes, sums, sumOfSums };
+    return { meta, tag: entityTag({ ...meta, sumOfSums }), sizeBytes, sums, sumOfSums };
   }
 
-  /** Removes the temporary file, finished or not. */
+  /** Gives the finished file its final name. */
+  async moveTo(path: string): Promise<void> {
+    const { files, temporaryPath } = this.options;
+    const bytes = this.#unwrittenBytes;
+    if (bytes > 0) {
+      const buffer = this.#buffer as Buffer;
+      if (await files.writeWhole?.(temporaryPath, path, buffer.subarray(0, bytes))) return this.#dropBuffer();
+      await this.#put(buffer, bytes);
+      this.#endFile();
+    }
+    await files.rename(temporaryPath, path);
+  }
+
+  /** Removes the temporary file, finished or not. No call may be in progress. */
   async discard(): Promise<void> {
+    this.#dropBuffer();
     const { files, space, temporaryPath, charge, onDiscard } = this.options;
     onDiscard();
     const hadFile = this.#takenBytes > 0;
@@ -160,6 +182,11 @@ export class Upload {
     if (hadFile) space.giveBack(this.#takenBytes, 1);
     charge(-this.#takenBytes);
     this.#takenBytes = 0;
+  }
+
+  #endFile(): void {
+    this.#dropBuffer();
+    this.#close();
   }
 
   #track<T>(work: Promise<T>): Promise<T> {

@@ -2,6 +2,7 @@ import { cp, mkdir, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/prom
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
+import { FileWriter } from '../../../services/cache/disk/file-writer.ts';
 import { call } from '../../support/http.ts';
 import { waitFor } from '../../support/wait.ts';
 import { fileOf } from '../support/disk.ts';
@@ -128,19 +129,27 @@ test('an upload that began before a removal is not stored, and one that began af
   t.is(await metric(shard, 'kura_cache_reserved_bytes'), 0);
 });
 
-test('an upload whose rename is in progress when a removal comes is not stored', async (t) => {
-  const hostile = new HostileFiles();
-  const shard = await startTestShard(t, { files: hostile.files });
-  hostile.hangs.add('rename');
-  const answer = put(shard, 'set/a', 10);
-  await waitFor('the rename hangs', () => hostile.waiting === 1);
-  const { json } = await remove(shard, 'set/');
-  hostile.heal();
-  t.is((await answer).headers['x-kura-stored'], 'no');
-  t.is(await get(shard, 'set/a'), 404);
-  await ended(shard, json.removal);
-  t.is(await metric(shard, 'kura_cache_objects'), 0);
-});
+for (const place of ['the thread pool', 'a thread'] as const)
+  test(`an upload that ${place} renames when a removal comes is not stored, and the removal does not end before its unlink`, async (t) => {
+    const writer = place === 'a thread' ? new FileWriter({ onFail: (error) => t.fail(String(error)) }) : undefined;
+    t.teardown(() => writer?.close());
+    const hostile = new HostileFiles(writer);
+    const shard = await startTestShard(t, { files: hostile.files });
+    hostile.hangs.add('rename');
+    const answer = put(shard, 'set/a', 10);
+    await waitFor('the rename hangs', () => hostile.waiting === 1);
+    const { json } = await remove(shard, 'set/');
+    hostile.heal();
+    hostile.hangs.add('unlink');
+    await waitFor('the unlink hangs', () => hostile.waiting === 1);
+    for (let round = 0; round < 20; round += 1) t.is(await get(shard, 'set/a'), 404);
+    t.is((await ask(shard, `/datasets/removal?id=${json.removal}`)).json.state, 'running');
+    hostile.heal();
+    t.is((await answer).headers['x-kura-stored'], 'no');
+    await ended(shard, json.removal);
+    t.is(await metric(shard, 'kura_cache_objects'), 0);
+    await t.throwsAsync(readFile(await fileOf(shard.directory, 'set/a')), { code: 'ENOENT' });
+  });
 
 test('a removal during recovery holds for files that are not counted yet', async (t) => {
   const first = await startTestShard(t);

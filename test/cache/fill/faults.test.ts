@@ -93,11 +93,11 @@ test.serial('an object above maxObjectBytes of its origin is refused, announced 
   const shard = await startTestShard(t, { environment: { KURA_CACHE_ORIGIN_URL: url } });
   for (const name of ['announced', 'grows']) {
     const path = `/through/web/${name}`;
-    const response = await call(shard.url, { path, headers: fillHeaders });
+    const response = await call(shard.url, { path, headers: fillHeaders() });
     t.deepEqual([response.status, codeOf(response), response.headers['retry-after']], [502, 'origin-too-large', undefined], name);
     t.is((await call(shard.url, { path: `/objects/web/${name}`, headers: { ...callerHeaders() } })).status, 404);
   }
-  const head = await call(shard.url, { method: 'HEAD', path: '/through/web/announced', headers: fillHeaders });
+  const head = await call(shard.url, { method: 'HEAD', path: '/through/web/announced', headers: fillHeaders() });
   t.deepEqual([head.status, head.headers['retry-after']], [502, undefined]);
   await waitFor('no room in use', async () => (await metric(shard, 'kura_cache_reserved_bytes')) === 0);
   t.is(await metric(shard, 'kura_cache_fills_total', 'result="too-large"'), 2);

@@ -1,4 +1,5 @@
 /** Real files whose calls fail or hang on command. */
+import type { FileWriter } from '../../../services/cache/disk/file-writer.ts';
 import { type Files, systemFiles } from '../../../services/cache/disk/files.ts';
 
 type PooledCall = 'open' | 'read' | 'write' | 'size' | 'truncate' | 'rename' | 'unlink';
@@ -10,8 +11,20 @@ export class HostileFiles {
   readonly files: Files;
   readonly #waiting: (() => void)[] = [];
 
-  constructor() {
+  /** `writer`: writes small files, and fails and hangs as the calls that it replaces. */
+  constructor(writer?: FileWriter) {
+    const writeWhole: Files['writeWhole'] = async (...file) => {
+      await this.#pass('open');
+      await this.#pass('write');
+      await this.#pass('rename');
+      return (await writer?.write(...file)) ?? false;
+    };
+    const unlinkSmall: Files['unlinkSmall'] = async (path) => {
+      await this.#pass('unlink');
+      return (await writer?.remove(path)) ?? false;
+    };
     this.files = {
+      ...(writer === undefined ? {} : { writeWhole, unlinkSmall }),
       ...systemFiles,
       open: async (file, flags, mode) => {
         // A read-only file system can open files for reading.
