@@ -17,8 +17,8 @@ function pod(name: string, { uid = name, version = '1' } = {}): KubernetesObject
   return { metadata: { namespace: 'vision', name, uid, resourceVersion: version } };
 }
 
-/** An API whose responses the test replaces. */
-async function setting(t: ExecutionContext) {
+/** An API whose responses the test replaces. A watch without data ends after `silenceMs`. */
+async function setting(t: ExecutionContext, { silenceMs = 300 } = {}) {
   const folder = await temporaryFolder(t);
   const watches: { response: ServerResponse; version: string | null }[] = [];
   const api = {
@@ -50,7 +50,7 @@ async function setting(t: ExecutionContext) {
   const reflector = new Reflector({
     client,
     path: '/api/v1/pods',
-    silenceMs: 300,
+    silenceMs,
     log: createLogger({ service: 'test', level: 'warn' }),
     onChange: ({ type, object }) => changes.push(`${type} ${object.metadata?.name}/${object.metadata?.uid}`),
   });
@@ -145,7 +145,7 @@ test('a name with a new uid is a deletion and an addition, by event and by list'
 });
 
 test('bookmarks keep a watch alive and advance its version, and the next watch starts from there', async (t) => {
-  const { api, watches, watching, send } = await setting(t);
+  const { api, watches, watching, send } = await setting(t, { silenceMs: 60_000 });
   await watching();
   for (const version of ['6', '7', '8']) send('BOOKMARK', { metadata: { resourceVersion: version } });
   await new Promise((resolve) => setImmediate(resolve));
