@@ -1,4 +1,5 @@
 /** Sends bytes of an object to one client, in constant memory, at the rate of the client. */
+import type { Socket } from 'node:net';
 import type { Writable } from 'node:stream';
 import { DiskTimeoutError } from '../disk/deadline.ts';
 import { blockBytes } from '../disk/trailer.ts';
@@ -131,10 +132,19 @@ async function readCold(options: SendBodyOptions, at: number, buffer: Buffer): P
   return { bytes: buffer.subarray(first, offset + stop - piece.from), end: stop };
 }
 
-/** Resolves when the system has all bytes. */
-export function writeWithin(to: Writable, bytes: Buffer, timeoutMs: number): Promise<void> {
+/**
+ * Resolves when the system has all bytes. Node drops the callback of a write to a response that its connection cannot take any more, or
+ * not yet, and then ends without it.
+ */
+export function writeWithin(to: Writable & { readonly socket?: Socket | null }, bytes: Buffer, timeoutMs: number): Promise<void> {
+  if (to.socket?.writable === false) return Promise.reject(new ReaderGoneError('the client disconnected'));
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => to.destroy(new ReaderGoneError('the client stalled')), timeoutMs);
+    const timer = setTimeout(() => {
+      const stalled = new ReaderGoneError('the client stalled');
+      to.destroy(stalled);
+      // One turn later, the system does not read the bytes any more.
+      setImmediate(() => setImmediate(reject, stalled));
+    }, timeoutMs);
     to.write(bytes, (error) => {
       clearTimeout(timer);
       if (error == null) resolve();
