@@ -34,12 +34,17 @@ test('only the addresses, the file paths and the limit of the container in the o
   t.false(found.includes('0.0.0.0') || found.includes('cgroup'));
 });
 
-test('with origins, the bootstrap has the fragment of component origin with local addresses', async (t) => {
-  const fragment = await readFile(path.resolve(import.meta.dirname, '../../k8s/components/origin/fragment-origin.yaml'), 'utf8');
-  const local = localBootstrap(source, { ...addresses, origin: { fragment, fillPort: 5, prefetchPort: 6 } });
-  const found = JSON.stringify(parse(local));
-  for (const port of [1, 2, 3, 4, 5, 6]) t.true(found.includes(`"address":"127.0.0.1","port_value":${port}`), String(port));
-  t.false(found.includes('0.0.0.0'));
+test('the bootstrap has the fragments of the components origin and console with local addresses', async (t) => {
+  const fragment = (name: string): Promise<string> =>
+    readFile(path.resolve(import.meta.dirname, `../../k8s/components/${name}/fragment-${name}.yaml`), 'utf8');
+  const console = { fragment: await fragment('console'), port: 7 };
+  const origin = { fragment: await fragment('origin'), fillPort: 5, prefetchPort: 6 };
+  const portsOf = (local: string): number[] =>
+    [...JSON.stringify(parse(local)).matchAll(/"address":"127.0.0.1","port_value":(\d+)/g)].map(([, port]) => Number(port)).sort();
+  const both = localBootstrap(source, { ...addresses, origin, console });
+  t.deepEqual([...new Set(portsOf(both))], [1, 2, 3, 4, 5, 6, 7]);
+  t.false(both.includes('0.0.0.0'));
+  t.deepEqual([...new Set(portsOf(localBootstrap(source, { ...addresses, console })))], [1, 2, 3, 4, 7]);
 });
 
 test('a bootstrap without a required entry is rejected with the name of the entry', (t) => {
