@@ -1,6 +1,5 @@
 /** One request at an origin: its turn, its deadline, the version of the object, and its body up to the last announced byte. */
-import { Transform, type Writable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
+import type { ServerResponse } from 'node:http';
 import type { Logger } from '../shared/log.ts';
 import { formatCaller, type SignedCaller } from '../shared/signed-terms.ts';
 import type { Priority } from './concurrency-limit.ts';
@@ -8,6 +7,7 @@ import type { FaultLog } from './fault-log.ts';
 import type { FetchResult, Metrics } from './metrics.ts';
 import type { OpenOrigin } from './open-origins.ts';
 import type { ProblemCode } from './problems.ts';
+import { sendBody } from './send-body.ts';
 import type { Opened, OpenedObject, OpenRequest } from './sources/object-source.ts';
 import type { OriginPath } from './sources/origin-path.ts';
 
@@ -29,7 +29,7 @@ interface FetchCall extends OpenRequest {
 /** Where the object goes. `writeHead` comes once, before the body. */
 interface Sink {
   readonly writeHead: (object: OpenedObject) => void;
-  readonly response: Writable;
+  readonly response: ServerResponse;
 }
 
 /** Returns the problem to respond with; undefined after a head was written. Destroys the response if the body breaks. */
@@ -67,7 +67,7 @@ export async function fetchObject(call: FetchCall, sink: Sink, options: FetchOpt
       drop(opened);
       throw error;
     }
-    metrics.count(origin.name, await sendBody(opened, call, sink, options));
+    metrics.count(origin.name, await send(opened, call, sink, options));
     return undefined;
   } finally {
     limit.leave(call.priority);
@@ -121,55 +121,28 @@ function reportTooLarge({ origin: { origin }, caller }: FetchCall, bytes: number
   faults.report(origin.name, { kind: 'too-large', reason }, formatCaller(caller));
 }
 
-/** The shard leaves after a byte too many. */
-const maxLeaveMs = 5_000;
-
-async function sendBody(
-  { body, bodyBytes }: OpenedObject,
-  call: FetchCall,
-  { response }: Sink,
-  options: FetchOptions,
-): Promise<FetchResult> {
-  const { signal, caller } = call;
+async function send({ body, bodyBytes }: OpenedObject, call: FetchCall, { response }: Sink, options: FetchOptions): Promise<FetchResult> {
   const { origin } = call.origin;
-  const { metrics, faults } = options;
   if (body === undefined) {
     response.end();
     return 'object';
   }
-  let sent = 0;
-  let fault: Error | undefined;
-  const isTooLarge = () => bodyBytes === undefined && sent > origin.maxObjectBytes;
-  // When the shard leaves, the signal is aborted before the body ends.
-  body.on('error', (error) => {
-    if (!signal.aborted) fault ??= error;
-  });
-  const counted = new Transform({
-    transform: (chunk: Buffer, _encoding, done) => {
-      sent += chunk.length;
-      metrics.countBytes(origin.name, chunk.length);
-      if (!isTooLarge()) return done(null, chunk);
-      // The shard responds with the problem when it has read this chunk. A broken connection could discard the chunk.
-      counted.push(chunk);
-      const late = setTimeout(done, maxLeaveMs, new Error('the body is too large'));
-      signal.addEventListener('abort', () => clearTimeout(late));
-    },
-    // A body that is too short must break the connection.
-    flush: (done) => {
-      if (bodyBytes !== undefined && sent !== bodyBytes) fault = new Error(`it has ${sent} of ${bodyBytes} bytes`);
-      done(fault ?? null);
-    },
-  });
-  try {
-    await pipeline(body, counted, response);
-    return 'object';
-  } catch {
-    if (isTooLarge()) {
-      reportTooLarge(call, sent, options);
+  const onBytes = (bytes: number) => options.metrics.countBytes(origin.name, bytes);
+  const end = await sendBody(body, response, { bodyBytes, maxBytes: origin.maxObjectBytes, onBytes });
+  switch (end.kind) {
+    case 'whole':
+      return 'object';
+    case 'aborted':
+      return 'aborted';
+    case 'too-large':
+      reportTooLarge(call, end.bytes, options);
       return 'too-large';
-    }
-    if (fault === undefined) return 'aborted';
-    faults.report(origin.name, { kind: 'failed', reason: `the body broke: ${fault.message}` }, formatCaller(caller));
-    return 'short';
+    case 'broken':
+      // A shard that leaves ends the body too.
+      if (call.signal.aborted) return 'aborted';
+      options.faults.report(origin.name, { kind: 'failed', reason: `the body broke: ${end.reason}` }, formatCaller(call.caller));
+      return 'short';
+    default:
+      return end satisfies never;
   }
 }

@@ -59,7 +59,10 @@ async function handle(request: IncomingMessage, response: ServerResponse, option
   const origin = options.origins.get(target.origin);
   if (origin === undefined) return sendProblem(response, options.isReady() ? 'no-such-origin' : 'origins-unavailable');
   const left = new AbortController();
-  response.on('close', () => left.abort());
+  response.on('close', () => {
+    // An abort of a finished request would build an error for nobody.
+    if (!response.writableFinished) left.abort();
+  });
   // A shard that stalls must not keep its turn. A slow origin ends before.
   response.setTimeout(2 * origin.origin.timeoutMs + maxHeadMs, () => response.destroy());
   if (target.kind === 'list') return await list(target.rest, { origin, response, signal: left.signal }, options);
