@@ -140,9 +140,15 @@ async function requestsAtOrigin(): Promise<number> {
 }
 
 async function messageOf<T>(child: ChildProcess): Promise<T> {
-  const [message] = (await Promise.race([
-    once(child, 'message'),
-    once(child, 'exit').then(() => Promise.reject(new Error('the link to the origin ended'))),
-  ])) as [T];
-  return message;
+  const done = new AbortController();
+  const { signal } = done;
+  try {
+    const [message] = (await Promise.race([
+      once(child, 'message', { signal }),
+      once(child, 'exit', { signal }).then(() => Promise.reject(new Error('the link to the origin ended'))),
+    ])) as [T];
+    return message;
+  } finally {
+    done.abort();
+  }
 }
