@@ -171,6 +171,7 @@ export class Fill {
       originVersion: keep(version, maxOriginVersionBytes),
       maxShare: fill.share,
       onWritten: growth.onWritten,
+      begunAt: this.begunAt,
     });
     if (begun.kind !== 'upload') return undefined;
     growth.receive(begun.upload);
