@@ -83,7 +83,7 @@ export class Fill {
   #untaken: OriginObject | undefined;
   #growth: Growth | undefined;
   #hasCountedBytes = false;
-  /** The fill itself, its open files, and a taken body. The last one gives the slot back. */
+  /** The fill itself, its files until they are stored or free, and a taken body. The last one gives the slot back. */
   #holders = 1;
 
   constructor(request: FillRequest, options: FillOptions) {
@@ -158,7 +158,7 @@ export class Fill {
     const { store, health } = this.#options;
     const { key, namespace, serviceAccount, pod, maxObjectBytes, fill } = this.request;
     if (health.isReadOnly || (length ?? 0) > maxObjectBytes) return undefined;
-    const growth = new Growth({ store, key, contentType, onClosed: this.#letGo }, length);
+    const growth = new Growth({ store, key, contentType, onSettled: this.#letGo }, length);
     const begun = store.begin({
       key,
       length,
@@ -171,6 +171,7 @@ export class Fill {
       originVersion: keep(version, maxOriginVersionBytes),
       maxShare: fill.share,
       onWritten: growth.onWritten,
+      begunAt: this.begunAt,
     });
     if (begun.kind !== 'upload') return undefined;
     growth.receive(begun.upload);
@@ -272,9 +273,10 @@ export class Fill {
   }
 
   #setState(state: FillState): void {
-    this.#state = state;
+    // Requests may already wait for the promise of a state that is still `opening`.
     if (state.kind !== 'opening') this.#settled.resolve();
-    else this.#settled = Promise.withResolvers();
+    else if (this.#state.kind !== 'opening') this.#settled = Promise.withResolvers();
+    this.#state = state;
   }
 }
 

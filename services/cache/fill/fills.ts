@@ -1,5 +1,6 @@
 /** The fills of a shard: one for each key, within bounds. Remembers for a short time what the origin does not have. */
 import type { Key } from '../../shared/key.ts';
+import { ownCopy } from '../../shared/own-copy.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
 import type { OpenObject } from '../store/open-object.ts';
 import type { Store } from '../store/store.ts';
@@ -108,7 +109,7 @@ export class Fills {
     const name = `${origin} ${key}`;
     this.#misses.delete(name);
     if (this.#misses.size >= maxMisses) this.#misses.delete(this.#misses.keys().next().value as string);
-    this.#misses.set(name, this.#options.now() + missMs);
+    this.#misses.set(ownCopy(name), this.#options.now() + missMs);
   }
 
   /** Call it for each PUT and DELETE: a fill that is in progress is not stored. Returns whether there is one. */

@@ -1,5 +1,6 @@
 /** Compares stored objects with their origin, at most once within the age that the terms name. */
 import type { Key } from '../../shared/key.ts';
+import { ownCopy } from '../../shared/own-copy.ts';
 import { within } from '../disk/deadline.ts';
 import type { Store } from '../store/store.ts';
 import type { FillSlot } from './fill-bounds.ts';
@@ -84,7 +85,7 @@ export class Freshness {
   #note(key: Key, ms: number): true {
     this.#nextMs.delete(key);
     if (this.#nextMs.size >= maxEntries) this.#nextMs.delete(this.#nextMs.keys().next().value as Key);
-    this.#nextMs.set(key, Date.now() + ms);
+    this.#nextMs.set(ownCopy(key), Date.now() + ms);
     return true;
   }
 }

@@ -10,8 +10,8 @@ interface GrowthOptions {
   readonly store: Store;
   readonly key: Key;
   readonly contentType: string;
-  /** Called when the file is closed and its room is stored or free. */
-  readonly onClosed: () => void;
+  /** Called once: when the file is stored, or else when it is closed and its room is free. Slow readers of a stored file do not delay it. */
+  readonly onSettled: () => void;
 }
 
 type Reached = 'reached' | 'ended' | 'late';
@@ -98,6 +98,7 @@ export class Growth {
   async place(written: WrittenFile, condition: Condition): Promise<void> {
     this.#stored = await this.#options.store.place(this.#upload as Upload, written, { condition, fd: this.#fd });
     this.#isPlaced = true;
+    this.#options.onSettled();
   }
 
   /** Resolves when the first `bytes` are available (`reached`), when they will never be (`ended`), or after `limitMs` (`late`). */
@@ -168,10 +169,11 @@ export class Growth {
 
   /** Nobody reads the file any more. A stored file belongs to its object. */
   async #release(): Promise<void> {
-    const { store, onClosed } = this.#options;
+    const { store, onSettled } = this.#options;
     if (this.#stored !== undefined) this.#stored.release();
     else if (this.#fd !== undefined) store.close(this.#fd);
-    if (!this.#isPlaced) await (this.#isFinished ? this.#upload?.discard() : this.#upload?.abort());
-    onClosed();
+    if (this.#isPlaced) return;
+    await (this.#isFinished ? this.#upload?.discard() : this.#upload?.abort());
+    onSettled();
   }
 }

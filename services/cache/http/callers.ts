@@ -1,5 +1,6 @@
 /** The callers whose signed headers this shard has verified. The text of the headers is the key, so a repeated caller costs one look-up. */
 import type { KeyObject } from 'node:crypto';
+import { ownCopy } from '../../shared/own-copy.ts';
 import { readHeaders } from '../../shared/signed-terms.ts';
 import type { Terms } from './object-request.ts';
 
@@ -90,9 +91,4 @@ export class Callers {
 function termsOf(about: Pick<Terms, 'namespace' | 'serviceAccount' | 'pod'> & Partial<Terms>, route: Terms['route']): Terms {
   const { namespace, serviceAccount, pod, maxObjectBytes, maxShare } = about;
   return { namespace, serviceAccount, pod, maxObjectBytes, maxShare, route, version: undefined, fill: undefined };
-}
-
-/** Copies a string, because a substring keeps its whole source in memory: here a request head of up to 8 KiB. */
-function ownCopy(text: string): string {
-  return Buffer.from(text, 'latin1').toString('latin1');
 }

@@ -36,6 +36,8 @@ interface NewObject extends Omit<ObjectMeta, 'length' | 'committedAt'> {
   readonly length: number | undefined;
   readonly maxShare: number | undefined;
   readonly onWritten?: () => void;
+  /** When its body was requested, as a commit time. Undefined: now. */
+  readonly begunAt?: bigint;
 }
 
 /** Decides whether a change may replace or remove the stored version. `current` is undefined if nothing is stored. */
@@ -124,7 +126,7 @@ export class Store {
     const charge = (bytes: number) => catalog.charge(pool, bytes);
     const onDiscard = () => void this.#uploads.delete(upload);
     const upload: Upload = new Upload({ ...put, temporaryPath, files, buffers, space: catalog.space, charge, onDiscard });
-    this.#uploads.set(upload, this.now());
+    this.#uploads.set(upload, put.begunAt ?? this.now());
     return { kind: 'upload', upload, limit };
   }
 

@@ -1,5 +1,6 @@
 /** The keys in the body of a POST, one on each line. */
 import { canonicalKey, isKey, maxKeyBytes } from '../../shared/key.ts';
+import { ownCopy } from '../../shared/own-copy.ts';
 import type { KeyQueue } from './key-queue.ts';
 
 export interface KeyCounts {
@@ -45,9 +46,9 @@ function addLine(line: string, { prefix, queue, counts }: { prefix: string; queu
   const key = line.length < maxLineBytes ? canonicalKey(line) : undefined;
   if (key === undefined || !isKey(key) || !key.startsWith(prefix)) {
     counts.rejected++;
-    if (counts.rejectedKeys.length < maxShownKeys) counts.rejectedKeys.push(line.slice(0, maxKeyBytes));
+    if (counts.rejectedKeys.length < maxShownKeys) counts.rejectedKeys.push(ownCopy(line.slice(0, maxKeyBytes)));
   } else if (queue.hasRoom) {
     counts.accepted++;
-    queue.push(key);
+    queue.push(ownCopy(key));
   } else counts.dropped++;
 }

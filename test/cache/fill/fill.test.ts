@@ -1,7 +1,7 @@
 /** Single flight, streaming from the growing file, and the object that stays. */
 import { randomBytes } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
-import type { ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import test from 'ava';
 import { decodeTrailer } from '../../../services/cache/disk/trailer.ts';
@@ -125,6 +125,26 @@ test.serial('a body that breaks is fetched once more, and then it is 502 and not
   await waitFor('no room in use', async () => (await metric(through.shard, 'kura_cache_reserved_bytes')) === 0);
 });
 
+test.serial('a request that waits for a body without a length gets it from the second fetch at once', async (t) => {
+  let isBroken = true;
+  const respond = (_request: IncomingMessage, response: ServerResponse) => {
+    if (!isBroken) return void response.end('whole');
+    isBroken = false;
+    response.write('half', () => response.destroy());
+  };
+  // It is longer than the test.
+  const budget = { firstByteMs: 60_000, commitMs: 60_000, readMs: 60_000, writeMs: 60_000, fillMs: 600_000 };
+  const through = await startThrough(t, respond, { budget });
+  let body: string | undefined;
+  const reading = through.get('a').then((got) => {
+    body = got.body.toString();
+  });
+  await waitFor('the response', () => body !== undefined);
+  await reading;
+  t.is(body, 'whole');
+  t.is(through.requests.length, 2);
+});
+
 test.serial('a fill that fails after the first byte breaks the connections of its readers', async (t) => {
   const body = randomBytes(4 * MiB);
   let open: ServerResponse | undefined;
@@ -156,6 +176,8 @@ test.serial(
     t.is(await metric(through.shard, 'kura_cache_namespace_share_ratio', 'namespace="origin:web"'), 0.25);
     await through.shard.close();
     const later = await startTestShard(t, { directory: through.shard.directory });
+    // An object without a row has no owner yet.
+    await waitFor('all files are counted', async () => (await metric(later, 'kura_cache_recovered_ratio')) === 1);
     t.is((await call(later.url, { path: `/objects/${through.prefix}a`, headers: { ...callerHeaders() } })).body.toString(), 'hello');
     t.is(await metric(later, 'kura_cache_namespace_objects', 'namespace="origin:web"'), 1);
   },
@@ -173,6 +195,8 @@ test.serial('readers that do not read hold no more than the memory for bodies, a
     socket.write(`GET /through/${through.prefix}a HTTP/1.1\r\nhost: kura\r\n${lines.join('')}\r\n`);
   }
   await waitFor('the end of the fill', async () => (await metric(through.shard, 'kura_cache_fills_total', 'result="stored"')) === 1);
+  await waitFor('the slot is free', async () => (await metric(through.shard, 'kura_cache_fills_in_flight')) === 0);
+  t.is(await metric(through.shard, 'kura_cache_fill_bytes_in_flight'), 0);
   t.true((await metric(through.shard, 'kura_cache_buffer_bytes')) <= 24 * MiB);
   t.true((await through.stored('a')).body.equals(body));
   t.is(through.requests.length, 1);

@@ -113,6 +113,17 @@ test.serial('no-cache fetches the object again, only for a caller that may fill'
   t.is((await through.get('a', { headers: { 'cache-control': 'max-age=0' } })).headers['x-kura-cache'], 'hit');
 });
 
+test.serial('no-cache does not replace the object of a client', async (t) => {
+  const through = await startThrough(t, (request, response) => serve(response, request, Buffer.from('of the origin')));
+  const path = `/objects/${through.prefix}a`;
+  await call(through.shard.url, { method: 'PUT', path, body: 'own', headers: { 'content-length': 3, ...callerHeaders() } });
+  for (const method of ['GET', 'HEAD']) {
+    const got = await through.get('a', { method, headers: { 'cache-control': 'no-cache' } });
+    t.deepEqual([got.status, got.headers['content-length'], got.headers['x-kura-cache']], [200, '3', 'hit']);
+  }
+  t.is(through.requests.length, 0);
+});
+
 test.serial('an object that is older than `revalidate` is compared with the origin by HEAD', async (t) => {
   let [tag, isDown] = ['"v1"', false];
   const respond = (request: IncomingMessage, response: ServerResponse) => {

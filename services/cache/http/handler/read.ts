@@ -22,7 +22,8 @@ export async function handleRead(service: ObjectService, request: ObjectRequest,
     if (fills === undefined || request.fill === undefined) {
       return object === undefined ? await refuse(reply, 'miss') : await sendHit(service, request, { object, deadlineMs }, reply);
     }
-    const isForced = isUnwanted(request);
+    // The object of a client may be newer than that of the origin, or may be only here.
+    const isForced = isUnwanted(request) && (object === undefined || object.origin === request.fill.origin);
     const isFresh = object !== undefined && !isForced && (await fills.isFresh(object, request.namespace ?? '', request.fill));
     if (isFresh) return await sendHit(service, request, { object, deadlineMs: performance.now() + firstByteMs }, reply);
     const replaces = object?.tag;
