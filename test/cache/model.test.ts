@@ -184,8 +184,10 @@ function startSlowClients(shard: TestShard, count: number): () => void {
 }
 
 for (const place of ['the thread pool', 'a thread'] as const)
-  test.serial(`with failing and hanging file calls and small files written in ${place}, each 200 is a whole current version, and the metrics match the disk`, (t) =>
-    testModel(t, place === 'a thread' ? new FileWriter({ onFail: (error) => t.fail(String(error)) }) : undefined));
+  test.serial(
+    `with failing and hanging file calls and small files written in ${place}, each 200 is a whole current version, and the metrics match the disk`,
+    (t) => testModel(t, place === 'a thread' ? new FileWriter({ onFail: (error) => t.fail(String(error)) }) : undefined),
+  );
 
 async function testModel(t: ExecutionContext, writer: FileWriter | undefined): Promise<void> {
   t.timeout((seconds + 120) * 1000);
