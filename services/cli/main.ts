@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { Command } from 'commander';
-import { type CommandContext, exitStatuses } from './commands/command-context.ts';
+import { type CommandContext, exitStatuses, quoted } from './commands/command-context.ts';
 import { addCompletionCommand } from './commands/completion.ts';
 import { addDatasetCommands } from './commands/datasets.ts';
 import { addEpochCommand } from './commands/epoch.ts';
@@ -92,9 +92,4 @@ function bytesOf(text: string): FileName {
   if (name === undefined || names.size > 1)
     throw new UsageError(`${text}: an argument that is not UTF-8 must be a separate word, unlike --option=value`);
   return fileName(name);
-}
-
-/** One word of a shell. */
-function quoted(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }

@@ -82,7 +82,7 @@ for (const [what, changes, expected] of [
   [
     'a shard that a collapse holds',
     { assignment: { ...assignment, held: ['kura-cache-9/shard-0'] } },
-    [/^bad: 1 shard vanished in a collapse, and eds still lists it: kura-cache-9/],
+    [/^bad: 1 shard vanished from Kubernetes together, and eds still lists it: kura-cache-9/],
   ],
   [
     'errors above 0.1 %',

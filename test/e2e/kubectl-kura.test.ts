@@ -40,6 +40,7 @@ async function plugin(t: ExecutionContext, changes: Readonly<Record<string, unkn
       pod('kura-eds-0', 'kura-eds'),
       pod('kura-envoy-0', 'kura-envoy'),
       pod('kura-cache-0', 'kura-cache'),
+      pod('kura-origin-0', 'kura-origin'),
     ],
     forwards: {
       'kura-console-0:18200': host(local.consoleUrl),
@@ -100,6 +101,8 @@ test.serial('a support bundle has logs, objects, streams and the configuration o
     'pods.yaml',
     'endpointslices.yaml',
     'policy.yaml',
+    'origins.yaml',
+    'kura-origin-0.log',
     'kura-envoy-0.config_dump',
     'kura-envoy-0.clusters',
     'kura-cache-0.log',

@@ -62,12 +62,12 @@ test.serial('du and datasets show objects, bytes and hit ratio', async (t) => {
   t.is((JSON.parse((await kura('datasets', 'vision', '--json', '--limit', '1', '--sort', 'idle')).stdout) as unknown[]).length, 1);
 });
 
-test.serial('what the policy does not allow is one line', async (t) => {
+test.serial('what the policy does not allow names the right that is missing', async (t) => {
   const token = (await system.local()).tokens['vision/trainer'] as string;
-  for (const words of [['ls', 'nlp'], ['du', 'nlp'], ['ls'], ['rm', '-r', 'nlp', '--yes']]) {
+  for (const words of [['ls', 'nlp'], ['du', 'nlp'], ['ls'], ['rm', '-r', 'nlp', '--yes'], ['rm', '-r', '/', '--yes']]) {
     const { status, stdout, stderr } = await kura(...words, '--token-file', token);
     t.deepEqual([status, stdout], [1, ''], words.join(' '));
-    t.regex(stderr, /^kura: 403 forbidden: [^\n]+\n$/);
+    t.regex(stderr, /^kura: 403 forbidden: [^\n]+\nthis needs LIST \(rm -r: DELETE\) over the whole prefix\n$/);
   }
 });
 
@@ -89,7 +89,7 @@ test.serial('a shard that is away is reported, and the removal can be followed',
     const { status, stdout, stderr } = await kura('rm', '-r', 'vision/two', '--yes');
     t.is(status, 1);
     t.regex(stdout, /^kura-cache-1\/shard-0 +away$/m);
-    followed = /Follow it with --removal (\S+)\n$/.exec(stderr)?.[1];
+    followed = /Follow it with: kura rm -r vision\/two\/ --raw --removal (\S+)\n$/.exec(stderr)?.[1];
     t.is((await kura('du', 'vision/two')).status, 1, 'not complete');
   } finally {
     await system.signal('kura-cache-1', 'SIGCONT');

@@ -44,6 +44,8 @@ type PutOutcome =
 interface ReceiveOptions {
   readonly store: Store;
   readonly put: Put;
+  /** A fill of the key is in progress. */
+  readonly isFilling: boolean;
   /** Throws if the client disconnects or stalls. The HTTP edge checks the announced length. */
   readonly body: AsyncIterable<Buffer>;
   readonly health: FaultSink;
@@ -51,7 +53,7 @@ interface ReceiveOptions {
 }
 
 /** Rejects only with an error of `body`. With the outcome `refused`, the rest of the body is unread. */
-export async function receivePut({ store, put, body, health, budget }: ReceiveOptions): Promise<PutOutcome> {
+export async function receivePut({ store, put, isFilling, body, health, budget }: ReceiveOptions): Promise<PutOutcome> {
   const begun = store.begin({ ...put, origin: '', originVersion: '' });
   switch (begun.kind) {
     case 'too-large':
@@ -59,7 +61,7 @@ export async function receivePut({ store, put, body, health, budget }: ReceiveOp
     case 'no-room':
       return { kind: 'refused', code: begun.kind };
     case 'not-kept':
-      return receiveNothing({ store, put, body, health, budget });
+      return receiveNothing({ store, put, isFilling, body, health, budget });
     case 'upload':
       break;
     default:
@@ -127,7 +129,7 @@ function refuse(error: unknown, health: FaultSink): PutOutcome {
 }
 
 /** Drops the body and removes the stored object before the response, so that no later GET returns the old bytes. */
-async function receiveNothing({ store, put, body, health, budget }: ReceiveOptions): Promise<PutOutcome> {
+async function receiveNothing({ store, put, isFilling, body, health, budget }: ReceiveOptions): Promise<PutOutcome> {
   const digests = new DigestCheck(put.digests);
   let bytes = 0;
   for await (const chunk of body) {
@@ -138,6 +140,8 @@ async function receiveNothing({ store, put, body, health, budget }: ReceiveOptio
   if (!digests.holds()) return { kind: 'refused', code: 'digest-mismatch' };
   try {
     await within(budget.commitMs, store.remove(put.key, put.condition));
+    // As for a DELETE: the fill may have been given its name meanwhile.
+    if (isFilling && put.condition === undefined) await within(budget.commitMs, store.remove(put.key));
   } catch (error) {
     return refuse(error, health);
   }

@@ -11,6 +11,7 @@ interface Entry {
 export class OpenFiles {
   readonly #max: number;
   readonly #byKey = new Map<Key, Entry>();
+  /** Also the hidden objects. */
   readonly #byRow = new Map<number, OpenObject>();
   /**
    * All objects without readers, and some with readers. `shrink` takes out objects with readers, and the end of their use puts them back.
@@ -52,19 +53,22 @@ export class OpenFiles {
 
   /** Releases an object; its descriptor closes when its last reader ends. */
   remove(object: OpenObject | undefined): void {
-    if (object === undefined) return;
-    const entry = this.#byKey.get(object.key);
-    if (entry?.object !== object) return;
-    this.#byKey.delete(object.key);
+    if (object === undefined || this.#byRow.get(object.row) !== object) return;
+    this.#dropKey(object);
     this.#byRow.delete(object.row);
-    this.#idle.delete(entry);
     object.onIdle = undefined;
     object.release();
   }
 
-  /** Releases all objects for which the test holds. */
-  removeIf(test: (object: OpenObject) => boolean): void {
-    for (const { object } of this.#byKey.values()) if (test(object)) this.remove(object);
+  /** No request gets the object any more. While it has readers, `ofRow` returns it, so that the store waits for them. */
+  hide(object: OpenObject): void {
+    if (!object.isInUse) this.remove(object);
+    else if (this.#dropKey(object)) object.onIdle = () => this.remove(object);
+  }
+
+  /** Hides all objects for which the test holds. */
+  hideIf(test: (object: OpenObject) => boolean): void {
+    for (const { object } of this.#byKey.values()) if (test(object)) this.hide(object);
   }
 
   /** Closes objects that were not read lately. Objects with readers stay, because the store must find them when it frees their room. */
@@ -81,6 +85,15 @@ export class OpenFiles {
         this.#idle.add(entry);
       }
     }
+  }
+
+  /** Returns whether requests could get the object. */
+  #dropKey(object: OpenObject): boolean {
+    const entry = this.#byKey.get(object.key);
+    if (entry?.object !== object) return false;
+    this.#byKey.delete(object.key);
+    this.#idle.delete(entry);
+    return true;
   }
 
   #first(): Entry | undefined {

@@ -77,10 +77,14 @@ export class Opener {
 
   /** Call it when the file of a key is replaced or removed: the next `open` reads the disk again. */
   forget(key: Key, name: string): void {
-    const opening = this.#openings.get(name);
-    if (opening !== undefined) opening.isCurrent = false;
-    this.#openings.delete(name);
+    this.#expire(name);
     this.openFiles.remove(this.openFiles.get(key));
+  }
+
+  /** Call it when no request may get the object any more. The store still finds it by its row. */
+  hide(object: OpenObject, name: string): void {
+    this.#expire(name);
+    this.openFiles.hide(object);
   }
 
   /** Call it when another program has removed the file of a digest. */
@@ -91,6 +95,12 @@ export class Opener {
     // The index may reuse the row number for another object.
     if (object !== undefined) object.row = noRow;
     catalog.forget(digest);
+  }
+
+  #expire(name: string): void {
+    const opening = this.#openings.get(name);
+    if (opening !== undefined) opening.isCurrent = false;
+    this.#openings.delete(name);
   }
 
   async #openCold(key: Key, triesLeft = 2): Promise<OpenObject | undefined> {
@@ -136,9 +146,9 @@ export class Opener {
     }
     const row = catalog.find(digest);
     if (row === noRow) return catalog.space.isCounted ? undefined : object;
-    const open = this.openFiles.get(key);
-    // A fill has kept this version open. Its room counts while it is open, so there must be only one of it.
-    if (open?.row === row) {
+    const open = this.openFiles.ofRow(row);
+    // A fill or a reader has kept this version open. Its room counts while it is open, so there must be only one of it.
+    if (open !== undefined) {
       open.acquire();
       setImmediate(() => open.release());
       return open;

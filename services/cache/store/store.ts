@@ -194,7 +194,7 @@ export class Store {
   /** Call it when a removal comes into force: the next request for an object that it covers reads the disk, and finds nothing. */
   applyRemovals(): void {
     const { isRemoved } = this.#options;
-    this.openFiles.removeIf(isRemoved);
+    this.openFiles.hideIf(isRemoved);
     for (const [upload, committedAt] of this.#uploads) if (isRemoved({ key: upload.options.key, committedAt })) upload.isRevoked = true;
   }
 
@@ -261,7 +261,7 @@ export class Store {
   /** Called when a reader finds the object damaged. Checks the file again and removes it if it is damaged. Does not reject. */
   async drop(object: OpenObject): Promise<void> {
     const digest = this.#digest(object.key);
-    this.#opener.forget(object.key, fileName(digest));
+    this.#opener.hide(object, fileName(digest));
     await this.#dropDamaged(digest);
   }
 
@@ -358,8 +358,7 @@ export class Store {
     const row = catalog.find(digest);
     if (row === noRow && catalog.space.isCounted) return undefined;
     const open = this.openFiles.ofRow(row);
-    // applyRemovals has closed all versions that a removal covers.
-    if (open !== undefined) return open;
+    if (open !== undefined) return this.#options.isRemoved(open) ? undefined : open;
     try {
       const path = objectPath(directory, digest);
       const { object, body } = await readObject({ files, buffers, path, blocks: undefined, tick: clock.tick() });

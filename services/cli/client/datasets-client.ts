@@ -7,6 +7,12 @@ import { TokenFile } from './token-file.ts';
 const responseTimeoutMs = 35_000;
 const connectTimeoutMs = 2_000;
 const pageKeys = 4_000;
+/** What the user can do, by the code of the problem. */
+const hints: Readonly<Record<string, string>> = {
+  'no-such-path': 'this server has no data sets; its operator can add the component console',
+  forbidden: 'this needs LIST (rm -r: DELETE) over the whole prefix',
+  'shard-unavailable': 'the console of the server does not answer; repeat the command, or ask the operator',
+};
 
 export interface DatasetUse {
   readonly prefix: string;
@@ -100,7 +106,14 @@ export class DatasetsClient {
       signal: this.#signal,
     });
     const text = await body.text();
-    if (statusCode >= 300) throw new Error(problemText(statusCode, text));
+    if (statusCode >= 300) throw new Error(refusal(statusCode, text));
     return text;
   }
+}
+
+function refusal(status: number, text: string): string {
+  const problem = problemText(status, text);
+  const [, code = ''] = /^\d+ ([a-z-]+)/.exec(problem) ?? [];
+  const hint = hints[code];
+  return hint === undefined ? problem : `${problem}\n${hint}`;
 }

@@ -37,6 +37,11 @@ export const exitStatuses = {
 /** Runs a command's action, prints its error in one line, and sets the exit status that the action resolves with. */
 export type RunAction = (action: () => Promise<number>) => Promise<void>;
 
+/** One word of a shell. */
+export function quoted(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
 /** Prints why a command waits for the server. */
 export function reportTo(errorTerminal: Terminal, verb: string): (line: string) => void {
   return (line) => errorTerminal.print(`kura ${verb}: ${line}`);

@@ -6,13 +6,15 @@ import { formatBytes, formatCount, formatDuration, formatPercent } from '../../s
 import { DatasetsClient, type DatasetUse, type RemovalProgress } from '../client/datasets-client.ts';
 import { formatTable } from '../output/table.ts';
 import { UsageError } from '../usage-error.ts';
-import { type CommandContext, count, exitStatuses, type RunAction, reportTo } from './command-context.ts';
+import { type CommandContext, count, exitStatuses, quoted, type RunAction, reportTo } from './command-context.ts';
 import { connect, type ServerOptions, withServerOptions } from './connection.ts';
 
 /** A client for the prefix that the user typed. */
 interface PrefixAction {
   readonly client: DatasetsClient;
   readonly prefix: string;
+  /** The end of `prefix` that the user types again, encoded. */
+  readonly typed: string;
 }
 
 const sorts = ['bytes', 'hits', 'idle'] as const;
@@ -27,9 +29,11 @@ export interface RemoveOptions extends ServerOptions {
 }
 
 const pollMs = 1_000;
-/** If only shards that are away are missing, the command waits for them this long. */
+/** If only shards are missing that are away or could not begin, the command waits for them this long. */
 const maxAwayMs = 10_000;
-const exitNote = '\nExit status: 0 success, 1 the request failed, or a shard does not answer.';
+const exitNote = `
+Exit status: 0 success, 1 the request failed, or the result is not complete: a shard does not answer or counts its
+files, or (du, datasets) the data set of some objects is not known or lies only partly under the prefix.`;
 
 export function addDatasetCommands(program: Command, context: CommandContext, run: RunAction): void {
   const onPrefix = (typed: string, options: ServerOptions, action: (on: PrefixAction) => Promise<number>): Promise<void> =>
@@ -60,12 +64,14 @@ export async function withPrefix(
   context: CommandContext,
   action: (on: PrefixAction) => Promise<number>,
 ): Promise<number> {
-  const connection = connect(options, context, { firstKey: typed.replaceAll('/', '') === '' ? 'all' : typed });
+  const connection = connect(options, context, { firstKey: typed.replaceAll('/', '') === '' ? '_all' : typed });
   await connection.client.close();
   const { server, tokenFile } = connection;
   const client = new DatasetsClient({ server, tokenFile, signal: context.signal });
   try {
-    return await action({ client, prefix: connection.prefixOf(typed) });
+    const prefix = connection.prefixOf(typed);
+    const own = connection.prefix === '' ? prefix : prefix.slice(connection.prefix.length + 1);
+    return await action({ client, prefix, typed: own === '' ? '/' : own });
   } finally {
     await client.close();
   }
@@ -123,13 +129,13 @@ function useRow({ prefix, objects, bytes, hits, misses, lastUsed }: DatasetUse):
 
 /** Asks on a terminal, removes everything under the prefix, and waits for the shards. */
 export async function removePrefix(
-  { client, prefix }: PrefixAction,
+  { client, prefix, typed }: PrefixAction,
   context: CommandContext,
   { yes, removal, json }: RemoveOptions,
 ): Promise<number> {
-  const { terminal } = context;
+  const { terminal, errorTerminal } = context;
   if (removal === undefined && yes !== true && !(await isConfirmed(client, prefix, context))) {
-    terminal.print('nothing was removed');
+    errorTerminal.print('kura rm: nothing was removed');
     return exitStatuses.failure;
   }
   const begun = removal === undefined ? await client.remove(prefix) : await client.progress(prefix, removal);
@@ -137,7 +143,7 @@ export async function removePrefix(
   if (json === true) terminal.print(JSON.stringify(ended));
   else terminal.print(describeRemoval(ended));
   if (ended.state === 'done') return exitStatuses.success;
-  context.errorTerminal.print(`kura rm: the removal continues. Follow it with --removal ${ended.removal}`);
+  errorTerminal.print(`kura rm: the removal continues. Follow it with: kura rm -r ${quoted(typed)} --raw --removal ${ended.removal}`);
   return exitStatuses.failure;
 }
 
@@ -170,7 +176,7 @@ async function untilDone(
   let awaySince: number | undefined;
   let said = '';
   while (progress.state !== 'done') {
-    const isPending = progress.shards.some(({ state }) => state === 'pending');
+    const isPending = progress.shards.some(({ state, code }) => state === 'pending' && code === undefined);
     awaySince = isPending ? undefined : (awaySince ?? performance.now());
     if (awaySince !== undefined && performance.now() - awaySince > maxAwayMs) break;
     await delay(pollMs, undefined, { signal });
@@ -195,8 +201,7 @@ function describeRemoval({ removed, bytes, shards }: RemovalProgress): string {
 
 function reportIncomplete(verb: string, isComplete: boolean, errorTerminal: CommandContext['errorTerminal']): number {
   if (isComplete) return exitStatuses.success;
-  errorTerminal.print(
-    `kura ${verb}: the result is not complete: a shard does not answer or counts its files, or the prefix is a part of a data set`,
-  );
+  const ofTotals = verb === 'ls' ? '' : ', or the data set of some objects is not known or lies only partly under the prefix';
+  errorTerminal.print(`kura ${verb}: the result is not complete: a shard does not answer or counts its files${ofTotals}`);
   return exitStatuses.failure;
 }

@@ -28,6 +28,10 @@ export function addObjectCommands(program: Command, context: CommandContext, run
         await connection.client.close();
       }
     });
+  const removeKeys = (keys: readonly string[], options: RemoveOptions): Promise<void> =>
+    options.yes === true || options.removal !== undefined
+      ? run(() => Promise.reject(new UsageError('--yes and --removal need -r')))
+      : withConnection(options, keys[0] as string, (connection) => remove(connection, context, { keys, ...options }));
   withDirectOption(withServerOptions(program.command('put')))
     .description('store a file, or standard input (-), as an object')
     .argument('<file>', 'file to store, or - for standard input')
@@ -62,15 +66,15 @@ export function addObjectCommands(program: Command, context: CommandContext, run
     .option('--removal <id>', 'with -r: follow a removal that was begun before')
     .addHelpText('after', '\nExit status: 0 success, 1 a request failed or a shard is not done, 3 an object does not exist.')
     .action((keys: string[], options: RemoveOptions & { recursive?: boolean }) =>
-      options.recursive === true
-        ? run(() => removeOnePrefix(keys, options, context))
-        : withConnection(options, keys[0] as string, (connection) => remove(connection, context, { keys, ...options })),
+      options.recursive === true ? run(() => removeOnePrefix(keys, options, context)) : removeKeys(keys, options),
     );
 }
 
 async function removeOnePrefix(prefixes: readonly string[], options: RemoveOptions, context: CommandContext): Promise<number> {
   const [prefix, ...others] = prefixes as [string];
   if (others.length > 0) throw new UsageError('with -r, name one prefix');
+  // A script can pass a variable that is not set.
+  if (prefix === '') throw new UsageError('the prefix is empty; name a prefix, or / for everything');
   return await withPrefix(prefix, options, context, (on) => removePrefix(on, context, options));
 }
 

@@ -32,7 +32,7 @@ export function addStatusCommands(program: Command, context: CommandContext, run
       .option('--json', 'print the result as JSON');
   withSources(program.command('status'))
     .description('show what each shard stores and has served since its start')
-    .addHelpText('after', '\nExit status: 0 success, 1 a shard does not respond or does not serve.')
+    .addHelpText('after', '\nExit status: 0 success, 1 a shard does not respond or does not serve, or there is no shard.')
     .action((options: StatusOptions) => run(async () => printStatus(reader(options, context), options, context)));
   withSources(program.command('top'))
     .description('show the current request rates of each shard, repeatedly')
@@ -71,7 +71,7 @@ export async function printStatus(
   const { shards } = await read();
   if (options.json) terminal.print(JSON.stringify(shards));
   else terminal.print(describe(shards));
-  return shards.every(({ numbers }) => numbers?.serving) ? exitStatuses.success : exitStatuses.failure;
+  return shards.length > 0 && shards.every(({ numbers }) => numbers?.serving) ? exitStatuses.success : exitStatuses.failure;
 }
 
 function describe(shards: readonly ShardNumbers[]): string {

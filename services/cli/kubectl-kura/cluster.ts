@@ -7,7 +7,7 @@ export interface PodSummary {
   readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
 }
 
-export const selector = 'app.kubernetes.io/name in (kura-cache,kura-envoy,kura-authz,kura-eds,kura-console)';
+export const selector = 'app.kubernetes.io/name in (kura-cache,kura-envoy,kura-authz,kura-eds,kura-console,kura-origin)';
 const pagePort = 18200;
 
 export async function podsOf(kubectl: Kubectl): Promise<readonly PodSummary[]> {

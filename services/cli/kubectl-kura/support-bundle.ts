@@ -22,6 +22,8 @@ const objects: readonly (readonly [file: string, words: readonly string[]])[] = 
   ['workloads.yaml', ['get', kinds, '-l', 'app.kubernetes.io/part-of=kura', '-o', 'yaml']],
   ['endpointslices.yaml', ['get', 'endpointslices', '-o', 'yaml']],
   ['policy.yaml', ['get', 'configmap', 'kura-policy', '-o', 'yaml']],
+  // A kura without origins has no such ConfigMap.
+  ['origins.yaml', ['get', 'configmap', 'kura-origins', '--ignore-not-found', '-o', 'yaml']],
   ['events.txt', ['get', 'events', '--sort-by=.lastTimestamp']],
   ['version.txt', ['version']],
 ];

@@ -37,7 +37,7 @@ function ofShards({ shards }: Sources): Finding[] {
     ...some(
       held,
       'bad',
-      (count) => `${plural(count, 'shard')} vanished in a collapse, and eds still lists ${count === 1 ? 'it' : 'them'}`,
+      (count) => `${plural(count, 'shard')} vanished from Kubernetes together, and eds still lists ${count === 1 ? 'it' : 'them'}`,
       nameOf,
     ),
     ...some(draining, 'warn', (count) => `${plural(count, 'shard')} ${count === 1 ? 'is' : 'are'} draining`, nameOf),

@@ -88,7 +88,7 @@ function bar(share: number): Html {
 }
 
 function state({ health, isHeld, numbers }: Pick<ShardStatus, 'health' | 'isHeld' | 'numbers'>): Html {
-  if (isHeld) return mark('bad', 'lost in Kubernetes, still kept');
+  if (isHeld) return mark('bad', 'no longer in Kubernetes; eds still lists it');
   if (numbers === undefined) return mark('bad', health === 'UNHEALTHY' ? 'not serving, no answer' : 'no answer');
   if (health === 'UNHEALTHY') return mark('bad', 'not serving');
   if (health === 'DRAINING') return mark('warn', 'draining');

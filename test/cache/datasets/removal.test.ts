@@ -1,4 +1,5 @@
 import { cp, mkdir, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
+import { get as httpGet, type IncomingMessage } from 'node:http';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
@@ -150,6 +151,27 @@ for (const place of ['the thread pool', 'a thread'] as const)
     t.is(await metric(shard, 'kura_cache_objects'), 0);
     await t.throwsAsync(readFile(await fileOf(shard.directory, 'set/a')), { code: 'ENOENT' });
   });
+
+test('a download of a large object survives its removal, and its room counts until the download ends', async (t) => {
+  const shard = await startTestShard(t, { environment: { KURA_CACHE_MAX_BYTES: '1Gi' } });
+  // Files above 64 MiB are emptied in steps.
+  const bytes = 96 * 1024 * 1024;
+  await put(shard, 'set/a', bytes);
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    httpGet(`${shard.url}/objects/set/a`, { agent: false, headers: { ...asWriter('vision') } }, resolve).on('error', reject);
+  });
+  const { json } = await remove(shard, 'set/');
+  t.is(await get(shard, 'set/a'), 404);
+  t.is((await ended(shard, json.removal)).removed, 1);
+  t.true((await metric(shard, 'kura_cache_reserved_bytes')) > bytes);
+  let received = 0;
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    if (!chunk.equals(Buffer.alloc(chunk.length, 1))) return t.fail('other bytes');
+    received += chunk.length;
+  }
+  t.is(received, bytes);
+  await waitFor('its room is free', async () => (await metric(shard, 'kura_cache_reserved_bytes')) === 0);
+});
 
 test('a removal during recovery holds for files that are not counted yet', async (t) => {
   const first = await startTestShard(t);

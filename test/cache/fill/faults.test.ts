@@ -150,6 +150,22 @@ test.serial('after a DELETE during a fill, the object is not stored', async (t) 
   t.is((await through.stored('a')).status, 404);
 });
 
+test.serial('a DELETE while a fill replaces the object removes both', async (t) => {
+  const hostile = new HostileFiles();
+  const body = randomBytes(MiB);
+  const through = await startThrough(t, (request, response) => serve(response, request, body), { files: hostile.files });
+  await through.get('a');
+  await waitFor('the object', async () => (await through.stored('a')).status === 200);
+  hostile.hangs.add('rename');
+  await through.get('a', { headers: { 'cache-control': 'no-cache' } });
+  await waitFor('the rename hangs', () => hostile.waiting === 1);
+  const removing = call(through.shard.url, { method: 'DELETE', path: `/objects/${through.prefix}a`, headers: { ...callerHeaders() } });
+  await waitFor('the old object has gone', async () => (await through.stored('a')).status === 404);
+  hostile.heal();
+  t.is((await removing).status, 204);
+  t.is((await through.stored('a')).status, 404);
+});
+
 test.serial('a caller with terms for another origin does not join a fill', async (t) => {
   const body = randomBytes(3 * MiB);
   const origin = pausing(body);

@@ -39,6 +39,20 @@ test.serial('with ten thousand objects in use, a new one does not check them all
   t.true(CountedObject.checks <= 60_000, `${CountedObject.checks}`);
 });
 
+test.serial('a hidden object is found by its row until its last reader ends', (t) => {
+  const files = new OpenFiles({ max: 100 });
+  const [used, unused] = [openObject('used'), openObject('unused')];
+  for (const object of [used, unused]) files.add(object);
+  used.acquire();
+  files.hideIf(() => true);
+  t.deepEqual([files.get(used.key), files.get(unused.key), files.size], [undefined, undefined, 0]);
+  t.deepEqual([files.ofRow(used.row), files.ofRow(unused.row)], [used, undefined]);
+  t.deepEqual([used.isClosed, unused.isClosed], [false, true]);
+  used.release();
+  t.is(files.ofRow(used.row), undefined);
+  t.true(used.isClosed);
+});
+
 const act = fc.oneof(
   { weight: 4, arbitrary: fc.record({ kind: fc.constant('open' as const), key: fc.nat(30), isInUse: fc.boolean() }) },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant('use' as const), key: fc.nat(30) }) },

@@ -14,8 +14,8 @@ export async function handleDelete({ store, fills, health, budget }: ObjectServi
   try {
     const isFilling = fills?.supersede(request.key);
     wasStored = await within(budget.commitMs, store.remove(request.key, condition));
-    // A fill may just have been given its name.
-    if (!wasStored && isFilling) wasStored = await within(budget.commitMs, store.remove(request.key, condition));
+    // The fill may have been given its name meanwhile, and replaced the removed object. A conditional removal has waited for it.
+    if (isFilling && condition === undefined) wasStored = (await within(budget.commitMs, store.remove(request.key))) || wasStored;
   } catch (error) {
     if (error instanceof ConditionError) return await refuse(reply, 'precondition-failed');
     health.note(error, 'write');

@@ -29,8 +29,8 @@ export async function handlePut(service: ObjectService, request: ObjectRequest, 
     pod: keep(request.pod, maxWriterBytes),
     condition: isConditional(request) ? (current: Version | undefined) => mayWrite(current, request) : undefined,
   };
-  service.fills?.supersede(key);
-  const outcome = await receivePut({ store, put, body: reply.body, health, budget });
+  const isFilling = service.fills?.supersede(key) ?? false;
+  const outcome = await receivePut({ store, put, isFilling, body: reply.body, health, budget });
   switch (outcome.kind) {
     case 'stored':
       reply.send(201, ['etag', outcome.tag, 'content-length', '0']);
