@@ -269,8 +269,8 @@ function registerDatasets(registry: Registry, catalog: Catalog): void {
   const listed = 'for the 100 data sets with most bytes. A data set is the first four segments of its keys.';
   gauge('kura_cache_dataset_objects', `Stored objects ${listed}`, ({ objects }) => objects);
   gauge('kura_cache_dataset_bytes', `Bytes of stored objects in blocks of 4 KiB, ${listed}`, ({ bytes }) => bytes);
-  total('kura_cache_dataset_hits_total', `Reads of stored objects, ${listed}`, ({ hits }) => hits);
-  total('kura_cache_dataset_misses_total', `Reads of keys that are not stored, ${listed}`, ({ misses }) => misses);
+  total('kura_cache_dataset_hits_total', `GETs of stored objects, ${listed}`, ({ hits }) => hits);
+  total('kura_cache_dataset_misses_total', `GETs of keys that are not stored, ${listed}`, ({ misses }) => misses);
   total('kura_cache_dataset_evictions_total', `Evicted objects ${listed}`, ({ evictedObjects }) => evictedObjects);
   total('kura_cache_dataset_evicted_bytes_total', `Bytes of evicted objects ${listed}`, ({ evictedBytes }) => evictedBytes);
 }

@@ -31,6 +31,7 @@ export interface LocalFile {
   readonly eds: { readonly address: string; readonly metricsUrl: string };
   /** The status page. */
   readonly consoleUrl: string;
+  readonly consoleMetricsUrl: string;
   /** Token files by `<namespace>/<ServiceAccount>`; empty if another cluster issues the tokens. */
   readonly tokens: Readonly<Record<string, string>>;
   readonly shards: readonly LocalShard[];

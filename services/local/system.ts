@@ -174,6 +174,7 @@ export class System {
       originMetricsUrl: this.#originPorts === undefined ? null : metricsUrl('origin'),
       eds: { address: processes.address('eds', 'grpc') ?? '', metricsUrl: metricsUrl('eds') },
       consoleUrl: url('console', 'page'),
+      consoleMetricsUrl: metricsUrl('console'),
       tokens: this.#tokens,
       shards: podNames(this.#options.shards).map((pod) => ({
         name: hashKey(pod),

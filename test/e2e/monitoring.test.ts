@@ -147,7 +147,7 @@ if (prometheus !== undefined && promtool !== undefined) {
 }
 
 async function startPrometheus(folder: string): Promise<void> {
-  const { shards, authz, eds, envoyMetricsUrl, originMetricsUrl } = await system.local();
+  const { shards, authz, eds, envoyMetricsUrl, originMetricsUrl, consoleMetricsUrl } = await system.local();
   const job = (name: string, urls: readonly string[]) => ({
     job_name: name,
     static_configs: [{ targets: urls.map((each) => new URL(each).host) }],
@@ -164,6 +164,7 @@ async function startPrometheus(folder: string): Promise<void> {
       job('kura-eds', [eds.metricsUrl]),
       job('kura-envoy', [envoyMetricsUrl]),
       job('kura-origin', [originMetricsUrl as string]),
+      job('kura-console', [consoleMetricsUrl]),
     ],
   };
   const file = path.join(folder, 'prometheus.yml');
@@ -172,7 +173,7 @@ async function startPrometheus(folder: string): Promise<void> {
   url = `http://127.0.0.1:${port}`;
   const args = [`--config.file=${file}`, `--storage.tsdb.path=${path.join(folder, 'data')}`, `--web.listen-address=127.0.0.1:${port}`];
   server = spawn('setpriv', ['--pdeathsig', 'KILL', '--', prometheus as string, ...args, '--log.level=error'], { stdio: 'inherit' });
-  await waitFor('Prometheus has scraped all', async () => (await ask('up == 1')).length === 8);
+  await waitFor('Prometheus has scraped all', async () => (await ask('up == 1')).length === 9);
 }
 
 async function ask(query: string): Promise<{ metric: Record<string, string> }[]> {

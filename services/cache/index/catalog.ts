@@ -105,11 +105,11 @@ export class Catalog {
     return this.index.blocks(row) * fileBlockBytes;
   }
 
-  /** Records a read of a stored object. */
-  read(row: number): void {
+  /** Records a read of a stored object. With `isCounted`, it is a hit of its data set. */
+  read(row: number, isCounted: boolean): void {
     const tick = this.#clock.tick();
     this.#eviction.read(row, tick);
-    this.datasets.hit(this.index.group(row));
+    if (isCounted) this.datasets.hit(this.index.group(row));
     this.index.touch(row, tick);
   }
 

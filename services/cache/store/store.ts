@@ -97,22 +97,25 @@ export class Store {
 
   /**
    * Opens an object for one reader, which must `release` it. Resolves with undefined if it is not stored, has another version than
-   * `version`, or if the disk does not respond within `limitMs`.
+   * `version`, or if the disk does not respond within `limitMs`. With `isCounted`, a miss counts in its data set.
    */
-  async open(key: Key, { version, limitMs }: { version: string | undefined; limitMs: number }): Promise<OpenObject | undefined> {
+  async open(
+    key: Key,
+    { version, limitMs, isCounted = true }: { version: string | undefined; limitMs: number; isCounted?: boolean },
+  ): Promise<OpenObject | undefined> {
     const object = await this.#opener.open(key, limitMs);
-    if (object === undefined) this.#options.catalog.countMiss(key);
+    if (object === undefined && isCounted) this.#options.catalog.countMiss(key);
     if (version === undefined || version === object?.tag) return object;
     object?.release();
     return undefined;
   }
 
-  /** Records a use. */
-  use({ row }: OpenObject): void {
+  /** Records a use. With `isCounted`, it is a hit of its data set. */
+  use({ row }: OpenObject, isCounted = true): void {
     if (row === noRow) return;
     const { catalog } = this.#options;
     catalog.index.setFlag(row, flagVerified, true);
-    catalog.read(row);
+    catalog.read(row, isCounted);
   }
 
   /** Admits a PUT and starts its upload. */

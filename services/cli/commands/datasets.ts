@@ -179,11 +179,12 @@ async function untilDone(
     const isPending = progress.shards.some(({ state, code }) => state === 'pending' && code === undefined);
     awaySince = isPending ? undefined : (awaySince ?? performance.now());
     if (awaySince !== undefined && performance.now() - awaySince > maxAwayMs) break;
-    const line = `${formatCount(progress.removed)} objects removed; ${countStates(progress)}`;
-    if (line !== said) report(line);
-    said = line;
     await delay(pollMs, undefined, { signal });
     progress = await client.progress(prefix, begun.removal);
+    const line = `${formatCount(progress.removed)} objects removed; ${countStates(progress)}`;
+    // A removal that has ended is in the table.
+    if (progress.state !== 'done' && line !== said) report(line);
+    said = line;
   }
   return progress;
 }

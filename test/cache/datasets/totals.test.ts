@@ -1,7 +1,9 @@
 import { rm, writeFile } from 'node:fs/promises';
 import test from 'ava';
 import { callerHeaders } from '../../support/caller.ts';
+import { call } from '../../support/http.ts';
 import { waitFor } from '../../support/wait.ts';
+import { serve, startThrough } from '../fill/support/through.ts';
 import { metric, startTestShard, temporaryDirectory } from '../support/shard.ts';
 import { ask, asWriter, get, manager, put } from './support/console.ts';
 
@@ -31,6 +33,29 @@ test('the totals of a prefix add up its data sets, of all writers', async (t) =>
   // Only a part of the data set may be below.
   t.like((await ask(shard, '/datasets?prefix=vision%2Fdeep%2Fx%2Fy%2Fz%2F')).json, { complete: false, objects: 0, lastUsed: null });
   t.like((await ask(shard, '/datasets?prefix=vision%2Ftrain%2Fa%2F')).json, { complete: true, objects: 0, children: [] });
+});
+
+test('only GETs count as hits and misses', async (t) => {
+  const shard = await startTestShard(t);
+  await put(shard, 'set/train/a', 1);
+  for (const name of ['a', 'missing'])
+    await call(shard.url, { method: 'HEAD', path: `/objects/set/train/${name}`, headers: { ...asWriter('vision') } });
+  t.like((await ask(shard, '/datasets?prefix=set%2F')).json, { objects: 1, hits: 0, misses: 0 });
+  await get(shard, 'set/train/a');
+  await get(shard, 'set/train/missing');
+  t.like((await ask(shard, '/datasets?prefix=set%2F')).json, { hits: 1, misses: 1 });
+});
+
+test('a data set that a prefetch job has filled is not cold', async (t) => {
+  const through = await startThrough(t, (request, response) => serve(response, request, Buffer.from('hello')));
+  const headers = { ...callerHeaders({ fill: { origin: 'web', isPrefetch: true } }) };
+  for (const name of ['set/a', 'set/b', 'set/b']) t.is((await through.get(name, { method: 'HEAD', headers })).status, 200);
+  for (const name of ['set/a', 'set/b']) t.is((await through.get(name)).headers['x-kura-cache'], 'hit');
+  const totals = async () => (await ask(through.shard, `/datasets?prefix=${encodeURIComponent(through.prefix)}set%2F`)).json;
+  t.like(await totals(), { objects: 2, hits: 2, misses: 0 });
+  // A GET that starts the fill is a miss, also here.
+  t.is((await through.get('set/c')).headers['x-kura-cache'], 'fill');
+  t.like(await totals(), { hits: 2, misses: 1 });
 });
 
 test('objects in (others) count for the empty prefix only, and make all others incomplete', async (t) => {

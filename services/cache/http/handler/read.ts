@@ -16,9 +16,10 @@ const maxRounds = 3;
 export async function handleRead(service: ObjectService, request: ObjectRequest, reply: Reply): Promise<Result> {
   const { store, fills } = service;
   const { firstByteMs } = service.budget;
+  const isCounted = request.method === 'GET';
   for (let round = 1; ; round += 1) {
     const deadlineMs = performance.now() + firstByteMs;
-    const object = await store.open(request.key, { version: request.version, limitMs: firstByteMs });
+    const object = await store.open(request.key, { version: request.version, limitMs: firstByteMs, isCounted });
     if (fills === undefined || request.fill === undefined) {
       return object === undefined ? await refuse(reply, 'miss') : await sendHit(service, request, { object, deadlineMs }, reply);
     }
@@ -63,7 +64,7 @@ async function handleHit(
   const plan = planRead(object, request.method === 'HEAD', request);
   const location = direct?.locateRead(request, object, plan);
   if (location !== undefined) return redirect(reply, location);
-  store.use(object);
+  store.use(object, request.method === 'GET');
   switch (plan.kind) {
     case 'not-modified':
       reply.send(304, [...hitFields(request), 'etag', object.tag, 'last-modified', lastModified(object)]);
