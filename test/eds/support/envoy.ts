@@ -65,7 +65,9 @@ export async function startEnvoy({
   child.stderr.on('data', (chunk) => (errors += chunk));
   const adminUrl = await waitFor('Envoy to be up', async () => {
     if (child.exitCode !== null) throw new Error(errors);
-    return `http://${await readFile(addressFile, 'utf8')}`;
+    // Envoy creates the file before it writes the address.
+    const address = await readFile(addressFile, 'utf8');
+    return address === '' ? undefined : `http://${address}`;
   });
   const get = async (page: string): Promise<string> => (await fetch(adminUrl + page, { signal: AbortSignal.timeout(5_000) })).text();
   return {
