@@ -77,7 +77,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   health.start();
   const credentials = openCredentials(config.credentialFile, log);
   closer.add('credentials', () => credentials.close());
-  const fills = createFills(config, { store, health, log });
+  const fills = createFills(config, { store, health, log, budget: replaced.budget ?? timeBudget });
   closer.add('fills', () => fills?.close());
   removals.onForce.push(() => fills?.dropRemoved((version) => removals.covers(version)));
   let stopping: 'no' | 'draining' | 'closing' = 'no';
@@ -161,12 +161,20 @@ function createDirect({ advertise, directMinBytes, ticketLife }: ShardSettings, 
   return new Direct({ address, minBytes: directMinBytes, lifeMs: ticketLife, now: () => performance.now() });
 }
 
-function createFills(config: ShardSettings, { store, health, log }: { store: Store; health: DiskHealth; log: Logger }): Fills | undefined {
+interface FillParts {
+  readonly store: Store;
+  readonly health: DiskHealth;
+  readonly log: Logger;
+  readonly budget: TimeBudget;
+}
+
+function createFills(config: ShardSettings, { store, health, log, budget }: FillParts): Fills | undefined {
   const { originUrl: url, fills: maxFills, fillBytes: maxBytes } = config;
   if (url === undefined) return undefined;
   const origin = new OriginClient({ url, maxConnections: maxFills, log });
   const parts = { namespacePart: config.fillNamespacePercent / 100, prefetchPart: config.fillPrefetchPercent / 100 };
-  return new Fills({ origin, bounds: new FillBounds({ maxFills, maxBytes, ...parts }), store, health, now: () => performance.now() });
+  const bounds = new FillBounds({ maxFills, maxBytes, ...parts });
+  return new Fills({ origin, bounds, store, health, writeMs: budget.writeMs, now: () => performance.now() });
 }
 
 interface PartsOptions {

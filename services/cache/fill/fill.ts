@@ -1,5 +1,6 @@
 /** One fill: fetches an object from its origin into a file, for all requests that wait for it. It continues after they have left. */
 import type { Key } from '../../shared/key.ts';
+import { within } from '../disk/deadline.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
 import { maxContentTypeBytes, maxNamespaceBytes, maxOriginVersionBytes, maxWriterBytes } from '../disk/trailer.ts';
 import { type Condition, ConditionError, RevokedError, type Store } from '../store/store.ts';
@@ -32,6 +33,8 @@ interface FillOptions {
   readonly store: Store;
   readonly health: FaultSink & { readonly isReadOnly: boolean };
   readonly slot: FillSlot;
+  /** One wait for the disk. */
+  readonly writeMs: number;
   readonly onBytes: (bytes: number) => void;
 }
 
@@ -210,7 +213,7 @@ export class Fill {
         if (length === undefined && received > object.maxBytes) return 'too-large';
         if (received > (length ?? maxUnknownBytes)) return length === undefined ? 'no-length' : 'broken';
         if (length === undefined && received > maxBytes) return 'no-length';
-        const fault = await settle(upload.write(chunk));
+        const fault = await settle(upload.write(chunk), this.#options.writeMs);
         if (fault !== undefined) return this.#noteDisk(fault.error);
       }
       return length === undefined || upload.receivedBytes === length ? 'whole' : 'broken';
@@ -223,16 +226,19 @@ export class Fill {
   }
 
   async #store(object: OriginObject, upload: Upload, growth: Growth): Promise<Received> {
-    const { store } = this.#options;
+    const { store, writeMs } = this.#options;
     const { contentType, tag } = object;
     try {
-      const written = await store.finish(upload);
-      if (!(await growth.complete(written))) return this.#leaveAlone(object, true);
+      // The growth discards the file after a late call, except a file that is finished late.
+      const written = await within(writeMs, store.finish(upload), () => void upload.discard());
+      if (!(await within(writeMs, growth.complete(written)))) return this.#leaveAlone(object, true);
       const length = written.meta.length;
       if (object.length === undefined) this.#setState({ kind: 'growing', growth, length, contentType, tag });
-      await growth.place(written, this.#mayReplace);
+      await within(writeMs, growth.place(written, this.#mayReplace));
       return 'stored';
     } catch (error) {
+      // No PUT or DELETE finds this fill any more, so a late rename must not count.
+      upload.isAbandoned = true;
       if (!(error instanceof ConditionError || error instanceof RevokedError)) this.#noteDisk(error);
       // After `complete`, the readers get the object from its file.
       if (growth.isWhole) return 'not-kept';
@@ -280,9 +286,9 @@ export class Fill {
   }
 }
 
-async function settle(work: Promise<void> | undefined): Promise<{ error: unknown } | undefined> {
+async function settle(work: Promise<void> | undefined, limitMs: number): Promise<{ error: unknown } | undefined> {
   try {
-    await work;
+    if (work !== undefined) await within(limitMs, work);
     return undefined;
   } catch (error) {
     return { error };

@@ -14,6 +14,8 @@ interface FillsOptions {
   readonly bounds: FillBounds;
   readonly store: Store;
   readonly health: FaultSink & { readonly isReadOnly: boolean };
+  /** One wait of a fill for the disk. */
+  readonly writeMs: number;
   /** Milliseconds of a monotonic clock. */
   readonly now: () => number;
 }
@@ -66,11 +68,11 @@ export class Fills {
     if (!isForced && this.isKnownMiss(terms.origin, key)) return { kind: 'miss' };
     const slot = this.enter(request);
     if (slot === undefined) return { kind: 'busy' };
-    const { origin, store, health } = this.#options;
+    const { origin, store, health, writeMs } = this.#options;
     const onBytes = (bytes: number) => {
       this.receivedBytes += bytes;
     };
-    const fill = new Fill(request, { origin, store, health, slot, onBytes });
+    const fill = new Fill(request, { origin, store, health, writeMs, slot, onBytes });
     this.#byKey.set(key, fill);
     void fill.ended.then((result) => {
       if (!this.#dropped.delete(fill)) this.#byKey.delete(key);

@@ -36,6 +36,7 @@ export class Growth {
   #stored: OpenObject | undefined;
   #isFinished = false;
   #isPlaced = false;
+  #placing: Promise<void> | undefined;
   #holders = 1;
   #isEnded = false;
   readonly #waiters = new Set<() => void>();
@@ -95,7 +96,12 @@ export class Growth {
   }
 
   /** Gives the complete file its name. Rejects as Store.place does. */
-  async place(written: WrittenFile, condition: Condition): Promise<void> {
+  place(written: WrittenFile, condition: Condition): Promise<void> {
+    this.#placing = this.#place(written, condition);
+    return this.#placing;
+  }
+
+  async #place(written: WrittenFile, condition: Condition): Promise<void> {
     this.#stored = await this.#options.store.place(this.#upload as Upload, written, { condition, fd: this.#fd });
     this.#isPlaced = true;
     this.#options.onSettled();
@@ -170,6 +176,8 @@ export class Growth {
   /** Nobody reads the file any more. A stored file belongs to its object. */
   async #release(): Promise<void> {
     const { store, onSettled } = this.#options;
+    // The fill does not wait for a late call.
+    await this.#placing?.catch(() => {});
     if (this.#stored !== undefined) this.#stored.release();
     else if (this.#fd !== undefined) store.close(this.#fd);
     if (this.#isPlaced) return;

@@ -238,6 +238,25 @@ test.serial('while the disk hangs, a client gets 502 within its budget', async (
   await waitFor('the object', async () => (await through.stored('a')).body.equals(body));
 });
 
+for (const call of ['open', 'write', 'rename'] as const)
+  test.serial(`a fill does not wait for a disk that hangs in ${call}, and nothing is left when the call ends`, async (t) => {
+    const body = randomBytes(2 * MiB);
+    const hostile = new HostileFiles();
+    const budget = { firstByteMs: 60_000, commitMs: 60_000, readMs: 60_000, writeMs: 300, fillMs: 60_000 };
+    const through = await startThrough(t, (request, response) => serve(response, request, body), { files: hostile.files, budget });
+    hostile.hangs.add(call);
+    const got = await through.get('a');
+    t.deepEqual([got.status, got.body.equals(body)], [200, true]);
+    const result = `result="${call === 'rename' ? 'not-kept' : 'alone'}"`;
+    await waitFor('the end', async () => (await metric(through.shard, 'kura_cache_fills_total', result)) === 1);
+    hostile.heal();
+    await waitFor('no fill', async () => (await metric(through.shard, 'kura_cache_fills_in_flight')) === 0);
+    await waitFor('no room in use', async () => (await metric(through.shard, 'kura_cache_reserved_bytes')) === 0);
+    await waitFor('no object', async () => (await metric(through.shard, 'kura_cache_objects')) === 0);
+    await waitFor('no temporary file', async () => (await readdir(`${through.shard.directory}/temporary`)).length === 0);
+    t.is((await through.stored('a')).status, 404);
+  });
+
 test.serial('without a reachable origin service a miss is 502, and hits still work', async (t) => {
   const through = await startThrough(t, () => {}, { environment: { KURA_CACHE_ORIGIN_URL: 'http://127.0.0.1:9' } });
   const got = await through.get('a');
