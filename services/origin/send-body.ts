@@ -40,6 +40,8 @@ export async function sendBody(body: Readable, response: ServerResponse, options
     late = setTimeout(end, maxLeaveMs, { kind: 'too-large', bytes: sent });
   });
   body.on('end', () => {
+    // Its last chunk was the one too many. The end of the response would make it look whole.
+    if (isTooLarge()) return;
     if (bodyBytes === undefined || sent === bodyBytes) response.end();
     else end({ kind: 'broken', reason: `it has ${sent} of ${bodyBytes} bytes` });
   });
