@@ -1,6 +1,6 @@
 /** Every problem that the origin service returns. `npm run generate` writes them into docs/reference.md. */
 import type { ServerResponse } from 'node:http';
-import { type Problem, problemBody, problemContentType } from '../shared/problem.ts';
+import { problemResponse } from '../shared/problem.ts';
 
 export const problems = {
   'bad-path': {
@@ -47,30 +47,9 @@ const retryAfterSeconds: Partial<Record<ProblemCode, number>> = {
   'no-place-for-job': 30,
 };
 
-interface ProblemResponse {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string | number>>;
-  readonly body: string;
-}
-
 export function sendProblem(response: ServerResponse, code: ProblemCode, further: Readonly<Record<string, string>> = {}): void {
-  const { status, headers, body } = problemResponse(code);
-  response.writeHead(status, { ...headers, ...further }).end(body);
-}
-
-function problemResponse(code: ProblemCode): ProblemResponse {
-  const problem: Problem = { code, ...problems[code] };
-  const body = problemBody(problem);
-  const retryAfter = retryAfterSeconds[code];
-  return {
-    status: problem.status,
-    headers: {
-      'content-type': problemContentType,
-      'content-length': Buffer.byteLength(body),
-      // A response to HEAD has no body.
-      'x-kura-problem': code,
-      ...(retryAfter === undefined ? {} : { 'retry-after': retryAfter }),
-    },
-    body,
-  };
+  const { status, headers, body } = problemResponse({ code, ...problems[code] }, retryAfterSeconds[code]);
+  // A response to HEAD has no body, so a header has the code too.
+  const own = { 'content-length': Buffer.byteLength(body), 'x-kura-problem': code };
+  response.writeHead(status, { ...headers, ...own, ...further }).end(body);
 }

@@ -13,3 +13,15 @@ export interface Problem {
 export function problemBody({ status, code, detail }: Problem): string {
   return `${JSON.stringify({ status, code, detail })}\n`;
 }
+
+interface ProblemResponse {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+}
+
+/** `retryAfterSeconds`: for a temporary problem. */
+export function problemResponse(problem: Problem, retryAfterSeconds: number | undefined): ProblemResponse {
+  const retryAfter = retryAfterSeconds === undefined ? {} : { 'retry-after': String(retryAfterSeconds) };
+  return { status: problem.status, headers: { 'content-type': problemContentType, ...retryAfter }, body: problemBody(problem) };
+}

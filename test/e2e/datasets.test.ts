@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import anyTest, { type TestFn } from 'ava';
-import type { RemovalProgress } from '../../services/console/datasets/removals.ts';
+import type { RemovalProgress } from '../../services/shared/datasets-api.ts';
 import { waitFor } from '../support/wait.ts';
 import { type LocalSystem, root, startLocalSystem } from './support/system.ts';
 

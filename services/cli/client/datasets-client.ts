@@ -1,5 +1,7 @@
 /** The HTTP client for `/datasets/`: totals, keys and removal of a prefix. */
+
 import { Agent, type Dispatcher } from 'undici';
+import type { DatasetUse, RemovalProgress } from '../../shared/datasets-api.ts';
 import { problemText } from './problem-text.ts';
 import { TokenFile } from './token-file.ts';
 
@@ -14,15 +16,6 @@ const hints: Readonly<Record<string, string>> = {
   'shard-unavailable': 'the console of the server does not answer; repeat the command, or ask the operator',
 };
 
-export interface DatasetUse {
-  readonly prefix: string;
-  readonly objects: number;
-  readonly bytes: number;
-  readonly hits: number;
-  readonly misses: number;
-  readonly lastUsed: string | null;
-}
-
 interface Totals extends DatasetUse {
   readonly complete: boolean;
   readonly children: readonly DatasetUse[];
@@ -34,16 +27,6 @@ export interface KeyEntry {
   readonly size: number;
   readonly modified: string;
   readonly writer: string;
-}
-
-export interface RemovalProgress {
-  readonly removal: string;
-  readonly prefix: string;
-  readonly before: string;
-  readonly state: 'done' | 'pending';
-  readonly removed: number;
-  readonly bytes: number;
-  readonly shards: readonly { readonly shard: string; readonly state: 'done' | 'pending' | 'away'; readonly code?: string }[];
 }
 
 export class DatasetsClient {

@@ -1,9 +1,11 @@
 /** `kura ls`, `du`, `datasets` and `rm -r`: everything under a prefix. */
+
 import { createInterface } from 'node:readline/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Command, Option } from 'commander';
+import type { DatasetUse, RemovalProgress } from '../../shared/datasets-api.ts';
 import { formatBytes, formatCount, formatDuration, formatPercent } from '../../shared/format.ts';
-import { DatasetsClient, type DatasetUse, type RemovalProgress } from '../client/datasets-client.ts';
+import { DatasetsClient } from '../client/datasets-client.ts';
 import { formatTable } from '../output/table.ts';
 import { UsageError } from '../usage-error.ts';
 import { type CommandContext, count, exitStatuses, quoted, type RunAction, reportTo } from './command-context.ts';

@@ -5,10 +5,11 @@ import type { ListenAddress } from '../../shared/environment.ts';
 import { parsePrefixTarget } from '../../shared/key.ts';
 import { type Listening, listen } from '../../shared/listen.ts';
 import type { Logger } from '../../shared/log.ts';
+import { problemResponse } from '../../shared/problem.ts';
 import { readHeaders } from '../../shared/signed-terms.ts';
 import { each } from './each-shard.ts';
 import { BadCursorError, keyPage } from './key-pages.ts';
-import { type ProblemCode, problemResponse } from './problems.ts';
+import { type ProblemCode, problems, retryAfterSeconds } from './problems.ts';
 import type { Removals } from './removals.ts';
 import type { ShardClient, ShardPlace } from './shard-client.ts';
 import { sumTotals } from './totals.ts';
@@ -156,6 +157,6 @@ function sendJson(response: ServerResponse, status: number, value: object): void
 }
 
 function sendProblem(response: ServerResponse, code: ProblemCode): void {
-  const { status, headers, body } = problemResponse(code);
+  const { status, headers, body } = problemResponse({ code, ...problems[code] }, retryAfterSeconds[code]);
   response.writeHead(status, headers).end(body);
 }

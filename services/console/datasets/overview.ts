@@ -1,6 +1,8 @@
 /** The largest data sets of all shards, for the status page. */
+
+import type { DatasetUse } from '../../shared/datasets-api.ts';
 import { each } from './each-shard.ts';
-import type { DatasetUse, ShardClient, ShardPlace } from './shard-client.ts';
+import type { ShardClient, ShardPlace } from './shard-client.ts';
 import { sumTotals } from './totals.ts';
 
 interface OverviewOptions {

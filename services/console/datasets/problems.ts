@@ -1,6 +1,4 @@
 /** Every problem that the console returns under /datasets/: stable code, status and detail. `npm run generate` lists them. */
-import { type Problem, problemBody, problemContentType } from '../../shared/problem.ts';
-
 export const problems = {
   'bad-prefix': { status: 400, detail: 'A prefix is empty or ends with /, and is otherwise a key of at most 1,024 bytes.' },
   'bad-query': { status: 400, detail: 'A parameter of the query is unknown, repeated or malformed, or does not go with the others.' },
@@ -17,14 +15,4 @@ export const problems = {
 
 export type ProblemCode = keyof typeof problems;
 
-const retryAfter: Partial<Record<ProblemCode, string>> = { busy: '1', 'shards-unknown': '1', 'too-many-removals': '60' };
-
-export function problemResponse(code: ProblemCode): { status: number; headers: Record<string, string>; body: string } {
-  const problem: Problem = { code, ...problems[code] };
-  const seconds = retryAfter[code];
-  return {
-    status: problem.status,
-    headers: { 'content-type': problemContentType, ...(seconds === undefined ? {} : { 'retry-after': seconds }) },
-    body: problemBody(problem),
-  };
-}
+export const retryAfterSeconds: Partial<Record<ProblemCode, number>> = { busy: 1, 'shards-unknown': 1, 'too-many-removals': 60 };

@@ -2,8 +2,10 @@
  * Removes all objects under a prefix from all shards, and repeats that for shards that were away. The shards keep the removals. The id of a
  * removal holds its time and a signature, so each replica of the console can follow it, and nobody can make one without the right to remove.
  */
+
 import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import type { RemovalProgress, ShardRemoval } from '../../shared/datasets-api.ts';
 import type { Logger } from '../../shared/log.ts';
 import { replaceFile } from '../../shared/write-file.ts';
 import { each } from './each-shard.ts';
@@ -27,28 +29,6 @@ interface Removal {
   readonly before: number;
   /** The shards that have removed everything. */
   readonly done: Map<string, { readonly removed: number; readonly bytes: number }>;
-}
-
-interface ShardState {
-  readonly shard: string;
-  /** `pending`: the shard removes, or could not begin. `away`: it does not answer. */
-  readonly state: 'done' | 'pending' | 'away';
-  readonly removed?: number;
-  readonly bytes?: number;
-  /** The problem of a shard that could not begin. */
-  readonly code?: string;
-}
-
-export interface RemovalProgress {
-  readonly removal: string;
-  readonly prefix: string;
-  /** Objects that were stored until then are removed. */
-  readonly before: string;
-  /** `pending` as long as a shard is not done. */
-  readonly state: 'done' | 'pending';
-  readonly removed: number;
-  readonly bytes: number;
-  readonly shards: readonly ShardState[];
 }
 
 const maxRemovals = 256;
@@ -103,7 +83,7 @@ export class Removals {
   async #advance(id: string, { prefix, before, done }: Removal): Promise<RemovalProgress> {
     const { client, shards } = this.#options;
     const size = done.size;
-    const states = await each(shards(), async (shard): Promise<ShardState> => {
+    const states = await each(shards(), async (shard): Promise<ShardRemoval> => {
       const known = done.get(shard.hashKey);
       if (known !== undefined) return { shard: shard.hashKey, state: 'done', ...known };
       try {

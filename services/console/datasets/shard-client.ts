@@ -1,22 +1,13 @@
 /** Requests of the console to the shards, with signed headers that allow it to manage what they store. */
+
 import type { KeyObject } from 'node:crypto';
 import { Agent, request } from 'undici';
+import type { DatasetUse } from '../../shared/datasets-api.ts';
 import type { Shard } from '../../shared/shard-endpoints.ts';
 import { signHeaders } from '../../shared/signed-terms.ts';
 import { placeOf } from '../../shared/unique-shards.ts';
 
 export type ShardPlace = Pick<Shard, 'hashKey' | 'address' | 'port'>;
-
-/** Totals of one data set, or of all keys under a prefix. */
-export interface DatasetUse {
-  readonly prefix: string;
-  readonly objects: number;
-  readonly bytes: number;
-  readonly hits: number;
-  readonly misses: number;
-  /** A time in ISO form. */
-  readonly lastUsed: string | null;
-}
 
 export interface ShardTotals extends DatasetUse {
   readonly complete: boolean;

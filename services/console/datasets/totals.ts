@@ -1,5 +1,6 @@
 /** Pure: adds the totals of all shards. */
-import type { DatasetUse, ShardTotals } from './shard-client.ts';
+import type { DatasetUse } from '../../shared/datasets-api.ts';
+import type { ShardTotals } from './shard-client.ts';
 
 export interface ShardOutcome<T> {
   readonly shard: string;

@@ -1,6 +1,7 @@
 /** Pure: the tables of the status page. */
+
+import type { DatasetUse } from '../../shared/datasets-api.ts';
 import { formatDuration } from '../../shared/format.ts';
-import type { DatasetUse } from '../datasets/shard-client.ts';
 import { refusals as decisions } from '../readings/part-readings.ts';
 import { bytes, count, mark, percent, plural, ratio, time } from './format.ts';
 import { type Html, html } from './html.ts';
