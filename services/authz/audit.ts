@@ -82,7 +82,7 @@ function idsOf({ requestId, trace }: Question): object {
   return { ...(requestId === undefined ? {} : { requestId }), ...(trace === undefined ? {} : { traceId: trace.traceId }) };
 }
 
-/** A prefix has a field of its own, so that no reader takes it for a key. */
+/** A prefix has another field than a key, so that no reader takes one for the other. */
 function subjectOf(target: string): object {
   const parsed = parsePrefixTarget(target);
   if (parsed.kind === 'prefix') return { service: parsed.service, prefix: readable(parsed.prefix) };

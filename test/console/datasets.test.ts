@@ -40,7 +40,7 @@ const totals = (objects: number, children: readonly ReturnType<typeof use>[], co
   complete,
 });
 
-test('totals of shards add up by data set, and one that is away makes them incomplete', (t) => {
+test('totals of shards add up by data set, and a shard that is away makes them incomplete', (t) => {
   const one = totals(3, [use('a/b/c/d/', 1, '2026-01-01T00:00:00.000Z'), use('a/b/c/e/', 2)]);
   const other = totals(4, [use('a/b/c/d/', 4, '2026-02-01T00:00:00.000Z')]);
   const sum = sumTotals('a/', [

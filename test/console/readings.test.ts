@@ -190,7 +190,7 @@ test('a part with an oversized, missing or invalid response has no numbers, and 
   t.deepEqual(collector.answers, { answering: 1, silent: 6 });
   shards = shards.slice(1);
   await collector.round(signal);
-  t.is(collector.shards.size, 0, 'one that is gone is forgotten');
+  t.is(collector.shards.size, 0, 'a shard that is gone is forgotten');
 });
 
 test('many silent parts do not delay the numbers of the others', async (t) => {

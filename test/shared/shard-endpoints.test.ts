@@ -1,7 +1,7 @@
 import test from 'ava';
 import { readSlices } from '../../services/shared/shard-endpoints.ts';
 
-test('the metrics port is the object port + 100, unless the slice has a port of its own for it', (t) => {
+test('the metrics port is the object port + 100, unless the slice names another port', (t) => {
   const read = (ports: { name: string; port: number }[]) =>
     readSlices([{ addressType: 'IPv4', metadata: {}, endpoints: [{ addresses: ['10.0.0.1'], targetRef: { name: 'p' } }], ports }], {
       identity: 'pod',

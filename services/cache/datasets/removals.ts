@@ -86,7 +86,7 @@ export class Removals {
   }
 
   /**
-   * Adds a removal, or returns the one that an equal request has added. It is in force from `onForce` on, and durable when the promise
+   * Adds a removal, or returns that of an equal request. It is in force from `onForce` on, and durable when the promise
    * resolves. Resolves with undefined if too many are running. Rejects with a disk fault, and is then not in force.
    */
   async add(prefix: string, askedMs: number | undefined): Promise<Removal | undefined> {

@@ -224,7 +224,7 @@ function policyOf(reports: readonly PolicyReport[]): PolicyStatus | undefined {
   const inForce = [...Map.groupBy(enforced, ({ hash }) => hash)].map(([hash, same]) => ({
     hash,
     mode: same[0]?.mode ?? '',
-    // Each authz knows since when it enforces the document. The first one that began is the best answer.
+    // Each authz knows since when it enforces the document. The earliest time is the best answer.
     since: new Date(Math.min(...same.map(({ since }) => Date.parse(since)))),
     authz: same.length,
   }));

@@ -58,7 +58,7 @@ export function documentOf(given: readonly Rule[], byDefault: PolicyDocument['de
 }
 
 /**
- * Of all rules that are about the question, one that denies decides; otherwise one that allows; otherwise the default, which never gives FILL
+ * Of all rules that are about the question, a rule that denies decides; otherwise a rule that allows; otherwise the default, which never gives FILL
  * or LIST.
  */
 export function isAllowedByModel(document: PolicyDocument, question: Question): boolean {

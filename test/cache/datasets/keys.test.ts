@@ -47,7 +47,7 @@ test('pages list every key under a prefix once, in the order of file names', asy
   t.deepEqual((await list(shard, 'none/', 10)).keys, []);
 });
 
-test('a key whose data set has no group of its own is listed too', async (t) => {
+test('a key is listed too if no group is for its data set alone', async (t) => {
   const shard = await startTestShard(t);
   for (let at = 0; at < 260; at += 1) await put(shard, `many/${at}/x`, 1);
   t.is((await list(shard, 'many/', 1000)).keys.length, 260);

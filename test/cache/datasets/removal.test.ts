@@ -104,7 +104,7 @@ test('kill -9 right after the response brings no removed object back', async (t)
   }
 });
 
-test('an upload that began before a removal is not stored, and one that began after it is', async (t) => {
+test('an upload that began before a removal is not stored, and an upload that began after it is', async (t) => {
   const shard = await startTestShard(t);
   const begin = async (key: string) => {
     const body = new Readable({ read() {} });
