@@ -49,12 +49,13 @@ test.serial('a rotation under load refuses nothing', async (t) => {
   const [former, next] = [await readFile(file, 'utf8'), 'the-next-credential-0123456789'];
   const { shards } = await system.local();
   const replaced = (): number => system.output().split('the credentials were replaced').length - 1;
-  /** Resolves when authz and each shard have read the file. */
+  const readers = shards.length + ['authz', 'console'].length;
+  /** Resolves when each process that uses the file has read it. */
   const replace = async (...credentials: string[]): Promise<void> => {
     const before = replaced();
     await writeFile(`${file}.new`, credentials.join('\n'), { mode: 0o600 });
     await rename(`${file}.new`, file);
-    await waitFor('authz and the shards have read the file', () => replaced() === before + 1 + shards.length);
+    await waitFor('all processes have read the file', () => replaced() === before + readers);
   };
   const accepted = async (credential: string): Promise<boolean[]> =>
     Promise.all(
