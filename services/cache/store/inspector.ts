@@ -80,7 +80,7 @@ export class Inspector {
       try {
         await files.unlink(path);
       } catch (error) {
-        if (version !== undefined) catalog.putBack(version);
+        if (version !== undefined) remover.putBack(version);
         throw error;
       }
       if (version !== undefined) void freeRoom({ files, space: catalog.space, ...version }, undefined);

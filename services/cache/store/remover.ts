@@ -60,9 +60,15 @@ export class Remover {
     return removed;
   }
 
-  /** Removes the file of a digest that has no row. Does not reject. */
-  async removeUnknown(digest: Digest): Promise<void> {
-    await this.#removeFile(digest, noRow, { awaitsRoom: false }).catch((error: unknown) => this.#options.health.note(error, 'write'));
+  /** Removes the file of a digest that has no row. Resolves with false if the disk failed. Does not reject. */
+  async removeUnknown(digest: Digest): Promise<boolean> {
+    try {
+      await this.#removeFile(digest, noRow, { awaitsRoom: false });
+      return true;
+    } catch (error) {
+      this.#options.health.note(error, 'write');
+      return false;
+    }
   }
 
   /** Removes the file of a row to make room. Resolves with false if the disk failed. Does not reject. */
@@ -95,9 +101,19 @@ export class Remover {
     return { ...this.#options.catalog.takeOut(row), object };
   }
 
+  /** Restores the row of a file that could not be removed. The room of its readers counts again. */
+  putBack(version: RemovedVersion): void {
+    const { catalog, opener } = this.#options;
+    const row = catalog.putBack(version);
+    const { object } = version;
+    if (object === undefined || object.isClosed) return;
+    object.row = row;
+    opener.openFiles.takeBack(object);
+  }
+
   /** The caller holds the mutex. After a disk fault it restores the row and rejects. */
-  async unlink(digest: Digest, version: RemovedRow | undefined): Promise<Unlinked> {
-    const { files, directory, catalog } = this.#options;
+  async unlink(digest: Digest, version: RemovedVersion | undefined): Promise<Unlinked> {
+    const { files, directory } = this.#options;
     const path = objectPath(directory, digest);
     const held = version === undefined ? undefined : await holdLarge(files, path, version.bytes).catch(() => undefined);
     const isSmall = version !== undefined && version.bytes <= maxSmallBytes;
@@ -107,7 +123,7 @@ export class Remover {
     } catch (error) {
       if (held !== undefined) files.close(held);
       if (faultKind(error) === 'absent') return { isGone: false, held: undefined };
-      if (version !== undefined) catalog.putBack(version);
+      if (version !== undefined) this.putBack(version);
       throw error;
     }
   }

@@ -120,8 +120,8 @@ export class Store {
     return this.#remover.remove(key, condition);
   }
 
-  /** Removes the file of a digest that has no row. Does not reject. */
-  removeUnknown(digest: Digest): Promise<void> {
+  /** Removes the file of a digest that has no row. Resolves with false if the disk failed. Does not reject. */
+  removeUnknown(digest: Digest): Promise<boolean> {
     return this.#remover.removeUnknown(digest);
   }
 
