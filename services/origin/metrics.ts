@@ -19,6 +19,8 @@ export type FetchResult =
 export type FailureReason =
   | 'origin-miss'
   | 'origin-failed'
+  | 'origin-refused'
+  | 'origin-no-length'
   | 'too-large'
   | 'no-room'
   | 'not-stored'

@@ -195,6 +195,26 @@ test.serial('a busy shard is asked again after Retry-After, a fault up to four t
   t.regex(await metrics(), /^kura_origin_prefetch_retries_total\{reason="busy"\} 2$/m);
 });
 
+test.serial('a fault of the origin that another try cannot end is a failure at once', async (t) => {
+  const { start, finished, shards } = await setting(t);
+  const codes = ['origin-too-large', 'origin-refused', 'origin-no-length', 'origin-failed', 'unknown-code'];
+  const tries = new Map<string, number>();
+  shards.intercept = (key, response) => {
+    const code = key.slice('nfs/'.length);
+    tries.set(code, (tries.get(code) ?? 0) + 1);
+    if (codes.indexOf(code) >= 3 && tries.get(code) === 2) return false;
+    response.writeHead(502, { 'x-kura-problem': code, 'retry-after': '1' }).end();
+    return true;
+  };
+  const job = await finished('nfs/', await start('nfs/', { body: codes.map((code) => `nfs/${code}`).join('\n') }));
+  t.deepEqual(job.failuresByReason, { 'too-large': 1, 'origin-refused': 1, 'origin-no-length': 1 });
+  t.is(job.objects, 2);
+  t.deepEqual(
+    codes.map((code) => tries.get(code)),
+    [1, 1, 1, 2, 2],
+  );
+});
+
 test.serial('an object that the shard does not store is a failure', async (t) => {
   const { start, finished, shards } = await setting(t);
   shards.intercept = (_key, response) => {

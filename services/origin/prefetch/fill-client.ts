@@ -82,7 +82,14 @@ export class FillClient {
 
 type Headers = Readonly<Record<string, string | string[] | undefined>>;
 
-/** A response to HEAD has no body with a problem code, so the status decides. */
+/** Faults of the origin that another try cannot end, by problem code. */
+const permanentFaults: Readonly<Record<string, FailureReason>> = {
+  'origin-refused': 'origin-refused',
+  'origin-no-length': 'origin-no-length',
+  'origin-too-large': 'too-large',
+};
+
+/** The status decides, and for a fault of the origin the problem code. A response to HEAD has it in a header, because it has no body. */
 function resultOf(status: number, headers: Headers): FillResult {
   const bytes = Number(headers['content-length'] ?? 0);
   const retryAfterMs = retryAfterOf(headers);
@@ -101,8 +108,10 @@ function resultOf(status: number, headers: Headers): FillResult {
     case 401:
     case 403:
       return { kind: 'fault', reason: 'rejected', retryAfterMs };
-    case 502:
-      return { kind: 'fault', reason: 'origin-failed', retryAfterMs };
+    case 502: {
+      const reason = permanentFaults[String(headers['x-kura-problem'])];
+      return reason === undefined ? { kind: 'fault', reason: 'origin-failed', retryAfterMs } : { kind: 'failed', reason };
+    }
     case 504:
       return { kind: 'fault', reason: 'no-response', retryAfterMs };
     default:

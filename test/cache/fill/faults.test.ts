@@ -97,10 +97,13 @@ test.serial('an object above maxObjectBytes of its origin is refused, announced 
     t.deepEqual([response.status, codeOf(response), response.headers['retry-after']], [502, 'origin-too-large', undefined], name);
     t.is((await call(shard.url, { path: `/objects/web/${name}`, headers: { ...callerHeaders() } })).status, 404);
   }
-  const head = await call(shard.url, { method: 'HEAD', path: '/through/web/announced', headers: fillHeaders() });
-  t.deepEqual([head.status, head.headers['retry-after']], [502, undefined]);
+  for (const isPrefetch of [false, true]) {
+    const headers = { ...callerHeaders({ fill: { origin: 'web', isPrefetch } }) };
+    const head = await call(shard.url, { method: 'HEAD', path: '/through/web/announced', headers });
+    t.deepEqual([head.status, head.headers['retry-after'], head.headers['x-kura-problem']], [502, undefined, 'origin-too-large']);
+  }
   await waitFor('no room in use', async () => (await metric(shard, 'kura_cache_reserved_bytes')) === 0);
-  t.is(await metric(shard, 'kura_cache_fills_total', 'result="too-large"'), 2);
+  t.is(await metric(shard, 'kura_cache_fills_total', 'result="too-large"'), 3);
 });
 
 test.serial('an origin that lies about the length stores nothing', async (t) => {

@@ -3,6 +3,7 @@ import type { Result } from '../../counters.ts';
 import type { FillFault } from '../../fill/fill.ts';
 import { planRead, type ReadPlan } from '../conditions.ts';
 import type { ObjectRequest } from '../object-request.ts';
+import type { ProblemCode } from '../problems.ts';
 import { type Fields, type Reply, refuse } from './reply.ts';
 
 interface Slice {
@@ -57,25 +58,22 @@ export async function replyWithout(
 }
 
 export async function refuseFault(reply: Reply, fault: FillFault): Promise<Result> {
-  switch (fault) {
-    case 'miss':
-      return await refuse(reply, 'origin-miss');
-    case 'bad-path':
-      await reply.refuse('bad-key', [], 'The key has an escape that no object of its origin can have.');
-      return 'refused';
-    case 'refused':
-      return await refuse(reply, 'origin-refused');
-    case 'no-length':
-      return await refuse(reply, 'origin-no-length');
-    case 'too-large':
-      return await refuse(reply, 'origin-too-large');
-    case 'busy':
-      return await refuse(reply, 'fill-busy');
-    case 'failed':
-    case 'changed':
-    case 'range':
-      return await refuse(reply, 'origin-failed');
-    default:
-      return fault satisfies never;
+  if (fault === 'bad-path') {
+    await reply.refuse('bad-key', [], 'The key has an escape that no object of its origin can have.');
+    return 'refused';
   }
+  const code = problemOf[fault];
+  // A response to HEAD has no body, so a header has the code too.
+  return await refuse(reply, code, ['x-kura-problem', code]);
 }
+
+const problemOf: Readonly<Record<Exclude<FillFault, 'bad-path'>, ProblemCode>> = {
+  miss: 'origin-miss',
+  refused: 'origin-refused',
+  'no-length': 'origin-no-length',
+  'too-large': 'origin-too-large',
+  busy: 'fill-busy',
+  failed: 'origin-failed',
+  changed: 'origin-failed',
+  range: 'origin-failed',
+};
