@@ -9,11 +9,16 @@ import { promisify } from 'node:util';
 const run = promisify(execFile);
 const tools = path.resolve(import.meta.dirname, '..', '..', '.tools');
 const quiet = { ...process.env, PIP_ROOT_USER_ACTION: 'ignore' };
+/** A registry that sends nothing for so long is asked again, five times by default. */
+const maxSilenceSeconds = 30;
+/** A call of pip that takes longer fails. The packages of `npm run test:torch` have 6 GB. */
+const maxPipMs = 30 * 60_000;
 
 export async function pip(words: readonly string[], environment: Readonly<Record<string, string>> = {}): Promise<void> {
   const [command = '', ...rest] = words;
-  const options = { env: { ...quiet, ...environment }, maxBuffer: 2 ** 26 };
-  await run('python3', ['-m', 'pip', command, '--quiet', '--disable-pip-version-check', ...rest], options);
+  const options = { env: { ...quiet, ...environment }, maxBuffer: 2 ** 26, timeout: maxPipMs, killSignal: 'SIGKILL' } as const;
+  const limits = ['--timeout', String(maxSilenceSeconds)];
+  await run('python3', ['-m', 'pip', command, '--quiet', '--disable-pip-version-check', ...limits, ...rest], options);
 }
 
 /** A folder for PYTHONPATH. */
