@@ -252,7 +252,7 @@ const addressRows: readonly Row[] = [
     'an Envoy that waits for eds would be ready later than 2 s after its return',
   ],
   [
-    'static_resources.clusters[eds].dns_refresh_rate',
+    'static_resources.clusters[eds].cluster_type.typed_config.dns_refresh_rate',
     new Condition('atMost', '1s'),
     'an Envoy that waits for eds would be ready later than 2 s after its return',
   ],

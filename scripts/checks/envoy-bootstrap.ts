@@ -80,13 +80,19 @@ function refusals(document: Document, place: (node: Node | undefined) => string)
   if (!hasMemoryCgroup()) removeContainerLimit(document);
   const here = document.toString().replaceAll(/\/etc\/envoy\/([\w.-]+)/g, (_, name: string) => sourceOf(name));
   const identity = ['--service-node', 'check', '--service-cluster', 'check', '--service-zone', 'check'];
-  const words = ['--mode', 'validate', '--config-yaml', here, '--log-level', 'error', ...identity];
+  const words = ['--mode', 'validate', '--config-yaml', here, '--log-level', 'warning', ...identity];
   const { status, error, stderr } = spawnSync(binary, words, { encoding: 'utf8', timeout: maxEnvoyMs, maxBuffer: 16 << 20 });
-  if (status === 0) return [];
+  if (status === 0) return deprecations(stderr);
   const rejected = 'envoy --mode validate: is an error; must be accepted: Envoy would not start';
   if (error !== undefined) return [`${rejected}: ${error.message}`];
   const refusal = refusalOf(inCluster(stderr));
   return [`${place(refusedNode(document, refusal))}${rejected}: ${refusal.reason}`];
+}
+
+/** Envoy warns about a field that a later version will not know. */
+function deprecations(stderr: string): string[] {
+  const fields = new Set([...stderr.matchAll(/Using deprecated option '([^']+)'/g)].map(([, field]) => field));
+  return [...fields].map((field) => `envoy --mode validate: ${field} is deprecated; must not be used: a later Envoy would not start`);
 }
 
 /** An older Envoy would reject a field that it does not know, which reads like a wrong edit. */

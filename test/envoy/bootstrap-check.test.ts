@@ -91,6 +91,14 @@ for (const [name, from, to, at, reason] of [
   });
 }
 
+test('a field that a later Envoy will not know is one message', async (t) => {
+  const folder = await edited(t, source.replace('- name: admin', '- name: admin\n      dns_refresh_rate: 1s'));
+  const { status, lines } = check(folder, 'mine.yaml');
+  t.is(status, 1);
+  t.is(lines.length, 1, lines.join('\n'));
+  t.regex(lines[0] as string, /^mine\.yaml: envoy --mode validate: envoy\.config\.cluster\.v3\.Cluster\.dns_refresh_rate is deprecated;/);
+});
+
 test('a breach of a rule of kura has the line and the column too; a missing field those of its parent', async (t) => {
   const text = source.replace('failure_mode_allow: false', 'failure_mode_allow: true').replace(/^ *merge_slashes: false.*\n/m, '');
   const { lines } = check(await edited(t, text), 'mine.yaml');
