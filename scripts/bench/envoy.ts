@@ -74,7 +74,7 @@ export async function startPlainEnvoy({
     '--log-level',
     'error',
   ];
-  const child = spawn('setpriv', words, { stdio: ['ignore', 'ignore', 'inherit'] });
+  const child = spawn('setpriv', words, { detached: true, stdio: ['ignore', 'ignore', 'inherit'] });
   const exited = once(child, 'exit');
   const url = `http://127.0.0.1:${port}`;
   for (let tries = 0; ; tries += 1) {

@@ -27,6 +27,7 @@ export async function startShard(
   program = 'services/cache/main.ts',
 ): Promise<BenchServer> {
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', process.execPath, ...nodeFlags, path.join(root, program)], {
+    detached: true,
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     env: {
       PATH: process.env.PATH,
@@ -53,7 +54,7 @@ export async function startBareNode(folder: string): Promise<BenchServer> {
   const child = spawn(
     'setpriv',
     ['--pdeathsig', 'KILL', '--', process.execPath, path.join(import.meta.dirname, 'bare-node.ts'), path.join(folder, 'www')],
-    { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] },
+    { detached: true, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] },
   );
   const [{ port }] = (await Promise.race([
     once(child, 'message'),
@@ -89,7 +90,7 @@ export async function startProgram({
   port: number;
   isForked: boolean;
 }): Promise<BenchServer> {
-  const child = spawn('setpriv', ['--pdeathsig', 'TERM', '--', ...words], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const child = spawn('setpriv', ['--pdeathsig', 'TERM', '--', ...words], { detached: true, stdio: ['ignore', 'ignore', 'inherit'] });
   const url = `http://127.0.0.1:${port}`;
   for (let tries = 0; ; tries += 1) {
     try {

@@ -16,7 +16,7 @@ import { bodyRoute, type ObjectRequest } from './object-request.ts';
 import { completeRequest, type PlainRequest, readPlainHead } from './plain-head.ts';
 import { PlainReply } from './plain-reply.ts';
 import { lingerMs } from './receive-put.ts';
-import { BrokenBodyError, RequestBody } from './request-body.ts';
+import { BrokenBodyError, joinAlone, RequestBody } from './request-body.ts';
 import type { ResponseHeads } from './response-heads.ts';
 import type { ObjectService } from './service.ts';
 
@@ -97,7 +97,7 @@ export class PlainConnection {
   };
 
   #keep(bytes: Buffer): void {
-    this.#bytes = this.#bytes === undefined ? bytes : Buffer.concat([this.#bytes, bytes]);
+    this.#bytes = this.#bytes === undefined ? bytes : joinAlone([this.#bytes, bytes]);
     if (this.#isBusy && this.#bytes.length > maxPipelinedBytes) this.socket.pause();
   }
 

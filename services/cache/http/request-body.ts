@@ -9,6 +9,8 @@ export class BrokenBodyError extends Error {
 const maxWaitingBytes = 64 * 1024;
 /** If a client sends less than this in one writer timeout, its connection is cut. */
 const minPacedBytes = 64 * 1024;
+/** It costs less to leave a smaller piece to the garbage collector. */
+const minFreedBytes = 16 * 1024;
 
 /** Pure: the minimum rate of a body. */
 export class Pace {
@@ -33,11 +35,14 @@ interface RequestBodyOptions {
   readonly isExhausted: () => boolean;
 }
 
+/** A piece is valid until the next call of `next`. */
 export class RequestBody implements AsyncIterable<Buffer>, AsyncIterator<Buffer> {
   remainingBytes: number;
   readonly pace = new Pace();
   readonly #options: RequestBodyOptions;
   #pieces: Buffer[] = [];
+  /** The piece that `next` has returned. */
+  #lent: Buffer | undefined;
   #waitingBytes = 0;
   #isHigh = false;
   #error: BrokenBodyError | undefined;
@@ -53,12 +58,16 @@ export class RequestBody implements AsyncIterable<Buffer>, AsyncIterator<Buffer>
     return this.#isHigh;
   }
 
-  /** Takes the bytes of this body. Returns the rest, which belongs to the next request. */
+  /**
+   * Takes the bytes of this body, which no other buffer may share, because the body frees their memory. Returns a copy of the rest, which
+   * belongs to the next request.
+   */
   push(bytes: Buffer): Buffer | undefined {
     const piece = bytes.length > this.remainingBytes ? bytes.subarray(0, this.remainingBytes) : bytes;
+    const rest = piece.length < bytes.length ? joinAlone([bytes.subarray(piece.length)]) : undefined;
     this.remainingBytes -= piece.length;
     if (piece.length > 0) this.#deliver(piece);
-    return piece.length < bytes.length ? bytes.subarray(piece.length) : undefined;
+    return rest;
   }
 
   fail(error: BrokenBodyError): void {
@@ -68,8 +77,10 @@ export class RequestBody implements AsyncIterable<Buffer>, AsyncIterator<Buffer>
   }
 
   next(): Promise<IteratorResult<Buffer>> {
+    this.#free();
     const piece = this.#pieces.shift();
     if (piece !== undefined) {
+      this.#lent = piece;
       this.#hold(-piece.length);
       if (this.#isHigh && this.#waitingBytes < maxWaitingBytes / 2) this.#setHigh(false);
       return Promise.resolve({ done: false, value: piece });
@@ -97,6 +108,7 @@ export class RequestBody implements AsyncIterable<Buffer>, AsyncIterator<Buffer>
 
   #deliver(piece: Buffer): void {
     if (this.#reader !== undefined) {
+      this.#lent = piece;
       this.#reader.resolve({ done: false, value: piece });
       this.#reader = undefined;
       return;
@@ -104,6 +116,13 @@ export class RequestBody implements AsyncIterable<Buffer>, AsyncIterator<Buffer>
     this.#pieces.push(piece);
     this.#hold(piece.length);
     if (!this.#isHigh && (this.#waitingBytes >= maxWaitingBytes || this.#options.isExhausted())) this.#setHigh(true);
+  }
+
+  /** Otherwise, large bodies soon reach V8's limit of memory outside its heap, and each time it collects the whole heap. */
+  #free(): void {
+    const memory = this.#lent?.buffer;
+    this.#lent = undefined;
+    if (memory instanceof ArrayBuffer && memory.byteLength >= minFreedBytes) memory.transfer(0);
   }
 
   #hold(bytes: number): void {
@@ -115,4 +134,12 @@ export class RequestBody implements AsyncIterable<Buffer>, AsyncIterator<Buffer>
     this.#isHigh = isHigh;
     this.#options.onPressure(isHigh);
   }
+}
+
+/** Like Buffer.concat, but never in the memory that Node shares between small buffers. */
+export function joinAlone(parts: readonly Buffer[]): Buffer {
+  const whole = Buffer.allocUnsafeSlow(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) at += part.copy(whole, at);
+  return whole;
 }
