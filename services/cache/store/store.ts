@@ -35,7 +35,8 @@ interface NewObject extends Omit<ObjectMeta, 'length' | 'committedAt'> {
   /** Undefined for a chunked body. */
   readonly length: number | undefined;
   readonly maxShare: number | undefined;
-  readonly onWritten?: () => void;
+  /** Called when the upload has more bytes for readers, which keep its file open. */
+  readonly onReadable?: () => void;
   /** When its body was requested, as a commit time. Undefined: now. */
   readonly begunAt?: bigint;
 }
@@ -138,9 +139,12 @@ export class Store {
    * stored.
    */
   async commit(upload: Upload, condition?: Condition): Promise<WrittenFile> {
-    const written = await this.finish(upload);
+    const written = await this.finish(upload).catch((error: unknown) => {
+      void upload.abort();
+      throw error;
+    });
     try {
-      await this.place(upload, written, { condition });
+      await this.place(upload, written, condition);
     } catch (error) {
       await upload.discard();
       throw error;
@@ -151,35 +155,17 @@ export class Store {
   }
 
   /** Ends the body of an upload, as Upload.finish does. The caller must `place` the file or discard the upload. */
-  async finish(upload: Upload): Promise<WrittenFile> {
-    try {
-      return await upload.finish(this.#options.clock.commitTime());
-    } catch (error) {
-      void upload.abort();
-      throw error;
-    }
-  }
-
-  /** Opens the temporary file of an upload for reading. Only an upload with `onWritten` has it before `place`. */
-  async openTemporary({ options }: Upload): Promise<number> {
-    return await this.#options.files.open(options.temporaryPath, 'r');
-  }
-
-  close(fd: number): void {
-    this.#options.files.close(fd);
+  finish(upload: Upload): Promise<WrittenFile> {
+    return upload.finish(this.#options.clock.commitTime());
   }
 
   /**
-   * Gives a finished file its final name. Rejects as `commit` does; then the caller discards the upload. With `fd`, a descriptor of the
-   * file, it takes the descriptor over and returns the object, which the caller must `release`.
+   * Gives a finished file its final name. Rejects as `commit` does; then the caller discards the upload. It returns the object if the
+   * upload has kept its file open for readers. The caller must `release` it.
    */
-  async place(
-    upload: Upload,
-    written: WrittenFile,
-    { condition, fd }: { condition?: Condition | undefined; fd?: number | undefined },
-  ): Promise<OpenObject | undefined> {
+  async place(upload: Upload, written: WrittenFile, condition?: Condition): Promise<OpenObject | undefined> {
     const digest = this.#digest(written.meta.key);
-    const object = await this.mutex.run(fileName(digest), () => this.#replace(digest, { upload, written, condition, fd }));
+    const object = await this.mutex.run(fileName(digest), () => this.#replace(digest, { upload, written, condition }));
     this.#uploads.delete(upload);
     this.#options.catalog.evictor.run();
     // The disk was late and the response has already stated that the object is not stored, or a removal came during the rename.
@@ -385,7 +371,7 @@ export class Store {
   }
 
   /** The caller holds the mutex. Renames the new file and adds its row. The room of the old version is freed after its last reader. */
-  async #replace(digest: Digest, { upload, written, condition, fd }: Replacement): Promise<OpenObject | undefined> {
+  async #replace(digest: Digest, { upload, written, condition }: Replacement): Promise<OpenObject | undefined> {
     const { files, directory, clock, window, catalog } = this.#options;
     if (upload.isAbandoned) throw new Error('the upload was abandoned');
     if (upload.isRevoked) throw new RevokedError('a removal covers the upload');
@@ -406,6 +392,7 @@ export class Store {
     catalog.commit(digest, owner, { blocks: blocksOf(written.sizeBytes), takenBytes: upload.takenBytes });
     upload.options.charge(-upload.takenBytes);
     window.entered(written.sizeBytes, clock.tick());
+    const fd = upload.takeDescriptor();
     const object = fd === undefined ? undefined : this.#adopt(digest, written, fd);
     if (version !== undefined) void freeRoom({ files, space: catalog.space, ...version }, held);
     else if (held !== undefined) files.close(held);
@@ -482,8 +469,6 @@ interface Replacement {
   readonly upload: Upload;
   readonly written: WrittenFile;
   readonly condition: Condition | undefined;
-  /** A descriptor of the file, which stays open for readers. */
-  readonly fd: number | undefined;
 }
 
 type RemovedVersion = RemovedRow & { readonly object: OpenObject | undefined };
