@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { nodeFlags } from '../../services/cache/config.ts';
+import { nodeFlags } from '../../services/shared/node-flags.ts';
 
 export interface BenchServer {
   readonly name: string;

@@ -7,8 +7,9 @@ import type { Running } from '../shared/lifecycle.ts';
 import { formatAddress } from '../shared/listen.ts';
 import type { Logger } from '../shared/log.ts';
 import { createRegistry, startMetricsServer } from '../shared/metrics.ts';
+import { nodeFlags } from '../shared/node-flags.ts';
 import { SupervisedChild } from '../shared/supervise.ts';
-import { nodeFlags, settingPrefix, type settings } from './config.ts';
+import { settingPrefix, type settings } from './config.ts';
 
 const backoff = { firstMs: 500, maxMs: 30_000, stableMs: 60_000 };
 /** Interval and timeout of the readiness requests to each shard. */

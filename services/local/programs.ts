@@ -1,7 +1,7 @@
 /** The command line and the settings of each process of a local system. */
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { nodeFlags } from '../cache/config.ts';
+import { nodeFlags } from '../shared/node-flags.ts';
 import { localBootstrap } from './bootstrap.ts';
 import { zone } from './cluster.ts';
 import { credentialFile } from './credential.ts';
@@ -66,7 +66,7 @@ export function shardProgram(
 
 /** A restart keeps the ports, because the shards and Envoy's bootstrap contain them. */
 export function originProgram(context: ProgramContext, ports: OriginPorts): Program {
-  return service(context, { name: 'origin', folder: 'origin', prefix: 'KURA_ORIGIN_' }, () => ({
+  return service(context, { name: 'origin', folder: 'origin', prefix: 'KURA_ORIGIN_', flags: nodeFlags }, () => ({
     LISTEN: `127.0.0.1:${ports.fetch}`,
     PREFETCH_LISTEN: `127.0.0.1:${ports.prefetch}`,
     METRICS_LISTEN: anyPort,

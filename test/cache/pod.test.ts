@@ -1,8 +1,8 @@
 import { mkdir, readdir, readFile, readlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test from 'ava';
-import { parse } from 'yaml';
-import { nodeFlags } from '../../services/cache/config.ts';
+import { parseAllDocuments } from 'yaml';
+import { nodeFlags } from '../../services/shared/node-flags.ts';
 import { call } from '../support/http.ts';
 import { waitFor } from '../support/wait.ts';
 import { startCacheProcess } from './support/process.ts';
@@ -94,14 +94,19 @@ test('a wrong number of directories stops the parent with one line', async (t) =
   t.regex(error?.message ?? '', /ended with 2: KURA_CACHE_DIRECTORIES has 1 directories for 2 shards; set one for each shard\n$/);
 });
 
-test('the manifest starts a shard with the same flags', async (t) => {
-  const text = await readFile(path.resolve(import.meta.dirname, '../../k8s/base/cache.yaml'), 'utf8');
-  const workload = text
-    .split(/^---$/m)
-    .map((document) => parse(document))
-    .find((document) => document?.kind === 'StatefulSet');
-  t.deepEqual(workload.spec.template.spec.containers[0].args, [...nodeFlags, 'services/cache/main.ts']);
-});
+for (const [service, manifest] of [
+  ['cache', 'k8s/base/cache.yaml'],
+  ['origin', 'k8s/components/origin/origin.yaml'],
+] as const)
+  test(`${manifest} starts the service with the flags for bodies`, async (t) => {
+    const documents = parseAllDocuments(await readFile(path.resolve(import.meta.dirname, '../..', manifest), 'utf8'));
+    const containers = documents.flatMap((document) => document.toJS()?.spec?.template?.spec?.containers ?? []);
+    const words = containers.map(({ args }: { args?: string[] }) => args);
+    t.deepEqual(
+      words.filter((args) => args?.includes(`services/${service}/main.ts`)),
+      [[...nodeFlags, `services/${service}/main.ts`]],
+    );
+  });
 
 /** The pid of the child of `parent` that holds the lock of a directory. */
 async function shardPid(parent: number, directory: string): Promise<number> {

@@ -174,7 +174,7 @@ export class Fill {
       origin: fill.origin,
       originVersion: keep(version, maxOriginVersionBytes),
       maxShare: fill.share,
-      onWritten: growth.onWritten,
+      onReadable: growth.onReadable,
       begunAt: this.begunAt,
     });
     if (begun.kind !== 'upload') return undefined;
@@ -230,10 +230,9 @@ export class Fill {
     const { store, writeMs } = this.#options;
     const { contentType, tag } = object;
     try {
-      // The growth discards the file after a late call, except a file that is finished late.
-      const written = await within(writeMs, store.finish(upload), () => void upload.discard());
-      if (!(await within(writeMs, growth.complete(written)))) return this.#leaveAlone(object, true);
-      const length = written.meta.length;
+      const written = await within(writeMs, store.finish(upload));
+      const { length } = written.meta;
+      growth.complete(length);
       if (object.length === undefined) this.#setState({ kind: 'growing', growth, length, contentType, tag });
       await within(writeMs, growth.place(written, this.#mayReplace));
       return 'stored';
@@ -241,7 +240,7 @@ export class Fill {
       // No PUT or DELETE finds this fill any more, so a late rename must not count.
       upload.isAbandoned = true;
       if (!(error instanceof ConditionError || error instanceof RevokedError)) this.#noteDisk(error);
-      // After `complete`, the readers get the object from its file.
+      // The readers get the object from memory and from its file.
       if (growth.isWhole) return 'not-kept';
       return object.length === undefined ? 'failed' : this.#leaveAlone(object, true);
     }

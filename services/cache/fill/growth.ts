@@ -1,4 +1,7 @@
-/** The file of a fill while it grows. Its readers get each block as soon as it is written, and they check its sum as in a stored object. */
+/**
+ * The body of a fill while it grows. Its readers get each block as soon as it is complete: from the buffer of the upload, or else from the
+ * file. Then they check its sum as in a stored object.
+ */
 import type { Key } from '../../shared/key.ts';
 import { blockBytes, blockCount } from '../disk/trailer.ts';
 import { noRow } from '../index/object-index.ts';
@@ -17,6 +20,16 @@ interface GrowthOptions {
 
 type Reached = 'reached' | 'ended' | 'late';
 
+/** The bytes are neither in memory nor in the temporary file: the object has its name, or the disk has failed. */
+export class GoneError extends Error {
+  readonly code = 'GONE';
+}
+
+/** The file of a small object has no descriptor. */
+const noDescriptor = -1;
+/** A fill ends by itself when its origin stalls. This limit only ends a wait for a hung disk. */
+const maxStallMs = 120_000;
+
 /**
  * The fill and each reader hold the growth between `enter` and `leave`. After the last one has left, the file is closed. An unstored file
  * keeps its room until then, and a stored one too: the growth holds the open object, whose room counts while it has readers.
@@ -31,11 +44,8 @@ export class Growth {
   #file: OpenObject | undefined;
   readonly #options: GrowthOptions;
   #upload: Upload | undefined;
-  #fd: number | undefined;
-  #opening: Promise<void> | undefined;
   #sums = new Uint32Array(0);
   #stored: OpenObject | undefined;
-  #isFinished = false;
   #isPlaced = false;
   #placing: Promise<void> | undefined;
   #holders = 1;
@@ -52,10 +62,10 @@ export class Growth {
   }
 
   get isWhole(): boolean {
-    return this.#file !== undefined && this.#availableBytes === this.length;
+    return this.#availableBytes === this.length;
   }
 
-  /** The file for readers. It exists when a byte is available. */
+  /** Exists when a byte is available. */
   get file(): OpenObject {
     return this.#file as OpenObject;
   }
@@ -77,23 +87,15 @@ export class Growth {
     if (this.#holders === 0) this.#close();
   }
 
-  /** Call it after each write of the upload. */
-  readonly onWritten = (): void => {
-    if (this.length === undefined) return;
-    // The file has another descriptor for its readers.
-    this.#opening ??= this.#open().catch(() => {});
-    this.#advance();
+  /** Call it when the upload has more bytes for readers. */
+  readonly onReadable = (): void => {
+    if (this.length !== undefined) this.#advance(this.length);
   };
 
-  /** Makes the whole file readable. Resolves with false if it cannot be opened. */
-  async complete(written: WrittenFile): Promise<boolean> {
-    this.#isFinished = true;
-    this.length ??= written.meta.length;
-    this.#opening ??= this.#open().catch(() => {});
-    await this.#opening;
-    if (this.#file === undefined) return false;
-    this.#advance();
-    return true;
+  /** The upload has ended its body. */
+  complete(length: number): void {
+    this.length = length;
+    this.#advance(length);
   }
 
   /** Gives the complete file its name. Rejects as Store.place does. */
@@ -103,7 +105,7 @@ export class Growth {
   }
 
   async #place(written: WrittenFile, condition: Condition): Promise<void> {
-    this.#stored = await this.#options.store.place(this.#upload as Upload, written, { condition, fd: this.#fd });
+    this.#stored = await this.#options.store.place(this.#upload as Upload, written, condition);
     this.#isPlaced = true;
     this.#options.onSettled();
   }
@@ -118,6 +120,21 @@ export class Growth {
     return 'reached';
   }
 
+  /** Waits for the first `bytes` in the middle of a response. */
+  async waitFor(bytes: number): Promise<void> {
+    if (this.#availableBytes >= bytes) return;
+    const reached = await this.reach(bytes, maxStallMs);
+    if (reached !== 'reached') throw new Error(`the fill has ${reached}`);
+  }
+
+  /** Copies available bytes of one block from memory. Returns false if a reader must read them from `file`. Throws GoneError. */
+  copy(bytes: { from: number; to: number }, target: Buffer, offset: number): boolean {
+    const upload = this.#upload as Upload;
+    if (upload.copy(bytes, target, offset)) return true;
+    if (this.file.fd === noDescriptor || bytes.to > upload.writtenBytes) throw new GoneError('the bytes are not readable any more');
+    return false;
+  }
+
   /** No more bytes come. The fill itself leaves. */
   end(): void {
     this.#isEnded = true;
@@ -125,28 +142,24 @@ export class Growth {
     this.leave();
   }
 
-  async #open(): Promise<void> {
-    const { store, key, contentType } = this.#options;
-    const upload = this.#upload as Upload;
-    const fd = await store.openTemporary(upload);
-    this.#fd = fd;
-    const length = this.length as number;
-    this.#sums = new Uint32Array(blockCount(length));
-    const { namespace, origin } = upload.options;
-    const names = { key, namespace, serviceAccount: '', pod: '', origin, originVersion: '' };
-    const trailer = { ...names, contentType, contentEncoding: '', length, fileBytes: length, committedAt: 0n, sumOfSums: 0 };
-    this.#file = new OpenObject({ trailer, sums: this.#sums, fd, row: noRow, close: () => void this.#release() });
-    this.#advance();
+  #advance(length: number): void {
+    const { readableBytes, sums } = this.#upload as Upload;
+    if (readableBytes === 0) return;
+    this.#file ??= this.#open(length);
+    const blocks = blockCount(readableBytes);
+    for (let block = Math.floor(this.#availableBytes / blockBytes); block < blocks; block += 1) this.#sums[block] = sums[block] as number;
+    this.#availableBytes = readableBytes;
+    this.#wake();
   }
 
-  #advance(): void {
-    if (this.#file === undefined) return;
-    const { writtenBytes, sums } = this.#upload as Upload;
-    const length = this.length as number;
-    const blocks = writtenBytes >= length ? this.#sums.length : Math.floor(writtenBytes / blockBytes);
-    for (let block = Math.floor(this.#availableBytes / blockBytes); block < blocks; block += 1) this.#sums[block] = sums[block] as number;
-    this.#availableBytes = Math.min(length, blocks * blockBytes);
-    this.#wake();
+  #open(length: number): OpenObject {
+    const { key, contentType } = this.#options;
+    const { options, descriptor = noDescriptor } = this.#upload as Upload;
+    this.#sums = new Uint32Array(blockCount(length));
+    const { namespace, origin } = options;
+    const names = { key, namespace, serviceAccount: '', pod: '', origin, originVersion: '' };
+    const trailer = { ...names, contentType, contentEncoding: '', length, fileBytes: length, committedAt: 0n, sumOfSums: 0 };
+    return new OpenObject({ trailer, sums: this.#sums, fd: descriptor, row: noRow, close: () => void this.#release() });
   }
 
   #wake(): void {
@@ -168,21 +181,19 @@ export class Growth {
   }
 
   #close(): void {
-    void Promise.resolve(this.#opening).then(() => {
-      if (this.#file !== undefined) this.#file.release();
-      else void this.#release();
-    });
+    if (this.#file !== undefined) this.#file.release();
+    else void this.#release();
   }
 
   /** Nobody reads the file any more. A stored file belongs to its object. */
   async #release(): Promise<void> {
-    const { store, onSettled } = this.#options;
     // The fill does not wait for a late call.
     await this.#placing?.catch(() => {});
-    if (this.#stored !== undefined) this.#stored.release();
-    else if (this.#fd !== undefined) store.close(this.#fd);
+    this.#stored?.release();
     if (this.#isPlaced) return;
-    await (this.#isFinished ? this.#upload?.discard() : this.#upload?.abort());
-    onSettled();
+    // The second call removes a finished file.
+    await this.#upload?.abort();
+    await this.#upload?.discard();
+    this.#options.onSettled();
   }
 }

@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import type { Writable } from 'node:stream';
 import { DiskTimeoutError } from '../disk/deadline.ts';
 import { blockBytes } from '../disk/trailer.ts';
+import type { Growth } from '../fill/growth.ts';
 import { type BufferPool, maxWriteBytes } from '../store/buffer-pool.ts';
 import type { OpenObject } from '../store/open-object.ts';
 import type { Reader } from '../store/reader.ts';
@@ -29,8 +30,8 @@ export interface SendBodyOptions {
   readonly timeoutMs: number;
   /** Limit for each read after the start of the response. */
   readonly readMs: number;
-  /** Waits for the bytes of an object whose file is still growing. */
-  readonly waitFor?: (bytes: number) => Promise<void>;
+  /** Where the bytes of an object that still grows come from, before its file. */
+  readonly growth?: Pick<Growth, 'waitFor' | 'copy'>;
 }
 
 /**
@@ -38,8 +39,8 @@ export interface SendBodyOptions {
  * before it writes anything.
  */
 export async function sendBody(options: SendBodyOptions, beforeFirst: () => void): Promise<void> {
-  if (await sendLoaded(options, beforeFirst)) return;
-  const { object, start, end, to, reader, buffers, timeoutMs } = options;
+  const { object, start, end, to, reader, buffers, timeoutMs, growth } = options;
+  if (growth === undefined && (await sendLoaded(options, beforeFirst))) return;
   const headBytes = options.head?.length ?? 0;
   const first = object.nextPiece(start, end);
   // One buffer serves the whole transfer, so that a started transfer never waits for another buffer.
@@ -48,12 +49,14 @@ export async function sendBody(options: SendBodyOptions, beforeFirst: () => void
   let unfinished: Promise<void> | undefined;
   try {
     for (let at = start; at < end; ) {
-      if (options.waitFor !== undefined) await options.waitFor(at + 1);
+      if (growth !== undefined) await growth.waitFor(at + 1);
       const warmEnd = reader.warmEnd(object, { from: at, to: Math.min(end, at + maxWriteBytes) });
       const isLong = warmEnd > object.nextPiece(at, end).to;
       const spare = isLong ? buffers.trySpare(headBytes + warmEnd - at) : undefined;
       try {
-        const piece = warmEnd > at ? readWarm(options, { at, warmEnd }, { own, spare }) : await readCold(options, at, own);
+        const piece =
+          copyPiece(options, at, own) ??
+          (warmEnd > at ? readWarm(options, { at, warmEnd }, { own, spare }) : await readCold(options, at, own));
         // No await between a warm read and its write: the bytes are still in the cache of the CPU.
         if (at === start) beforeFirst();
         at = piece.end;
@@ -103,6 +106,14 @@ interface ReadPiece {
   readonly bytes: Buffer;
   /** The position in the object after these bytes. */
   readonly end: number;
+}
+
+/** Copies the bytes from `at` to the end of their block, if the object still grows and the block is in memory. */
+function copyPiece({ start, end, head, growth }: SendBodyOptions, at: number, buffer: Buffer): ReadPiece | undefined {
+  if (growth === undefined) return undefined;
+  const to = Math.min(end, (Math.floor(at / blockBytes) + 1) * blockBytes);
+  const offset = (at === start ? head?.copy(buffer) : undefined) ?? 0;
+  return growth.copy({ from: at, to }, buffer, offset) ? { bytes: buffer.subarray(0, offset + to - at), end: to } : undefined;
 }
 
 /** Reads the warm bytes from `at` with one call: up to `warmEnd` into a spare buffer, otherwise up to the end of the block. */

@@ -15,7 +15,7 @@ import { Opener, type StoreParts } from './opener.ts';
 import type { PageCacheWindow } from './page-cache-window.ts';
 import { Remover } from './remover.ts';
 import type { Upload, WrittenFile } from './upload.ts';
-import { type BeginResult, type NewObject, type Placing, Uploads } from './uploads.ts';
+import { type BeginResult, type NewObject, Uploads } from './uploads.ts';
 
 interface StoreOptions extends StoreParts {
   readonly window: PageCacheWindow;
@@ -86,15 +86,6 @@ export class Store {
     catalog.read(row, isCounted);
   }
 
-  /** Opens the temporary file of an upload for reading. Only an upload with `onWritten` has it before `place`. */
-  async openTemporary({ options }: Upload): Promise<number> {
-    return await this.#options.files.open(options.temporaryPath, 'r');
-  }
-
-  close(fd: number): void {
-    this.#options.files.close(fd);
-  }
-
   /** Admits a PUT and starts its upload. */
   begin(put: NewObject): BeginResult {
     return this.#uploads.begin(put);
@@ -110,9 +101,9 @@ export class Store {
     return this.#uploads.finish(upload);
   }
 
-  /** The second half of `commit`. With `fd`, a descriptor of the file, it returns the object, which the caller must `release`. */
-  place(upload: Upload, written: WrittenFile, placing: Placing): Promise<OpenObject | undefined> {
-    return this.#uploads.place(upload, written, placing);
+  /** The second half of `commit`. If the upload has kept its file open, it returns the object, which the caller must `release`. */
+  place(upload: Upload, written: WrittenFile, condition: Condition): Promise<OpenObject | undefined> {
+    return this.#uploads.place(upload, written, condition);
   }
 
   /** Resolves with whether the object existed. Rejects if it is unchanged, with ConditionError or a disk fault. */

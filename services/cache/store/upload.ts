@@ -34,8 +34,8 @@ interface UploadOptions {
   readonly space: Space;
   /** Counts room in the share of the namespace: before it is taken, and with a negative number after it was given back. */
   readonly charge: (bytes: number) => void;
-  /** Called after each write to the file. */
-  readonly onWritten?: (() => void) | undefined;
+  /** Called when `readableBytes` grows. With it, the file stays open for readers until `takeDescriptor` or `discard`. */
+  readonly onReadable?: (() => void) | undefined;
   /** Called when the upload is discarded. */
   readonly onDiscard: () => void;
 }
@@ -69,6 +69,8 @@ export class Upload {
   #sums: number[] = [];
   #takenBytes = 0;
   #reservedBytes: number;
+  /** The last complete block, while its buffer is in use. */
+  #complete: { readonly block: number; readonly buffer: Buffer } | undefined;
   #flushing: Promise<void> = Promise.resolve();
   #isFlushing = false;
   /** A small object and its trailer, which `#buffer` holds until `moveTo` writes them. */
@@ -87,14 +89,42 @@ export class Upload {
     return this.#takenBytes;
   }
 
-  /** Bytes of the file that other descriptors can read. */
+  /**
+   * Bytes of complete blocks. A reader gets each from memory or from the file. None before the first write, so that a disk that takes no
+   * writes breaks no response. A small object needs no write: it is in memory as a whole, and its room is taken.
+   */
+  get readableBytes(): number {
+    if (this.#writtenBytes + this.#unwrittenBytes === 0) return 0;
+    return Math.min(this.receivedBytes, this.#sums.length * blockBytes);
+  }
+
+  /** Bytes that the file has. */
   get writtenBytes(): number {
     return this.#writtenBytes;
+  }
+
+  get descriptor(): number | undefined {
+    return this.#fd;
   }
 
   /** The CRC-32 of each block so far. */
   get sums(): readonly number[] {
     return this.#sums;
+  }
+
+  /** Copies readable bytes of one block to `target`. Returns false if the block is not in memory any more. */
+  copy({ from, to }: { from: number; to: number }, target: Buffer, offset: number): boolean {
+    const block = Math.floor(from / blockBytes);
+    if (this.#complete?.block !== block) return false;
+    this.#complete.buffer.copy(target, offset, from - block * blockBytes, to - block * blockBytes);
+    return true;
+  }
+
+  /** The descriptor of a finished file that was kept open for readers. The caller closes it. */
+  takeDescriptor(): number | undefined {
+    const fd = this.#fd;
+    this.#fd = undefined;
+    return fd;
   }
 
   write(chunk: Buffer): Promise<void> | undefined {
@@ -107,8 +137,8 @@ export class Upload {
   }
 
   /**
-   * Adds the trailer and writes the rest, except for an object that `moveTo` can write as a whole. With `onWritten` it writes all, because
-   * the temporary file has readers. The room of the file stays taken until the store commits or discards it.
+   * Adds the trailer and writes the rest, except for an object that `moveTo` can write as a whole. The room of the file stays taken until
+   * the store commits or discards it.
    */
   finish(committedAt: bigint): Promise<WrittenFile> {
     return this.#track(this.#finish(committedAt));
@@ -129,7 +159,7 @@ export class Upload {
   async #finish(committedAt: bigint): Promise<WrittenFile> {
     await this.#flushing;
     this.#throwIfFaulty();
-    if (this.#filled > 0) this.#sums.push(crc32((this.#buffer as Buffer).subarray(0, this.#filled)));
+    if (this.#filled > 0) this.#addSum(this.#buffer as Buffer, this.#filled);
     const { key, namespace, contentType, contentEncoding, serviceAccount, pod, origin, originVersion } = this.options;
     const names = { key, namespace, contentType, contentEncoding, serviceAccount, pod, origin, originVersion };
     const meta = { ...names, length: this.receivedBytes, committedAt };
@@ -140,8 +170,11 @@ export class Upload {
       trailer.copy(rest, this.#filled);
       this.#filled += trailer.length;
       await this.#takeRoom(this.#writtenBytes + this.#filled);
-      if (this.#writtenBytes === 0 && this.options.onWritten === undefined) this.#unwrittenBytes = this.#filled;
-      else await this.#put(rest, this.#filled);
+      if (this.#writtenBytes > 0) await this.#put(rest, this.#filled);
+      else {
+        this.#unwrittenBytes = this.#filled;
+        this.options.onReadable?.();
+      }
     } else {
       if (rest !== undefined && this.#filled > 0) await this.#put(rest, this.#filled);
       await this.#put(trailer, trailer.length);
@@ -186,7 +219,7 @@ export class Upload {
 
   #endFile(): void {
     this.#dropBuffer();
-    this.#close();
+    if (this.options.onReadable === undefined) this.#close();
   }
 
   #track<T>(work: Promise<T>): Promise<T> {
@@ -232,7 +265,7 @@ export class Upload {
     const buffer = this.#buffer as Buffer;
     if (this.#isFlushing) await this.#flushing;
     this.#throwIfFaulty();
-    this.#sums.push(crc32(buffer.subarray(0, blockBytes)));
+    this.#addSum(buffer, blockBytes);
     this.#buffer = undefined;
     this.#filled = 0;
     this.#isFlushing = true;
@@ -245,7 +278,14 @@ export class Upload {
     );
   }
 
+  #addSum(buffer: Buffer, bytes: number): void {
+    this.#complete = { block: this.#sums.length, buffer };
+    this.#sums.push(crc32(buffer.subarray(0, bytes)));
+    this.options.onReadable?.();
+  }
+
   #endFlush(buffer: Buffer): void {
+    this.#complete = undefined;
     this.#isFlushing = false;
     this.#give(buffer);
   }
@@ -253,14 +293,14 @@ export class Upload {
   async #put(buffer: Buffer, length: number): Promise<void> {
     const { files, temporaryPath } = this.options;
     await this.#takeRoom(this.#writtenBytes + length);
-    this.#fd ??= await files.open(temporaryPath, 'wx', 0o600);
+    this.#fd ??= await files.open(temporaryPath, this.options.onReadable === undefined ? 'wx' : 'wx+', 0o600);
     for (let at = 0; at < length; ) {
       const piece = at === 0 ? buffer : buffer.subarray(at);
       const written = await files.write(this.#fd, piece, length - at, this.#writtenBytes);
       at += written;
       this.#writtenBytes += written;
     }
-    this.options.onWritten?.();
+    this.options.onReadable?.();
   }
 
   /** Takes room for the first `bytes` of the file, and some in advance for the rest of the body. */
@@ -290,6 +330,7 @@ export class Upload {
   #dropBuffer(): void {
     if (this.#buffer !== undefined) this.#give(this.#buffer);
     this.#buffer = undefined;
+    this.#complete = undefined;
   }
 
   #close(): void {

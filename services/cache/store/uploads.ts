@@ -23,7 +23,8 @@ export interface NewObject extends Omit<ObjectMeta, 'length' | 'committedAt'> {
   /** Undefined for a chunked body. */
   readonly length: number | undefined;
   readonly maxShare: number | undefined;
-  readonly onWritten?: () => void;
+  /** Called when the upload has more bytes for readers, which keep its file open. */
+  readonly onReadable?: () => void;
   /** When its body was requested, as a commit time. Undefined: now. */
   readonly begunAt?: bigint;
 }
@@ -32,15 +33,10 @@ export type BeginResult =
   | Exclude<UploadAdmission, { kind: 'admitted' }>
   | { readonly kind: 'upload'; readonly upload: Upload; readonly limit: SizeLimit };
 
-export interface Placing {
-  readonly condition?: Condition | undefined;
-  /** A descriptor of the file, which stays open for readers. */
-  readonly fd?: number | undefined;
-}
-
-interface Replacement extends Placing {
+interface Replacement {
   readonly upload: Upload;
   readonly written: WrittenFile;
+  readonly condition: Condition | undefined;
 }
 
 export class Uploads {
@@ -73,9 +69,12 @@ export class Uploads {
    * stored.
    */
   async commit(upload: Upload, condition: Condition | undefined): Promise<WrittenFile> {
-    const written = await this.finish(upload);
+    const written = await this.finish(upload).catch((error: unknown) => {
+      void upload.abort();
+      throw error;
+    });
     try {
-      await this.place(upload, written, { condition });
+      await this.place(upload, written, condition);
     } catch (error) {
       await upload.discard();
       throw error;
@@ -86,23 +85,18 @@ export class Uploads {
   }
 
   /** Ends the body of an upload, as Upload.finish does. The caller must `place` the file or discard the upload. */
-  async finish(upload: Upload): Promise<WrittenFile> {
-    try {
-      return await upload.finish(this.#options.clock.commitTime());
-    } catch (error) {
-      void upload.abort();
-      throw error;
-    }
+  finish(upload: Upload): Promise<WrittenFile> {
+    return upload.finish(this.#options.clock.commitTime());
   }
 
   /**
-   * Gives a finished file its final name. Rejects as `commit` does; then the caller discards the upload. With `fd`, a descriptor of the
-   * file, it takes the descriptor over and returns the object, which the caller must `release`.
+   * Gives a finished file its final name. Rejects as `commit` does; then the caller discards the upload. If the upload has kept its file
+   * open for readers, it returns the object, which the caller must `release`.
    */
-  async place(upload: Upload, written: WrittenFile, placing: Placing): Promise<OpenObject | undefined> {
+  async place(upload: Upload, written: WrittenFile, condition: Condition | undefined): Promise<OpenObject | undefined> {
     const { catalog, health, mutex, remover, secret } = this.#options;
     const digest = digestOf(secret, written.meta.key);
-    const object = await mutex.run(fileName(digest), () => this.#replace(digest, { upload, written, ...placing }));
+    const object = await mutex.run(fileName(digest), () => this.#replace(digest, { upload, written, condition }));
     this.#begun.delete(upload);
     catalog.evictor.run();
     // The disk was late and the response has already stated that the object is not stored, or a removal came during the rename.
@@ -118,7 +112,7 @@ export class Uploads {
   }
 
   /** The caller holds the mutex. Renames the new file and adds its row. The room of the old version is freed after its last reader. */
-  async #replace(digest: Digest, { upload, written, condition, fd }: Replacement): Promise<OpenObject | undefined> {
+  async #replace(digest: Digest, { upload, written, condition }: Replacement): Promise<OpenObject | undefined> {
     const { files, directory, clock, window, catalog, opener, remover } = this.#options;
     if (upload.isAbandoned) throw new Error('the upload was abandoned');
     if (upload.isRevoked) throw new RevokedError('a removal covers the upload');
@@ -139,6 +133,7 @@ export class Uploads {
     catalog.commit(digest, owner, { blocks: blocksOf(written.sizeBytes), takenBytes: upload.takenBytes });
     upload.options.charge(-upload.takenBytes);
     window.entered(written.sizeBytes, clock.tick());
+    const fd = upload.takeDescriptor();
     const object = fd === undefined ? undefined : this.#adopt(catalog.find(digest), written, fd);
     if (version !== undefined) void freeRoom({ files, space: catalog.space, ...version }, held);
     else if (held !== undefined) files.close(held);

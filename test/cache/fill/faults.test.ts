@@ -2,7 +2,11 @@
 import { randomBytes } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import test from 'ava';
+import { connect } from 'node:net';
+import { buffer } from 'node:stream/consumers';
+import test, { type ExecutionContext } from 'ava';
+import { FileWriter } from '../../../services/cache/disk/file-writer.ts';
+import { type Files, systemFiles } from '../../../services/cache/disk/files.ts';
 import { startOrigin, startScripted } from '../../origin/support/origin.ts';
 import { callerHeaders } from '../../support/caller.ts';
 import { type Answer, call } from '../../support/http.ts';
@@ -259,6 +263,101 @@ for (const call of ['open', 'write', 'rename'] as const)
     await waitFor('no temporary file', async () => (await readdir(`${through.shard.directory}/temporary`)).length === 0);
     t.is((await through.stored('a')).status, 404);
   });
+
+for (const place of ['the thread pool', 'a thread'] as const) {
+  const files = (t: ExecutionContext) => {
+    const writer = place === 'a thread' ? new FileWriter({ onFail: (error) => t.fail(String(error)) }) : undefined;
+    t.teardown(() => writer?.close());
+    return new HostileFiles(writer);
+  };
+
+  test.serial(`a small object does not wait for a disk that hangs in ${place}, and is stored later`, async (t) => {
+    const hostile = files(t);
+    const body = randomBytes(100_000);
+    const through = await startThrough(t, (request, response) => serve(response, request, body), { files: hostile.files });
+    hostile.hangs.add('open');
+    const got = await through.get('a');
+    t.deepEqual([got.status, got.body.equals(body), got.headers['x-kura-stored']], [200, true, undefined]);
+    await waitFor('the write hangs', () => hostile.waiting === 1);
+    const joined = await through.get('a', { headers: { range: 'bytes=5-9' } });
+    t.deepEqual([joined.status, joined.headers['x-kura-cache'], joined.body.equals(body.subarray(5, 10))], [206, 'wait', true]);
+    t.is(await metric(through.shard, 'kura_cache_objects'), 0);
+    hostile.heal();
+    await waitFor('the object', async () => (await through.stored('a')).body.equals(body));
+    t.is(through.requests.length, 1);
+  });
+
+  test.serial(`a disk fault in ${place} after the response of a small object breaks nothing, and the object is not stored`, async (t) => {
+    const hostile = files(t);
+    const body = randomBytes(100_000);
+    const through = await startThrough(t, (request, response) => serve(response, request, body), { files: hostile.files });
+    for (const [fault, code] of [
+      ['open', 'EMFILE'],
+      ['write', 'ENOSPC'],
+      ['rename', 'EIO'],
+    ] as const) {
+      hostile.fails.set(fault, code);
+      const got = await through.get(fault);
+      t.deepEqual([got.status, got.body.equals(body)], [200, true], fault);
+      await waitFor('the end of the fill', async () => (await metric(through.shard, 'kura_cache_fills_in_flight')) === 0);
+      hostile.heal();
+      t.is((await through.stored(fault)).status, 404);
+      await waitFor('no room in use', async () => (await metric(through.shard, 'kura_cache_reserved_bytes')) === 0);
+    }
+    t.deepEqual(await readdir(`${through.shard.directory}/temporary`), []);
+    await waitFor('no buffer in use', async () => (await metric(through.shard, 'kura_cache_buffer_bytes')) === 0);
+  });
+
+  test.serial(`a PUT and a DELETE win over a small object whose write hangs in ${place}`, async (t) => {
+    const hostile = files(t);
+    const body = randomBytes(100_000);
+    const through = await startThrough(t, (request, response) => serve(response, request, body), { files: hostile.files });
+    for (const method of ['PUT', 'DELETE'] as const) {
+      hostile.hangs.add('rename');
+      t.true((await through.get(method)).body.equals(body));
+      await waitFor('the write hangs', () => hostile.waiting === 1);
+      const headers = { ...callerHeaders(), ...(method === 'PUT' ? { 'content-length': 5 } : {}) };
+      const written = call(through.shard.url, {
+        method,
+        path: `/objects/${through.prefix}${method}`,
+        body: 'newer'.slice(0, method === 'PUT' ? 5 : 0),
+        headers,
+      });
+      // The rename is in progress, so the write comes after it.
+      hostile.heal();
+      t.is((await written).status, method === 'PUT' ? 201 : 204);
+      const { status, body: stored } = await through.stored(method);
+      t.deepEqual([status, status === 200 && stored.toString()], method === 'PUT' ? [200, 'newer'] : [404, false]);
+    }
+  });
+}
+
+test.serial('a fill opens its file once, and a reader that comes late gets the blocks from it', async (t) => {
+  const body = randomBytes(8 * MiB + 5);
+  const opened: string[] = [];
+  const files: Files = {
+    ...systemFiles,
+    open: async (path, flags, mode) => {
+      if (path.includes('/temporary/')) opened.push(String(flags));
+      return await systemFiles.open(path, flags, mode);
+    },
+  };
+  const origin = pausing(body);
+  const through = await startThrough(t, origin.respond, { files });
+  const { hostname, port } = new URL(through.shard.url);
+  const socket = connect(Number(port), hostname).pause();
+  t.teardown(() => socket.destroy());
+  const lines = Object.entries(fillHeaders()).map(([name, value]) => `${name}: ${value}\r\n`);
+  socket.write(`GET /through/${through.prefix}a HTTP/1.1\r\nhost: kura\r\nconnection: close\r\n${lines.join('')}\r\n`);
+  await waitFor('the fill', () => origin.open.length === 1);
+  origin.end();
+  await waitFor('the object', async () => (await through.stored('a')).body.equals(body));
+  const removed = await call(through.shard.url, { method: 'DELETE', path: `/objects/${through.prefix}a`, headers: { ...callerHeaders() } });
+  t.is(removed.status, 204);
+  const bytes = await buffer(socket.resume());
+  t.true(bytes.subarray(bytes.indexOf('\r\n\r\n') + 4).equals(body));
+  t.deepEqual(opened, ['wx+']);
+});
 
 test.serial('without a reachable origin service a miss is 502, and hits still work', async (t) => {
   const through = await startThrough(t, () => {}, { environment: { KURA_CACHE_ORIGIN_URL: 'http://127.0.0.1:9' } });

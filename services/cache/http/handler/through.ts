@@ -2,7 +2,7 @@
 import type { Result } from '../../counters.ts';
 import type { Fill, FillRequest, FillState } from '../../fill/fill.ts';
 import type { Fills } from '../../fill/fills.ts';
-import type { Growth } from '../../fill/growth.ts';
+import { GoneError } from '../../fill/growth.ts';
 import { bodyRoute, type ObjectRequest } from '../object-request.ts';
 import { sendBody } from '../send-body.ts';
 import type { ObjectService } from '../service.ts';
@@ -90,7 +90,7 @@ async function sendGrowing(call: PartCall, state: Growing): Promise<Result | 'ag
     }
     const reached = await growth.reach(start + 1, call.untilMs - performance.now());
     if (reached === 'late') return await refuseFault(call.reply, 'failed');
-    return reached === 'ended' ? 'ended' : await sendFile(call, { ...state, ...plan });
+    return reached === 'ended' ? 'ended' : await sendSlice(call, { ...state, ...plan });
   } finally {
     growth.leave();
   }
@@ -102,7 +102,7 @@ type Slice = Pick<Growing, 'growth' | 'length' | 'contentType'> & {
   readonly end: number;
 };
 
-async function sendFile(call: PartCall, slice: Slice): Promise<Result> {
+async function sendSlice(call: PartCall, slice: Slice): Promise<Result | 'again'> {
   const { service, request, reply } = call;
   const { reader, buffers, readerTimeoutMs: timeoutMs, budget, counters } = service;
   const { growth, start, end } = slice;
@@ -115,24 +115,16 @@ async function sendFile(call: PartCall, slice: Slice): Promise<Result> {
   };
   try {
     const times = { deadlineMs: performance.now() + budget.firstByteMs, timeoutMs, readMs: budget.readMs };
-    const from = { object: growth.file, start, end, reader, buffers, waitFor: (bytes: number) => waitFor(growth, bytes) };
+    const from = { object: growth.file, start, end, reader, buffers, growth };
     await sendBody({ ...from, ...times, to: sink.to, head: sink.head }, begin);
   } catch (error) {
     if (isBegun) throw error;
-    return await refuse(reply, 'fill-busy');
+    // The object is stored meanwhile, or the fill has failed.
+    return error instanceof GoneError ? 'again' : await refuse(reply, 'fill-busy');
   }
   counters.sent[bodyRoute(request)] += end - start;
   sink.end();
   return resultOf(call);
-}
-
-/** A fill ends by itself when its origin stalls. This limit only ends a wait for a hung disk. */
-const maxStallMs = 120_000;
-
-async function waitFor(growth: Growth, bytes: number): Promise<void> {
-  if (growth.availableBytes >= bytes) return;
-  const reached = await growth.reach(bytes, maxStallMs);
-  if (reached !== 'reached') throw new Error(`the fill has ${reached}`);
 }
 
 /** Responds to a prefetch job when the fill has ended. */
