@@ -35,6 +35,7 @@ const rooms: Readonly<Record<string, { readonly below: Readonly<Record<string, r
       fill: ['store', 'index', 'disk'],
       upkeep: ['store', 'index', 'disk'],
       store: ['index', 'disk'],
+      metrics: ['index'],
       index: [],
       disk: [],
     },

@@ -46,7 +46,11 @@ export const problems: { readonly [D in Denial as RowName<D>]: Row<D> } = {
     code: 'bad-prefix',
     detail: `a prefix ends with /, or is empty, and has up to ${maxKeyBytes} bytes of printable ASCII without . and .. segments`,
   },
-  'no-such-path': { status: 404, code: 'no-such-path', detail: 'objects are under /objects/, /direct/ and /through/' },
+  'no-such-path': {
+    status: 404,
+    code: 'no-such-path',
+    detail: 'objects are under /objects/, /direct/ and /through/, and prefixes under /prefetch/ and /datasets/',
+  },
   'no-origin': { status: 404, code: 'no-origin', detail: 'the keys under this prefix have no origin' },
   'bad-method': {
     status: 405,

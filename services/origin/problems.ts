@@ -7,7 +7,7 @@ export const problems = {
     status: 400,
     detail: 'The key is not under the prefix of the origin, or it has a malformed escape, an escaped slash or NUL, or a dot segment.',
   },
-  'bad-prefix': { status: 400, detail: 'A prefix ends with /, and it has the canonical spelling of keys.' },
+  'bad-prefix': { status: 400, detail: 'A prefix ends with /, is in the canonical spelling of keys, and has no . or .. segment.' },
   'bad-range': { status: 400, detail: 'The only supported range is bytes=FIRST- or bytes=FIRST-LAST.' },
   'bad-caller': { status: 401, detail: 'x-kura-caller and x-kura-terms are missing, have expired, or are not signed by authz.' },
   'not-your-origin': { status: 403, detail: 'The terms of the request do not name this origin.' },

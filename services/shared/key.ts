@@ -85,6 +85,11 @@ export function canonicalKey(text: string): string | undefined {
   return spelled + text.slice(path.length);
 }
 
+/** Whether a prefix has a whole `.` or `..` segment, so that no key begins with it. */
+export function hasDotSegment(prefix: string): boolean {
+  return /(?:^|\/)\.\.?\//.test(prefix);
+}
+
 const slash = 0x2f;
 const dot = 0x2e;
 

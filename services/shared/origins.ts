@@ -1,6 +1,6 @@
 /** Pure: the document `kind: Origins`, which names the storage behind prefixes of keys. authz and the origin service read it alike. */
 import type { Node } from 'yaml';
-import { canonicalKey, maxKeyBytes } from './key.ts';
+import { canonicalKey, hasDotSegment, maxKeyBytes } from './key.ts';
 import { maxSignedNumber, originNameForm } from './signed-terms.ts';
 import { type Compiled, readStrictly, type StrictReader } from './strict-reader.ts';
 
@@ -119,7 +119,9 @@ function readOrigin(reader: StrictReader, node: unknown): Origin {
 function readPrefix(reader: StrictReader, node: unknown, what: string): string {
   const prefix = reader.text(node, what, keyText);
   const canonical = canonicalKey(prefix);
-  if (canonical === undefined) reader.wrong(node, `${what}: "${prefix}" covers no key`);
+  if (canonical === undefined) {
+    reader.wrong(node, `${what}: "${prefix}" covers no key: it has a malformed escape, %2F, %5C, %00 or an escaped . or .. segment`);
+  } else if (hasDotSegment(prefix)) reader.wrong(node, `${what}: "${prefix}" covers no key: it has a . or .. segment`);
   else if (canonical !== prefix) reader.wrong(node, `${what}: "${prefix}" is not canonical; write "${canonical}"`);
   if (prefix !== '' && !prefix.endsWith('/')) reader.wrong(node, `${what}: "${prefix}" must end with a slash`);
   if (prefix.startsWith('/') || prefix.includes('?')) reader.wrong(node, `${what}: "${prefix}" must not begin with / or contain ?`);

@@ -9,6 +9,7 @@ import { type Files, systemFiles } from '../../services/cache/disk/files.ts';
 import { timeBudget } from '../../services/cache/disk/time-budget.ts';
 import { type Answer, call } from '../support/http.ts';
 import { waitFor } from '../support/wait.ts';
+import { ask } from './datasets/support/console.ts';
 import { fileOf, storedBytes } from './support/disk.ts';
 import { metric, startTestShard, type TestShard, temporaryDirectory } from './support/shard.ts';
 
@@ -129,6 +130,23 @@ test('a DELETE that fails on the disk is 507, and the object stays', async (t) =
   await waitFor('the metrics match the disk', () => metricsMatchDisk(shard));
 });
 
+test('the room of a reader counts although an earlier removal of its object has failed', async (t) => {
+  const { state, files } = switchable();
+  const shard = await startTestShard(t, { files });
+  const body = randomBytes(40_000_000);
+  await put(shard, 'a', body);
+  const reading = await fetch(`${shard.url}/objects/a`);
+  state.unlinkFails = 'EIO';
+  t.is((await call(shard.url, { method: 'DELETE', path: '/objects/a' })).status, 507);
+  state.unlinkFails = undefined;
+  t.true((await get(shard, 'a')).body.equals(body));
+  t.is(await metric(shard, 'kura_cache_reserved_bytes'), 0);
+  t.is((await call(shard.url, { method: 'DELETE', path: '/objects/a' })).status, 204);
+  t.true((await metric(shard, 'kura_cache_reserved_bytes')) >= body.length, 'the room counts until the reader has ended');
+  t.true(Buffer.from(await reading.arrayBuffer()).equals(body));
+  await waitFor('the metrics match the disk', () => metricsMatchDisk(shard));
+});
+
 for (const place of places)
   test(`${place.name}: a hung disk causes a miss or 507 in time, takes the shard out of service, and brings it back`, async (t) => {
     const { state, files, release } = switchable(place.start(t));
@@ -224,6 +242,26 @@ test('with more files than the limit and uploads during recovery, no file lacks 
   );
   t.is(await health(shard), 200);
   t.is(await metric(shard, 'kura_cache_disk_errors_total'), 0);
+});
+
+test('no removed object returns after a restart, although recovery could not remove files above the limit at first', async (t) => {
+  const first = await startTestShard(t);
+  for (let at = 0; at < 200; at += 1) await put(first, `set/${at}`, randomBytes(100));
+  await first.close();
+  await rm(path.join(first.directory, 'snapshot'));
+  const { state, files } = switchable();
+  state.unlinkFails = 'EIO';
+  const shard = await startTestShard(t, { directory: first.directory, files, environment: { KURA_CACHE_MAX_OBJECTS: '64' } });
+  const { status, json } = await ask(shard, '/datasets?prefix=set%2F', { method: 'DELETE' });
+  t.is(status, 202);
+  await waitFor('the last folder is scanned', async () => (await metric(shard, 'kura_cache_recovered_ratio')) >= 255 / 256);
+  t.true((await metric(shard, 'kura_cache_disk_errors_total', 'kind="write"')) > 0);
+  state.unlinkFails = undefined;
+  await waitFor('the removal ends', async () => (await ask(shard, `/datasets/removal?id=${json.removal}`)).json.state === 'done');
+  await shard.close();
+  const next = await startTestShard(t, { directory: first.directory });
+  await waitFor('all is counted', async () => (await metric(next, 'kura_cache_recovered_ratio')) === 1);
+  t.is(await metric(next, 'kura_cache_objects'), 0);
 });
 
 test('a shard does not start on a directory with objects but without its identity file', async (t) => {

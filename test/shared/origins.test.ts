@@ -63,6 +63,11 @@ test('a document with each kind of origin is read with its defaults', (t) => {
   ]);
 });
 
+test('a prefix may have dots beside other characters', (t) => {
+  for (const prefix of ['a/.b/', '..a/', 'a.../', '.../'])
+    t.deepEqual(problemsOf(`- { name: a, prefix: ${prefix}, file: { path: /mnt } }\n`), [], prefix);
+});
+
 test('each problem names its line', (t) => {
   const file = 'file: { path: /mnt }';
   const cases: readonly (readonly [string, RegExp])[] = [
@@ -71,6 +76,9 @@ test('each problem names its line', (t) => {
     [`- { name: a, prefix: a, ${file} }`, /4: origin a: prefix: "a" must end with a slash/],
     [`- { name: a, prefix: /a/, ${file} }`, /must not begin with \//],
     [`- { name: a, prefix: a%61/, ${file} }`, /"a%61\/" is not canonical; write "aa\/"/],
+    [`- { name: a, prefix: a/../b/, ${file} }`, /4: origin a: prefix: "a\/..\/b\/" covers no key: it has a \. or \.\. segment/],
+    [`- { name: a, prefix: ./, ${file} }`, /"\.\/" covers no key: it has a \. or \.\. segment/],
+    [`- { name: a, prefix: a%zz/, ${file} }`, /"a%zz\/" covers no key: it has a malformed escape/],
     ['- { name: a, prefix: a/ }', /4: origin a must have one of s3, http and file; it has none/],
     [`- { name: a, prefix: a/, ${file}, http: { url: "http://x/" } }`, /it has http and file/],
     ['- { name: a, prefix: a/, http: { url: "http://x/y" } }', /url "http:\/\/x\/y" must end with a slash/],

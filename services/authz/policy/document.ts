@@ -1,6 +1,6 @@
 /** Pure: the text of an AccessPolicy, read strictly: what is not exactly of its form is a problem with line and column, and nothing is guessed. */
 import { isMap, type Node } from 'yaml';
-import { canonicalKey, maxKeyBytes } from '../../shared/key.ts';
+import { canonicalKey, hasDotSegment, maxKeyBytes } from '../../shared/key.ts';
 import { maxSignedNumber } from '../../shared/signed-terms.ts';
 import { readStrictly, type StrictReader } from '../../shared/strict-reader.ts';
 
@@ -147,7 +147,8 @@ function readKey(reader: StrictReader, node: unknown, what: string, form: string
   const canonical = canonicalKey(key);
   if (canonical === undefined) {
     reader.wrong(node, `${what}: "${key}" covers no key: it has a malformed escape, %2F, %5C, %00 or an escaped . or .. segment`);
-  } else if (canonical !== key) reader.wrong(node, `${what}: "${key}" is not canonical; write "${canonical}"`);
+  } else if (hasDotSegment(key)) reader.wrong(node, `${what}: "${key}" covers no key: it has a . or .. segment`);
+  else if (canonical !== key) reader.wrong(node, `${what}: "${key}" is not canonical; write "${canonical}"`);
   return key;
 }
 

@@ -5,7 +5,8 @@ import type { FaultSink } from '../disk/disk-health.ts';
 import type { ObjectMeta } from '../disk/trailer.ts';
 import type { Catalog } from '../index/catalog.ts';
 import { groupsUnder } from '../index/dataset-totals.ts';
-import type { Inspected, Store } from '../store/store.ts';
+import type { Inspected } from '../store/inspector.ts';
+import type { Store } from '../store/store.ts';
 import { batchFiles, readBatch } from './batch.ts';
 import { FirstDigests } from './first-digests.ts';
 

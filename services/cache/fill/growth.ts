@@ -2,8 +2,9 @@
 import type { Key } from '../../shared/key.ts';
 import { blockBytes, blockCount } from '../disk/trailer.ts';
 import { noRow } from '../index/object-index.ts';
+import type { Condition } from '../store/condition.ts';
 import { OpenObject } from '../store/open-object.ts';
-import type { Condition, Store } from '../store/store.ts';
+import type { Store } from '../store/store.ts';
 import type { Upload, WrittenFile } from '../store/upload.ts';
 
 interface GrowthOptions {

@@ -5,7 +5,8 @@ import type { FaultSink } from '../disk/disk-health.ts';
 import { faultKind } from '../disk/files.ts';
 import type { TimeBudget } from '../disk/time-budget.ts';
 import { lowest, type SizeLimit } from '../index/catalog.ts';
-import { type Condition, ConditionError, RevokedError, type Store } from '../store/store.ts';
+import { type Condition, ConditionError, RevokedError } from '../store/condition.ts';
+import type { Store } from '../store/store.ts';
 import { NoRoomError, type Upload } from '../store/upload.ts';
 import { DigestCheck, type ExpectedDigest } from './digests.ts';
 

@@ -165,11 +165,11 @@ export class Catalog {
     return removed;
   }
 
-  /** Restores a row whose file could not be removed. */
-  putBack({ row, bytes }: RemovedRow): void {
+  /** Restores a row whose file could not be removed. Returns its new number. */
+  putBack({ row, bytes }: RemovedRow): number {
     this.restoredRows += 1;
     this.space.cancelDelete(bytes, 1);
-    this.index.insert(row, 'oldest');
+    return this.index.insert(row, 'oldest');
   }
 
   /** Removes the row of a file that another program has removed. */

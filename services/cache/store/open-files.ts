@@ -47,7 +47,7 @@ export class OpenFiles {
     this.#byKey.set(object.key, entry);
     this.#byRow.set(object.row, object);
     this.#idle.add(entry);
-    object.onIdle = () => this.#takeBack(entry);
+    object.onIdle = () => this.#reenter(entry);
     this.shrink(this.#max);
   }
 
@@ -64,6 +64,13 @@ export class OpenFiles {
   hide(object: OpenObject): void {
     if (!object.isInUse) this.remove(object);
     else if (this.#dropKey(object)) object.onIdle = () => this.remove(object);
+  }
+
+  /** Takes an object with readers back after `remove`, because its row was restored. It stays hidden. */
+  takeBack(object: OpenObject): void {
+    object.acquire();
+    this.#byRow.set(object.row, object);
+    object.onIdle = () => this.remove(object);
   }
 
   /** Hides all objects for which the test holds. */
@@ -104,7 +111,7 @@ export class OpenFiles {
   }
 
   /** Objects in use may exceed the limit. At the end of their use, the limit applies again. */
-  #takeBack(entry: Entry): void {
+  #reenter(entry: Entry): void {
     this.#idle.add(entry);
     this.shrink(this.#max);
   }

@@ -32,8 +32,8 @@ interface RecoveryOptions {
   readonly counters: Counters;
   readonly log: Logger;
   readonly health: FaultSink;
-  /** Removes the file of a digest that has no row. Does not reject. */
-  readonly removeFile: (digest: Digest) => Promise<void>;
+  /** Removes the file of a digest that has no row. Resolves with false if the disk failed. Does not reject. */
+  readonly removeFile: (digest: Digest) => Promise<boolean>;
   /** Called when all files are counted, before the limits apply. */
   readonly onCounted: () => void;
   readonly signal: AbortSignal;
@@ -101,12 +101,15 @@ export class Recovery {
     return totals?.takenAtMs ?? 0;
   }
 
-  /** Scans all folders, and repeats folders that could not be read. Objects that are not counted would stay misses. */
+  /**
+   * Scans all folders, and repeats those with a file that could not be read or removed. Without a row, an object would be a miss, and a
+   * removal would not find it: it would return after the next start.
+   */
   async #scanAll(takenAtMs: number): Promise<void> {
     const { log, signal } = this.#options;
     let folders = await this.#scan(takenAtMs);
     while (folders.length > 0 && !signal.aborted) {
-      log.warn({ folders: folders.length }, 'folders could not be read; scanning them again');
+      log.warn({ folders: folders.length }, 'files could not be read or removed; scanning their folders again');
       await delay(rescanMs, undefined, { signal, ref: false }).catch(() => {});
       folders = await this.#scan(takenAtMs, folders);
     }
@@ -134,7 +137,8 @@ export class Recovery {
     return folders === undefined ? await scanObjects(options) : await scanObjects(options, [...folders]);
   }
 
-  #count(digest: Digest, sizeBytes: number, isNewerThanSnapshot: boolean): void {
+  /** Resolves with false if the file has no row and could not be removed. */
+  async #count(digest: Digest, sizeBytes: number, isNewerThanSnapshot: boolean): Promise<boolean> {
     const { catalog, clock, counters } = this.#options;
     const { index } = catalog;
     counters.recoveredObjects += 1;
@@ -142,14 +146,15 @@ export class Recovery {
     if (row !== noRow) {
       index.setFlag(row, flagUnconfirmed, false);
       index.resize(row, blocksOf(sizeBytes));
-    } else if (this.#options.catalog.isFull) {
+    } else if (catalog.isFull) {
       // The directory has more files than the limit allows. A file without a row could never be evicted.
-      void this.#options.removeFile(digest);
+      return await this.#options.removeFile(digest);
     } else {
       const place = isNewerThanSnapshot ? 'newest' : 'oldest';
       const tick = isNewerThanSnapshot ? clock.tick() : 1;
       index.insert({ ...digest, blocks: blocksOf(sizeBytes), tick, group: unknownGroup }, place);
     }
+    return true;
   }
 
   /** Checks rows of the snapshot that the scan has not confirmed. */
@@ -172,6 +177,6 @@ export class Recovery {
     const row = catalog.find(digest);
     if (row === noRow || !catalog.index.hasFlag(row, flagUnconfirmed)) return;
     if (stat === undefined) catalog.index.remove(row);
-    else this.#count(digest, stat.size, false);
+    else await this.#count(digest, stat.size, false);
   }
 }

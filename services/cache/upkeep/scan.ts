@@ -14,14 +14,15 @@ interface ScanOptions {
   readonly signal: AbortSignal;
   /** Whether the file is already known or is being changed. Called before and after lstat. */
   readonly isKnown: (digest: Digest, name: string) => boolean;
-  readonly onObject: (digest: Digest, sizeBytes: number, modifiedAtMs: number) => void;
+  /** It counts the object before its first await. Resolves with false if the folder must be scanned again. Does not reject. */
+  readonly onObject: (digest: Digest, sizeBytes: number, modifiedAtMs: number) => Promise<boolean>;
   /** Called for a file that is not an object. The file stays. */
   readonly onForeign: (file: string) => void;
   readonly onError: (error: unknown) => void;
   readonly onFolder?: (number: number) => void;
 }
 
-/** Resolves with the numbers of the folders that could not be read completely. */
+/** Resolves with the numbers of the folders that must be scanned again. */
 export async function scanObjects(options: ScanOptions, folders = allFolders()): Promise<number[]> {
   const failed: number[] = [];
   for (const number of folders) {
@@ -53,7 +54,7 @@ async function scanFolder(options: ScanOptions, prefix: string): Promise<boolean
       if (digest === undefined) return options.onForeign(file);
       if (options.isKnown(digest, name)) return;
       try {
-        take(options, file, { name, digest }, await lstat(file));
+        if (!(await take(options, file, { name, digest }, await lstat(file)))) isWhole = false;
       } catch (error) {
         if (faultKind(error) === 'absent') return;
         options.onError(error);
@@ -66,8 +67,9 @@ async function scanFolder(options: ScanOptions, prefix: string): Promise<boolean
 }
 
 /** Runs in the same turn of the event loop as the result of lstat: no request can change the file between this check and the new row. */
-function take(options: ScanOptions, file: string, { name, digest }: { name: string; digest: Digest }, stat: Stats): void {
-  if (options.isKnown(digest, name)) return;
-  if (stat.isFile()) options.onObject(digest, stat.size, stat.mtimeMs);
-  else options.onForeign(file);
+async function take(options: ScanOptions, file: string, { name, digest }: { name: string; digest: Digest }, stat: Stats): Promise<boolean> {
+  if (options.isKnown(digest, name)) return true;
+  if (stat.isFile()) return await options.onObject(digest, stat.size, stat.mtimeMs);
+  options.onForeign(file);
+  return true;
 }

@@ -1,7 +1,7 @@
 /** The HTTP edge for prefetch jobs, behind Envoy: `/prefetch/<prefix>`, for requests with signed terms that name an origin. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { ListenAddress } from '../../shared/environment.ts';
-import { canonicalKey } from '../../shared/key.ts';
+import { canonicalKey, isKey } from '../../shared/key.ts';
 import { type Listening, listen } from '../../shared/listen.ts';
 import type { Logger } from '../../shared/log.ts';
 import { type FillTerms, formatCaller } from '../../shared/signed-terms.ts';
@@ -58,7 +58,8 @@ async function handle(request: IncomingMessage, response: ServerResponse, option
   if (prefix === undefined) return refuse(request, response, 'no-such-path');
   const admitted = options.admission.admit(request.headers);
   if (admitted === undefined) return refuse(request, response, 'bad-caller');
-  if ((prefix !== '' && !prefix.endsWith('/')) || canonicalKey(prefix) !== prefix) return refuse(request, response, 'bad-prefix');
+  if ((prefix !== '' && !(prefix.endsWith('/') && isKey(prefix))) || canonicalKey(prefix) !== prefix)
+    return refuse(request, response, 'bad-prefix');
   // authz names the origin only if the caller has GET and FILL over the whole prefix.
   const { fill } = admitted;
   if (fill === undefined) return refuse(request, response, 'no-origin');

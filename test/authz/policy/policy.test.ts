@@ -136,6 +136,12 @@ for (const [what, text, place, message] of [
     '"100%/',
     /a key: "100%\/" covers no key: it has a malformed escape/,
   ],
+  [
+    'a prefix with a dot segment',
+    example.replace('_shared/imagenet/"]', '_shared/../imagenet/"]'),
+    '"_shared/../',
+    /a key: "_shared\/\.\.\/imagenet\/" covers no key: it has a \. or \.\. segment/,
+  ],
   ['an escaped slash', example.replace('by/{namespace}', 'by%2F{namespace}'), '"by%2F', /covers no key: .*%2F/],
   [
     'a test of a key that is not canonical',

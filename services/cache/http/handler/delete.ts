@@ -1,7 +1,7 @@
 /** Handles DELETE. */
 import type { Result } from '../../counters.ts';
 import { within } from '../../disk/deadline.ts';
-import { ConditionError } from '../../store/store.ts';
+import { ConditionError } from '../../store/condition.ts';
 import { isConditional, mayWrite, type Version } from '../conditions.ts';
 import type { ObjectRequest } from '../object-request.ts';
 import type { ObjectService } from '../service.ts';
