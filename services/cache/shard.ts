@@ -16,6 +16,7 @@ import { type Removal, Removals, readRemovals } from './datasets/removals.ts';
 import { Sweep } from './datasets/sweep.ts';
 import { FolderRepair, type Identity, lockDirectory, prepareDirectory, requireMarker } from './disk/directory.ts';
 import { DiskHealth } from './disk/disk-health.ts';
+import { FileReader } from './disk/file-reader.ts';
 import { FileWriter } from './disk/file-writer.ts';
 import { countPending, type Files, systemFiles } from './disk/files.ts';
 import { openSendfile, type SendfileCalls } from './disk/sendfile-calls.ts';
@@ -67,7 +68,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   const descriptors = divideDescriptors(config.openFiles, log);
   const { openFiles } = descriptors;
   const known = await readRemovals(config.directory);
-  const files = replaced.files ?? withWriter(closer, log);
+  const files = replaced.files ?? withThreads(closer, log);
   const parts = createParts({ config, identity, log, openFiles, known, files, signal: stopped.signal });
   const { catalog, repair, store, reader, buffers, counters, window, health, recovery, maintenance, removals, sweep, datasets } = parts;
   closer.add('open files', () => store.openFiles.shrink(0));
@@ -147,11 +148,20 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   return { objects: objects.address, metrics: metrics.address };
 }
 
-function withWriter(closer: Closer, log: Logger): Files {
+function withThreads(closer: Closer, log: Logger): Files {
   const onFail = (error: unknown) => log.error({ err: error }, 'the thread for small files has ended: the thread pool writes them now');
   const writer = new FileWriter({ onFail });
   closer.add('file writer', () => writer.close());
-  return { ...systemFiles, writeWhole: (...file) => writer.write(...file), unlinkSmall: (path) => writer.remove(path) };
+  const reader = new FileReader({
+    onFail: (error) => log.warn({ err: error }, 'the thread for cold reads has ended: the thread pool reads small objects now'),
+  });
+  closer.add('file reader', () => reader.close());
+  return {
+    ...systemFiles,
+    writeWhole: (...file) => writer.write(...file),
+    unlinkSmall: (path) => writer.remove(path),
+    readWhole: (path, bytes) => reader.read(path, bytes),
+  };
 }
 
 /** `listening` returns the address of the shard. It is called only after the shard listens. */
@@ -217,7 +227,7 @@ function createParts({ config, identity, log, signal, ...options }: PartsOptions
     clock,
     evict: (row) => store.evict(row),
   });
-  const loaded = new LoadedBodies({ buffers });
+  const loaded = new LoadedBodies();
   for (const { time } of options.known) clock.commitAfter(BigInt(time));
   const removals = new Removals({ directory, now: () => clock.commitTime() }, options.known);
   const common = { directory, catalog, files, buffers, loaded, clock, window, counters, health, log, signal };

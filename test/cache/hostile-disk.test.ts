@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { readdir, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { FileReader } from '../../services/cache/disk/file-reader.ts';
 import { FileWriter } from '../../services/cache/disk/file-writer.ts';
 import { type Files, systemFiles } from '../../services/cache/disk/files.ts';
 import { timeBudget } from '../../services/cache/disk/time-budget.ts';
@@ -25,7 +26,7 @@ async function metricsMatchDisk(shard: TestShard): Promise<boolean> {
 }
 
 /** Real files whose calls hang or fail while `state` demands it. */
-function switchable(writer?: FileWriter) {
+function switchable({ writer, reader }: { writer?: FileWriter; reader?: FileReader } = {}) {
   const state = {
     unlinkFails: undefined as string | undefined,
     writeFails: undefined as string | undefined,
@@ -43,8 +44,14 @@ function switchable(writer?: FileWriter) {
     await gate('unlink');
     return (await writer?.remove(file)) ?? false;
   };
+  const readWhole: Files['readWhole'] = async (...file) => {
+    await gate('open');
+    await gate('read');
+    return await reader?.read(...file);
+  };
   const files: Files = {
     ...systemFiles,
+    ...(reader === undefined ? {} : { readWhole }),
     ...(writer === undefined ? {} : { writeWhole, unlinkSmall }),
     open: async (file, flags, mode) => {
       await gate('open');
@@ -76,15 +83,16 @@ function switchable(writer?: FileWriter) {
   return { state, files, release };
 }
 
-/** Where small files are written. */
-const writers = [
-  { name: 'thread pool', start: () => undefined },
+/** Where small files are written and read. */
+const places = [
+  { name: 'thread pool', start: () => ({}) },
   {
-    name: 'thread',
+    name: 'threads',
     start: (t: ExecutionContext) => {
-      const writer = new FileWriter({ onFail: (error) => t.fail(String(error)) });
-      t.teardown(() => writer.close());
-      return writer;
+      const onFail = (error: unknown) => t.fail(String(error));
+      const [writer, reader] = [new FileWriter({ onFail }), new FileReader({ onFail })];
+      t.teardown(() => Promise.all([writer.close(), reader.close()]));
+      return { writer, reader };
     },
   },
 ];
@@ -139,9 +147,9 @@ test('the room of a reader counts although an earlier removal of its object has 
   await waitFor('the metrics match the disk', () => metricsMatchDisk(shard));
 });
 
-for (const writer of writers)
-  test(`${writer.name}: a hung disk causes a miss or 507 in time, takes the shard out of service, and brings it back`, async (t) => {
-    const { state, files, release } = switchable(writer.start(t));
+for (const place of places)
+  test(`${place.name}: a hung disk causes a miss or 507 in time, takes the shard out of service, and brings it back`, async (t) => {
+    const { state, files, release } = switchable(place.start(t));
     const shard = await startTestShard(t, { files, budget: timeBudget, environment: { KURA_CACHE_OPEN_FILES: '0' } });
     for (let at = 0; at < 20; at += 1) await put(shard, `k${at}`, randomBytes(100_000));
     for (const name of ['open', 'read', 'write', 'rename', 'unlink'] as const) state.hangs.add(name);
@@ -165,9 +173,9 @@ for (const writer of writers)
     await waitFor('an object is stored', async () => (await put(shard, 'new', randomBytes(1000))).status === 201);
   });
 
-for (const writer of writers)
-  test(`${writer.name}: a late commit is undone: the key has neither the new nor the replaced object`, async (t) => {
-    const { state, files, release } = switchable(writer.start(t));
+for (const place of places)
+  test(`${place.name}: a late commit is undone: the key has neither the new nor the replaced object`, async (t) => {
+    const { state, files, release } = switchable(place.start(t));
     const shard = await startTestShard(t, { files, budget: timeBudget });
     await put(shard, 'a', randomBytes(1000));
     state.hangs.add('rename');

@@ -8,6 +8,7 @@ import { connect } from 'node:net';
 import { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
+import { FileReader } from '../../services/cache/disk/file-reader.ts';
 import { FileWriter } from '../../services/cache/disk/file-writer.ts';
 import { timeBudget } from '../../services/cache/disk/time-budget.ts';
 import { type Answer, type Call, call } from '../support/http.ts';
@@ -185,14 +186,18 @@ function startSlowClients(shard: TestShard, count: number): () => void {
 
 for (const place of ['the thread pool', 'a thread'] as const)
   test.serial(
-    `with failing and hanging file calls and small files written in ${place}, each 200 is a whole current version, and the metrics match the disk`,
-    (t) => testModel(t, place === 'a thread' ? new FileWriter({ onFail: (error) => t.fail(String(error)) }) : undefined),
+    `with failing and hanging file calls and small files in ${place}, each 200 is a whole current version, and the metrics match the disk`,
+    (t) => {
+      const onFail = (error: unknown) => t.fail(String(error));
+      return place === 'a thread' ? testModel(t, new FileWriter({ onFail }), new FileReader({ onFail })) : testModel(t);
+    },
   );
 
-async function testModel(t: ExecutionContext, writer: FileWriter | undefined): Promise<void> {
+async function testModel(t: ExecutionContext, writer?: FileWriter, reader?: FileReader): Promise<void> {
   t.timeout((seconds + 120) * 1000);
   t.teardown(() => writer?.close());
-  const hostile = new HostileFiles(writer);
+  t.teardown(() => reader?.close());
+  const hostile = new HostileFiles(writer, reader);
   const shard = await startTestShard(t, {
     files: hostile.files,
     budget: timeBudget,

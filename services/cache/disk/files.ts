@@ -1,6 +1,7 @@
 /** The system calls of a shard on its object files. A test can replace each of them to inject the errors of a disk. */
 import fs from 'node:fs';
 import { promisify } from 'node:util';
+import type { WholeFile } from './file-reader.ts';
 
 export interface Files {
   open(path: string, flags: string | number, mode?: number): Promise<number>;
@@ -16,6 +17,8 @@ export interface Files {
   unlink(path: string): Promise<void>;
   /** Writes a small file and gives it its name, as one job. Resolves with false if it has not touched the disk (file-writer.ts). */
   writeWhole?(temporary: string, path: string, bytes: Buffer): Promise<boolean>;
+  /** Opens and reads a file as one job. Resolves with undefined if another way must read it (file-reader.ts). */
+  readWhole?(path: string, bytes: number): Promise<WholeFile | undefined>;
   /** Like unlink, for a file that the system frees in a moment. Resolves with false if it has not touched the disk. */
   unlinkSmall?(path: string): Promise<boolean>;
 }
@@ -70,6 +73,7 @@ export function countPending(files: Files, onPending: (change: 1 | -1) => void):
   return {
     ...files,
     ...(files.writeWhole === undefined ? {} : { writeWhole: counted(files.writeWhole) }),
+    ...(files.readWhole === undefined ? {} : { readWhole: counted(files.readWhole) }),
     ...(files.unlinkSmall === undefined ? {} : { unlinkSmall: counted(files.unlinkSmall) }),
     open: counted(files.open),
     read: counted(files.read),

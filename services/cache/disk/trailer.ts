@@ -142,6 +142,13 @@ export function decodeTrailer(tail: Buffer, fileBytes: number): Trailer | undefi
   };
 }
 
+/** The length of the body that the trailer of a whole file states, before any check. Returns 0 if it is longer than the file. */
+export function statedLength(file: Buffer): number {
+  const at = file.length - fixedBytes;
+  const length = at < 0 ? 0 : Number(file.readBigUInt64LE(at + 8));
+  return length <= at ? length : 0;
+}
+
 /** Returns the block sums, or undefined if their CRC is wrong. */
 export function decodeSums(bytes: Buffer, trailer: Trailer): Uint32Array | undefined {
   if (crc32(bytes) !== trailer.sumOfSums) return undefined;

@@ -84,10 +84,7 @@ function keepUntil(ended: Promise<void>, { object, buffers }: SendBodyOptions, b
 }
 
 /** Sends the whole body from memory if it was read with the trailer. Otherwise resolves with false. */
-async function sendLoaded(
-  { object, start, end, head, to, reader, buffers, timeoutMs }: SendBodyOptions,
-  beforeFirst: () => void,
-): Promise<boolean> {
+async function sendLoaded({ object, start, end, head, to, reader, timeoutMs }: SendBodyOptions, beforeFirst: () => void): Promise<boolean> {
   const loaded = start === 0 && end === object.length ? reader.takeLoaded(object) : undefined;
   if (loaded === undefined) return false;
   try {
@@ -98,7 +95,7 @@ async function sendLoaded(
     await writeWithin(to, loaded.buffer.subarray(offset, loaded.offset + end), timeoutMs);
     return true;
   } finally {
-    buffers.give(loaded.buffer);
+    loaded.give();
   }
 }
 

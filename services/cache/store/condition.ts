@@ -41,7 +41,7 @@ async function currentVersion(parts: VersionParts, digest: Digest): Promise<Vers
   try {
     const path = objectPath(directory, digest);
     const { object, body } = await readObject({ files, buffers, path, blocks: undefined, tick: clock.tick() });
-    if (body !== undefined) buffers.give(body.buffer);
+    body?.give();
     // With a row, `release` closes it as a file that keeps its name.
     object.row = row;
     object.release();

@@ -1,35 +1,30 @@
 /** Bodies of one block that were read with the trailer of their object. The first reader takes the body and needs no second read. */
-import type { BufferPool } from './buffer-pool.ts';
 import type { OpenObject } from './open-object.ts';
 
-/** A whole, checked body in a pooled buffer, with room for a response head before it. */
+/** A whole, checked body, with room for a response head before it. */
 export interface LoadedBody {
   readonly buffer: Buffer;
   readonly offset: number;
+  /** Call it after the last use of `buffer`. */
+  give(): void;
 }
 
 export class LoadedBodies {
-  readonly #buffers: BufferPool;
   readonly #bodies = new Map<OpenObject, LoadedBody>();
-
-  constructor({ buffers }: { buffers: BufferPool }) {
-    this.#buffers = buffers;
-  }
 
   add(object: OpenObject, body: LoadedBody): void {
     this.#bodies.set(object, body);
   }
 
-  /** Returns the body once. The caller returns its buffer to the pool. */
+  /** Returns the body once. The caller gives its buffer back. */
   take(object: OpenObject): LoadedBody | undefined {
     const body = this.#bodies.get(object);
     if (body !== undefined) this.#bodies.delete(object);
     return body;
   }
 
-  /** Returns the buffer to the pool if no reader has taken the body. */
+  /** Gives the buffer back if no reader has taken the body. */
   drop(object: OpenObject): void {
-    const body = this.take(object);
-    if (body !== undefined) this.#buffers.give(body.buffer);
+    this.take(object)?.give();
   }
 }

@@ -109,10 +109,19 @@ export class OpenObject {
     for (let at = from; at < to; ) {
       const block = Math.floor(at / blockBytes);
       const blockEnd = Math.min((block + 1) * blockBytes, to);
-      if (this.#readTicks[block] === 0 && crc32(bytes.subarray(at - from, blockEnd - from)) !== this.#sums[block])
-        throw new CorruptObjectError(`block ${block} has a wrong checksum`);
+      if (this.#readTicks[block] === 0) this.#check(block, crc32(bytes.subarray(at - from, blockEnd - from)));
       this.#readTicks[block] = tick;
       at = blockEnd;
     }
+  }
+
+  /** Records a read of the only block at `tick`. Checks the CRC-32 of the block. Throws CorruptObjectError. */
+  acceptSum(sum: number, tick: number): void {
+    this.#check(0, sum);
+    this.#readTicks[0] = tick;
+  }
+
+  #check(block: number, sum: number): void {
+    if (sum !== this.#sums[block]) throw new CorruptObjectError(`block ${block} has a wrong checksum`);
   }
 }

@@ -1,7 +1,9 @@
 /** Opens an object file and checks its trailer and block sums. */
 import type { Key } from '../../shared/key.ts';
+import type { WholeFile } from '../disk/file-reader.ts';
 import { type Files, faultKind } from '../disk/files.ts';
-import { blockBytes, decodeSums, decodeTrailer, maxTailBytes, type Trailer } from '../disk/trailer.ts';
+import { headRoomBytes, maxWholeBytes } from '../disk/read-jobs.ts';
+import { blockBytes, decodeSums, decodeTrailer, type Trailer } from '../disk/trailer.ts';
 import { noRow } from '../index/object-index.ts';
 import { fileBlockBytes } from '../index/space.ts';
 import type { BufferPool } from './buffer-pool.ts';
@@ -18,16 +20,12 @@ interface ReadObjectOptions {
   readonly tick: number;
 }
 
-/** Space before a body in its buffer. A response head with a content type of 255 bytes fits. */
-const headRoomBytes = 1024;
 /** How long an open waits for a buffer. */
 const bufferLimitMs = 400;
-/** Files up to this are read whole. */
-const maxWholeBytes = blockBytes + maxTailBytes;
 
 interface ReadObject {
   readonly object: OpenObject;
-  /** The body of an object of one block. The caller returns its buffer to the pool. */
+  /** The body of an object of one block. The caller gives its buffer back. */
   readonly body: LoadedBody | undefined;
 }
 
@@ -36,42 +34,82 @@ interface ReadObject {
  * access. Throws CorruptObjectError or the system error.
  */
 export async function readObject(options: ReadObjectOptions): Promise<ReadObject> {
-  const { files, buffers, path, blocks, tick } = options;
+  const { files, path, blocks } = options;
+  // A read of one byte more shows whether the file is longer than the index expects.
+  const known = blocks !== undefined && blocks * fileBlockBytes <= maxWholeBytes ? blocks * fileBlockBytes : undefined;
+  const file = known === undefined ? undefined : await files.readWhole?.(path, known + 1);
+  return file === undefined || known === undefined ? await readInPool(options, known) : acceptWhole(options, file, known);
+}
+
+/** Checks a file that was read in the thread (file-reader.ts). */
+function acceptWhole({ files, tick }: ReadObjectOptions, file: WholeFile, known: number): ReadObject {
+  const { fd, buffer, offset, bytes, bodySum } = file;
+  let isKept = false;
+  try {
+    if (bytes > known) throw wrongSize();
+    const tail = buffer.subarray(offset, offset + bytes);
+    const trailer = requireTrailer(tail, bytes);
+    const object = openObject(files, fd, trailer, tail.subarray(trailer.length, trailer.length + trailer.sumsBytes));
+    if (isOneBlock(trailer)) {
+      object.acceptSum(bodySum, tick);
+      isKept = true;
+    }
+    return { object, body: isKept ? file : undefined };
+  } catch (error) {
+    files.close(fd);
+    throw error;
+  } finally {
+    if (!isKept) file.give();
+  }
+}
+
+async function readInPool({ files, buffers, path, tick }: ReadObjectOptions, known: number | undefined): Promise<ReadObject> {
   const fd = await files.open(path, 'r');
   let buffer: Buffer | undefined;
   let isKept = false;
   try {
-    buffer = await buffers.take(blockBytes + headRoomBytes, bufferLimitMs);
-    // A read of one byte more shows whether the file is longer than the index expects.
-    const known = blocks !== undefined && blocks * fileBlockBytes <= maxWholeBytes ? blocks * fileBlockBytes : undefined;
+    const taken = await buffers.take(blockBytes + headRoomBytes, bufferLimitMs);
+    buffer = taken;
     const asked = known === undefined ? await files.size(fd) : known + 1;
     const from = known !== undefined || asked <= maxWholeBytes ? 0 : asked - blockBytes;
-    const got = await files.read(fd, buffer, headRoomBytes, asked - from, from);
-    if (known === undefined ? got !== asked - from : got > known) throw new CorruptObjectError('the file does not have the expected size');
+    const got = await files.read(fd, taken, headRoomBytes, asked - from, from);
+    if (known === undefined ? got !== asked - from : got > known) throw wrongSize();
     const sizeBytes = from + got;
-    const tail = buffer.subarray(headRoomBytes, headRoomBytes + got);
-    const trailer = decodeTrailer(tail, sizeBytes);
-    if (trailer === undefined) throw new CorruptObjectError('the trailer is damaged');
-    const sums = decodeSums(await readSums({ files, fd, trailer, tail, sizeBytes }), trailer);
-    if (sums === undefined) throw new CorruptObjectError('the block sums are damaged');
-    const object = new OpenObject({
-      trailer,
-      sums,
-      fd,
-      row: noRow,
-      close: (isStored) => (isStored ? files.closeSync(fd) : files.close(fd)),
-    });
-    if (from === 0 && trailer.length > 0 && trailer.length <= blockBytes) {
+    const tail = taken.subarray(headRoomBytes, headRoomBytes + got);
+    const trailer = requireTrailer(tail, sizeBytes);
+    const object = openObject(files, fd, trailer, await readSums({ files, fd, trailer, tail, sizeBytes }));
+    if (from === 0 && isOneBlock(trailer)) {
       object.accept(tail.subarray(0, trailer.length), 0, tick);
       isKept = true;
     }
-    return { object, body: isKept ? { buffer, offset: headRoomBytes } : undefined };
+    return { object, body: isKept ? { buffer: taken, offset: headRoomBytes, give: () => buffers.give(taken) } : undefined };
   } catch (error) {
     files.close(fd);
     throw error;
   } finally {
     if (!isKept && buffer !== undefined) buffers.give(buffer);
   }
+}
+
+function requireTrailer(tail: Buffer, sizeBytes: number): Trailer {
+  const trailer = decodeTrailer(tail, sizeBytes);
+  if (trailer === undefined) throw new CorruptObjectError('the trailer is damaged');
+  return trailer;
+}
+
+function openObject(files: Files, fd: number, trailer: Trailer, sumBytes: Buffer): OpenObject {
+  const sums = decodeSums(sumBytes, trailer);
+  if (sums === undefined) throw new CorruptObjectError('the block sums are damaged');
+  const close = (isStored: boolean) => (isStored ? files.closeSync(fd) : files.close(fd));
+  return new OpenObject({ trailer, sums, fd, row: noRow, close });
+}
+
+function isOneBlock({ length }: Trailer): boolean {
+  return length > 0 && length <= blockBytes;
+}
+
+function wrongSize(): CorruptObjectError {
+  return new CorruptObjectError('the file does not have the expected size');
 }
 
 type FileCheck =
@@ -86,7 +124,7 @@ export async function checkFile(options: ReadObjectOptions): Promise<FileCheck> 
     const read = await readObject(options);
     object = read.object;
     // readObject has checked a body of one block.
-    if (read.body !== undefined) options.buffers.give(read.body.buffer);
+    if (read.body !== undefined) read.body.give();
     else await checkBlocks(object, options);
     return { kind: 'whole', key: object.key, namespace: object.namespace, fileBytes: object.fileBytes };
   } catch (error) {

@@ -40,7 +40,7 @@ export class Reader {
     this.#options = options;
   }
 
-  /** Returns the whole body if it was read with the trailer and no reader has taken it. The caller returns its buffer to the pool. */
+  /** Returns the whole body if it was read with the trailer and no reader has taken it. The caller gives its buffer back. */
   takeLoaded(object: OpenObject): LoadedBody | undefined {
     return this.#options.loaded.take(object);
   }

@@ -5,7 +5,6 @@ import { systemFiles } from '../../../services/cache/disk/files.ts';
 import { blockBytes } from '../../../services/cache/disk/trailer.ts';
 import { Clock } from '../../../services/cache/index/clock.ts';
 import { noRow } from '../../../services/cache/index/object-index.ts';
-import { BufferPool } from '../../../services/cache/store/buffer-pool.ts';
 import { LoadedBodies } from '../../../services/cache/store/loaded-bodies.ts';
 import { CorruptObjectError, OpenObject } from '../../../services/cache/store/open-object.ts';
 import { PageCacheWindow } from '../../../services/cache/store/page-cache-window.ts';
@@ -28,7 +27,7 @@ function openObject(): OpenObject {
 
 function readerOf(window: PageCacheWindow): Reader {
   const files = systemFiles;
-  const loaded = new LoadedBodies({ buffers: new BufferPool({ maxBytes: MiB }) });
+  const loaded = new LoadedBodies();
   const health = { note: () => {} };
   return new Reader({
     ...{ files, loaded, window, health, store: {} as Store, clock: new Clock(), counters: new Counters() },

@@ -1,4 +1,5 @@
 /** Real files whose calls fail or hang on command. */
+import type { FileReader } from '../../../services/cache/disk/file-reader.ts';
 import type { FileWriter } from '../../../services/cache/disk/file-writer.ts';
 import { type Files, systemFiles } from '../../../services/cache/disk/files.ts';
 
@@ -11,8 +12,8 @@ export class HostileFiles {
   readonly files: Files;
   readonly #waiting: (() => void)[] = [];
 
-  /** `writer`: writes small files, and fails and hangs as the calls that it replaces. */
-  constructor(writer?: FileWriter) {
+  /** `writer` writes small files, `reader` reads them. Both fail and hang as the calls that they replace. */
+  constructor(writer?: FileWriter, reader?: FileReader) {
     const writeWhole: Files['writeWhole'] = async (...file) => {
       await this.#pass('open');
       await this.#pass('write');
@@ -23,7 +24,13 @@ export class HostileFiles {
       await this.#pass('unlink');
       return (await writer?.remove(path)) ?? false;
     };
+    const readWhole: Files['readWhole'] = async (...file) => {
+      await this.#pass('open');
+      await this.#pass('read');
+      return await reader?.read(...file);
+    };
     this.files = {
+      ...(reader === undefined ? {} : { readWhole }),
       ...(writer === undefined ? {} : { writeWhole, unlinkSmall }),
       ...systemFiles,
       open: async (file, flags, mode) => {
