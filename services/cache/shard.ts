@@ -19,6 +19,7 @@ import { DiskHealth } from './disk/disk-health.ts';
 import { FileWriter } from './disk/file-writer.ts';
 import { countPending, type Files, systemFiles } from './disk/files.ts';
 import { openSendfile, type SendfileCalls } from './disk/sendfile-calls.ts';
+import { TailReader } from './disk/tail-reader.ts';
 import { type TimeBudget, timeBudget } from './disk/time-budget.ts';
 import { FillBounds } from './fill/fill-bounds.ts';
 import { Fills } from './fill/fills.ts';
@@ -67,7 +68,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   const descriptors = divideDescriptors(config.openFiles, log);
   const { openFiles } = descriptors;
   const known = await readRemovals(config.directory);
-  const files = replaced.files ?? withWriter(closer, log);
+  const files = replaced.files ?? withThreads(closer, log);
   const parts = createParts({ config, identity, log, openFiles, known, files, signal: stopped.signal });
   const { catalog, repair, store, reader, buffers, counters, window, health, recovery, maintenance, removals, sweep, datasets } = parts;
   closer.add('open files', () => store.openFiles.shrink(0));
@@ -147,11 +148,18 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   return { objects: objects.address, metrics: metrics.address };
 }
 
-function withWriter(closer: Closer, log: Logger): Files {
-  const onFail = (error: unknown) => log.error({ err: error }, 'the thread for small files has ended: the thread pool writes them now');
+function withThreads(closer: Closer, log: Logger): Files {
+  const onFail = (error: unknown) => log.error({ err: error }, 'a thread for small files has ended: the thread pool does its work now');
   const writer = new FileWriter({ onFail });
   closer.add('file writer', () => writer.close());
-  return { ...systemFiles, writeWhole: (...file) => writer.write(...file), unlinkSmall: (path) => writer.remove(path) };
+  const reader = new TailReader({ onFail });
+  closer.add('tail reader', () => reader.close());
+  return {
+    ...systemFiles,
+    writeWhole: (...file) => writer.write(...file),
+    unlinkSmall: (path) => writer.remove(path),
+    readTail: (...read) => reader.read(...read),
+  };
 }
 
 /** `listening` returns the address of the shard. It is called only after the shard listens. */
