@@ -118,9 +118,9 @@ interface Measured {
   readonly gets: Gets | undefined;
 }
 
-async function measured(items: number, work: () => Promise<Gets | void>): Promise<Measured> {
+async function measured(items: number, work: () => Promise<unknown>): Promise<Measured> {
   const [startedMs, usedSeconds] = [performance.now(), processSeconds(shard.pid)];
-  const gets = (await work()) ?? undefined;
+  const gets = (await work()) as Gets | undefined;
   const microseconds = ((processSeconds(shard.pid) - usedSeconds) * 1_000_000) / items;
   return { seconds: (performance.now() - startedMs) / 1000, microseconds, gets };
 }
