@@ -1,6 +1,6 @@
 /**
  * What the requests of the console cost a shard: the totals of a million objects, a list of 10,000 keys from a cold page cache, and the
- * removal of 100,000 objects, each of the last two beside GETs. Root drops the page cache of the machine.
+ * removal of 100,000 objects, each of the last two alone and beside GETs. Root drops the page cache of the machine.
  *
  *     node scripts/bench/datasets.ts [--quick]
  */
@@ -15,7 +15,7 @@ import { datasetTotals } from '../../services/cache/index/dataset-totals.ts';
 import type { Key } from '../../services/shared/key.ts';
 import { signHeaders } from '../../services/shared/signed-terms.ts';
 import { isQuick, makeFolder, progress } from './run.ts';
-import { startShard } from './servers.ts';
+import { processSeconds, startShard } from './servers.ts';
 
 const listed = 10_000;
 const removed = isQuick ? 10_000 : 100_000;
@@ -32,13 +32,15 @@ const shard = await startShard(path.join(makeFolder(), 'shard'), { KURA_CACHE_MA
 try {
   await fill('hot', hot, 16_384);
   await fill('ls', listed, 4096);
-  await fill('rm', removed, 4096);
-  const alone = await getsBeside(() => delay(5_000));
-  const cold = dropCaches();
-  const list = await getsBeside(listAll);
-  report(`list of ${listed} keys, ${cold ? 'cold' : 'warm'} page cache`, list, alone);
-  report('list again, warm', await getsBeside(listAll), alone);
-  report(`removal of ${removed} objects`, await getsBeside(removeAll), await getsBeside(() => delay(5_000)));
+  await fill('rm/alone', removed, 4096);
+  await fill('rm/beside', removed, 4096);
+  report(`list of ${listed} keys, ${dropCaches()} page cache, alone`, await measured(listed, listAll));
+  const gets = await getsBeside(() => delay(5_000));
+  report(`list of ${listed} keys, ${dropCaches()} page cache, beside GETs`, await measured(listed, () => getsBeside(listAll)), gets);
+  report(`list of ${listed} keys, warm, beside GETs`, await measured(listed, () => getsBeside(listAll)), gets);
+  report(`removal of ${removed} objects, alone`, await measured(removed, () => removeAll('alone')));
+  const later = await getsBeside(() => delay(5_000));
+  report(`removal of ${removed} objects, beside GETs`, await measured(removed, () => getsBeside(() => removeAll('beside'))), later);
 } finally {
   await shard.stop();
   agent.destroy();
@@ -90,8 +92,8 @@ async function listAll(): Promise<void> {
   if (keys !== listed) throw new Error(`${keys} keys`);
 }
 
-async function removeAll(): Promise<void> {
-  const { removal } = JSON.parse(await send('DELETE', '/datasets?prefix=bench%2Frm%2F')) as { removal: string };
+async function removeAll(name: string): Promise<void> {
+  const { removal } = JSON.parse(await send('DELETE', `/datasets?prefix=bench%2Frm%2F${name}%2F`)) as { removal: string };
   for (;;) {
     const { state, removed: count } = JSON.parse(await send('GET', `/datasets/removal?id=${removal}`)) as {
       state: string;
@@ -103,17 +105,29 @@ async function removeAll(): Promise<void> {
   }
 }
 
-interface Beside {
-  readonly seconds: number;
-  readonly gets: number;
+interface Gets {
+  readonly count: number;
   readonly p50: number;
   readonly p99: number;
 }
 
+interface Measured {
+  readonly seconds: number;
+  /** CPU time of the shard for each item, with that of the GETs beside. */
+  readonly microseconds: number;
+  readonly gets: Gets | undefined;
+}
+
+async function measured(items: number, work: () => Promise<unknown>): Promise<Measured> {
+  const [startedMs, usedSeconds] = [performance.now(), processSeconds(shard.pid)];
+  const gets = (await work()) as Gets | undefined;
+  const microseconds = ((processSeconds(shard.pid) - usedSeconds) * 1_000_000) / items;
+  return { seconds: (performance.now() - startedMs) / 1000, microseconds, gets };
+}
+
 /** Sends GETs of hot objects, with a pause of up to 2 ms between them, until the work ends. */
-async function getsBeside(work: () => Promise<unknown>): Promise<Beside> {
+async function getsBeside(work: () => Promise<unknown>): Promise<Gets> {
   const took: number[] = [];
-  const startedMs = performance.now();
   let isOver = false;
   const lanes = Array.from({ length: getters }, async (_, lane) => {
     for (let at = lane; !isOver; at += getters) {
@@ -124,28 +138,28 @@ async function getsBeside(work: () => Promise<unknown>): Promise<Beside> {
     }
   });
   await work().finally(() => (isOver = true));
-  const seconds = (performance.now() - startedMs) / 1000;
   await Promise.all(lanes);
   took.sort((one, other) => one - other);
   const quantile = (part: number) => took[Math.floor(took.length * part)] as number;
-  return { seconds, gets: took.length, p50: quantile(0.5), p99: quantile(0.99) };
+  return { count: took.length, p50: quantile(0.5), p99: quantile(0.99) };
 }
 
-function report(what: string, beside: Beside, alone: Beside): void {
-  const show = ({ p50, p99 }: Beside) => `p50 ${p50.toFixed(2)} ms, p99 ${p99.toFixed(2)} ms`;
-  const ratio = (beside.p99 / alone.p99).toFixed(2);
-  console.log(
-    `${what}: ${beside.seconds.toFixed(2)} s; ${beside.gets} GETs beside: ${show(beside)}; alone: ${show(alone)}; ${ratio} times`,
-  );
+function report(what: string, { seconds, microseconds, gets }: Measured, alone?: Gets): void {
+  const show = ({ count, p50, p99 }: Gets) => `${count} GETs, p50 ${p50.toFixed(2)} ms, p99 ${p99.toFixed(2)} ms`;
+  const beside =
+    gets === undefined || alone === undefined
+      ? ''
+      : `; ${show(gets)}; without: ${show(alone)}; p99 ${(gets.p99 / alone.p99).toFixed(2)} times`;
+  console.log(`${what}: ${seconds.toFixed(2)} s, CPU ${microseconds.toFixed(0)} µs each${beside}`);
 }
 
-function dropCaches(): boolean {
+function dropCaches(): 'cold' | 'warm' {
   try {
     execFileSync('sync');
     writeFileSync('/proc/sys/vm/drop_caches', '3');
-    return true;
+    return 'cold';
   } catch {
-    return false;
+    return 'warm';
   }
 }
 

@@ -17,13 +17,14 @@ export interface Cluster {
   /** Writes the slices of these shards. */
   put(shards: readonly number[]): Promise<void>;
   readonly endpoints: V1Endpoint[];
+  readonly kubeconfig: string;
   readonly eds: { pid: number; listening: Readonly<Record<string, string>> };
   close(): Promise<void>;
 }
 
 export async function startCluster(count: number, address: (index: number) => string, port: number): Promise<Cluster> {
   const directory = await mkdtemp(path.join(tmpdir(), 'kura-bench-'));
-  const api = await startService(['local', 'kubernetes'], { KURA_KUBERNETES_LISTEN: '127.0.0.1:0', KURA_KUBERNETES_DIRECTORY: directory });
+  const api = await startService(['fake-kubernetes'], { KURA_KUBERNETES_LISTEN: '127.0.0.1:0', KURA_KUBERNETES_DIRECTORY: directory });
   const kubeconfig = path.join(directory, 'admin.kubeconfig');
   const client = connectKubernetes({ kubeconfig });
   await client.api(CoreV1Api).createNamespace({ body: { metadata: { name: namespace } } });
@@ -55,6 +56,7 @@ export async function startCluster(count: number, address: (index: number) => st
   });
   return {
     endpoints,
+    kubeconfig,
     eds,
     put: async (shards) => {
       for (const slice of new Set(shards.map((index) => Math.floor(index / perSlice)))) {
@@ -78,7 +80,9 @@ async function startService(folder: readonly string[], environment: Record<strin
     env: { PATH: process.env.PATH, ...environment },
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   });
-  const [message] = (await once(child, 'message')) as [ListeningMessage];
+  const ended = once(child, 'exit').then(() => Promise.reject(new Error(`${folder.join('/')} has ended`)));
+  const [message] = (await Promise.race([once(child, 'message'), ended])) as [ListeningMessage];
+  ended.catch(() => undefined);
   return { pid: child.pid as number, listening: message.listening, stop: () => child.kill('SIGKILL') };
 }
 

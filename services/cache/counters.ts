@@ -57,6 +57,13 @@ export class Counters {
     this.latency = each(() => ({ counts: new Array<number>(latencyBounds.length + 1).fill(0), sum: 0 }));
   }
 
+  /** All requests that have ended. */
+  get ended(): number {
+    let sum = 0;
+    for (const method of methods) for (const result of results) sum += this.requests[method][result];
+    return sum;
+  }
+
   count(method: Method, result: Result, seconds: number): void {
     this.requests[method][result] += 1;
     const latency = this.latency[method];

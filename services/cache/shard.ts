@@ -20,6 +20,7 @@ import { FileReader } from './disk/file-reader.ts';
 import { FileWriter } from './disk/file-writer.ts';
 import { countPending, type Files, systemFiles } from './disk/files.ts';
 import { openSendfile, type SendfileCalls } from './disk/sendfile-calls.ts';
+import { TailReader } from './disk/tail-reader.ts';
 import { type TimeBudget, timeBudget } from './disk/time-budget.ts';
 import { FillBounds } from './fill/fill-bounds.ts';
 import { Fills } from './fill/fills.ts';
@@ -149,18 +150,19 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
 }
 
 function withThreads(closer: Closer, log: Logger): Files {
-  const onFail = (error: unknown) => log.error({ err: error }, 'the thread for small files has ended: the thread pool writes them now');
+  const onFail = (error: unknown) => log.error({ err: error }, 'a thread for files has ended: the thread pool does its work now');
   const writer = new FileWriter({ onFail });
   closer.add('file writer', () => writer.close());
-  const reader = new FileReader({
-    onFail: (error) => log.warn({ err: error }, 'the thread for cold reads has ended: the thread pool reads small objects now'),
-  });
+  const reader = new FileReader({ onFail });
   closer.add('file reader', () => reader.close());
+  const tailReader = new TailReader({ onFail });
+  closer.add('tail reader', () => tailReader.close());
   return {
     ...systemFiles,
     writeWhole: (...file) => writer.write(...file),
     unlinkSmall: (path) => writer.remove(path),
-    readWhole: (path, bytes) => reader.read(path, bytes),
+    readWhole: (...read) => reader.read(...read),
+    readTail: (...read) => tailReader.read(...read),
   };
 }
 

@@ -14,7 +14,7 @@ export const settings = {
     'File with the keys that verify requests of Envoy and sign those to shards, one or two, each on a line. With `off` all terms count.',
   ),
   stateDirectory: optional(
-    text('Folder for the numbers of the last 24 hours, and for removals that shards have not confirmed. Without it, a restart loses both.'),
+    text('Folder for the numbers of the last 24 hours, which a restart loses without it, and for removals that shards have not confirmed.'),
   ),
   logLevel: logLevel(),
 };

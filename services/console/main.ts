@@ -80,7 +80,8 @@ function openDatasets(
   closer.add('shard client', () => client.close());
   const shards = () => (cluster.isKnown ? cluster.shards(collector.assignment?.identity ?? 'pod') : undefined);
   const file = fileIn(stateDirectory, 'removals.json');
-  const removals = new Removals({ ...common, client, shards: () => shards() ?? [], file, log });
+  const answers = (hashKey: string) => collector.shards.has(hashKey);
+  const removals = new Removals({ ...common, client, shards: () => shards() ?? [], answers, file, log });
   const overview = new Overview({ client, shards: () => shards() ?? [], now: Date.now });
   return { ...common, client, removals, overview, shards, log };
 }

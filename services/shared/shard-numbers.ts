@@ -30,24 +30,22 @@ export type Totals = Readonly<Record<(typeof totalNames)[number], number>>;
 
 export const noTotals: Totals = { hits: 0, misses: 0, puts: 0, others: 0, sentBytes: 0, receivedBytes: 0 };
 
-const line = /^kura_cache_(\w+)(?:\{(.*)\})? (\S+)$/;
-const label = /(\w+)="((?:[^"\\]|\\.)*)"/g;
+const start = 'kura_cache_';
 /** A shard reports some hundred namespaces by name. More than this limit is not accepted. */
 const maxNamespaces = 200;
 const hits = new Set(['hit', 'partial', 'not_modified']);
 
-/** Reads the text format of Prometheus. Undefined when the text is not from a shard. */
-export function readShardNumbers(text: string): ShardNumbers | undefined {
+/**
+ * Reads the text format of Prometheus. Undefined when the text is not from a shard. `names` holds names of earlier pages: with a copy of
+ * its own, a name does not keep its page in memory.
+ */
+export function readShardNumbers(text: string, names = new Map<string, string>()): ShardNumbers | undefined {
   const values = new Map<string, number>();
   const totals: Record<keyof Totals, number> = { ...noTotals };
   const results = { stored: 0, failed: 0 };
   const getTimes: [bound: string, count: number][] = [];
   const namespaces = new Map<string, NamespaceNumbers>();
-  for (const row of text.split('\n')) {
-    const match = line.exec(row);
-    if (match === null) continue;
-    const [, name = '', labels = '', number] = match;
-    const value = Number(number);
+  for (const { name, labels, value } of readLines(text)) {
     if (name === 'requests_total') {
       const { method, result = '' } = readLabels(labels);
       totals[kindOf(method, result)] += value;
@@ -57,9 +55,9 @@ export function readShardNumbers(text: string): ShardNumbers | undefined {
       if (method === 'GET') getTimes.push([le, value]);
     } else if (name === 'sent_bytes_total') totals.sentBytes += value;
     else if (name === 'received_bytes_total') totals.receivedBytes += value;
-    else if (name === 'namespace_objects') namespaceOf(namespaces, labels).objects = value;
-    else if (name === 'namespace_bytes') namespaceOf(namespaces, labels).bytes = value;
-    else if (name === 'namespace_share_ratio') namespaceOf(namespaces, labels).share = value;
+    else if (name === 'namespace_objects') namespaceOf(namespaces, labels, names).objects = value;
+    else if (name === 'namespace_bytes') namespaceOf(namespaces, labels, names).bytes = value;
+    else if (name === 'namespace_share_ratio') namespaceOf(namespaces, labels, names).share = value;
     else if (labels === '') values.set(name, value);
   }
   if (!values.has('limit_bytes')) return undefined;
@@ -78,6 +76,26 @@ export function readShardNumbers(text: string): ShardNumbers | undefined {
   };
 }
 
+/** The lines of a shard that the numbers may need. The page of a shard with many data sets has a thousand others. */
+function* readLines(text: string): Generator<{ name: string; labels: string; value: number }> {
+  for (let from = 0, end = 0; from < text.length; from = end + 1) {
+    const feed = text.indexOf('\n', from);
+    end = feed === -1 ? text.length : feed;
+    if (!text.startsWith(start, from) || text.startsWith('dataset', from + start.length)) continue;
+    const gap = text.lastIndexOf(' ', end);
+    const nameFrom = from + start.length;
+    if (gap < nameFrom) continue;
+    const brace = text.charCodeAt(gap - 1) === closingBrace ? text.indexOf('{', nameFrom) : gap;
+    yield {
+      name: text.slice(nameFrom, brace),
+      labels: brace === gap ? '' : text.slice(brace + 1, gap - 1),
+      value: Number(text.slice(gap + 1, end)),
+    };
+  }
+}
+
+const closingBrace = 0x7d;
+
 function kindOf(method: string | undefined, result: string): 'hits' | 'misses' | 'puts' | 'others' {
   if (method === 'GET' && hits.has(result)) return 'hits';
   // A fill and a wait for it are misses that the client does not see.
@@ -85,14 +103,46 @@ function kindOf(method: string | undefined, result: string): 'hits' | 'misses' |
   return method === 'PUT' && (result === 'stored' || result === 'not_stored') ? 'puts' : 'others';
 }
 
-function namespaceOf(namespaces: Map<string, NamespaceNumbers>, labels: string): NamespaceNumbers {
+function namespaceOf(namespaces: Map<string, NamespaceNumbers>, labels: string, names: Map<string, string>): NamespaceNumbers {
   const given = readLabels(labels).namespace ?? '';
   const name = namespaces.has(given) || namespaces.size < maxNamespaces ? given : '(others)';
-  const known = namespaces.get(name) ?? { objects: 0, bytes: 0, share: undefined };
-  namespaces.set(name, known);
-  return known;
+  const known = namespaces.get(name);
+  if (known !== undefined) return known;
+  const numbers = { objects: 0, bytes: 0, share: undefined };
+  namespaces.set(copyOf(name, names), numbers);
+  return numbers;
 }
 
-function readLabels(text: string): Record<string, string> {
-  return Object.fromEntries([...text.matchAll(label)].map(([, name = '', value = '']) => [name, value.replace(/\\(.)/g, '$1')]));
+/** A part of a string keeps the whole string in memory (V8). */
+function copyOf(name: string, names: Map<string, string>): string {
+  const known = names.get(name);
+  if (known !== undefined) return known;
+  const copy = Buffer.from(name).toString();
+  names.set(copy, copy);
+  return copy;
 }
+
+/** Without a regular expression, because the console reads hundreds of thousands of labels in a round. */
+function readLabels(text: string): Record<string, string> {
+  const labels: Record<string, string> = {};
+  for (let at = 0; at < text.length; ) {
+    const from = text.indexOf('="', at);
+    if (from === -1) break;
+    let end = text.indexOf('"', from + 2);
+    while (end !== -1 && isEscaped(text, end)) end = text.indexOf('"', end + 1);
+    if (end === -1) break;
+    const value = text.slice(from + 2, end);
+    labels[text.slice(at, from)] = value.includes('\\') ? value.replace(/\\(.)/g, '$1') : value;
+    at = end + 2;
+  }
+  return labels;
+}
+
+/** An odd number of backslashes before the character. */
+function isEscaped(text: string, at: number): boolean {
+  let before = at;
+  while (text.charCodeAt(before - 1) === backslash) before -= 1;
+  return (at - before) % 2 === 1;
+}
+
+const backslash = 0x5c;

@@ -10,13 +10,14 @@ import { startDatasetsServer } from '../../services/console/datasets/http.ts';
 import { BadCursorError, keyPage } from '../../services/console/datasets/key-pages.ts';
 import { Removals } from '../../services/console/datasets/removals.ts';
 import {
+  type KeptRemoval,
   ShardClient,
   type ShardKeys,
   type ShardPlace,
   ShardProblem,
   type ShardTotals,
 } from '../../services/console/datasets/shard-client.ts';
-import { sumTotals } from '../../services/console/datasets/totals.ts';
+import { type ShardOutcome, TotalsSum } from '../../services/console/datasets/totals.ts';
 import { callerHeaders } from '../support/caller.ts';
 import { temporaryFolder } from '../support/service.ts';
 
@@ -39,6 +40,12 @@ const totals = (objects: number, children: readonly ReturnType<typeof use>[], co
   children,
   complete,
 });
+
+function sumTotals(prefix: string, outcomes: readonly ShardOutcome<ShardTotals>[]) {
+  const sum = new TotalsSum(prefix);
+  for (const outcome of outcomes) sum.add(outcome);
+  return sum.result();
+}
 
 test('totals of shards add up by data set, and a shard that is away makes them incomplete', (t) => {
   const one = totals(3, [use('a/b/c/d/', 1, '2026-01-01T00:00:00.000Z'), use('a/b/c/e/', 2)]);
@@ -139,8 +146,9 @@ test('a forged cursor is rejected before the first key', async (t) => {
   await t.throwsAsync(page([place(0)], { after: encoded([place(0).hashKey, 'other']) }), { instanceOf: BadCursorError });
 });
 
-/** Shards that remove in two steps, unless they are away. */
+/** Shards that remove in two steps and keep their removals, unless they are away. */
 function shardsThatRemove() {
+  const kept = new Map<string, KeptRemoval[]>();
   const away = new Set<string>();
   const calls: string[] = [];
   const seen = new Map<string, number>();
@@ -149,14 +157,22 @@ function shardsThatRemove() {
     calls.push(`${hashKey} ${prefix} ${before}`);
     const count = (seen.get(`${hashKey} ${prefix} ${before}`) ?? 0) + 1;
     seen.set(`${hashKey} ${prefix} ${before}`, count);
-    return { state: count > 1 ? ('done' as const) : ('running' as const), removed: count, bytes: count * 4_096 };
+    const removal = { state: count > 1 ? ('done' as const) : ('running' as const), removed: count, bytes: count * 4_096 };
+    const others = (kept.get(hashKey) ?? []).filter((each) => each.prefix !== prefix || each.before !== before);
+    kept.set(hashKey, [...others, { prefix, before, ...removal }]);
+    return removal;
   };
-  return { away, calls, client: { remove } };
+  const removals = async ({ hashKey }: ShardPlace) => {
+    if (away.has(hashKey)) throw new Error('away');
+    return kept.get(hashKey) ?? [];
+  };
+  return { away, calls, kept, client: { remove, removals } };
 }
 
-const options = (client: Pick<ShardClient, 'remove'>, file?: string) => ({
+const options = (client: Pick<ShardClient, 'remove' | 'removals'>, file?: string) => ({
   client,
   shards: () => [place(0), place(1)],
+  answers: () => true,
   keys,
   file,
   now: () => 1_000_000,
@@ -201,6 +217,57 @@ test('removals survive a restart, and another replica follows one by its id', as
   t.like(await lost.progress('a/', begun?.removal as string), { state: 'done' });
 });
 
+test('a new console without a file learns the removals from the shards that have them', async (t) => {
+  const { away, calls, client } = shardsThatRemove();
+  away.add(place(1).hashKey);
+  const begun = await new Removals(options(client)).start('a/');
+  const next = new Removals({ ...options(client), answers: (hashKey) => !away.has(hashKey) });
+  await next.repeat();
+  await next.repeat();
+  const [asked] = calls.splice(0);
+  away.clear();
+  await next.repeat();
+  await next.repeat();
+  t.deepEqual(calls, Array(2).fill(asked?.replace(place(0).hashKey, place(1).hashKey)), 'the same time, only at the shard that was away');
+  t.like(await next.progress('a/', begun?.removal as string), { state: 'done' });
+});
+
+test('a shard that returns with removals that the others lack is read when it answers', async (t) => {
+  const { away, calls, client } = shardsThatRemove();
+  away.add(place(1).hashKey);
+  await new Removals(options(client)).start('a/');
+  away.clear();
+  away.add(place(0).hashKey);
+  const next = new Removals({ ...options(client), answers: (hashKey) => !away.has(hashKey) });
+  await next.repeat();
+  t.is(calls.length, 1, 'no other shard knows it');
+  away.clear();
+  await next.repeat();
+  t.true(calls.at(-1)?.startsWith(place(1).hashKey));
+});
+
+test('old removals of shards are left, only the newest are learned, and a release without the list is asked once', async (t) => {
+  const { calls, kept, client } = shardsThatRemove();
+  const ended = { state: 'done' as const, removed: 0, bytes: 0 };
+  kept.set(place(0).hashKey, [
+    { prefix: 'old/', before: 999_999, ...ended },
+    ...Array.from({ length: 256 }, (_, index) => ({ prefix: `${index}/`, before: 1_000_000 + 31 * 24 * 3_600_000 + index, ...ended })),
+  ]);
+  let lists = 0;
+  const removals = async (shard: ShardPlace) => {
+    lists += 1;
+    if (shard.hashKey === place(1).hashKey) throw new ShardProblem('no-such-path');
+    return await client.removals(shard);
+  };
+  const next = new Removals({ ...options({ ...client, removals }), now: () => 1_000_000 + 31 * 24 * 3_600_000 });
+  await next.repeat();
+  t.is(calls.length, 128, 'the other shard gets half of what the console can hold');
+  t.true(calls.every((call) => Number(call.split(' ')[1]?.slice(0, -1)) >= 128));
+  await next.repeat();
+  t.is(lists, 2);
+  t.truthy(await next.start('new/'));
+});
+
 test('an id of another prefix, another time or another credential starts nothing', async (t) => {
   const { calls, client } = shardsThatRemove();
   const removals = new Removals(options(client));
@@ -228,6 +295,7 @@ test('a shard that refuses is pending, with its code; too many removals are refu
     remove: async () => {
       throw new ShardProblem('too-many-removals');
     },
+    removals: async () => [],
   };
   let at = 0;
   const removals = new Removals({ ...options(client), now: () => 1_000_000 + at++ });

@@ -174,6 +174,26 @@ test.serial('a shard that is away is named, and the removal reaches it when it r
   t.pass();
 });
 
+test.serial('a removal reaches a shard that was away also from a new console that has no file of it', async (t) => {
+  await fill('vision/replaced/b/c/', 30);
+  await system.signal('kura-cache-1', 'SIGSTOP');
+  try {
+    const { removal } = await json<RemovalProgress>('DELETE', 'vision/replaced/');
+    await waitFor('the other shards are done', async () => {
+      const { shards } = await json<RemovalProgress>('GET', `vision/replaced/?removal=${removal}`);
+      return shards.filter(({ state }) => state === 'done').length === 2;
+    });
+    // Nothing changes from here on, so the console does not write the file again.
+    execFileSync('rm', [`${system.stateDirectory}/removals.json`], { cwd: root });
+    const pid = await system.signal('console', 'SIGKILL');
+    await system.restarted('console', pid);
+  } finally {
+    await system.signal('kura-cache-1', 'SIGCONT');
+  }
+  await waitFor('nothing is left', isGone('vision/replaced/'));
+  t.pass();
+});
+
 test.serial('another replica of the console follows a removal by its id', async (t) => {
   await fill('vision/other/b/c/', 5);
   const begun = await json<RemovalProgress>('DELETE', 'vision/other/');

@@ -1,21 +1,45 @@
-/** Reads files in batches with rests, so that requests have most of the event loop, of the thread pool and of the disk. */
-import { setTimeout as delay } from 'node:timers/promises';
+/** Reads files in batches. Beside requests it rests between them, so that requests have most of the event loop and of the disk. */
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
+import type { Counters } from '../counters.ts';
 
-/** Files that are read concurrently. The thread pool has 32 threads, so half of them stay free for requests. */
-export const batchFiles = 16;
+/** Longest rest. Only two threads read (tail-reader.ts), so that requests also reach a slow disk beside them. */
+const maxRestMs = 4;
 
-interface BatchOptions<File, Found> {
-  readonly files: readonly File[];
-  readonly read: (file: File) => Promise<Found>;
-  readonly minRestMs: number;
+interface BatchesOptions {
+  readonly counters: Pick<Counters, 'ended' | 'pendingFileCalls'>;
   readonly signal: AbortSignal;
+  /** Rest after a fast batch beside requests. */
+  readonly minRestMs: number;
+  /** Rest after a batch that no request ran beside. */
+  readonly idleRestMs?: number;
 }
 
-/** Rests half as long as the batch took: the busier the disk and the processor, the longer. The signal ends the rest. */
-export async function readBatch<File, Found>({ files, read, minRestMs, signal }: BatchOptions<File, Found>): Promise<Found[]> {
-  const startedMs = performance.now();
-  const found = await Promise.all(files.map(read));
-  const restMs = Math.max(minRestMs, (performance.now() - startedMs) / 2);
-  await delay(restMs, undefined, { signal, ref: false }).catch(() => {});
-  return found;
+export class Batches {
+  readonly #options: BatchesOptions;
+  #ended: number;
+
+  constructor(options: BatchesOptions) {
+    this.#options = options;
+    this.#ended = options.counters.ended;
+  }
+
+  /** Beside requests it rests a part of the time that the batch took: the busier the disk and the processor, the longer. */
+  async read<File, Found>(files: readonly File[], read: (file: File) => Promise<Found>): Promise<Found[]> {
+    const { minRestMs, idleRestMs = 0 } = this.#options;
+    const startedMs = performance.now();
+    const found = await Promise.all(files.map(read));
+    const busyRestMs = Math.max(minRestMs, Math.min(maxRestMs, (performance.now() - startedMs) / 4));
+    const restMs = this.#isBesideRequests() ? busyRestMs : idleRestMs;
+    if (restMs === 0) await nextTurn();
+    else await delay(restMs, undefined, { signal: this.#options.signal, ref: false }).catch(() => {});
+    return found;
+  }
+
+  /** Whether a request has ended since the batch before, or waits for the disk. */
+  #isBesideRequests(): boolean {
+    const { ended, pendingFileCalls } = this.#options.counters;
+    const isBeside = ended !== this.#ended || pendingFileCalls > 0;
+    this.#ended = ended;
+    return isBeside;
+  }
 }

@@ -64,6 +64,13 @@ export class Datasets {
     return removal === undefined ? undefined : shownRemoval(removal);
   }
 
+  /** The removals that another console can repeat at other shards: those with a time of the request. */
+  removals(): object[] {
+    return this.#options.removals.all.flatMap(({ prefix, askedMs, state, removed, bytes }) =>
+      askedMs === undefined ? [] : { prefix, before: askedMs, state, removed, bytes },
+    );
+  }
+
   async *#lines(request: Parameters<Keys['page']>[0]): KeyLines {
     const { keys, catalog, secret } = this.#options;
     this.#lists += 1;

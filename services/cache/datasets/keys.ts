@@ -1,5 +1,6 @@
 /** Lists the keys under a prefix, page by page, in the order of file names. The keys are in the trailers of the files. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Counters } from '../counters.ts';
 import type { Digest } from '../digest.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
 import type { ObjectMeta } from '../disk/trailer.ts';
@@ -7,12 +8,13 @@ import type { Catalog } from '../index/catalog.ts';
 import { groupsUnder } from '../index/dataset-totals.ts';
 import type { Inspected } from '../store/inspector.ts';
 import type { Store } from '../store/store.ts';
-import { batchFiles, readBatch } from './batch.ts';
+import { Batches } from './batch.ts';
 import { FirstDigests } from './first-digests.ts';
 
 /** Rows that one turn of the event loop looks at: about 0.2 ms. */
 const rowsPerTurn = 2_000;
-/** Rest after a fast batch. 10,000 keys take about 1.5 s. */
+/** Files of a batch: their results take about 1 ms of the event loop. */
+const batchFiles = 64;
 const minRestMs = 1;
 /** A page reads at most this many files, for example if few keys of a group are under the prefix. */
 const maxReads = 4_000;
@@ -23,6 +25,7 @@ interface KeysOptions {
   readonly catalog: Catalog;
   readonly store: Store;
   readonly health: FaultSink;
+  readonly counters: Counters;
 }
 
 interface PageRequest {
@@ -49,11 +52,12 @@ export class Keys {
   async *page({ prefix, after, limit, signal }: PageRequest): AsyncGenerator<readonly ObjectMeta[], PageEnd> {
     const untilMs = performance.now() + maxPageMs;
     const { digests, hasMore } = await this.#select(prefix, after, signal);
+    const batches = new Batches({ counters: this.#options.counters, minRestMs, signal });
     let listed = 0;
     let isWhole = true;
     for (let at = 0; at < digests.length; ) {
       const batch = digests.slice(at, at + Math.min(batchFiles, limit - listed));
-      const found = await readBatch({ files: batch, read: (digest) => this.#look(digest), minRestMs, signal });
+      const found = await batches.read(batch, (digest) => this.#look(digest));
       const objects = found.flatMap((each) => (each?.kind === 'stored' && each.meta.key.startsWith(prefix) ? each.meta : []));
       at += batch.length;
       listed += objects.length;

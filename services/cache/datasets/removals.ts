@@ -67,6 +67,11 @@ export class Removals {
     return this.#running;
   }
 
+  /** Those that are running, and the last ones that have ended; the oldest first. */
+  get all(): readonly Removal[] {
+    return this.#all;
+  }
+
   find(id: string): Removal | undefined {
     return this.#all.find((removal) => removal.id === id);
   }

@@ -4,19 +4,21 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../../shared/log.ts';
+import type { Counters } from '../counters.ts';
 import type { Digest } from '../digest.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
 import type { Catalog } from '../index/catalog.ts';
 import { groupsUnder } from '../index/dataset-totals.ts';
 import { unknownGroup } from '../index/groups.ts';
 import type { Store } from '../store/store.ts';
-import { batchFiles, readBatch } from './batch.ts';
+import { Batches } from './batch.ts';
 import type { Removal, Removals } from './removals.ts';
 
-/** Rest after a fast batch. 100,000 objects take about half a minute. */
-const removeRestMs = 1;
-/** The same while nothing is removed: it is not urgent to know a data set. */
-const learnRestMs = 10;
+/** Half of them are unlinked by the thread for small files, the others by the thread pool, which has 32 threads. */
+const batchFiles = 32;
+const removing = { minRestMs: 1 };
+/** It is not urgent to know a data set. */
+const learning = { minRestMs: 10, idleRestMs: 10 };
 /** Pause after a pass in which files could not be read or removed. */
 const retryMs = 5_000;
 
@@ -25,6 +27,7 @@ interface SweepOptions {
   readonly store: Store;
   readonly removals: Removals;
   readonly health: FaultSink;
+  readonly counters: Counters;
   readonly log: Logger;
   readonly signal: AbortSignal;
 }
@@ -68,7 +71,7 @@ export class Sweep {
     const nameless = [...groups].filter((group) => !catalog.groups.isDataSet(group));
     const found = { removed: 0, faults: 0 };
     // groupsUnder explains the order.
-    for (const group of new Set([...nameless, ...groups])) await this.#inspectGroup(group, { minRestMs: removeRestMs, found });
+    for (const group of new Set([...nameless, ...groups])) await this.#inspectGroup(group, { rest: removing, found });
     await store.mutex.drained();
     // An upload that a removal has revoked during its rename is removed directly after it.
     await store.mutex.drained();
@@ -95,16 +98,17 @@ export class Sweep {
   /** Resolves with false if a removal came first. A file that cannot be read is tried again when it is requested. */
   async #learn(): Promise<boolean> {
     const isOver = () => this.#options.removals.running.length > 0;
-    await this.#inspectGroup(unknownGroup, { minRestMs: learnRestMs, found: { removed: 0, faults: 0 }, isOver });
+    await this.#inspectGroup(unknownGroup, { rest: learning, found: { removed: 0, faults: 0 }, isOver });
     return !isOver();
   }
 
   /** Inspects all files of a group, until the signal aborts or `isOver` holds. */
-  async #inspectGroup(group: number, { minRestMs, found, isOver = () => false }: InspectOptions): Promise<void> {
-    const { catalog, signal } = this.#options;
+  async #inspectGroup(group: number, { rest, found, isOver = () => false }: InspectOptions): Promise<void> {
+    const { catalog, counters, signal } = this.#options;
+    const batches = new Batches({ counters, signal, ...rest });
     let batch: Digest[] = [];
     const flush = async () => {
-      await readBatch({ files: batch, read: (digest) => this.#inspect(digest, found), minRestMs, signal });
+      await batches.read(batch, (digest) => this.#inspect(digest, found));
       batch = [];
     };
     for (const row of catalog.index.walk(group)) {
@@ -132,7 +136,7 @@ interface Found {
 }
 
 interface InspectOptions {
-  readonly minRestMs: number;
+  readonly rest: { readonly minRestMs: number; readonly idleRestMs?: number };
   readonly found: Found;
   readonly isOver?: () => boolean;
 }

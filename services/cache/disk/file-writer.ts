@@ -62,8 +62,9 @@ export class FileWriter {
     return await this.#run(temporary, path, bytes);
   }
 
-  /** Removes a file. Resolves and rejects as `write`. */
+  /** Removes a file. Resolves and rejects as `write`. Half of the queue is for files that requests write. */
   async remove(path: string): Promise<boolean> {
+    if (this.#queue.isHalfFull) return false;
     return await this.#run('', path, noBytes);
   }
 

@@ -21,6 +21,8 @@ export interface Files {
   readWhole?(path: string, bytes: number): Promise<WholeFile | undefined>;
   /** Like unlink, for a file that the system frees in a moment. Resolves with false if it has not touched the disk. */
   unlinkSmall?(path: string): Promise<boolean>;
+  /** Opens a file, reads a part and closes it, as one job. Resolves with undefined if that failed (tail-reader.ts). */
+  readTail?(path: string, position: number, length: number): Promise<Buffer | undefined>;
 }
 
 const read = promisify(fs.read);
@@ -75,6 +77,7 @@ export function countPending(files: Files, onPending: (change: 1 | -1) => void):
     ...(files.writeWhole === undefined ? {} : { writeWhole: counted(files.writeWhole) }),
     ...(files.readWhole === undefined ? {} : { readWhole: counted(files.readWhole) }),
     ...(files.unlinkSmall === undefined ? {} : { unlinkSmall: counted(files.unlinkSmall) }),
+    ...(files.readTail === undefined ? {} : { readTail: counted(files.readTail) }),
     open: counted(files.open),
     read: counted(files.read),
     write: counted(files.write),

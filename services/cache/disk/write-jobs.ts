@@ -44,6 +44,10 @@ export class JobQueue {
     return this.#added === this.#taken;
   }
 
+  get isHalfFull(): boolean {
+    return ((this.#added - this.#taken) | 0) >= maxJobs / 2;
+  }
+
   /**
    * Copies a job into its slot and returns the slot. An empty `temporary` means a file to remove. Returns undefined if the job is too large
    * or if the queue is full.

@@ -57,6 +57,7 @@ interface Route {
 const routes: Readonly<Record<string, Route>> = {
   [datasetsPath]: { parameters: ['prefix', 'before'], methods: { GET: showTotals, DELETE: removePrefix } },
   [`${datasetsPath}/keys`]: { parameters: ['prefix', 'after', 'limit'], methods: { GET: listKeys } },
+  [`${datasetsPath}/removals`]: { parameters: [], methods: { GET: listRemovals } },
   [`${datasetsPath}/removal`]: { parameters: ['id'], methods: { GET: showRemoval } },
 };
 
@@ -89,6 +90,10 @@ async function showRemoval({ service, query, response }: Asked): Promise<Problem
   if (removal === undefined) return 'no-such-removal';
   sendJson(response, 200, removal);
   return undefined;
+}
+
+async function listRemovals({ service, response }: Asked): Promise<undefined> {
+  sendJson(response, 200, { removals: service.datasets.removals() });
 }
 
 async function listKeys({ service, query, response }: Asked): Promise<ProblemCode | undefined> {

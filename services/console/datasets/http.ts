@@ -12,7 +12,7 @@ import { BadCursorError, keyPage } from './key-pages.ts';
 import { type ProblemCode, problems, retryAfterSeconds } from './problems.ts';
 import type { Removals } from './removals.ts';
 import type { ShardClient, ShardPlace } from './shard-client.ts';
-import { sumTotals } from './totals.ts';
+import { TotalsSum } from './totals.ts';
 
 interface DatasetsServerOptions {
   readonly address: ListenAddress;
@@ -90,11 +90,11 @@ function answer(method: string, asked: Asked, options: DatasetsServerOptions): P
 }
 
 async function showTotals({ prefix, shards, response }: Asked, { client }: DatasetsServerOptions): Promise<undefined> {
-  const outcomes = await each(shards, async (shard) => {
-    const result = await client.totals(shard, prefix).catch(() => undefined);
-    return { shard: shard.hashKey, result };
+  const sum = new TotalsSum(prefix);
+  await each(shards, async (shard) => {
+    sum.add({ shard: shard.hashKey, result: await client.totals(shard, prefix).catch(() => undefined) });
   });
-  sendJson(response, 200, sumTotals(prefix, outcomes));
+  sendJson(response, 200, sum.result());
 }
 
 async function listKeys({ prefix, query, shards, response }: Asked, { client }: DatasetsServerOptions): Promise<ProblemCode | undefined> {

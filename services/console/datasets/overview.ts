@@ -3,7 +3,7 @@
 import type { DatasetUse } from '../../shared/datasets-api.ts';
 import { each } from './each-shard.ts';
 import type { ShardClient, ShardPlace } from './shard-client.ts';
-import { sumTotals } from './totals.ts';
+import { TotalsSum } from './totals.ts';
 
 interface OverviewOptions {
   readonly client: Pick<ShardClient, 'totals'>;
@@ -40,10 +40,11 @@ export class Overview {
   async refresh(): Promise<void> {
     const { client, shards, now } = this.#options;
     if (this.#current !== undefined && now() - this.#current.at.getTime() < maxAgeMs) return;
-    const outcomes = await each(shards(), async (shard) => {
-      return { shard: shard.hashKey, result: await client.totals(shard, '').catch(() => undefined) };
+    const sum = new TotalsSum('');
+    await each(shards(), async (shard) => {
+      sum.add({ shard: shard.hashKey, result: await client.totals(shard, '').catch(() => undefined) });
     });
-    const { complete, children } = sumTotals('', outcomes);
+    const { complete, children } = sum.result();
     this.#current = { at: new Date(now()), complete, rows: children.slice(0, maxRows) };
   }
 }

@@ -1,6 +1,7 @@
 /**
- * Removes all objects under a prefix from all shards, and repeats that for shards that were away. The shards keep the removals. The id of a
- * removal holds its time and a signature, so each replica of the console can follow it, and nobody can make one without the right to remove.
+ * Removes all objects under a prefix from all shards, and repeats that for shards that were away. The shards keep the removals, and a new
+ * console learns them from there. The id of a removal holds its time and a signature, so each replica of the console can follow it, and
+ * nobody can make one without the right to remove.
  */
 
 import { createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto';
@@ -9,12 +10,14 @@ import type { RemovalProgress, ShardRemoval } from '../../shared/datasets-api.ts
 import type { Logger } from '../../shared/log.ts';
 import { replaceFile } from '../../shared/write-file.ts';
 import { each } from './each-shard.ts';
-import { type ShardClient, type ShardPlace, ShardProblem } from './shard-client.ts';
+import { type KeptRemoval, type ShardClient, type ShardPlace, ShardProblem } from './shard-client.ts';
 
 interface RemovalsOptions {
-  readonly client: Pick<ShardClient, 'remove'>;
+  readonly client: Pick<ShardClient, 'remove' | 'removals'>;
   /** All shards that are listed now. */
   readonly shards: () => readonly ShardPlace[];
+  /** Whether a shard has answered lately. */
+  readonly answers: (hashKey: string) => boolean;
   readonly keys: () => readonly KeyObject[] | undefined;
   /** Keeps what has to be repeated; undefined: in memory only. */
   readonly file: string | undefined;
@@ -32,6 +35,8 @@ interface Removal {
 }
 
 const maxRemovals = 256;
+/** Of them, those that the shards keep from other consoles. New removals must find room beside them. */
+const maxLearned = 128;
 /** A shard that returns later than this keeps its objects. */
 const keptMs = 30 * 24 * 3_600_000;
 const signatureBytes = 12;
@@ -44,6 +49,8 @@ export class Removals {
   /** By id. */
   readonly #removals: Map<string, Removal>;
   #writing: Promise<void> = Promise.resolve();
+  /** Shards whose removals this process has read. */
+  readonly #learned = new Set<string>();
 
   constructor(options: RemovalsOptions) {
     this.#options = options;
@@ -74,10 +81,41 @@ export class Removals {
 
   /** Repeats the removals at shards that have not confirmed them. Does not reject. */
   async repeat(): Promise<void> {
+    await this.#learn();
     this.#forgetEnded();
     for (const [id, removal] of this.#removals) {
       if (this.#options.shards().some(({ hashKey }) => !removal.done.has(hashKey))) await this.#advance(id, removal);
     }
+  }
+
+  /**
+   * Reads the removals that the shards keep, once for each shard. So a removal also reaches a shard that was away if the console that began
+   * it is gone.
+   */
+  async #learn(): Promise<void> {
+    const { client, shards, answers } = this.#options;
+    const listed = new Set(shards().map(({ hashKey }) => hashKey));
+    for (const hashKey of this.#learned) if (!listed.has(hashKey)) this.#learned.delete(hashKey);
+    const unread = shards().filter(({ hashKey }) => !this.#learned.has(hashKey) && answers(hashKey));
+    await each(unread, async (shard) => {
+      try {
+        for (const kept of (await client.removals(shard)).toReversed()) this.#keep(shard.hashKey, kept);
+        this.#learned.add(shard.hashKey);
+      } catch (error) {
+        // A release without this list. Any other fault is tried again in the next round.
+        if (error instanceof ShardProblem) this.#learned.add(shard.hashKey);
+      }
+    });
+  }
+
+  #keep(hashKey: string, { prefix, before, state, removed, bytes }: KeptRemoval): void {
+    if (before < this.#options.now() - keptMs) return;
+    const id = this.#idOf({ prefix, before });
+    const known = this.#removals.get(id);
+    if (known === undefined && this.#removals.size >= maxLearned) return;
+    const removal = known ?? { prefix, before, done: new Map() };
+    this.#removals.set(id, removal);
+    if (state === 'done') removal.done.set(hashKey, { removed, bytes });
   }
 
   async #advance(id: string, { prefix, before, done }: Removal): Promise<RemovalProgress> {
@@ -145,7 +183,7 @@ export class Removals {
     this.#writing = this.#writing.then(async () => {
       const removals = [...this.#removals].map(([id, { prefix, before, done }]) => ({ id, prefix, before, done: [...done] }));
       await replaceFile(file, JSON.stringify({ format, removals })).catch((error: Error) =>
-        log.warn({ err: error, file }, 'cannot write the removals; after a restart they are not repeated at shards that were away'),
+        log.warn({ err: error, file }, 'cannot write the removals; after a restart they come from the shards only'),
       );
     });
     return this.#writing;
@@ -164,7 +202,7 @@ function readSaved({ file, log }: RemovalsOptions): Map<string, Removal> {
     return new Map(saved.removals.map(({ id, prefix, before, done }) => [id, { prefix, before, done: new Map(done) }]));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT')
-      log.warn({ err: error, file }, 'cannot read the removals; they are not repeated at shards that were away');
+      log.warn({ err: error, file }, 'cannot read the removals; they come from the shards only');
     return new Map();
   }
 }

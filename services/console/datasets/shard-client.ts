@@ -28,6 +28,13 @@ export interface ShardRemoval {
   readonly bytes: number;
 }
 
+/** A removal that a shard keeps. */
+export interface KeptRemoval extends ShardRemoval {
+  readonly prefix: string;
+  /** Milliseconds since the epoch, as the console has sent it. */
+  readonly before: number;
+}
+
 /** A shard answered with a problem. */
 export class ShardProblem extends Error {
   readonly code: string;
@@ -80,6 +87,11 @@ export class ShardClient {
   /** Removes what was stored until `before`. Repeating it is safe, and returns the progress. */
   remove(shard: ShardPlace, { prefix, before }: { prefix: string; before: number }): Promise<ShardRemoval> {
     return this.#json<ShardRemoval>(shard, 'DELETE', '', { prefix, before: String(before) });
+  }
+
+  /** The removals of all consoles that the shard keeps: those that run, and the last 256 that have ended. */
+  async removals(shard: ShardPlace): Promise<readonly KeptRemoval[]> {
+    return (await this.#json<{ removals: KeptRemoval[] }>(shard, 'GET', '/removals', {})).removals;
   }
 
   close(): Promise<void> {

@@ -25,30 +25,53 @@ interface DatasetsTotals extends DatasetUse {
 const maxChildren = 1_000;
 const othersPrefix = '(others)';
 
-export function sumTotals(prefix: string, outcomes: readonly ShardOutcome<ShardTotals>[]): DatasetsTotals {
-  const known = outcomes.flatMap(({ result }) => (result === undefined ? [] : [result]));
-  const byPrefix = Map.groupBy(
-    known.flatMap(({ children }) => children),
-    (child) => child.prefix,
-  );
-  const children = [...byPrefix].map(([name, uses]) => add(name, uses)).sort((one, other) => other.bytes - one.bytes);
-  const rest = children.slice(maxChildren);
-  return {
-    ...add(prefix, known),
-    complete: outcomes.length > 0 && outcomes.every(({ result }) => result?.complete === true),
-    children: rest.length === 0 ? children : [...children.slice(0, maxChildren), add(othersPrefix, rest)],
-    shards: outcomes.map(({ shard, result }) => {
-      if (result === undefined) return { shard, state: 'away' };
-      return { shard, state: result.complete ? 'complete' : 'incomplete', objects: result.objects, bytes: result.bytes };
-    }),
-  };
+/** Adds up the totals of the shards, one after the other: those of 1,000 shards together would need much more memory than their sum. */
+export class TotalsSum {
+  readonly #total: Sum;
+  readonly #children = new Map<string, Sum>();
+  readonly #shards: DatasetsTotals['shards'][number][] = [];
+
+  constructor(prefix: string) {
+    this.#total = noUse(prefix);
+  }
+
+  add({ shard, result }: ShardOutcome<ShardTotals>): void {
+    if (result === undefined) {
+      this.#shards.push({ shard, state: 'away' });
+      return;
+    }
+    const { complete, objects, bytes } = result;
+    this.#shards.push({ shard, state: complete ? 'complete' : 'incomplete', objects, bytes });
+    add(this.#total, result);
+    for (const child of result.children) {
+      const sum = this.#children.get(child.prefix) ?? noUse(child.prefix);
+      this.#children.set(child.prefix, sum);
+      add(sum, child);
+    }
+  }
+
+  /** The shards are in the order of their names. */
+  result(): DatasetsTotals {
+    const children = [...this.#children.values()].sort((one, other) => other.bytes - one.bytes);
+    const others = noUse(othersPrefix);
+    const rest = children.splice(maxChildren);
+    for (const child of rest) add(others, child);
+    return {
+      ...this.#total,
+      complete: this.#shards.length > 0 && this.#shards.every(({ state }) => state === 'complete'),
+      children: rest.length === 0 ? children : [...children, others],
+      shards: this.#shards.toSorted((one, other) => one.shard.localeCompare(other.shard, 'en', { numeric: true })),
+    };
+  }
 }
 
-function add(prefix: string, uses: readonly DatasetUse[]): DatasetUse {
-  const sum = (name: 'objects' | 'bytes' | 'hits' | 'misses'): number => uses.reduce((total, use) => total + use[name], 0);
-  const lastUsed = uses.reduce<string | null>(
-    (last, use) => (use.lastUsed !== null && (last === null || use.lastUsed > last) ? use.lastUsed : last),
-    null,
-  );
-  return { prefix, objects: sum('objects'), bytes: sum('bytes'), hits: sum('hits'), misses: sum('misses'), lastUsed };
+type Sum = { -readonly [name in keyof DatasetUse]: DatasetUse[name] };
+
+function noUse(prefix: string): Sum {
+  return { prefix, objects: 0, bytes: 0, hits: 0, misses: 0, lastUsed: null };
+}
+
+function add(sum: Sum, use: DatasetUse): void {
+  for (const name of ['objects', 'bytes', 'hits', 'misses'] as const) sum[name] += use[name];
+  if (use.lastUsed !== null && (sum.lastUsed === null || use.lastUsed > sum.lastUsed)) sum.lastUsed = use.lastUsed;
 }

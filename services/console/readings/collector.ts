@@ -33,6 +33,8 @@ const defaultMaxAnswerMs = 2_000;
 const maxConcurrent = 8;
 /** Parts without an answer to the last request that one round asks again. More of them would delay the round by minutes. */
 const maxSilentAsked = 32;
+/** Names of namespaces that are kept beyond their use. */
+const maxNames = 10_000;
 
 export class Collector {
   readonly shards = new Map<string, ShardReading>();
@@ -45,6 +47,8 @@ export class Collector {
   endedAt: Date | undefined;
   readonly #options: CollectorOptions;
   readonly #silent = new Set<string>();
+  /** Names of namespaces, which all shards share. */
+  readonly #names = new Map<string, string>();
 
   constructor(options: CollectorOptions) {
     this.#options = options;
@@ -74,6 +78,7 @@ export class Collector {
     }
     for (const id of this.#silent) if (!ids.has(id)) this.#silent.delete(id);
     for (const id of this.others.keys()) if (!ids.has(id)) this.others.delete(id);
+    if (this.#names.size > maxNames) this.#names.clear();
     const asked = this.#inOrder(targets);
     const askNext = async (): Promise<void> => {
       for (let target = asked.shift(); target !== undefined && !signal.aborted; target = asked.shift()) await this.#ask(target, signal);
@@ -107,7 +112,7 @@ export class Collector {
       forget: () => this.shards.delete(hashKey),
       read: async (signal) => {
         const text = await readPage({ address, port: metricsPort, path: '/metrics' }, signal);
-        const numbers = readShardNumbers(text);
+        const numbers = readShardNumbers(text, this.#names);
         if (numbers === undefined) throw new Error('the page is not that of a shard');
         this.shards.set(hashKey, { numbers, version: readVersion(text) });
         this.#count(id, numbers.totals);

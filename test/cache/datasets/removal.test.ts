@@ -241,6 +241,19 @@ test('a repeated removal is the same removal, and does not remove what was store
   t.is(await get(shard, 'set/b'), 200);
 });
 
+test('the console can read the removals of a shard with their times, also after a restart', async (t) => {
+  const shard = await startTestShard(t);
+  await put(shard, 'set/a', 10);
+  await ended(shard, (await remove(shard, 'set/', 1_000)).json.removal);
+  await remove(shard, 'without/');
+  const list = async (url: { url: string }) => (await ask(url, '/datasets/removals')).json;
+  const old = { prefix: 'set/', before: 1_000, state: 'done', removed: 0, bytes: 0 };
+  t.deepEqual(await list(shard), { removals: [old] });
+  t.is((await ask(shard, '/datasets/removals?prefix=')).status, 400);
+  await shard.close();
+  t.deepEqual(await list(await startTestShard(t, { directory: shard.directory })), { removals: [old] });
+});
+
 test('an older time removes only what was committed until then, and a later or near time counts as now', async (t) => {
   const shard = await startTestShard(t);
   await put(shard, 'set/a', 1);

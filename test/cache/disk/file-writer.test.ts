@@ -67,6 +67,17 @@ test('a file is removed, and a missing file is ENOENT', async (t) => {
   await t.throwsAsync(remove('a'), { code: 'ENOENT' });
 });
 
+test('removals use half of the queue, and leave the other half for writes', async (t) => {
+  const { directory, write, remove } = await startWriter(t);
+  const names = Array.from({ length: 32 }, (_, at) => `file-${at}`);
+  await Promise.all(names.map((name) => write(name)));
+  const removed = Promise.all(names.map((name) => remove(name)));
+  const written = Promise.all(Array.from({ length: 16 }, (_, at) => write(`new-${at}`)));
+  t.is((await removed).filter(Boolean).length, 16);
+  t.deepEqual(new Set(await written), new Set([true]));
+  t.is(names.filter((name) => existsSync(path.join(directory, name))).length, 16);
+});
+
 test('an error of the system has its code, and later files are written', async (t) => {
   const { write, read } = await startWriter(t);
   await t.throwsAsync(write('missing/a'), { code: 'ENOENT' });
