@@ -1,4 +1,7 @@
-/** The commands of docs/install.md, word for word, from an empty cluster. Only docker and kind are left out, and `exec` runs here. */
+/**
+ * The commands of docs/install.md, and those of docs/operate.md to upgrade and rotate, word for word, from an empty cluster. Only docker and
+ * kind are left out, and `exec` runs here.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
@@ -11,15 +14,18 @@ import { type Drill, startDrill, system } from './support/drill.ts';
 
 const test = anyTest as TestFn;
 const root = path.resolve(import.meta.dirname, '..', '..');
-const page = await readFile(path.join(root, 'docs', 'install.md'), 'utf8');
+const pages = await Promise.all(['install.md', 'operate.md'].map((name) => readFile(path.join(root, 'docs', name), 'utf8')));
 /** The commands by the heading above them. A list indents its blocks. */
-const blocks = page.split(/^## /m).flatMap((section) => {
-  const heading = section.slice(0, section.indexOf('\n'));
-  return [...section.matchAll(/^( *)```sh\n(.*?)^\1```$/gms)].map(([, indent = '', text = '']) => ({
-    heading,
-    text: text.replaceAll(new RegExp(`^${indent}`, 'gm'), ''),
-  }));
-});
+const blocks = pages
+  .join('\n')
+  .split(/^##+ /m)
+  .flatMap((section) => {
+    const heading = section.slice(0, section.indexOf('\n'));
+    return [...section.matchAll(/^( *)```sh\n(.*?)^\1```$/gms)].map(([, indent = '', text = '']) => ({
+      heading,
+      text: text.replaceAll(new RegExp(`^${indent}`, 'gm'), ''),
+    }));
+  });
 const overlays = { trial: '- ../trial\n', production: '- ../production\n' } as const;
 
 /** One shell that keeps its variables from block to block, as that of a reader does. */
@@ -101,10 +107,15 @@ for (const overlay of ['trial', 'production'] as const) {
     t.teardown(() => drill.stop());
     const opened = shell as unknown as Shell;
     await firstObject(t, drill, opened, folder);
-    for (const heading of ['Upgrade', 'Rotate']) for (const text of textOf(heading)) await opened.paste(text);
+    const [upgrade] = textOf('Upgrade') as [string];
+    const rotation = textOf('Rotate the credential of the shards').filter((text) => text.includes('set_keys "'));
+    t.is(rotation.length, 3);
+    for (const text of [upgrade, ...rotation]) await opened.paste(text);
     const keys = await drill.kubectl.ok('-n', system, 'get', 'secret', 'kura-credential', '-o', 'jsonpath={.data.keys}');
     t.regex(Buffer.from(keys, 'base64').toString(), /^[0-9a-f]{64}$/);
-    for (const text of textOf('Remove')) await opened.paste(text);
+    // Both pages have this heading.
+    const [remove] = textOf('Remove') as [string];
+    await opened.paste(remove);
     // An Envoy ends after 65 s.
     await waitFor('every Pod of kura to be gone', () => drill.kubelet.pods().length === 0, { withinMs: 150_000 });
   });

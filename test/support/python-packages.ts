@@ -10,7 +10,7 @@ const run = promisify(execFile);
 const tools = path.resolve(import.meta.dirname, '..', '..', '.tools');
 const quiet = { ...process.env, PIP_ROOT_USER_ACTION: 'ignore' };
 /** A registry that sends nothing for so long is asked again, five times by default. */
-const maxSilenceSeconds = 30;
+const maxSilenceSeconds = 120;
 /** A call of pip that takes longer fails. The packages of `npm run test:torch` have 6 GB. */
 const maxPipMs = 30 * 60_000;
 

@@ -20,7 +20,7 @@ export function findingsOf(sources: Sources): Finding[] {
   const findings = [...ofShards(sources), ...ofTraffic(sources), ...ofPolicy(sources), ...ofEnvoys(sources), ...ofParts(sources)];
   if (!sources.isListCurrent) findings.push(bad('The Kubernetes API does not answer the console; the lists of Pods and shards are old.'));
   if (sources.isStale)
-    findings.push(bad('The Kubernetes API has not answered since the start of eds. The assignment is the one that it saved before.'));
+    findings.push(bad('The Kubernetes API has not answered since the start of eds. eds sends the shards that it saved before its start.'));
   return findings.sort((one, other) => Number(one.level === 'warn') - Number(other.level === 'warn'));
 }
 
