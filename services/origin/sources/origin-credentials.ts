@@ -7,7 +7,7 @@ interface S3Credentials {
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
   readonly sessionToken?: string;
-  /** When the SDK reads them again. */
+  /** It is near, so the SDK asks for each request. Without it, the SDK would keep the first keys. */
   readonly expiration: Date;
 }
 
@@ -16,11 +16,14 @@ const maxAgeMs = 60_000;
 export class OriginCredentials {
   readonly #folder: string;
   readonly #now: () => number;
-  #authorization: { readonly readAtMs: number; readonly value: string | undefined } | undefined;
+  readonly #s3: Remembered<S3Credentials>;
+  readonly #authorization: Remembered<string | undefined>;
 
   constructor({ folder, now }: { folder: string; now: () => number }) {
     this.#folder = folder;
     this.#now = now;
+    this.#s3 = new Remembered(now, () => this.#readS3());
+    this.#authorization = new Remembered(now, () => this.#read('authorization'));
   }
 
   /** Whether there are keys for S3 now. Without them, the SDK uses its default chain: environment, web identity, instance metadata. */
@@ -29,7 +32,16 @@ export class OriginCredentials {
   }
 
   /** From the files `access-key-id`, `secret-access-key` and, if it exists, `session-token`. */
-  async s3(): Promise<S3Credentials> {
+  s3(): Promise<S3Credentials> {
+    return this.#s3.get();
+  }
+
+  /** The value of the header `Authorization`, from the file `authorization`; undefined without this file. */
+  authorization(): Promise<string | undefined> {
+    return this.#authorization.get();
+  }
+
+  async #readS3(): Promise<S3Credentials> {
     const [accessKeyId, secretAccessKey, sessionToken] = await Promise.all([
       this.#read('access-key-id'),
       this.#read('secret-access-key'),
@@ -41,14 +53,6 @@ export class OriginCredentials {
     return { accessKeyId, secretAccessKey, ...(sessionToken === undefined ? {} : { sessionToken }), expiration };
   }
 
-  /** The value of the header `Authorization`, from the file `authorization`; undefined without this file. */
-  async authorization(): Promise<string | undefined> {
-    const now = this.#now();
-    if (this.#authorization === undefined || now - this.#authorization.readAtMs >= maxAgeMs)
-      this.#authorization = { readAtMs: now, value: await this.#read('authorization') };
-    return this.#authorization.value;
-  }
-
   async #read(name: string): Promise<string | undefined> {
     try {
       return (await readFile(path.join(this.#folder, name), 'utf8')).trim();
@@ -56,5 +60,23 @@ export class OriginCredentials {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       throw new Error(`cannot read ${name} of an origin: ${(error as NodeJS.ErrnoException).code}`, { cause: error });
     }
+  }
+}
+
+/** A value that is read again after `maxAgeMs`. A fault is not remembered. */
+class Remembered<T> {
+  readonly #now: () => number;
+  readonly #read: () => Promise<T>;
+  #last: { readonly readAtMs: number; readonly value: T } | undefined;
+
+  constructor(now: () => number, read: () => Promise<T>) {
+    this.#now = now;
+    this.#read = read;
+  }
+
+  async get(): Promise<T> {
+    const readAtMs = this.#now();
+    if (this.#last === undefined || readAtMs - this.#last.readAtMs >= maxAgeMs) this.#last = { readAtMs, value: await this.#read() };
+    return this.#last.value;
   }
 }
