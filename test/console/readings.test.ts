@@ -11,6 +11,7 @@ import { HistoryFile } from '../../services/console/readings/history-file.ts';
 import { readAuthz, readEnvoy } from '../../services/console/readings/part-readings.ts';
 import { type Part, partsOf } from '../../services/console/readings/parts.ts';
 import { Rounds } from '../../services/console/readings/rounds.ts';
+import { readStart } from '../../services/console/readings/samples.ts';
 import { noTotals, readShardNumbers } from '../../services/shared/shard-numbers.ts';
 import { candidate } from '../eds/support/shards.ts';
 import { temporaryFolder } from '../support/service.ts';
@@ -122,6 +123,33 @@ test('each minute has its own counts, a restart of a source included, and minute
   for (let at = 2; at < 2_000; at += 1) history.take('a', { hits: 4 + at }, at * minute);
   t.is(history.all.length, 1_440);
   t.is(total(history.minutes(1_999 * minute, 60), 'hits'), 60);
+});
+
+test('a source that is new has no base', (t) => {
+  const history = new History();
+  history.take('a', { hits: 5 }, 0, true);
+  history.take('a', { hits: 7 }, 0, true);
+  history.take('b', { hits: 100 }, 0, false);
+  t.is(total(history.all, 'hits'), 7);
+});
+
+test('the start of a process is in the metrics of a service, and its age in those of Envoy', (t) => {
+  t.is(readStart('# HELP\nprocess_start_time_seconds 12\n', 0), 12_000);
+  t.is(readStart('envoy_server_uptime{} 3\n', 10_000), 7_000);
+  t.is(readStart('other 1\n', 0), undefined);
+});
+
+test('counts of a part that starts after the console count from its start, those of an older part from the first look', async (t) => {
+  const page = (start: number) =>
+    `kura_cache_limit_bytes 1\nkura_cache_requests_total{method="GET",result="hit"} 9\nprocess_start_time_seconds ${start}\n`;
+  const ports = [
+    await serve(t, (_request, response) => response.end(page(995))),
+    await serve(t, (_request, response) => response.end(page(900))),
+  ];
+  const shards = ports.map((metricsPort, index) => candidate(index, { address: '127.0.0.1', metricsPort }));
+  const history = new History();
+  await new Collector({ cluster: { shards: () => shards, parts: [] }, history, now: () => 1_000_000 }).round(new AbortController().signal);
+  t.is(total(history.all, 'hits'), 9);
 });
 
 test('a clock that is set back adds to the newest minute, and the number of counts is bounded', (t) => {

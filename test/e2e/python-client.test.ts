@@ -40,7 +40,9 @@ test.before(async (t) => {
   system = await startLocalSystem({ args, environment: { KURA_CACHE_DIRECT_MIN_BYTES: '1000' } });
   const policy = (await system.local()).policy as string;
   const limits = '{ requestsPerSecond: 20, maxObjectBytes: 1Mi }';
-  await writeFile(policy, `${await readFile(policy, 'utf8')}\noverrides: [{ namespaces: [nlp], limits: ${limits} }]\n`);
+  const noList = 'name: no-list, effect: deny, subjects: [{ namespaces: [vision] }], verbs: [LIST], keys: [vision/no-list/]';
+  const rules = (await readFile(policy, 'utf8')).replace(/^rules:$/m, `rules:\n  - { ${noList} }`);
+  await writeFile(policy, `${rules}\noverrides: [{ namespaces: [nlp], limits: ${limits} }]\n`);
   const body = Buffer.alloc(2 ** 20 + 1);
   const put = async (): Promise<number> =>
     (await system.call({ as: 'nlp/trainer', method: 'PUT', path: '/objects/nlp/large', body })).status;

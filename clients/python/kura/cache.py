@@ -27,6 +27,7 @@ N = TypeVar("N", bound=Name)
 A = TypeVar("A")
 DEFAULT_BLOCK_BYTES = 4 << 20
 DEFAULT_WORKERS = 16
+KINDS_OF_NO_LIST = ("403 ", "404 ", "incomplete")
 # Closing a pool of the parent takes its lock, which a thread of the parent may have held at the fork.
 _of_parents: list[Transport] = []
 
@@ -150,6 +151,20 @@ class Cache:
         entries = self._transport.keys(prefix_of(folder, self._settings.prefix))
         while (entry := self._raise(lambda: next(entries, None))) is not None:
             yield Listed(name_of(entry.key[start:]), entry.size, entry.modified)
+
+    def has_below(self, folder: Name) -> bool | None:
+        """Whether there is an object below a folder. None: not known.
+
+        A job without the right LIST and a cluster without the console do not know it. A shard that is away counts as
+        empty, as it does for a read.
+        """
+        try:
+            return next(self._transport.keys(prefix_of(folder, self._settings.prefix), 1), None) is not None
+        except CacheError as error:
+            if error.kind.startswith(KINDS_OF_NO_LIST):
+                return None
+            self._transport.recorder.error(error.kind, str(error))
+            raise
 
     def check(self) -> None:
         """Raises CacheError with the reason when this job cannot read from the cache. Call it at the start of a job."""

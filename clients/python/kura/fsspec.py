@@ -34,22 +34,32 @@ class KuraFileSystem(AbstractFileSystem):  # type: ignore[misc]
         self.cache = Cache(server, token_file, prefix, ca_file, direct=direct, through=through, strict=True)
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
+        """An object, or a folder with objects below it. Without the right LIST, there are no folders."""
         name = self._strip_protocol(path)
-        stat = self.cache.stat(name)
-        if stat is None:
+        found = self._object(name) or self._folder(name)
+        if found is None:
             raise _absent(name)
-        return self._info(name, stat.size, stat.modified, stat.etag)
+        return found
 
     def exists(self, path: str, **_: Any) -> bool:
         """Raises PermissionError for a rejected token, where the inherited method returns False."""
-        return self.cache.stat(self._strip_protocol(path)) is not None
+        name = self._strip_protocol(path)
+        return (self._object(name) or self._folder(name)) is not None
 
     def isfile(self, path: str) -> bool:
-        return self.exists(path)
+        return self._object(self._strip_protocol(path)) is not None
 
     def isdir(self, path: str) -> bool:
-        """kura has no folders."""
-        return False
+        """Whether there are objects below the path. kura has no empty folders, except the root."""
+        return self._folder(self._strip_protocol(path)) is not None
+
+    def _object(self, name: str) -> dict[str, Any] | None:
+        stat = self.cache.stat(name) if name.strip("/") else None
+        return None if stat is None else self._info(name, stat.size, stat.modified, stat.etag)
+
+    def _folder(self, name: str) -> dict[str, Any] | None:
+        is_root = not name.strip("/")
+        return {"name": name, "type": "directory", "size": 0} if is_root or self.cache.has_below(name) else None
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
         name = self._strip_protocol(path)
@@ -63,7 +73,7 @@ class KuraFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def put_file(self, lpath: str, rpath: str, callback: Any = DEFAULT_CALLBACK, mode: str = "overwrite", **options: Any) -> None:
         if self._intrans or os.path.isdir(lpath):
             return super().put_file(lpath, rpath, callback, mode, **options)  # type: ignore[no-any-return]
-        if mode == "create" and self.exists(rpath):
+        if mode == "create" and self.isfile(rpath):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), rpath)
         with open(lpath, "rb") as file:
             self._store(self._strip_protocol(rpath), file)
@@ -90,8 +100,11 @@ class KuraFileSystem(AbstractFileSystem):  # type: ignore[misc]
         """The objects and folders directly below a path. It reads the list of everything below the path."""
         folder = self._strip_protocol(path).strip("/")
         below = {name: info for name, info in self._below(folder).items() if _depth(name, folder) == 1}
-        if not below:
-            below = {folder: self.info(folder)}
+        if not below and folder:
+            info = self._object(folder)
+            if info is None:
+                raise _absent(folder)
+            below = {folder: info}
         return list(below.values()) if detail else list(below)
 
     def find(self, path: str, maxdepth: int | None = None, withdirs: bool = False, detail: bool = False, **_: Any) -> Any:
@@ -103,8 +116,8 @@ class KuraFileSystem(AbstractFileSystem):  # type: ignore[misc]
             for name, info in self._below(folder).items()
             if (withdirs or info["type"] == "file") and (maxdepth is None or _depth(name, folder) <= maxdepth)
         }
-        if not found and folder and self.exists(folder):
-            found = {folder: self.info(folder)}
+        if not found and folder and (info := self._object(folder)) is not None:
+            found = {folder: info}
         return found if detail else list(found)
 
     def glob(self, path: str, maxdepth: int | None = None, **options: Any) -> Any:
@@ -112,8 +125,8 @@ class KuraFileSystem(AbstractFileSystem):  # type: ignore[misc]
         if has_magic(path):
             return super().glob(path, maxdepth=maxdepth, **options)
         name = self._strip_protocol(path)
-        stat = self.cache.stat(name)
-        found = {} if stat is None else {name: self._info(name, stat.size, stat.modified, stat.etag)}
+        info = self._object(name)
+        found = {} if info is None else {name: info}
         return found if options.get("detail") else list(found)
 
     def du(self, path: str, total: bool = True, maxdepth: int | None = None, withdirs: bool = False, **_: Any) -> Any:

@@ -130,11 +130,11 @@ class Transport:
 
         return self._run(lambda patience: _repeat(attempt, patience))
 
-    def keys(self, prefix: str) -> Iterator[Entry]:
+    def keys(self, prefix: str, page_keys: int = PAGE_KEYS) -> Iterator[Entry]:
         """The objects under a prefix, in no order. Raises CacheError at the end if a shard did not answer."""
         after, is_complete = "", True
         while True:
-            target = f"/datasets/{prefix}?keys&limit={PAGE_KEYS}" + (f"&after={after}" if after else "")
+            target = f"/datasets/{prefix}?keys&limit={page_keys}" + (f"&after={after}" if after else "")
 
             def attempt(target: str = target) -> list[str]:
                 response = self._send("GET", target, {"Authorization": f"Bearer {self._token.read()}"})

@@ -101,6 +101,38 @@ def test_folders_are_listed(options: dict[str, Any], tmp_path: Path) -> None:
     assert files.find("") == ["a"]
 
 
+def test_a_folder_is_a_name_with_objects_below_it(options: dict[str, Any]) -> None:
+    files = fsspec.filesystem("kura", **options)
+    files.pipe({"set/x/1": b"abc", "set/x": b"a file of the same name", "set.bin": b"1"})
+    for folder in ("set", "set/", "kura://set"):
+        assert files.isdir(folder) and files.exists(folder) and not files.isfile(folder), folder
+        assert files.info(folder) == {"name": "set", "type": "directory", "size": 0}
+    assert files.isdir("") and files.exists("/") and not files.isfile("") and files.info("kura://")["type"] == "directory"
+    # An object and a folder can have one name. A read returns the object, so it comes first.
+    assert files.isfile("set/x") and files.isdir("set/x") and files.info("set/x")["type"] == "file"
+    assert files.find("set/x", detail=True)["set/x/1"]["size"] == 3 and files.find("set.bin") == ["set.bin"]
+    for name in ("se", "set/x/1", "set.bin", "absent"):
+        assert not files.isdir(name), name
+    assert not files.exists("se") and files.find("absent") == [] and files.ls("set.bin", detail=False) == ["set.bin"]
+    with pytest.raises(FileNotFoundError):
+        files.info("se")
+    files.rm("set", recursive=True)
+    assert not files.isdir("set") and not files.exists("set/x") and files.find("") == ["set.bin"]
+
+
+def test_without_the_right_to_list_there_are_objects_and_no_folders(options: dict[str, Any], prefix: str) -> None:
+    """test/e2e/python-client.test.ts denies LIST below vision/no-list."""
+    files = fsspec.filesystem("kura", **options | {"prefix": prefix.replace("vision/", "vision/no-list/", 1)})
+    files.pipe({"set/1": b"abc"})
+    assert files.exists("set/1") and files.isfile("set/1") and files.info("set/1")["size"] == 3
+    assert not files.isdir("set/1") and not files.isdir("set") and not files.exists("set") and files.isdir("")
+    with pytest.raises(FileNotFoundError):
+        files.info("set")
+    for operation in (files.find, files.ls, files.du):
+        with pytest.raises(PermissionError):
+            operation("set")
+
+
 @pytest.mark.parametrize("operation", ["ls", "du", "find"])
 def test_a_list_needs_its_right(operation: str, options: dict[str, Any]) -> None:
     files = fsspec.filesystem("kura", **options | {"prefix": "nlp/x"})

@@ -70,7 +70,7 @@ function chart({ title, span, bars: minutes, marks: markCount, series, say }: Ch
       html`<li><svg viewBox="0 0 10 10" aria-hidden="true"><rect class="${className}" width="10" height="10"/></svg> ${name}</li>`,
   );
   return html`<figure>
-<figcaption>${title} <span class="quiet">maximum: ${say(most)}</span></figcaption>
+<figcaption>${title}, last ${span} <span class="quiet">maximum: ${say(most)}</span></figcaption>
 <svg viewBox="0 0 ${width} ${height + 1}" role="img" aria-label="${title} over the last ${span}: ${words}, at most ${say(most)} in one bar">
 <line class="axis" x1="0" x2="${width}" y1="${height}" y2="${height}"/>${bars}</svg>
 <div class="clock" aria-hidden="true">${marks}</div>

@@ -28,7 +28,7 @@ export function plural(number: number, one: string, more = `${one}s`): string {
 export function within(ms: number | undefined): string {
   if (ms === undefined) return '–';
   if (ms === Number.POSITIVE_INFINITY) return 'more than all bounds';
-  return ms < 1_000 ? `${ms}\u202fms` : `${ms / 1_000}\u202fs`;
+  return ms < 1_000 ? `≤\u202f${ms}\u202fms` : `≤\u202f${ms / 1_000}\u202fs`;
 }
 
 /** In UTC, because readers may be in several time zones. */
@@ -36,6 +36,12 @@ export function time(at: Date | undefined): Html {
   if (at === undefined || Number.isNaN(at.getTime())) return html`–`;
   const text = at.toISOString();
   return html`<time datetime="${text}">${text.slice(0, 10)} ${text.slice(11, 19)} UTC</time>`;
+}
+
+/** Long names break at their slashes first. */
+export function breakable(name: string): Html {
+  const [first = '', ...others] = name.split('/');
+  return html`${first}${others.map((segment) => html`/<wbr>${segment}`)}`;
 }
 
 /** Colour alone never carries the meaning. */

@@ -53,6 +53,8 @@ ${page.text}
 `;
 }
 
+/** Of the name of an assignment, in a tile. The table of Envoys has all of it. */
+const shownDigits = 8;
 /** A page with more findings than this is not readable. */
 const maxFindings = 10;
 
@@ -72,15 +74,16 @@ function summary({ shards, envoys, traffic: { recent, hour }, version }: Status)
   const ofThose = known.length === shards.length ? '' : `, of the ${count(known.length)} that answer`;
   const tile = (name: string, value: string | Html, more: string) =>
     html`<div><dt>${name}</dt><dd><strong>${value}</strong> <span>${more}</span></dd></div>`;
+  const ofHour = (value: string) => (hour.responses === 0 ? 'no responses in the last hour' : `${value} in the last hour`);
   return html`<dl class="tiles">
 ${tile('Shards in service', `${serving} of ${shards.length}`, `${known.length} answer`)}
 ${tile('Requests, last hour', count(hour.responses), `${count(recent.responses / 300)} a second in the last 5 minutes`)}
 ${tile('Hit ratio, last hour', ratio(hour.hits, hour.misses), `of ${count(hour.hits + hour.misses)} GETs`)}
-${tile('Errors (5xx), 5 minutes', errorShare(recent), `${count(hour.errors)} in the last hour`)}
-${tile('99 % within, 5 minutes', within(recent.withinMs), `${within(hour.withinMs)} in the last hour`)}
+${tile('Errors (5xx), 5 minutes', errorShare(recent), ofHour(count(hour.errors)))}
+${tile('Response time p99, 5 minutes', within(recent.withinMs), ofHour(within(hour.withinMs)))}
 ${tile('Read, last hour', bytes(hour.sentBytes), `${bytes(hour.receivedBytes)} written`)}
 ${tile('Stored', bytes(used), `${percent(limit === 0 ? undefined : used / limit)} of ${bytes(limit)}${ofThose}`)}
-${tile('Envoys up to date', `${current} of ${envoys.length}`, `assignment ${version ?? '–'}`)}
+${tile('Envoys up to date', `${current} of ${envoys.length}`, `assignment ${version?.slice(0, shownDigits) ?? '–'}`)}
 </dl>`;
 }
 
@@ -103,7 +106,7 @@ function traffic(status: Status): Html {
       html`<tr><th scope="row">${name}</th><td>${count(sum.responses)}</td><td>${count(sum.errors)}</td><td>${within(sum.withinMs)}</td><td>${ratio(sum.hits, sum.misses)}</td><td class="wide">${count(sum.hits)}</td><td class="wide">${count(sum.misses)}</td><td class="wide">${count(sum.puts)}</td><td class="wide">${count(sum.others)}</td><td class="wide">${bytes(sum.sentBytes)}</td><td class="wide">${bytes(sum.receivedBytes)}</td></tr>`,
   );
   const head = [
-    ...['the last', 'responses', 'errors', '99 % within', 'hit ratio'].map((name) => html`<th scope="col">${name}</th>`),
+    ...['the last', 'responses', 'errors', 'p99', 'hit ratio'].map((name) => html`<th scope="col">${name}</th>`),
     ...['hits', 'misses', 'PUTs', 'others', 'read', 'written'].map((name) => html`<th scope="col" class="wide">${name}</th>`),
   ];
   return html`<div id="charts" data-live>${charts({ minutes: status.minutes, quarters: status.quarters })}</div>

@@ -3,7 +3,7 @@
 import type { DatasetUse } from '../../shared/datasets-api.ts';
 import { formatDuration } from '../../shared/format.ts';
 import { refusals as decisions } from '../readings/part-readings.ts';
-import { bytes, count, mark, percent, plural, ratio, time } from './format.ts';
+import { breakable, bytes, count, mark, percent, plural, ratio, time } from './format.ts';
 import { type Html, html } from './html.ts';
 import type { EnvoyStatus, NamespaceStatus, PartStatus, RefusalStatus, ShardStatus, Status } from './status.ts';
 
@@ -72,7 +72,7 @@ function shardRow({ hashKey, zone, health, address, port, weight, keyShare, isHe
     ...(hasZones && zone !== '' ? [zone] : []),
     ...(weight === 1 ? [] : [`weight ${weight}`]),
   ];
-  const name = html`<th scope="row">${state({ health, isHeld, numbers })}<br>${hashKey} <span class="quiet">${where.join(', ')}</span></th>`;
+  const name = html`<th scope="row">${state({ health, isHeld, numbers })}<br>${breakable(hashKey)} <span class="quiet">${where.join(', ')}</span></th>`;
   const keys = html`<td class="wide">${percent(keyShare, 2)}</td>`;
   if (numbers === undefined) {
     const none = html`<td class="wide">–</td>`;
@@ -120,7 +120,7 @@ ${table({
 export function datasetTable({ datasets, at }: Status): Html {
   const show = ({ prefix, objects, bytes: own, hits, misses, lastUsed }: DatasetUse) => {
     const idle = lastUsed === null ? '–' : formatDuration(Math.max(0, at.getTime() - Date.parse(lastUsed)) / 1000);
-    return html`<tr><th scope="row">${prefix}</th><td>${bytes(own)}</td><td>${ratio(hits, misses)}</td><td class="wide">${count(objects)}</td><td class="wide">${idle}</td></tr>\n`;
+    return html`<tr><th scope="row">${breakable(prefix)}</th><td>${bytes(own)}</td><td>${ratio(hits, misses)}</td><td class="wide">${count(objects)}</td><td class="wide">${idle}</td></tr>\n`;
   };
   const since = datasets === undefined ? html`` : html` As of ${time(datasets.at)}.`;
   const missing = datasets?.complete === false ? html` ${mark('warn', 'A shard does not answer or counts its files.')}` : html``;

@@ -6,7 +6,7 @@ import type { History } from './history.ts';
 import { type PageAddress, readPage } from './page-text.ts';
 import { type AuthzReading, type EdsReading, type EnvoyReading, envoyMetricsPath, readAuthz, readEds, readEnvoy } from './part-readings.ts';
 import type { Part } from './parts.ts';
-import { readVersion } from './samples.ts';
+import { readStart, readVersion } from './samples.ts';
 
 interface ShardReading {
   readonly numbers: ShardNumbers;
@@ -33,6 +33,8 @@ const defaultMaxAnswerMs = 2_000;
 const maxConcurrent = 8;
 /** Parts without an answer to the last request that one round asks again. More of them would delay the round by minutes. */
 const maxSilentAsked = 32;
+/** All parts of a new system start in this time. Their counts since their start belong to the history. */
+const maxStartMs = 10_000;
 /** Names of namespaces that are kept beyond their use. */
 const maxNames = 10_000;
 
@@ -50,8 +52,12 @@ export class Collector {
   /** Names of namespaces, which all shards share. */
   readonly #names = new Map<string, string>();
 
+  /** When this collector began. */
+  readonly #startedAt: number;
+
   constructor(options: CollectorOptions) {
     this.#options = options;
+    this.#startedAt = options.now();
   }
 
   /** What eds sends to the Envoys. Replicas agree, except for a moment after a change. */
@@ -115,7 +121,7 @@ export class Collector {
         const numbers = readShardNumbers(text, this.#names);
         if (numbers === undefined) throw new Error('the page is not that of a shard');
         this.shards.set(hashKey, { numbers, version: readVersion(text) });
-        this.#count(id, numbers.totals);
+        this.#count(id, numbers.totals, text);
       },
     };
   }
@@ -143,7 +149,7 @@ export class Collector {
             const metrics = await readPage(page('/metrics'), signal);
             const reading = readAuthz({ metrics, policy: await readPage(page('/debug/policy'), signal) });
             this.authz.set(name, reading);
-            this.#count(id, reading.counts);
+            this.#count(id, reading.counts, metrics);
           },
         };
       case 'envoy':
@@ -151,9 +157,10 @@ export class Collector {
           id,
           forget: () => this.envoys.delete(name),
           read: async (signal) => {
-            const reading = readEnvoy(await readPage(page(envoyMetricsPath), signal));
+            const metrics = await readPage(page(envoyMetricsPath), signal);
+            const reading = readEnvoy(metrics);
             this.envoys.set(name, reading);
-            this.#count(id, reading.counts);
+            this.#count(id, reading.counts, metrics);
           },
         };
       case 'origin':
@@ -170,7 +177,9 @@ export class Collector {
     }
   }
 
-  #count(source: string, counts: Readonly<Record<string, number>>): void {
-    this.#options.history.take(source, counts, this.#options.now());
+  #count(source: string, counts: Readonly<Record<string, number>>, metrics: string): void {
+    const now = this.#options.now();
+    const startedAt = readStart(metrics, now);
+    this.#options.history.take(source, counts, now, startedAt !== undefined && startedAt > this.#startedAt - maxStartMs);
   }
 }

@@ -29,14 +29,17 @@ export class History {
     return this.#minutes;
   }
 
-  /** Takes the counts of a source since its start. The first counts of a source are only the base for later differences. */
-  take(source: string, counts: Counts, now: number): void {
-    const before = this.#last.get(source);
+  /**
+   * Takes the counts of a source since its start. The first counts of a source are only the base for later differences, unless it is `isNew`:
+   * everything that it has counted is of the time of this history.
+   */
+  take(source: string, counts: Counts, now: number, isNew = false): void {
+    const before = this.#last.get(source) ?? (isNew ? {} : undefined);
     this.#last.set(source, counts);
     if (before === undefined) return;
-    const isNew = Object.entries(before).some(([name, value]) => (counts[name] ?? 0) < value);
+    const hasRestarted = Object.entries(before).some(([name, value]) => (counts[name] ?? 0) < value);
     const changes = Object.entries(counts)
-      .map(([name, value]) => [name, value - (isNew ? 0 : (before[name] ?? 0))] as const)
+      .map(([name, value]) => [name, value - (hasRestarted ? 0 : (before[name] ?? 0))] as const)
       .filter(([, value]) => value > 0);
     this.#add(changes, Math.floor(now / 60_000));
   }

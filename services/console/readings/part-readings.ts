@@ -47,7 +47,7 @@ export interface EnvoyReading {
 }
 
 /** Only these statistics: all of them have some 200 KiB. */
-export const envoyMetricsPath = `/metrics?filter=${encodeURIComponent('^http\\.objects\\.downstream_rq_([1-5]xx|time)$')}`;
+export const envoyMetricsPath = `/metrics?filter=${encodeURIComponent('^http\\.objects\\.downstream_rq_([1-5]xx|time)$|^server\\.uptime$')}`;
 const envoyNames = new Set(['envoy_http_downstream_rq_xx', 'envoy_http_downstream_rq_time_bucket']);
 const authzNames = new Set(['kura_authz_checks_total', 'kura_authz_shadow_differences_total']);
 /** The decisions of authz that a tenant or an operator has to know. */

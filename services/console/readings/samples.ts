@@ -25,6 +25,14 @@ export function readVersion(text: string): string | undefined {
   return /^kura_build_info\{version="([^"]*)"\}/m.exec(text)?.[1];
 }
 
+/** When a process has started, in milliseconds since the epoch: a service of kura, or Envoy, which reports its age. */
+export function readStart(text: string, now: number): number | undefined {
+  const start = /^process_start_time_seconds (\S+)/m.exec(text)?.[1];
+  if (start !== undefined) return Number(start) * 1_000;
+  const age = /^envoy_server_uptime\{[^}]*\} (\d+)/m.exec(text)?.[1];
+  return age === undefined ? undefined : now - Number(age) * 1_000;
+}
+
 function unescaped(text: string): string {
   return text.replace(/\\(.)/g, '$1');
 }
