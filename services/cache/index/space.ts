@@ -37,6 +37,8 @@ const maxWaiters = 10_000;
 /** The room of one shard. `stored` returns the room of the objects in the index. */
 export class Space {
   limits: SpaceLimits;
+  /** Files that were stored since `setOverhead`. The folders grow with them. */
+  filesSinceOverhead = 0;
   readonly #stored: () => Room;
   readonly #onWait: () => void;
   readonly #uploading = { bytes: 0, files: 0 };
@@ -112,8 +114,10 @@ export class Space {
     this.#grant();
   }
 
+  /** `bytes`: of the folders and the snapshot. */
   setOverhead(bytes: number): void {
     this.#overheadBytes = bytes;
+    this.filesSinceOverhead = 0;
   }
 
   /** Lowers the byte limit until `lift`, while another program fills the disk. */
@@ -180,6 +184,7 @@ export class Space {
   commit(bytes: number, files: number): void {
     this.#uploading.bytes -= bytes;
     this.#uploading.files -= files;
+    this.filesSinceOverhead += files;
   }
 
   /** Turns stored room into room of a file that is being freed. Call it in the same turn of the event loop as the removal of the row. */

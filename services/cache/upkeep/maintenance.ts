@@ -15,8 +15,10 @@ import { planSnapshot } from './snapshot-format.ts';
 
 /** A crash loses the recency of at most this time. */
 const snapshotEveryMs = 5 * 60_000;
-const measureEveryMs = 2_000;
-const growEveryLooks = 30;
+const lookEveryMs = 2_000;
+/** The folders are measured after this many new files, and each minute. The spare blocks in folderBytes are enough for ten thousand. */
+const measureEveryFiles = 1_000;
+const looksPerMinute = 30;
 /** Pause of the scrub after a pass over all objects. */
 const scrubRestMs = 60 * 60_000;
 
@@ -79,17 +81,16 @@ export class Maintenance {
     while (await this.#rest(snapshotEveryMs)) await this.writeSnapshot();
   }
 
-  /**
-   * Folders grow with their files. The spare blocks in folderBytes are enough for about ten thousand new files between two measurements.
-   */
+  /** Folders grow with their files. A measurement takes 12 ms of CPU, so a shard that only reads is not measured every two seconds. */
   async #measureFolders(): Promise<void> {
     let coldBefore = 0;
-    for (let looks = 1; await this.#rest(measureEveryMs); looks += 1) {
-      await this.#measureFoldersOnce();
-      if (looks % growEveryLooks !== 0) continue;
-      this.#options.buffers.trim();
+    const { buffers, catalog, counters, window } = this.#options;
+    for (let looks = 1; await this.#rest(lookEveryMs); looks += 1) {
+      const isMinute = looks % looksPerMinute === 0;
+      if (isMinute || catalog.space.filesSinceOverhead >= measureEveryFiles) await this.#measureFoldersOnce();
+      if (!isMinute) continue;
+      buffers.trim();
       // After a minute without a cold synchronous read, the window may be too small.
-      const { counters, window } = this.#options;
       if (counters.coldSyncReads === coldBefore) window.grow();
       coldBefore = counters.coldSyncReads;
     }

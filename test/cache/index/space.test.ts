@@ -148,3 +148,12 @@ test('a lowered ceiling holds until it is lifted, and lifting it serves the wait
   t.true(await waiting);
   t.is(space.limitBytes, limits.maxBytes);
 });
+
+test('the files since the last measurement of the folders are counted', (t) => {
+  const { space } = makeSpace();
+  space.commit(fileBlockBytes, 1);
+  space.commit(fileBlockBytes, 1);
+  t.is(space.filesSinceOverhead, 2);
+  space.setOverhead(fileBlockBytes);
+  t.is(space.filesSinceOverhead, 0);
+});
