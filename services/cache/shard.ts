@@ -68,7 +68,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   const descriptors = divideDescriptors(config.openFiles, log);
   const { openFiles } = descriptors;
   const known = await readRemovals(config.directory);
-  const files = replaced.files ?? withThreads(closer, log);
+  const files = replaced.files ?? withThreads(config, closer, log);
   const parts = createParts({ config, identity, log, openFiles, known, files, signal: stopped.signal });
   const { catalog, repair, store, reader, buffers, counters, window, health, recovery, maintenance, removals, sweep, datasets } = parts;
   closer.add('open files', () => store.openFiles.shrink(0));
@@ -148,20 +148,21 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   return { objects: objects.address, metrics: metrics.address };
 }
 
-function withThreads(closer: Closer, log: Logger): Files {
+function withThreads({ readThread }: ShardSettings, closer: Closer, log: Logger): Files {
   const onFail = (error: unknown) => log.error({ err: error }, 'the thread for small files has ended: the thread pool writes them now');
   const writer = new FileWriter({ onFail });
   closer.add('file writer', () => writer.close());
+  const files: Files = {
+    ...systemFiles,
+    writeWhole: (...file) => writer.write(...file),
+    unlinkSmall: (path) => writer.remove(path),
+  };
+  if (!readThread) return files;
   const reader = new FileReader({
     onFail: (error) => log.warn({ err: error }, 'the thread for cold reads has ended: the thread pool reads small objects now'),
   });
   closer.add('file reader', () => reader.close());
-  return {
-    ...systemFiles,
-    writeWhole: (...file) => writer.write(...file),
-    unlinkSmall: (path) => writer.remove(path),
-    readWhole: (path, bytes) => reader.read(path, bytes),
-  };
+  return { ...files, readWhole: (path, bytes) => reader.read(path, bytes) };
 }
 
 /** `listening` returns the address of the shard. It is called only after the shard listens. */

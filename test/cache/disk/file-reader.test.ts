@@ -5,6 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import { FileReader, type WholeFile } from '../../../services/cache/disk/file-reader.ts';
 import { maxReads } from '../../../services/cache/disk/read-jobs.ts';
 import { waitFor } from '../../support/wait.ts';
+import { threaded } from '../support/file-reader.ts';
 import { temporaryDirectory } from '../support/shard.ts';
 
 interface TestReader {
@@ -61,7 +62,7 @@ function textOf({ fd, buffer, offset, bytes, give }: WholeFile): string {
   return text;
 }
 
-test('more files than there are slots, read in turns, have their bytes and descriptors', async (t) => {
+threaded('more files than there are slots, read in turns, have their bytes and descriptors', async (t) => {
   const { directory, read, open } = await startReader(t);
   for (let round = 0; round < 20; round += 1) {
     const names = Array.from({ length: 16 }, (_, at) => `${round}-${at}-é`);
@@ -75,7 +76,7 @@ test('more files than there are slots, read in turns, have their bytes and descr
   t.deepEqual(open(), []);
 });
 
-test('a read ends at its limit and at the end of the file', async (t) => {
+threaded('a read ends at its limit and at the end of the file', async (t) => {
   const { directory, read } = await startReader(t);
   writeFileSync(path.join(directory, 'a'), 'a'.repeat(200_000));
   t.is(textOf((await read('a', 150_000)) as WholeFile).length, 150_000);
@@ -84,7 +85,7 @@ test('a read ends at its limit and at the end of the file', async (t) => {
   t.is(textOf((await read('empty')) as WholeFile), '');
 });
 
-test('an error of the system has its code, and later files are read', async (t) => {
+threaded('an error of the system has its code, and later files are read', async (t) => {
   const { directory, read } = await startReader(t);
   await t.throwsAsync(read('missing/a'), { code: 'ENOENT' });
   const reader = await startReader(t);
@@ -93,7 +94,7 @@ test('an error of the system has its code, and later files are read', async (t) 
   t.is(textOf((await read('b')) as WholeFile), 'b');
 });
 
-test('files in use never exceed the bound, and each that is given back makes room', async (t) => {
+threaded('files in use never exceed the bound, and each that is given back makes room', async (t) => {
   const { read, open } = await startReader(t);
   t.is(await read('large', 300_000), undefined);
   t.is(await read(`${'./'.repeat(200)}long`), undefined, 'a path that may not fit');
