@@ -53,6 +53,10 @@ export const settings = {
     'Whether direct transfers use sendfile(2), through the experimental `node:ffi` of Node. It needs Linux 6.5. Without it, they need more CPU and memory.',
     'true',
   ),
+  readThread: flag(
+    'Whether a thread reads small objects outside the page cache, through the experimental `node:ffi` of Node. Without it, they need more CPU.',
+    'true',
+  ),
   originUrl: serviceUrl(
     'URL of the origin service, such as `http://kura-origin:18100`. If it is empty, a miss under `/through/` stays a miss.',
     '',

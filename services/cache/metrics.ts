@@ -70,7 +70,7 @@ export function registerMetrics(registry: Registry, numbers: ShardNumbers): () =
   gauge('kura_cache_buffer_waiters', 'Requests that wait for a buffer.', () => buffers.waiters);
   gauge(
     'kura_cache_pending_file_calls',
-    'File calls in the thread pool, and small files that the thread for them writes or removes.',
+    'File calls in the thread pool, and small files that the threads for them write, remove or read.',
     () => counters.pendingFileCalls,
   );
   gauge('kura_cache_serving', '1 while the shard is ready, otherwise 0.', () => (numbers.isServing() ? 1 : 0));

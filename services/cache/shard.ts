@@ -69,7 +69,7 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   const descriptors = divideDescriptors(config.openFiles, log);
   const { openFiles } = descriptors;
   const known = await readRemovals(config.directory);
-  const files = replaced.files ?? withThreads(closer, log);
+  const files = replaced.files ?? withThreads(config, closer, log);
   const parts = createParts({ config, identity, log, openFiles, known, files, signal: stopped.signal });
   const { catalog, repair, store, reader, buffers, counters, window, health, recovery, maintenance, removals, sweep, datasets } = parts;
   closer.add('open files', () => store.openFiles.shrink(0));
@@ -149,21 +149,22 @@ async function startLocked(config: ShardSettings, log: Logger, replaced: Replace
   return { objects: objects.address, metrics: metrics.address };
 }
 
-function withThreads(closer: Closer, log: Logger): Files {
+function withThreads({ readThread }: ShardSettings, closer: Closer, log: Logger): Files {
   const onFail = (error: unknown) => log.error({ err: error }, 'a thread for files has ended: the thread pool does its work now');
   const writer = new FileWriter({ onFail });
   closer.add('file writer', () => writer.close());
-  const reader = new FileReader({ onFail });
-  closer.add('file reader', () => reader.close());
   const tailReader = new TailReader({ onFail });
   closer.add('tail reader', () => tailReader.close());
-  return {
+  const files: Files = {
     ...systemFiles,
     writeWhole: (...file) => writer.write(...file),
     unlinkSmall: (path) => writer.remove(path),
-    readWhole: (...read) => reader.read(...read),
     readTail: (...read) => tailReader.read(...read),
   };
+  if (!readThread) return files;
+  const reader = new FileReader({ onFail });
+  closer.add('file reader', () => reader.close());
+  return { ...files, readWhole: (...read) => reader.read(...read) };
 }
 
 /** `listening` returns the address of the shard. It is called only after the shard listens. */

@@ -37,7 +37,7 @@ const configured = {
   reviewAgeSeconds: 120,
   authzDeploymentReplicas: 3,
   /** A shard without its index: the process, and bodies in transfer. */
-  shardBaseBytes: (175 + 512) * 1024 ** 2,
+  shardBaseBytes: (201 + 512) * 1024 ** 2,
   maxObjectsOfShard: 134_000_000,
   checkJitter: 1.2,
   checkTimeoutSeconds: 1,

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { readdir, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { FileReader } from '../../services/cache/disk/file-reader.ts';
+import type { FileReader } from '../../services/cache/disk/file-reader.ts';
 import { FileWriter } from '../../services/cache/disk/file-writer.ts';
 import { type Files, systemFiles } from '../../services/cache/disk/files.ts';
 import { timeBudget } from '../../services/cache/disk/time-budget.ts';
@@ -11,6 +11,7 @@ import { type Answer, call } from '../support/http.ts';
 import { waitFor } from '../support/wait.ts';
 import { ask } from './datasets/support/console.ts';
 import { fileOf, storedBytes } from './support/disk.ts';
+import { startFileReader } from './support/file-reader.ts';
 import { metric, startTestShard, type TestShard, temporaryDirectory } from './support/shard.ts';
 
 const fault = (code: string) => Object.assign(new Error(code), { code });
@@ -26,7 +27,7 @@ async function metricsMatchDisk(shard: TestShard): Promise<boolean> {
 }
 
 /** Real files whose calls hang or fail while `state` demands it. */
-function switchable({ writer, reader }: { writer?: FileWriter; reader?: FileReader } = {}) {
+function switchable({ writer, reader }: { writer?: FileWriter; reader?: FileReader | undefined } = {}) {
   const state = {
     unlinkFails: undefined as string | undefined,
     writeFails: undefined as string | undefined,
@@ -89,10 +90,9 @@ const places = [
   {
     name: 'threads',
     start: (t: ExecutionContext) => {
-      const onFail = (error: unknown) => t.fail(String(error));
-      const [writer, reader] = [new FileWriter({ onFail }), new FileReader({ onFail })];
-      t.teardown(() => Promise.all([writer.close(), reader.close()]));
-      return { writer, reader };
+      const writer = new FileWriter({ onFail: (error) => t.fail(String(error)) });
+      t.teardown(() => writer.close());
+      return { writer, reader: startFileReader(t) };
     },
   },
 ];

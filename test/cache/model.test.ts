@@ -8,12 +8,13 @@ import { connect } from 'node:net';
 import { Readable } from 'node:stream';
 import { setTimeout as delay } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
-import { FileReader } from '../../services/cache/disk/file-reader.ts';
+import type { FileReader } from '../../services/cache/disk/file-reader.ts';
 import { FileWriter } from '../../services/cache/disk/file-writer.ts';
 import { timeBudget } from '../../services/cache/disk/time-budget.ts';
 import { type Answer, type Call, call } from '../support/http.ts';
 import { waitFor } from '../support/wait.ts';
 import { storedBytes } from './support/disk.ts';
+import { startFileReader } from './support/file-reader.ts';
 import { HostileFiles } from './support/hostile-files.ts';
 import { metric, startTestShard, type TestShard } from './support/shard.ts';
 
@@ -189,14 +190,13 @@ for (const place of ['the thread pool', 'a thread'] as const)
     `with failing and hanging file calls and small files in ${place}, each 200 is a whole current version, and the metrics match the disk`,
     (t) => {
       const onFail = (error: unknown) => t.fail(String(error));
-      return place === 'a thread' ? testModel(t, new FileWriter({ onFail }), new FileReader({ onFail })) : testModel(t);
+      return place === 'a thread' ? testModel(t, new FileWriter({ onFail }), startFileReader(t)) : testModel(t);
     },
   );
 
 async function testModel(t: ExecutionContext, writer?: FileWriter, reader?: FileReader): Promise<void> {
   t.timeout((seconds + 120) * 1000);
   t.teardown(() => writer?.close());
-  t.teardown(() => reader?.close());
   const hostile = new HostileFiles(writer, reader);
   const shard = await startTestShard(t, {
     files: hostile.files,

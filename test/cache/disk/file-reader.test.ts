@@ -5,6 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import { FileReader, type WholeFile } from '../../../services/cache/disk/file-reader.ts';
 import { maxReads } from '../../../services/cache/disk/read-jobs.ts';
 import { waitFor } from '../../support/wait.ts';
+import { threaded } from '../support/file-reader.ts';
 import { temporaryDirectory } from '../support/shard.ts';
 
 interface TestReader {
@@ -17,11 +18,13 @@ interface TestReader {
   open(): string[];
 }
 
-/** `isHostile`: another program for the thread, with files that hang or end it. */
-async function startReader(t: ExecutionContext, isHostile = false): Promise<TestReader> {
+/**
+ * `isHostile`: another program for the thread, with files that hang or end it. On a busy machine the thread may be late, so only a test with
+ * a hung file has a limit that it reaches.
+ */
+async function startReader(t: ExecutionContext, { isHostile = false, maxLagMs = 60_000, maxStallMs = 60_000 } = {}): Promise<TestReader> {
   const directory = await temporaryDirectory(t);
-  // On a busy machine the thread may be late. Only a test with a hung file has the real limit.
-  const limits = isHostile ? { maxLagMs: 60_000 } : { maxLagMs: 60_000, maxStallMs: 60_000 };
+  const limits = { maxLagMs, maxStallMs };
   const program = isHostile ? { program: new URL('../support/hostile-read-thread.ts', import.meta.url) } : {};
   let failure: string | undefined;
   const onFail = (error: unknown) => {
@@ -61,7 +64,7 @@ function textOf({ fd, buffer, offset, bytes, give }: WholeFile): string {
   return text;
 }
 
-test('more files than there are slots, read in turns, have their bytes and descriptors', async (t) => {
+threaded('more files than there are slots, read in turns, have their bytes and descriptors', async (t) => {
   const { directory, read, open } = await startReader(t);
   for (let round = 0; round < 20; round += 1) {
     const names = Array.from({ length: 16 }, (_, at) => `${round}-${at}-é`);
@@ -75,7 +78,7 @@ test('more files than there are slots, read in turns, have their bytes and descr
   t.deepEqual(open(), []);
 });
 
-test('a read ends at its limit and at the end of the file', async (t) => {
+threaded('a read ends at its limit and at the end of the file', async (t) => {
   const { directory, read } = await startReader(t);
   writeFileSync(path.join(directory, 'a'), 'a'.repeat(200_000));
   t.is(textOf((await read('a', 150_000)) as WholeFile).length, 150_000);
@@ -84,7 +87,7 @@ test('a read ends at its limit and at the end of the file', async (t) => {
   t.is(textOf((await read('empty')) as WholeFile), '');
 });
 
-test('an error of the system has its code, and later files are read', async (t) => {
+threaded('an error of the system has its code, and later files are read', async (t) => {
   const { directory, read } = await startReader(t);
   await t.throwsAsync(read('missing/a'), { code: 'ENOENT' });
   const reader = await startReader(t);
@@ -93,7 +96,7 @@ test('an error of the system has its code, and later files are read', async (t) 
   t.is(textOf((await read('b')) as WholeFile), 'b');
 });
 
-test('files in use never exceed the bound, and each that is given back makes room', async (t) => {
+threaded('files in use never exceed the bound, and each that is given back makes room', async (t) => {
   const { read, open } = await startReader(t);
   t.is(await read('large', 300_000), undefined);
   t.is(await read(`${'./'.repeat(200)}long`), undefined, 'a path that may not fit');
@@ -107,7 +110,7 @@ test('files in use never exceed the bound, and each that is given back makes roo
 });
 
 test('a read that hangs holds up no other file; the files behind it are started, then closed', async (t) => {
-  const { directory, read, open } = await startReader(t, true);
+  const { directory, read, open } = await startReader(t, { isHostile: true, maxStallMs: 3_000 });
   const all = [read('hang'), read('b'), read('c')];
   await waitFor('the thread has started all files', () => existsSync(path.join(directory, 'c-started')));
   t.deepEqual(await Promise.all(all), [undefined, undefined, undefined], 'another way must read them');
@@ -121,8 +124,19 @@ test('a read that hangs holds up no other file; the files behind it are started,
   t.false(existsSync(path.join(directory, 'd-started')));
 });
 
+test('while the oldest file is late, new files need another way, and it is read in the end', async (t) => {
+  const { directory, read } = await startReader(t, { isHostile: true, maxLagMs: 50 });
+  const late = read('hang');
+  const begunMs = performance.now();
+  await waitFor('it is late', () => performance.now() - begunMs > 60);
+  t.is(await read('b'), undefined);
+  writeFileSync(path.join(directory, 'hang-release'), '');
+  t.is(textOf((await late) as WholeFile), 'hang');
+  t.is(textOf((await read('c')) as WholeFile), 'c');
+});
+
 test('after the end of the thread, no file is lost: the files in it and later ones need another way', async (t) => {
-  const { failure, read } = await startReader(t, true);
+  const { failure, read } = await startReader(t, { isHostile: true });
   const [before, ...behind] = await Promise.all([read('a'), read('fail'), read('b')]);
   t.deepEqual(behind, [undefined, undefined]);
   if (before !== undefined) t.is(textOf(before), 'a');

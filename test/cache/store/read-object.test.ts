@@ -10,8 +10,11 @@ import { BufferPool } from '../../../services/cache/store/buffer-pool.ts';
 import { CorruptObjectError } from '../../../services/cache/store/open-object.ts';
 import { readObject } from '../../../services/cache/store/read-object.ts';
 import type { Key } from '../../../services/shared/key.ts';
+import { call } from '../../support/http.ts';
 import { waitFor } from '../../support/wait.ts';
 import { flipBit } from '../support/disk.ts';
+import { threaded } from '../support/file-reader.ts';
+import { startCacheProcess } from '../support/process.ts';
 import { temporaryDirectory } from '../support/shard.ts';
 
 const body = Buffer.from('kura'.repeat(10_000));
@@ -58,7 +61,7 @@ async function startThread(t: ExecutionContext) {
   return { create, read, open, buffers };
 }
 
-test('an object of at most one block comes with its checked body, and with its descriptor', async (t) => {
+threaded('an object of at most one block comes with its checked body, and with its descriptor', async (t) => {
   const { create, read, open, buffers } = await startThread(t);
   for (const bytes of [body, Buffer.from('a'), Buffer.alloc(blockBytes, 'b')]) {
     const file = create(`a-${bytes.length}`, bytes);
@@ -84,10 +87,25 @@ for (const [what, damage] of [
   ['a file shorter than a trailer', (file: string) => truncateSync(file, 20)],
   ['a longer file', (file: string) => writeFileSync(file, Buffer.alloc(100_000))],
 ] as const)
-  test(`${what} is a damaged object, and neither its descriptor nor its place in the shared memory is lost`, async (t) => {
+  threaded(`${what} is a damaged object, and neither its descriptor nor its place in the shared memory is lost`, async (t) => {
     const { create, read, open } = await startThread(t);
     const file = create('a', body);
     await damage(file);
     for (let round = 0; round < 40; round += 1) await t.throwsAsync(read(file, 10), { instanceOf: CorruptObjectError });
     await waitFor('the descriptors are closed', () => open().length === 0);
   });
+
+test('a Node without node:ffi, and a shard with the setting false, read cold objects in the thread pool', async (t) => {
+  for (const environment of [{ NODE_OPTIONS: '--no-experimental-ffi' }, { KURA_CACHE_READ_THREAD: 'false' }, {}]) {
+    const directory = await temporaryDirectory(t);
+    const shard = await startCacheProcess(t, { KURA_CACHE_DIRECTORY: directory, KURA_CACHE_OPEN_FILES: '0', ...environment });
+    const url = `http://${shard.listening.objects}`;
+    await call(url, { method: 'PUT', path: '/objects/a', body });
+    for (let round = 0; round < 3; round += 1) t.true((await call(url, { path: '/objects/a' })).body.equals(body));
+    if ('NODE_OPTIONS' in environment)
+      await waitFor('the shard logs it', () => shard.output().includes('the thread for cold reads has ended'));
+    else t.false(shard.output().includes('"level":"warn"'), shard.output());
+    shard.child.kill('SIGTERM');
+    t.is(await shard.ended, 0);
+  }
+});
