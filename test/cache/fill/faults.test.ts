@@ -332,6 +332,21 @@ for (const place of ['the thread pool', 'a thread'] as const) {
   });
 }
 
+test.serial('a request that comes while a small object gets its name waits for it', async (t) => {
+  const hostile = new HostileFiles();
+  const body = randomBytes(1000);
+  const through = await startThrough(t, (request, response) => serve(response, request, body), { files: hostile.files });
+  hostile.hangs.add('rename');
+  t.is((await through.get('a')).status, 200);
+  await waitFor('the rename hangs', () => hostile.waiting === 1);
+  const reading = through.get('a');
+  await waitFor('the request', async () => (await metric(through.shard, 'kura_cache_fill_waiters')) === 1);
+  hostile.heal();
+  const got = await reading;
+  t.deepEqual([got.status, got.headers['x-kura-cache'], got.body.equals(body)], [200, 'hit', true]);
+  t.is(through.requests.length, 1);
+});
+
 test.serial('a fill opens its file once, and a reader that comes late gets the blocks from it', async (t) => {
   const body = randomBytes(8 * MiB + 5);
   const opened: string[] = [];

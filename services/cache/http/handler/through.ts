@@ -1,5 +1,6 @@
 /** Handles GET and HEAD under `/through/` of an object that has to be fetched from its origin. */
 import type { Result } from '../../counters.ts';
+import { within } from '../../disk/deadline.ts';
 import type { Fill, FillRequest, FillState } from '../../fill/fill.ts';
 import type { Fills } from '../../fill/fills.ts';
 import { GoneError } from '../../fill/growth.ts';
@@ -61,6 +62,8 @@ async function followFill(call: PartCall, fill: Fill): Promise<Result | 'again'>
         return await sendAlone(call, state, fill.take());
       case 'growing': {
         const result = await sendGrowing(call, state);
+        // The object gets its name in this moment. It is stored, or the key has no fill, when the fill has ended.
+        if (result === 'again') await within(call.untilMs - performance.now(), fill.ended).catch(() => {});
         // The fill has started over, or the shard does not store the object after all.
         if (result !== 'ended') return result;
         break;
