@@ -246,6 +246,27 @@ test('a shard that returns with removals that the others lack is read when it an
   t.true(calls.at(-1)?.startsWith(place(1).hashKey));
 });
 
+test('removals that all shards have confirmed take no place from one that a shard has missed', async (t) => {
+  const { calls, kept, client } = shardsThatRemove();
+  const ended = { state: 'done' as const, removed: 0, bytes: 0 };
+  const common = Array.from({ length: 255 }, (_, index) => ({ prefix: `${index}/`, before: 999_000 + index, ...ended }));
+  kept.set(place(0).hashKey, common);
+  kept.set(place(1).hashKey, [{ prefix: 'missed/', before: 998_000, ...ended }, ...common]);
+  const next = new Removals(options(client));
+  await next.repeat();
+  t.deepEqual(calls, [`${place(0).hashKey} missed/ 998000`]);
+});
+
+test('a removal with a time that no id can hold is left, and the others are learned', async (t) => {
+  const { calls, kept, client } = shardsThatRemove();
+  const state = { state: 'running' as const, removed: 0, bytes: 0 };
+  const odd = [2 ** 48, -1, 1.5, Number.NaN].map((before) => ({ prefix: 'odd/', before, ...state }));
+  kept.set(place(0).hashKey, [...odd, { prefix: 'a/', before: 999_000, ...state }]);
+  const next = new Removals(options(client));
+  await next.repeat();
+  t.deepEqual([...new Set(calls)].sort(), [0, 1].map((at) => `${place(at).hashKey} a/ 999000`).sort());
+});
+
 test('old removals of shards are left, only the newest are learned, and a release without the list is asked once', async (t) => {
   const { calls, kept, client } = shardsThatRemove();
   const ended = { state: 'done' as const, removed: 0, bytes: 0 };

@@ -2,7 +2,7 @@
 import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import type { Counters } from '../counters.ts';
 
-/** Longest rest. Only two threads read (tail-reader.ts), so that requests also reach a slow disk beside them. */
+/** Longest rest after a slow batch. Only two threads read (tail-reader.ts), so that requests also reach a slow disk beside them. */
 const maxRestMs = 4;
 
 interface BatchesOptions {

@@ -121,8 +121,11 @@ export class Sweep {
   }
 
   async #inspect(digest: Digest, found: Found): Promise<void> {
+    const { store, removals } = this.#options;
     try {
-      if ((await this.#options.store.inspectAlone(digest)).kind === 'removed') found.removed += 1;
+      // Only a removal expects to remove most files. Requests for a file wait while it is inspected alone.
+      const inspected = await (removals.running.length > 0 ? store.inspectAlone(digest) : store.inspect(digest));
+      if (inspected.kind === 'removed') found.removed += 1;
     } catch (error) {
       found.faults += 1;
       this.#options.health.note(error, 'write');

@@ -1,12 +1,15 @@
 /**
  * Reads the ends of many files in threads. In the thread pool of Node, each open and each read wakes a thread and then the event loop. Here
- * all reads of one turn of the event loop are one message for each thread. The threads start with the first read and end when nobody reads.
+ * the reads of one turn of the event loop are a few messages for each thread. The threads start with the first read and end when nobody
+ * reads.
  */
 import { Worker } from 'node:worker_threads';
 
 /** A disk with a cold cache serves two readers almost twice as fast as one. More would take the disk from the requests. */
 const threadCount = 2;
 const maxWaiting = 1_024;
+/** An answer shows that a slow disk does not hang, so a message has few files. */
+const maxMessageFiles = 8;
 /** If a thread does not answer in this time, a file hangs. */
 const defaultMaxStallMs = 1_000;
 const idleMs = 10_000;
@@ -91,10 +94,10 @@ export class TailReader {
     }
     this.#start();
     this.#usedMs = performance.now();
-    const size = Math.ceil(reads.length / this.#threads.length);
-    for (const [number, thread] of this.#threads.entries()) {
-      const part = reads.slice(number * size, (number + 1) * size);
-      if (part.length === 0) return;
+    const size = Math.min(maxMessageFiles, Math.ceil(reads.length / this.#threads.length));
+    for (let from = 0; from < reads.length; from += size) {
+      const thread = this.#threads[(from / size) % this.#threads.length] as Thread;
+      const part = reads.slice(from, from + size);
       if (thread.sent.length === 0) thread.movedMs = this.#usedMs;
       thread.sent.push(part);
       thread.worker.postMessage(part.map(({ path, position, length }): TailRead => ({ path, position, length })));

@@ -239,9 +239,10 @@ export class Fill {
     } catch (error) {
       // No PUT or DELETE finds this fill any more, so a late rename must not count.
       upload.isAbandoned = true;
-      if (!(error instanceof ConditionError || error instanceof RevokedError)) this.#noteDisk(error);
+      const isSuperseded = error instanceof ConditionError || error instanceof RevokedError;
+      if (!isSuperseded) this.#noteDisk(error);
       // The readers get the object from memory and from its file.
-      if (growth.isWhole) return 'not-kept';
+      if (growth.isWhole) return isSuperseded ? 'not-kept' : 'alone';
       return object.length === undefined ? 'failed' : this.#leaveAlone(object, true);
     }
   }

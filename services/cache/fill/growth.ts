@@ -1,6 +1,6 @@
 /**
  * The body of a fill while it grows. Its readers get each block as soon as it is complete: from the buffer of the upload, or else from the
- * file. Then they check its sum as in a stored object.
+ * file. They check the sums of bytes from the file, as in a stored object.
  */
 import type { Key } from '../../shared/key.ts';
 import { blockBytes, blockCount } from '../disk/trailer.ts';

@@ -199,9 +199,10 @@ export class Upload {
       const buffer = this.#buffer as Buffer;
       if (await files.writeWhole?.(temporaryPath, path, buffer.subarray(0, bytes))) return this.#dropBuffer();
       await this.#put(buffer, bytes);
-      this.#endFile();
     }
     await files.rename(temporaryPath, path);
+    // Until the file has its name, readers get a small object from memory.
+    if (bytes > 0) this.#endFile();
   }
 
   /** Removes the temporary file, finished or not. No call may be in progress. */

@@ -7,6 +7,7 @@ import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promi
 import type { Logger } from '../../shared/log.ts';
 import type { Counters } from '../counters.ts';
 import type { Digest } from '../digest.ts';
+import { within } from '../disk/deadline.ts';
 import type { FaultSink } from '../disk/disk-health.ts';
 import { fileName, folderCount, objectPath, temporaryFolder } from '../disk/file-name.ts';
 import { faultKind } from '../disk/files.ts';
@@ -42,6 +43,8 @@ interface RecoveryOptions {
 /** Rows that are checked in one turn of the event loop. */
 const sweepRows = 20_000;
 const rescanMs = 5_000;
+/** Limit for one file to be removed. */
+const removeMs = 5_000;
 
 export class Recovery {
   /** Share of the folders that were counted. */
@@ -148,7 +151,7 @@ export class Recovery {
       index.resize(row, blocksOf(sizeBytes));
     } else if (catalog.isFull) {
       // The directory has more files than the limit allows. A file without a row could never be evicted.
-      return await this.#options.removeFile(digest);
+      return await within(removeMs, this.#options.removeFile(digest)).catch(() => false);
     } else {
       const place = isNewerThanSnapshot ? 'newest' : 'oldest';
       const tick = isNewerThanSnapshot ? clock.tick() : 1;

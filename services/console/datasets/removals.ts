@@ -39,7 +39,8 @@ const maxRemovals = 256;
 const maxLearned = 128;
 /** A shard that returns later than this keeps its objects. */
 const keptMs = 30 * 24 * 3_600_000;
-const signatureBytes = 12;
+/** An id has the time and the signature. */
+const [timeBytes, signatureBytes] = [6, 12];
 const format = 1;
 /** Without a credential, nobody checks anything. */
 const noKey = createSecretKey(Buffer.from('unsigned'));
@@ -59,7 +60,7 @@ export class Removals {
 
   /** Resolves when each shard that answers has stored the removal. Undefined if too many removals wait for shards. */
   async start(prefix: string): Promise<RemovalProgress | undefined> {
-    this.#forgetEnded();
+    this.#forgetEnded(maxRemovals - 1);
     if (this.#removals.size >= maxRemovals) return undefined;
     const removal = { prefix, before: this.#options.now(), done: new Map() };
     const id = this.#idOf(removal);
@@ -82,7 +83,7 @@ export class Removals {
   /** Repeats the removals at shards that have not confirmed them. Does not reject. */
   async repeat(): Promise<void> {
     await this.#learn();
-    this.#forgetEnded();
+    this.#forgetEnded(maxRemovals - 1);
     for (const [id, removal] of this.#removals) {
       if (this.#options.shards().some(({ hashKey }) => !removal.done.has(hashKey))) await this.#advance(id, removal);
     }
@@ -93,29 +94,40 @@ export class Removals {
    * it is gone.
    */
   async #learn(): Promise<void> {
-    const { client, shards, answers } = this.#options;
+    const { client, shards, answers, log } = this.#options;
     const listed = new Set(shards().map(({ hashKey }) => hashKey));
     for (const hashKey of this.#learned) if (!listed.has(hashKey)) this.#learned.delete(hashKey);
     const unread = shards().filter(({ hashKey }) => !this.#learned.has(hashKey) && answers(hashKey));
+    const learned = new Map<string, Removal>();
     await each(unread, async (shard) => {
       try {
-        for (const kept of (await client.removals(shard)).toReversed()) this.#keep(shard.hashKey, kept);
+        for (const kept of await client.removals(shard)) this.#note(shard.hashKey, kept, learned);
         this.#learned.add(shard.hashKey);
       } catch (error) {
         // A release without this list. Any other fault is tried again in the next round.
         if (error instanceof ShardProblem) this.#learned.add(shard.hashKey);
       }
     });
+    const open = [...learned].filter(([, removal]) => !this.#isConfirmed(removal)).sort(([, one], [, other]) => one.before - other.before);
+    this.#forgetEnded(Math.max(0, maxLearned - open.length));
+    const room = Math.max(0, maxLearned - this.#removals.size);
+    // The newest ones count.
+    for (const [id, removal] of open.slice(Math.max(0, open.length - room))) this.#removals.set(id, removal);
+    if (open.length > room) log.warn({ dropped: open.length - room }, 'too many removals wait for shards; the oldest are not repeated');
   }
 
-  #keep(hashKey: string, { prefix, before, state, removed, bytes }: KeptRemoval): void {
-    if (before < this.#options.now() - keptMs) return;
+  /** Adds what one shard keeps to a known removal, or else to `learned`. */
+  #note(hashKey: string, { prefix, before, state, removed, bytes }: KeptRemoval, learned: Map<string, Removal>): void {
+    if (!isTime(before) || before < this.#options.now() - keptMs) return;
     const id = this.#idOf({ prefix, before });
-    const known = this.#removals.get(id);
-    if (known === undefined && this.#removals.size >= maxLearned) return;
-    const removal = known ?? { prefix, before, done: new Map() };
-    this.#removals.set(id, removal);
+    const removal = this.#removals.get(id) ?? learned.get(id) ?? { prefix, before, done: new Map() };
+    if (!this.#removals.has(id)) learned.set(id, removal);
     if (state === 'done') removal.done.set(hashKey, { removed, bytes });
+  }
+
+  /** Whether all present shards have removed everything. */
+  #isConfirmed({ done }: Removal): boolean {
+    return this.#options.shards().every(({ hashKey }) => done.has(hashKey));
   }
 
   async #advance(id: string, { prefix, before, done }: Removal): Promise<RemovalProgress> {
@@ -147,27 +159,27 @@ export class Removals {
     };
   }
 
-  #forgetEnded(): void {
+  /** Forgets what is too old. Of the removals above the limit, it forgets those that are confirmed, the oldest first. */
+  #forgetEnded(limit: number): void {
     const { now } = this.#options;
     for (const [id, { before }] of this.#removals) if (before < now() - keptMs) this.#removals.delete(id);
-    // Of those that all present shards have confirmed, the oldest go first.
-    for (const [id, { done }] of this.#removals) {
-      if (this.#removals.size < maxRemovals) return;
-      if (this.#options.shards().every(({ hashKey }) => done.has(hashKey))) this.#removals.delete(id);
+    for (const [id, removal] of this.#removals) {
+      if (this.#removals.size <= limit) return;
+      if (this.#isConfirmed(removal)) this.#removals.delete(id);
     }
   }
 
   #idOf({ prefix, before }: Pick<Removal, 'prefix' | 'before'>, key = this.#options.keys()?.[0] ?? noKey): string {
-    const time = Buffer.alloc(6);
-    time.writeUIntBE(before, 0, 6);
+    const time = Buffer.alloc(timeBytes);
+    time.writeUIntBE(before, 0, timeBytes);
     const signature = createHmac('sha256', key).update(`removal\n${before}\n${prefix}`, 'latin1').digest();
     return Buffer.concat([time, signature.subarray(0, signatureBytes)]).toString('base64url');
   }
 
   #beforeOf(prefix: string, id: string): number | undefined {
     const bytes = Buffer.from(id, 'base64url');
-    if (bytes.length !== 6 + signatureBytes) return undefined;
-    const before = bytes.readUIntBE(0, 6);
+    if (bytes.length !== timeBytes + signatureBytes) return undefined;
+    const before = bytes.readUIntBE(0, timeBytes);
     const given = Buffer.from(id);
     const keys = this.#options.keys() ?? [noKey];
     const isGood = keys.some((key) => {
@@ -205,4 +217,8 @@ function readSaved({ file, log }: RemovalsOptions): Map<string, Removal> {
       log.warn({ err: error, file }, 'cannot read the removals; they come from the shards only');
     return new Map();
   }
+}
+
+function isTime(before: number): boolean {
+  return Number.isInteger(before) && before >= 0 && before < 2 ** (8 * timeBytes);
 }

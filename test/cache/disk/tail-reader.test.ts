@@ -56,6 +56,12 @@ test('behind a file that hangs, reads return none, and no threads start until it
   t.is(await waitFor('new threads read', () => read('c')), '\u0007');
 });
 
+test('a disk that is slow in each file does not count as hung', async (t) => {
+  const { read } = await startReader(t, { isOdd: true, maxStallMs: 1_000 });
+  const found = await Promise.all(Array.from({ length: 64 }, () => read('slow')));
+  t.deepEqual(new Set(found), new Set(['\u0007']));
+});
+
 test('a thread that ends is reported once, and later reads return none', async (t) => {
   const { failures, read } = await startReader(t, { isOdd: true });
   t.is(await read('a'), '\u0007');

@@ -16,9 +16,9 @@ const maxRounds = 3;
 export async function handleRead(service: ObjectService, request: ObjectRequest, reply: Reply): Promise<Result> {
   const { store, fills } = service;
   const { firstByteMs } = service.budget;
-  const isCounted = request.method === 'GET';
   for (let round = 1; ; round += 1) {
     const deadlineMs = performance.now() + firstByteMs;
+    const isCounted = request.method === 'GET' && round === 1;
     const object = await store.open(request.key, { version: request.version, limitMs: firstByteMs, isCounted });
     if (fills === undefined || request.fill === undefined) {
       return object === undefined ? await refuse(reply, 'miss') : await sendHit(service, request, { object, deadlineMs }, reply);

@@ -62,7 +62,7 @@ async function followFill(call: PartCall, fill: Fill): Promise<Result | 'again'>
         return await sendAlone(call, state, fill.take());
       case 'growing': {
         const result = await sendGrowing(call, state);
-        // The object gets its name in this moment. It is stored, or the key has no fill, when the fill has ended.
+        // The object gets its name in this moment, or its disk has failed. When the fill has ended, it is stored, or the key has no fill.
         if (result === 'again') await within(call.untilMs - performance.now(), fill.ended).catch(() => {});
         // The fill has started over, or the shard does not store the object after all.
         if (result !== 'ended') return result;
