@@ -162,7 +162,8 @@ function withThreads({ readThread }: ShardSettings, closer: Closer, log: Logger)
     readTail: (...read) => tailReader.read(...read),
   };
   if (!readThread) return files;
-  const reader = new FileReader({ onFail });
+  // It needs Linux and the module node:ffi.
+  const reader = new FileReader({ onFail: (error) => log.warn({ err: error }, 'no thread for cold reads: the thread pool does its work') });
   closer.add('file reader', () => reader.close());
   return { ...files, readWhole: (...read) => reader.read(...read) };
 }

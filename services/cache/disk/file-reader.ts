@@ -3,22 +3,16 @@
  * then the event loop. Here a file is one job, the jobs of one turn of the event loop wake the thread once, and their bytes and checksums
  * are in shared memory.
  */
-import { getSystemErrorName } from 'node:util';
-import { Worker } from 'node:worker_threads';
+import { defaultMaxStallMs, JobThread, type ThreadOptions, threadError } from './job-thread.ts';
 import { headRoomBytes, ReadQueue, type ReadResult } from './read-jobs.ts';
 
 /** If the oldest job takes longer, the thread gets no further jobs: on a slow disk, the thread pool opens more files at the same time. */
 const defaultMaxLagMs = 10;
-/** If the oldest job takes longer, its file hangs. All jobs of the thread then use the thread pool. */
-const defaultMaxStallMs = 100;
 
-interface FileReaderOptions {
-  /** A test replaces the program of the thread, and the limits. */
-  readonly program?: URL;
+interface FileReaderOptions extends ThreadOptions {
   readonly maxLagMs?: number;
+  /** If the oldest job takes longer, its file hangs. All jobs of the thread then use the thread pool. */
   readonly maxStallMs?: number;
-  /** The thread has ended early. From now on `read` resolves with undefined. */
-  readonly onFail: (error: unknown) => void;
 }
 
 /** A file in shared memory, and its descriptor, which the caller closes. */
@@ -40,34 +34,27 @@ interface Waiting {
   readonly reject: (error: Error) => void;
 }
 
+/** After the end of its thread, `read` resolves with undefined. */
 export class FileReader {
   readonly #queue = new ReadQueue();
-  readonly #options: Required<Omit<FileReaderOptions, 'program'>>;
-  readonly #worker: Worker;
-  readonly #timer: NodeJS.Timeout;
+  readonly #thread: JobThread;
+  readonly #maxLagMs: number;
   readonly #waitingBySlot: (Waiting | undefined)[] = [];
-  #isReady = false;
-  /** Whether a wake of the thread, or of this event loop, is to come. */
-  #isWaking = false;
-  #isListening = false;
 
   constructor({ program, maxLagMs = defaultMaxLagMs, maxStallMs = defaultMaxStallMs, onFail }: FileReaderOptions) {
-    this.#options = { maxLagMs, maxStallMs, onFail };
-    this.#worker = new Worker(program ?? new URL('./file-reader-thread.ts', import.meta.url), {
-      workerData: this.#queue.area,
-      resourceLimits: { maxYoungGenerationSizeMb: 1, maxOldGenerationSizeMb: 16 },
-      // This event loop closes the descriptors of the thread. At its end, the thread must not close numbers that have other files by then.
-      trackUnmanagedFds: false,
+    this.#maxLagMs = maxLagMs;
+    this.#thread = new JobThread({
+      program: program ?? new URL('./file-reader-thread.ts', import.meta.url),
+      queue: this.#queue,
+      takeEnded: () => this.#takeEnded(),
+      look: () => {
+        if (this.#isOlder(maxStallMs)) this.#withdraw();
+      },
+      onFail: (error) => {
+        this.#stop();
+        onFail(error);
+      },
     });
-    this.#worker.unref();
-    this.#worker.once('message', () => {
-      this.#isReady = true;
-    });
-    this.#worker.on('error', (error) => {
-      this.#stop();
-      onFail(error);
-    });
-    this.#timer = setInterval(() => this.#look(), defaultMaxStallMs / 2).unref();
   }
 
   /**
@@ -75,44 +62,19 @@ export class FileReader {
    * in use, or the thread is late. Rejects with a system error.
    */
   async read(path: string, bytes: number): Promise<WholeFile | undefined> {
-    if (!this.#isReady || this.#isOlder(this.#options.maxLagMs)) return undefined;
+    if (!this.#thread.isReady || this.#isOlder(this.#maxLagMs)) return undefined;
     const slot = this.#queue.add(path, bytes);
     if (slot === undefined) return undefined;
-    if (!this.#isWaking) {
-      this.#isWaking = true;
-      setImmediate(() => this.#wake());
-    }
+    this.#thread.wake();
     return await new Promise((resolve, reject) => {
       this.#waitingBySlot[slot] = { sinceMs: performance.now(), resolve, reject };
     });
   }
 
   async close(): Promise<void> {
-    const isIdle = this.#queue.oldest === undefined;
+    const { isEmpty } = this.#queue;
     this.#stop();
-    const ended = this.#worker.terminate();
-    // A thread that hangs in the disk cannot end.
-    if (isIdle) await ended;
-  }
-
-  #wake(): void {
-    this.#isWaking = false;
-    this.#queue.wakeThread();
-    this.#listen();
-  }
-
-  #listen(): void {
-    while (!this.#isListening) {
-      this.#takeEnded();
-      if (this.#queue.oldest === undefined) return;
-      const end = this.#queue.nextEnd();
-      if (end === undefined) continue;
-      this.#isListening = true;
-      void end.then(() => {
-        this.#isListening = false;
-        this.#listen();
-      });
-    }
+    await this.#thread.terminate(isEmpty);
   }
 
   #takeEnded(): void {
@@ -127,7 +89,7 @@ export class FileReader {
       waiting?.resolve({ fd, buffer: this.#queue.buffer(slot), offset: headRoomBytes, bytes: got, bodySum: sum, give });
     } else {
       this.#queue.free(slot);
-      waiting?.reject(systemError(errno));
+      waiting?.reject(threadError(errno, 'read'));
     }
   }
 
@@ -145,17 +107,12 @@ export class FileReader {
     return waiting === undefined || performance.now() - waiting.sinceMs > ageMs;
   }
 
-  #look(): void {
-    if (this.#isOlder(this.#options.maxStallMs)) this.#withdraw();
-  }
-
   #withdraw(): void {
     for (const slot of this.#queue.withdraw()) this.#takeWaiting(slot)?.resolve(undefined);
   }
 
   #stop(): void {
-    this.#isReady = false;
-    clearInterval(this.#timer);
+    this.#thread.stop();
     this.#takeEnded();
     this.#withdraw();
   }
@@ -165,9 +122,4 @@ export class FileReader {
     this.#waitingBySlot[slot] = undefined;
     return waiting;
   }
-}
-
-function systemError(errno: number): Error {
-  const code = getSystemErrorName(errno);
-  return Object.assign(new Error(`${code}: the thread could not read the file`), { code, errno });
 }

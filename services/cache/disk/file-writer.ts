@@ -3,20 +3,14 @@
  * thread and then the event loop. Here a file is one job, and the jobs of one turn of the event loop wake the thread once.
  */
 import { constants } from 'node:os';
-import { getSystemErrorName } from 'node:util';
-import { Worker } from 'node:worker_threads';
+import { defaultMaxStallMs, JobThread, type ThreadOptions, threadError } from './job-thread.ts';
 import { JobQueue } from './write-jobs.ts';
 
-/** If the thread ends no job in this time, a file hangs. The jobs behind it then use the thread pool, which has more threads. */
-const defaultMaxStallMs = 100;
 const noBytes = Buffer.alloc(0);
+const work = 'write or remove';
 
-interface FileWriterOptions {
-  /** A test replaces the program of the thread, and the limit. */
-  readonly program?: URL;
+interface FileWriterOptions extends ThreadOptions {
   readonly maxStallMs?: number;
-  /** The thread has ended early. From now on `write` and `remove` resolve with false. */
-  readonly onFail: (error: unknown) => void;
 }
 
 interface Waiting {
@@ -24,34 +18,27 @@ interface Waiting {
   readonly reject: (error: Error) => void;
 }
 
+/** After the end of its thread, `write` and `remove` resolve with false. */
 export class FileWriter {
   readonly #queue = new JobQueue();
+  readonly #thread: JobThread;
   readonly #maxStallMs: number;
-  readonly #worker: Worker;
-  readonly #timer: NodeJS.Timeout;
   readonly #waitingBySlot: (Waiting | undefined)[] = [];
-  #isReady = false;
-  /** Whether a wake of the thread, or of this event loop, is to come. */
-  #isWaking = false;
-  #isListening = false;
   /** When the last job ended, or when the first one was added. */
   #movedMs = 0;
 
   constructor({ program, maxStallMs = defaultMaxStallMs, onFail }: FileWriterOptions) {
     this.#maxStallMs = maxStallMs;
-    this.#worker = new Worker(program ?? new URL('./file-writer-thread.ts', import.meta.url), {
-      workerData: this.#queue.area,
-      resourceLimits: { maxYoungGenerationSizeMb: 1, maxOldGenerationSizeMb: 16 },
+    this.#thread = new JobThread({
+      program: program ?? new URL('./file-writer-thread.ts', import.meta.url),
+      queue: this.#queue,
+      takeEnded: () => this.#takeEnded(),
+      look: () => this.#look(),
+      onFail: (error) => {
+        this.#fail();
+        onFail(error);
+      },
     });
-    this.#worker.unref();
-    this.#worker.once('message', () => {
-      this.#isReady = true;
-    });
-    this.#worker.on('error', (error) => {
-      this.#fail();
-      onFail(error);
-    });
-    this.#timer = setInterval(() => this.#look(), defaultMaxStallMs / 2).unref();
   }
 
   /**
@@ -71,50 +58,25 @@ export class FileWriter {
   async close(): Promise<void> {
     const isIdle = this.#queue.isEmpty;
     this.#stop();
-    const ended = this.#worker.terminate();
-    // A thread that hangs in the disk cannot end.
-    if (isIdle) await ended;
+    await this.#thread.terminate(isIdle);
   }
 
   async #run(temporary: string, path: string, bytes: Buffer): Promise<boolean> {
-    if (!this.#isReady || this.#isStalled()) return false;
+    if (!this.#thread.isReady || this.#isStalled()) return false;
     if (this.#queue.isEmpty) this.#movedMs = performance.now();
     const slot = this.#queue.add(temporary, path, bytes);
     if (slot === undefined) return false;
-    if (!this.#isWaking) {
-      this.#isWaking = true;
-      setImmediate(() => this.#wake());
-    }
+    this.#thread.wake();
     return await new Promise((resolve, reject) => {
       this.#waitingBySlot[slot] = { resolve, reject };
     });
-  }
-
-  #wake(): void {
-    this.#isWaking = false;
-    this.#queue.wakeThread();
-    this.#listen();
-  }
-
-  #listen(): void {
-    while (!this.#isListening) {
-      this.#takeEnded();
-      if (this.#queue.isEmpty) return;
-      const end = this.#queue.nextEnd();
-      if (end === undefined) continue;
-      this.#isListening = true;
-      void end.then(() => {
-        this.#isListening = false;
-        this.#listen();
-      });
-    }
   }
 
   #takeEnded(): void {
     for (let job = this.#queue.takeEnded(); job !== undefined; job = this.#queue.takeEnded()) {
       this.#movedMs = performance.now();
       const { slot, errno } = job;
-      this.#settle(slot, (waiting) => (errno === 0 ? waiting.resolve(true) : waiting.reject(systemError(errno))));
+      this.#settle(slot, (waiting) => (errno === 0 ? waiting.resolve(true) : waiting.reject(threadError(errno, work))));
     }
   }
 
@@ -133,8 +95,7 @@ export class FileWriter {
   }
 
   #stop(): void {
-    this.#isReady = false;
-    clearInterval(this.#timer);
+    this.#thread.stop();
     this.#withdraw();
   }
 
@@ -142,7 +103,7 @@ export class FileWriter {
   #fail(): void {
     this.#takeEnded();
     this.#stop();
-    for (const slot of this.#waitingBySlot.keys()) this.#settle(slot, ({ reject }) => reject(systemError(-constants.errno.EIO)));
+    for (const slot of this.#waitingBySlot.keys()) this.#settle(slot, ({ reject }) => reject(threadError(-constants.errno.EIO, work)));
   }
 
   #settle(slot: number, how: (waiting: Waiting) => void): void {
@@ -150,9 +111,4 @@ export class FileWriter {
     this.#waitingBySlot[slot] = undefined;
     if (waiting !== undefined) how(waiting);
   }
-}
-
-function systemError(errno: number): Error {
-  const code = getSystemErrorName(errno);
-  return Object.assign(new Error(`${code}: the thread could not write or remove the file`), { code, errno });
 }

@@ -59,9 +59,13 @@ export class ReadQueue {
     this.#control[endedAt] = firstJob;
   }
 
+  get isEmpty(): boolean {
+    return this.#added === this.#taken;
+  }
+
   /** The slot of the oldest job that `takeEnded` has not returned. */
   get oldest(): number | undefined {
-    return this.#added === this.#taken ? undefined : this.#control[jobsAt + (this.#taken & (maxReads - 1))];
+    return this.isEmpty ? undefined : this.#control[jobsAt + (this.#taken & (maxReads - 1))];
   }
 
   /** Returns the slot of the job. Returns undefined if the path or the file is too long, or if no slot is free. */
