@@ -113,16 +113,16 @@ async function readPages(): Promise<Pages> {
   return { metrics: Buffer.from(metrics), totals: Buffer.from(totals) };
 }
 
-/** One port for all shards, and the port of their metrics, which is 100 higher. */
+/** One port for all shards, and the port of their metrics, which is 100 higher. The shards keep no removals. */
 async function serveShards({ metrics, totals }: Pages): Promise<{ port: number; close(): void }> {
-  const start = async (body: Buffer, port: number): Promise<Server> => {
-    const server = createServer((_request, response) => response.end(body)).listen(port, '0.0.0.0');
+  const start = async (bodyOf: (path: string) => Buffer | string, port: number): Promise<Server> => {
+    const server = createServer(({ url = '' }, response) => response.end(bodyOf(url))).listen(port, '0.0.0.0');
     await once(server, 'listening');
     return server;
   };
-  const objects = await start(totals, 0);
+  const objects = await start((url) => (url.startsWith('/datasets/removals') ? '{"removals":[]}' : totals), 0);
   const { port } = objects.address() as AddressInfo;
-  const pages = await start(metrics, port + 100);
+  const pages = await start(() => metrics, port + 100);
   return {
     port,
     close: () => {
