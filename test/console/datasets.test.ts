@@ -246,7 +246,7 @@ test('a shard that returns with removals that the others lack is read when it an
   t.true(calls.at(-1)?.startsWith(place(1).hashKey));
 });
 
-test('removals that all shards have confirmed take no place from one that a shard has missed', async (t) => {
+test('removals that all shards have confirmed take no place from a removal that a shard has missed', async (t) => {
   const { calls, kept, client } = shardsThatRemove();
   const ended = { state: 'done' as const, removed: 0, bytes: 0 };
   const common = Array.from({ length: 255 }, (_, index) => ({ prefix: `${index}/`, before: 999_000 + index, ...ended }));

@@ -170,8 +170,7 @@ test.serial('a shard that is away is named, and the removal reaches it when it r
   } finally {
     await system.signal('kura-cache-1', 'SIGCONT');
   }
-  await waitFor('nothing is left', isGone('vision/late/'));
-  t.pass();
+  t.true(await waitFor('nothing is left', isGone('vision/late/')));
 });
 
 test.serial('a removal reaches a shard that was away also from a new console that has no file of it', async (t) => {
@@ -190,8 +189,7 @@ test.serial('a removal reaches a shard that was away also from a new console tha
   } finally {
     await system.signal('kura-cache-1', 'SIGCONT');
   }
-  await waitFor('nothing is left', isGone('vision/replaced/'));
-  t.pass();
+  t.true(await waitFor('nothing is left', isGone('vision/replaced/')));
 });
 
 test.serial('another replica of the console follows a removal by its id', async (t) => {

@@ -72,9 +72,8 @@ export class FileReader {
   }
 
   async close(): Promise<void> {
-    const { isEmpty } = this.#queue;
     this.#stop();
-    await this.#thread.terminate(isEmpty);
+    await this.#thread.terminate();
   }
 
   #takeEnded(): void {

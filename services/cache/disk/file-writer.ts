@@ -56,9 +56,8 @@ export class FileWriter {
   }
 
   async close(): Promise<void> {
-    const isIdle = this.#queue.isEmpty;
     this.#stop();
-    await this.#thread.terminate(isIdle);
+    await this.#thread.terminate();
   }
 
   async #run(temporary: string, path: string, bytes: Buffer): Promise<boolean> {

@@ -77,11 +77,11 @@ export class JobThread {
     clearInterval(this.#timer);
   }
 
-  /** Ends the thread. `isIdle`: it has no job. */
-  async terminate(isIdle: boolean): Promise<void> {
+  /** Ends the thread after `stop`. */
+  async terminate(): Promise<void> {
     const ended = this.#worker.terminate();
     // A thread that hangs in the disk cannot end.
-    if (isIdle) await ended;
+    if (this.#options.queue.isEmpty) await ended;
   }
 
   #listen(): void {

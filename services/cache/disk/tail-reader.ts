@@ -54,7 +54,7 @@ export class TailReader {
   #turn: Waiting[] = [];
   #waiting = 0;
   #threads: Thread[] = [];
-  /** Threads that must end. One that hangs in the disk has not ended, and no others start. */
+  /** Threads that must end. A thread that hangs in the disk has not ended, and no others start. */
   #ending = 0;
   #timer: NodeJS.Timeout | undefined;
   #usedMs = 0;

@@ -85,7 +85,7 @@ export class Removals {
     await this.#learn();
     this.#forgetEnded(maxRemovals - 1);
     for (const [id, removal] of this.#removals) {
-      if (this.#options.shards().some(({ hashKey }) => !removal.done.has(hashKey))) await this.#advance(id, removal);
+      if (!this.#isConfirmed(removal)) await this.#advance(id, removal);
     }
   }
 
