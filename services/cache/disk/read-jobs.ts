@@ -1,8 +1,9 @@
 /**
- * A queue of files to read whole, in memory that an event loop shares with one thread. The thread ends the jobs in their order. The
- * counters of jobs are 32-bit numbers that wrap. Each job has a slot for its bytes, and keeps it until the last use of the bytes.
+ * A queue of files to read whole, in memory that an event loop shares with one thread. Each job has a slot for its bytes, and keeps it until
+ * the last use of the bytes. The place of a job holds the number of its slot.
  */
 import { crc32 } from 'node:zlib';
+import { countEnd, counterWords, firstJob, isAdded, JobCounters, jobAfter, maxJobs, placeOf, waitForJob } from './job-counters.ts';
 import { blockBytes, maxTailBytes, statedLength } from './trailer.ts';
 
 export interface ReadArea {
@@ -10,10 +11,7 @@ export interface ReadArea {
   readonly bytes: SharedArrayBuffer;
 }
 
-/** A power of two, because the counters wrap. */
-export const maxReads = 32;
-/** The number of the first job: the counters wrap soon after each start, and not first after days. */
-const firstJob = 2 ** 31 - 2 * maxReads;
+export const maxReads = maxJobs;
 /** Space before a file in its slot: first for the path, then for a response head. One with a content type of 255 bytes fits. */
 export const headRoomBytes = 1024;
 const pageBytes = 4096;
@@ -23,8 +21,8 @@ export const maxWholeBytes = pageBytes * Math.ceil((blockBytes + maxTailBytes) /
 const maxFileBytes = maxWholeBytes + 1;
 const slotBytes = pageBytes * Math.ceil((headRoomBytes + maxFileBytes) / pageBytes);
 
-/** Places in `control`: jobs that were added, jobs that have ended, whether the event loop waits for an end, slots of jobs, and slots. */
-const [addedAt, endedAt, waitsAt, jobsAt] = [0, 1, 2, 4];
+/** Places in `control` after the counters: the slots of the jobs, and the slots. */
+const jobsAt = counterWords;
 const slotsAt = jobsAt + maxReads;
 /** Places in a slot: its state, the lengths of the path and of the file to ask for, and the results. */
 const [stateAt, pathAt, askedAt, errnoAt, fdAt, gotAt, sumAt, slotWords] = [0, 1, 2, 3, 4, 5, 6, 8];
@@ -50,22 +48,16 @@ export class ReadQueue {
   readonly #slots = slotBuffers(this.area);
   /** The last slot to be freed is the first to be used, because its bytes may still be in the cache of the CPU. */
   readonly #free = Array.from({ length: maxReads }, (_, slot) => slot);
-  #added = firstJob;
-  /** Jobs that `takeEnded` has returned. */
-  #taken = firstJob;
-
-  constructor() {
-    this.#control[addedAt] = firstJob;
-    this.#control[endedAt] = firstJob;
-  }
+  readonly #counters = new JobCounters(this.#control);
 
   get isEmpty(): boolean {
-    return this.#added === this.#taken;
+    return this.#counters.count === 0;
   }
 
   /** The slot of the oldest job that `takeEnded` has not returned. */
   get oldest(): number | undefined {
-    return this.isEmpty ? undefined : this.#control[jobsAt + (this.#taken & (maxReads - 1))];
+    const place = this.#counters.oldestPlace;
+    return place === undefined ? undefined : this.#slotAt(place);
   }
 
   /** Returns the slot of the job. Returns undefined if the path or the file is too long, or if no slot is free. */
@@ -77,23 +69,21 @@ export class ReadQueue {
     const at = slotsAt + slot * slotWords;
     this.#control[at + pathAt] = this.buffer(slot).write(path);
     this.#control[at + askedAt] = bytes;
-    this.#control[jobsAt + (this.#added & (maxReads - 1))] = slot;
+    this.#control[jobsAt + this.#counters.nextPlace] = slot;
     Atomics.store(this.#control, at + stateAt, added);
-    this.#added = (this.#added + 1) | 0;
+    this.#counters.add();
     return slot;
   }
 
   /** Gives the thread all jobs that were added, and wakes it if it waits. */
   wakeThread(): void {
-    Atomics.store(this.#control, addedAt, this.#added);
-    Atomics.notify(this.#control, addedAt);
+    this.#counters.wakeThread();
   }
 
   /** Returns the next job that has ended, if there is one. It frees the slots of jobs that were withdrawn. */
   takeEnded(): ReadResult | undefined {
-    while (Atomics.load(this.#control, endedAt) !== this.#taken) {
-      const slot = this.oldest as number;
-      this.#taken = (this.#taken + 1) | 0;
+    for (let place = this.#counters.take(); place !== undefined; place = this.#counters.take()) {
+      const slot = this.#slotAt(place);
       const at = slotsAt + slot * slotWords;
       const word = (place: number) => this.#control[at + place] as number;
       if (word(stateAt) === ended) return { slot, errno: word(errnoAt), fd: word(fdAt), got: word(gotAt), sum: word(sumAt) >>> 0 };
@@ -104,19 +94,13 @@ export class ReadQueue {
 
   /** Resolves when a job has ended that `takeEnded` has not returned. Returns undefined if one has ended already. */
   nextEnd(): Promise<unknown> | undefined {
-    Atomics.store(this.#control, waitsAt, 1);
-    const wait = Atomics.waitAsync(this.#control, endedAt, this.#taken);
-    return wait.async ? wait.value : undefined;
+    return this.#counters.nextEnd();
   }
 
   /** Takes back the jobs that have not ended, and returns their slots. The thread still uses a slot until it has passed the job. */
   withdraw(): number[] {
-    const slots: number[] = [];
-    for (let job = this.#taken; job !== this.#added; job = (job + 1) | 0) {
-      const slot = this.#control[jobsAt + (job & (maxReads - 1))] as number;
-      if (Atomics.compareExchange(this.#control, slotsAt + slot * slotWords + stateAt, added, withdrawn) === added) slots.push(slot);
-    }
-    return slots;
+    const slots = this.#counters.places.map((place) => this.#slotAt(place));
+    return slots.filter((slot) => Atomics.compareExchange(this.#control, slotsAt + slot * slotWords + stateAt, added, withdrawn) === added);
   }
 
   /** The file begins after `headRoomBytes`. */
@@ -126,6 +110,10 @@ export class ReadQueue {
 
   free(slot: number): void {
     this.#free.push(slot);
+  }
+
+  #slotAt(place: number): number {
+    return this.#control[jobsAt + place] as number;
   }
 }
 
@@ -142,16 +130,15 @@ export function runReads(area: ReadArea, calls: ReadCalls): never {
   const words = new Int32Array(area.control);
   const slots = slotBuffers(area);
   let started = firstJob;
-  for (let job = firstJob; ; job = (job + 1) | 0) {
-    while (job === started && Atomics.load(words, addedAt) === started) Atomics.wait(words, addedAt, started);
-    for (; Atomics.load(words, addedAt) !== started; started = (started + 1) | 0) startJob(started);
+  for (let job = firstJob; ; job = jobAfter(job)) {
+    if (job === started) waitForJob(words, job);
+    for (; isAdded(words, started); started = jobAfter(started)) startJob(started);
     endJob(job);
-    Atomics.add(words, endedAt, 1);
-    if (Atomics.exchange(words, waitsAt, 0) === 1) Atomics.notify(words, endedAt);
+    countEnd(words);
   }
 
   function startJob(job: number): void {
-    const slot = words[jobsAt + (job & (maxReads - 1))] as number;
+    const slot = words[jobsAt + placeOf(job)] as number;
     const at = slotsAt + slot * slotWords;
     words[at + errnoAt] = 0;
     words[at + fdAt] = -1;
@@ -163,7 +150,7 @@ export function runReads(area: ReadArea, calls: ReadCalls): never {
   }
 
   function endJob(job: number): void {
-    const slot = words[jobsAt + (job & (maxReads - 1))] as number;
+    const slot = words[jobsAt + placeOf(job)] as number;
     const at = slotsAt + slot * slotWords;
     const fd = words[at + fdAt] as number;
     if (fd !== -1 && Atomics.load(words, at + stateAt) === added) {
